@@ -1,0 +1,290 @@
+//! What the program uses: checked, complete values, defaults filled in.
+//!
+//! Everything here is plain data. No `Option` stands for "take the default": `None` means the user wrote (or the
+//! default is) `off`. Only `check.rs` makes these from a file; tests may write them by hand.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+/// A whole configuration. Pools come in the order of the file, inline pools where their listener stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Data threads.
+    pub workers: Workers,
+    /// Balancers that share it send a client to the same backend.
+    pub hash_seed: String,
+    /// What is logged and how.
+    pub log: Log,
+    /// Where operators and scrapers ask.
+    pub admin: Admin,
+    /// How sessions end after a stop.
+    pub shutdown: Shutdown,
+    /// Limits of the whole process.
+    pub limits: Limits,
+    /// The doors, in the order of the file.
+    pub listeners: Vec<Listener>,
+    /// The pools, named and inline alike.
+    pub pools: Vec<Pool>,
+}
+
+/// How many data threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// As many as the CPUs this process may use.
+    Auto,
+    /// This many.
+    Count(NonZeroU16),
+}
+
+/// The `log` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// The least serious level that is written.
+    pub level: Level,
+    /// Text or JSON lines.
+    pub format: LogFormat,
+    /// Which ended sessions get a line.
+    pub sessions: LogSessions,
+}
+
+/// Log levels, most serious first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Act now.
+    Error,
+    /// Degraded.
+    Warn,
+    /// The life of the process, and session lines.
+    Info,
+    /// Detail.
+    Debug,
+    /// Per read.
+    Trace,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// Text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Which ended sessions are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogSessions {
+    /// Every one.
+    All,
+    /// Those that did not end in an ordinary way.
+    Failed,
+    /// None.
+    Off,
+}
+
+/// The `admin` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Address of the read-only HTTP door.
+    pub http: Option<SocketAddr>,
+}
+
+/// The `shutdown` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shutdown {
+    /// How long sessions may finish after a stop, before they are cut.
+    pub grace: Duration,
+}
+
+/// The `limits` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// TCP sessions at once.
+    pub tcp_sessions: SessionLimit,
+}
+
+/// A limit that may follow the open-file budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionLimit {
+    /// What the open-file limit allows.
+    Auto,
+    /// This many.
+    Count(u32),
+}
+
+/// One entry of `listeners`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    /// Its key in the file.
+    pub name: String,
+    /// Every address and port to bind, ranges written out. At least one.
+    pub bind: Vec<Bind>,
+    /// Index into `Settings::pools`.
+    pub pool: usize,
+    /// When a session is ended for being too quiet or too old.
+    pub timeouts: Timeouts,
+    /// TCP keepalive probes, both sides.
+    pub keepalive: Option<Keepalive>,
+}
+
+/// One address and port to bind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Bind {
+    /// `None`: every address, IPv4 and IPv6.
+    pub ip: Option<IpAddr>,
+    /// Never 0 in a file that passed the check; 0 (any free port) in settings that tests write.
+    pub port: u16,
+}
+
+/// The `timeouts` of a listener; `None` is `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Neither side sent anything.
+    pub idle: Option<Duration>,
+    /// One side is done, the other is silent.
+    pub half_closed: Option<Duration>,
+    /// Longest life of a session.
+    pub lifetime: Option<Duration>,
+    /// TCP_USER_TIMEOUT on both sides.
+    pub unacknowledged: Option<Duration>,
+}
+
+/// TCP keepalive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe. Whole seconds, 1s to 32767s.
+    pub idle: Duration,
+    /// Between probes. Whole seconds, 1s to 32767s.
+    pub interval: Duration,
+    /// Unanswered probes until the peer is given up, 1 to 127.
+    pub count: u8,
+}
+
+/// One entry of `pools`, or the pool keys of a listener.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    /// Its key in the file; an inline pool has its listener's name.
+    pub name: String,
+    /// How a backend is chosen.
+    pub balance: Balance,
+    /// At least one.
+    pub backends: Vec<Backend>,
+    /// How a backend is dialled.
+    pub connect: Connect,
+    /// How backends are asked for their health.
+    pub health: Health,
+    /// What happens when no backend is eligible.
+    pub when_none: WhenNone,
+}
+
+/// The `balance` of a pool.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Balance {
+    /// Smooth weighted turns.
+    RoundRobin,
+    /// Fewest sessions over weight.
+    LeastConnections,
+    /// Weighted chance.
+    Random,
+    /// The less loaded of two drawn by chance.
+    TwoChoices,
+    /// Peak-EWMA of connect and first-answer time, two choices.
+    LeastLatency,
+    /// The first in the list that is not full.
+    First,
+    /// The same client to the same backend.
+    SourceHash(SourceHash),
+}
+
+/// The settings of `source_hash`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SourceHash {
+    /// What of the client is hashed.
+    pub key: HashKey,
+    /// A backend above this many times its fair share of sessions is passed over; at least 1.0.
+    pub bounded_load: Option<f64>,
+    /// Leading bits of an IPv4 address that count, 0 to 32.
+    pub mask_v4: u8,
+    /// Leading bits of an IPv6 address that count, 0 to 128.
+    pub mask_v6: u8,
+}
+
+/// What of the client is hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashKey {
+    /// Its address.
+    SourceIp,
+    /// Its address and port.
+    SourceIpPort,
+}
+
+/// One entry of `backends`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend {
+    /// Default: the address as written. Unique in its pool.
+    pub name: String,
+    /// Where it answers.
+    pub ip: IpAddr,
+    /// `None`: the port the client came to.
+    pub port: Option<u16>,
+    /// 0 to 256; 0 drains.
+    pub weight: u16,
+    /// A higher tier serves only while no lower one has an eligible backend.
+    pub tier: u8,
+    /// Sessions at once; `None` is `off`. Never 0.
+    pub max_sessions: Option<u32>,
+}
+
+/// The `connect` of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connect {
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// Attempts per session, 1 to 16, each at another backend while there is one.
+    pub attempts: u8,
+}
+
+/// The `health` of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// What is asked.
+    pub check: Check,
+    /// Between two checks of a backend.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Good answers until up, 1 to 255.
+    pub rise: u8,
+    /// Bad answers until down, 1 to 255.
+    pub fall: u8,
+    /// Ask this port; `None` is `same`.
+    pub port: Option<u16>,
+}
+
+/// The `check` of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// Nobody is asked; every backend counts as up.
+    Off,
+    /// A TCP handshake the server's program never sees.
+    Tcp,
+    /// A TCP conversation: send bytes, expect bytes in the answer. At least one of the two is not empty.
+    TcpTalk {
+        /// Sent after the connect.
+        send: Vec<u8>,
+        /// Must appear in the first 64 KiB answered.
+        expect: Vec<u8>,
+    },
+}
+
+/// What happens when no backend is eligible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenNone {
+    /// The client is closed with a reset.
+    Reject,
+    /// Every backend no operator took out is tried.
+    TryAll,
+}

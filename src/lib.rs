@@ -1,0 +1,17 @@
+//! evenkeel: a layer-4 balancer for TCP connections.
+//!
+//! A room imports only lower floors (`tests/architecture.rs` holds it to that):
+//!
+//! ```text
+//!  top      main  cli/  logging                argv in, exit code out
+//!  front    server/  listener/  admin/         own lifetimes: who runs, who stops, who publishes
+//!  thread   worker/                            one data thread: epoll loop, doors, mailbox, sessions
+//!  work     tcp/  health/                      move bytes, ask backends how they are
+//!  shared   pool/  metrics/                    what several threads look at: atomics, the one swapped snapshot
+//!  ground   config/  balance/  liveness  deadlines  reason     pure: values in, values out
+//!  cellar   sys/                               the only unsafe and raw system calls; knows nothing above
+//! ```
+
+pub mod balance;
+pub mod config;
+pub mod reason;

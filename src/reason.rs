@@ -1,0 +1,105 @@
+//! Why sessions end: the closed list. The same words are in the log line and in the metric's `reason` label.
+
+/// Why a session ended. Every session that began ends with exactly one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Reason {
+    /// The client finished first and all was delivered.
+    ClientClosed,
+    /// The backend finished first and all was delivered.
+    BackendClosed,
+    /// The client reset the connection.
+    ClientReset,
+    /// The backend reset the connection.
+    BackendReset,
+    /// The client is gone without a word (keepalive or unacknowledged data).
+    ClientLost,
+    /// The backend is gone without a word.
+    BackendLost,
+    /// Neither side sent anything for `timeouts.idle`.
+    Idle,
+    /// One side was done and the other silent for `timeouts.half_closed`.
+    HalfClosed,
+    /// The session reached `timeouts.lifetime`.
+    Lifetime,
+    /// No attempt at a backend succeeded.
+    ConnectFailed,
+    /// No backend of the pool is eligible.
+    NoBackend,
+    /// Every eligible backend is at its `max_sessions`.
+    BackendsFull,
+    /// The process is at `limits.tcp_sessions`, or out of file descriptors.
+    LimitProcess,
+    /// No local port was free towards the backend.
+    NoSourcePort,
+    /// Cut when `shutdown.grace` had passed.
+    Shutdown,
+    /// A fault of our own or a system call that must not fail.
+    InternalError,
+}
+
+impl Reason {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [Self; 16] = [
+        Self::ClientClosed,
+        Self::BackendClosed,
+        Self::ClientReset,
+        Self::BackendReset,
+        Self::ClientLost,
+        Self::BackendLost,
+        Self::Idle,
+        Self::HalfClosed,
+        Self::Lifetime,
+        Self::ConnectFailed,
+        Self::NoBackend,
+        Self::BackendsFull,
+        Self::LimitProcess,
+        Self::NoSourcePort,
+        Self::Shutdown,
+        Self::InternalError,
+    ];
+
+    /// Its word in logs and metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ClientClosed => "client_closed",
+            Self::BackendClosed => "backend_closed",
+            Self::ClientReset => "client_reset",
+            Self::BackendReset => "backend_reset",
+            Self::ClientLost => "client_lost",
+            Self::BackendLost => "backend_lost",
+            Self::Idle => "idle",
+            Self::HalfClosed => "half_closed",
+            Self::Lifetime => "lifetime",
+            Self::ConnectFailed => "connect_failed",
+            Self::NoBackend => "no_backend",
+            Self::BackendsFull => "backends_full",
+            Self::LimitProcess => "limit_process",
+            Self::NoSourcePort => "no_source_port",
+            Self::Shutdown => "shutdown",
+            Self::InternalError => "internal_error",
+        }
+    }
+
+    /// An ordinary end is not logged under `log.sessions: failed`.
+    pub fn is_ordinary(self) -> bool {
+        matches!(
+            self,
+            Self::ClientClosed | Self::BackendClosed | Self::Idle | Self::Lifetime | Self::Shutdown
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_follow_the_list_and_words_are_distinct() {
+        let mut words = std::collections::HashSet::new();
+        for (number, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, number);
+            assert!(words.insert(reason.word()));
+        }
+    }
+}
