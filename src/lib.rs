@@ -14,4 +14,7 @@
 
 pub mod balance;
 pub mod config;
+pub mod metrics;
+pub mod pool;
 pub mod reason;
+pub mod sys;

@@ -1,0 +1,139 @@
+//! What is counted per listener: sessions by the reason of their end, bytes, trouble at the door, unlogged refusals.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Counter, Direction, PerWorker};
+use crate::reason::Reason;
+
+/// The counters of one listener.
+#[derive(Debug)]
+pub struct ListenerCounters {
+    /// One shard a worker.
+    pub shards: PerWorker<ListenerShard>,
+    /// Which refusals may still have a log line this second.
+    pub refusals: Refusals,
+}
+
+/// One worker's counters of one listener. Begun = sum over ended + active, at every quiet moment.
+#[derive(Debug, Default)]
+pub struct ListenerShard {
+    /// Sessions that began.
+    pub begun: Counter,
+    /// Sessions there are.
+    pub active: Counter,
+    ended: [Counter; Reason::ALL.len()],
+    bytes: [Counter; 2],
+    trouble: [Counter; AcceptTrouble::ALL.len()],
+}
+
+/// Why a connection that waited at the door could not be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AcceptTrouble {
+    /// This process has no file descriptor left (EMFILE).
+    ProcessFiles,
+    /// The system has none left (ENFILE).
+    SystemFiles,
+    /// No memory for the socket (ENOBUFS, ENOMEM).
+    Memory,
+    /// The client had gone before it was taken (ECONNABORTED and what Linux passes on of a broken connection).
+    Aborted,
+    /// Anything else.
+    Other,
+}
+
+impl AcceptTrouble {
+    /// Every kind, in the order of their numbers.
+    pub const ALL: [Self; 5] =
+        [Self::ProcessFiles, Self::SystemFiles, Self::Memory, Self::Aborted, Self::Other];
+
+    /// Its word in metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ProcessFiles => "process_files",
+            Self::SystemFiles => "system_files",
+            Self::Memory => "memory",
+            Self::Aborted => "aborted",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl ListenerCounters {
+    /// All zero.
+    pub fn new(workers: usize) -> Self {
+        Self { shards: PerWorker::new(workers), refusals: Refusals::default() }
+    }
+}
+
+impl ListenerShard {
+    /// The sessions that ended for this reason.
+    pub fn ended(&self, reason: Reason) -> &Counter {
+        &self.ended[reason as usize]
+    }
+
+    /// The bytes that were delivered in this direction.
+    pub fn bytes(&self, direction: Direction) -> &Counter {
+        &self.bytes[direction as usize]
+    }
+
+    /// The connections that were not taken.
+    pub fn trouble(&self, kind: AcceptTrouble) -> &Counter {
+        &self.trouble[kind as usize]
+    }
+}
+
+/// At most [`LINES_PER_SECOND`] lines a second for each reason, over all workers; the rest is counted for one summary
+/// line. A refusal costs a flood of clients nothing, so its log line must cost us little.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    gates: [Gate; Reason::ALL.len()],
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    /// The second in the upper half, the lines of that second in the lower.
+    second_and_lines: AtomicU64,
+    suppressed: AtomicU64,
+}
+
+impl Refusals {
+    /// May this refusal have its own line? If not it is counted as suppressed.
+    pub fn may_log(&self, reason: Reason, now_s: u32) -> bool {
+        let gate = &self.gates[reason as usize];
+        let second = u64::from(now_s) << 32;
+        let granted = gate.second_and_lines.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| {
+            if state & !LOWER_HALF != second {
+                return Some(second | 1);
+            }
+            (state & LOWER_HALF < LINES_PER_SECOND).then_some(state + 1)
+        });
+        if granted.is_err() {
+            gate.suppressed.fetch_add(1, Ordering::Relaxed);
+        }
+        granted.is_ok()
+    }
+
+    /// How many had no line since the last call.
+    pub fn take_suppressed(&self, reason: Reason) -> u64 {
+        self.gates[reason as usize].suppressed.swap(0, Ordering::Relaxed)
+    }
+}
+
+const LINES_PER_SECOND: u64 = 10;
+const LOWER_HALF: u64 = u32::MAX as u64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_lines_a_second_and_the_rest_is_counted() {
+        let refusals = Refusals::default();
+        let logged = (0..100).filter(|_| refusals.may_log(Reason::NoBackend, 5)).count();
+        assert_eq!(logged, 10);
+        assert!(refusals.may_log(Reason::BackendsFull, 5), "each reason has its own");
+        assert!(refusals.may_log(Reason::NoBackend, 6), "and each second");
+        assert_eq!(refusals.take_suppressed(Reason::NoBackend), 90);
+        assert_eq!(refusals.take_suppressed(Reason::NoBackend), 0);
+    }
+}

@@ -1,0 +1,34 @@
+//! Counters, kept per worker by a single writer each and summed when somebody reads them.
+//!
+//! A worker touches only its own shard: no shared cache line, no locked instruction on the data path (0.5 ns instead of
+//! 6.6 ns an addition). What the numbers are called outside is `admin`'s matter.
+
+mod counter;
+mod listener;
+mod pool;
+
+pub use counter::{Counter, Histogram, PerWorker};
+pub use listener::{AcceptTrouble, ListenerCounters, ListenerShard};
+pub use pool::{BackendShard, PoolShard};
+
+/// The two ways of a session's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client.
+    ToBackend,
+    /// From the backend.
+    ToClient,
+}
+
+impl Direction {
+    /// Both, in the order of their numbers.
+    pub const ALL: [Self; 2] = [Self::ToBackend, Self::ToClient];
+
+    /// Its word in metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ToBackend => "to_backend",
+            Self::ToClient => "to_client",
+        }
+    }
+}

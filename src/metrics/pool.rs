@@ -1,0 +1,29 @@
+//! What is counted per pool and per backend.
+
+use super::{Counter, Direction, Histogram};
+
+/// One worker's counters of one pool.
+#[derive(Debug, Default)]
+pub struct PoolShard {
+    /// How long successful connects took.
+    pub connect: Histogram,
+    /// Attempts after the first of a session.
+    pub retries: Counter,
+}
+
+/// One worker's counters of one backend.
+#[derive(Debug, Default)]
+pub struct BackendShard {
+    /// Sessions that reached it.
+    pub sessions: Counter,
+    /// Attempts at it that failed.
+    pub connect_failures: Counter,
+    bytes: [Counter; 2],
+}
+
+impl BackendShard {
+    /// The bytes that were delivered in this direction.
+    pub fn bytes(&self, direction: Direction) -> &Counter {
+        &self.bytes[direction as usize]
+    }
+}

@@ -1,0 +1,12 @@
+//! Pools as all threads see them: live backends, and the one snapshot that says which of them may be picked.
+//!
+//! Only the publisher builds and stores snapshots; everyone else reads. A reader keeps what it read for one pick and no
+//! longer.
+
+mod backend;
+mod lease;
+mod snapshot;
+
+pub use backend::Backend;
+pub use lease::{Lease, Refusal};
+pub use snapshot::{PoolSlot, PoolView, Published, Snapshot};

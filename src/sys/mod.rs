@@ -1,0 +1,10 @@
+//! The cellar: raw system calls, and the only place for `unsafe`. Knows nothing of listeners, pools or sessions.
+//!
+//! Errors are the kernel's own numbers ([`Errno`]); what they mean is decided above.
+
+pub mod limits;
+pub mod pipe;
+pub mod poller;
+pub mod socket;
+
+pub use rustix::io::Errno;

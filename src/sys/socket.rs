@@ -1,0 +1,232 @@
+//! TCP sockets: doors, dialling, what a relay does with a connected one.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
+
+use super::Errno;
+
+/// Options of both sockets of a session. Set on a door, the sockets it accepts inherit them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StreamOptions {
+    /// First probe after, between probes, probes: TCP keepalive.
+    pub keepalive: Option<(Duration, Duration, u8)>,
+    /// TCP_USER_TIMEOUT.
+    pub unacknowledged: Option<Duration>,
+}
+
+/// A bound, not yet listening door of one worker. `None` binds every address of both families where the host has IPv6.
+/// `device_port` 0 takes any free port.
+pub fn bind_door(ip: Option<IpAddr>, port: u16) -> Result<OwnedFd, Errno> {
+    match ip {
+        Some(ip) => bind_one(SocketAddr::new(ip, port), true),
+        None => match bind_one((Ipv6Addr::UNSPECIFIED, port).into(), false) {
+            // A host without IPv6 has no such family, or the family but no address.
+            Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => bind_one((Ipv4Addr::UNSPECIFIED, port).into(), true),
+            other => other,
+        },
+    }
+}
+
+/// Makes a bound door listen. The kernel caps the backlog at `net.core.somaxconn`.
+pub fn listen(door: &OwnedFd, options: &StreamOptions) -> Result<(), Errno> {
+    set_options(door.as_fd(), options)?;
+    net::listen(door, BACKLOG_MAX)
+}
+
+/// Takes one waiting connection: its socket and who it is.
+pub fn accept(door: BorrowedFd<'_>) -> Result<(OwnedFd, SocketAddr), Errno> {
+    let (fd, peer) = net::acceptfrom_with(door, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).ok_or(Errno::AFNOSUPPORT)?;
+    Ok((fd, canonical(peer)))
+}
+
+/// Begins a connect. The outcome shows as writability; then ask [`take_error`].
+pub fn dial(to: SocketAddr, options: &StreamOptions) -> Result<OwnedFd, Errno> {
+    let fd = stream_socket(to)?;
+    set_options(fd.as_fd(), options)?;
+    match net::connect(&fd, &to) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(fd),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Reads into `buffer`. 0 is the end of the stream.
+pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    retry(|| net::recv(fd, &mut *buffer, RecvFlags::empty()).map(|(_, length)| length))
+}
+
+/// Writes what there is room for.
+pub fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    retry(|| net::send(fd, bytes, SendFlags::NOSIGNAL))
+}
+
+/// Tells the peer that no more will come. A peer that is already gone is no error.
+pub fn finish(fd: BorrowedFd<'_>) {
+    let _ = net::shutdown(fd, net::Shutdown::Write);
+}
+
+/// Makes the coming close a reset.
+pub fn reset_on_close(fd: BorrowedFd<'_>) {
+    let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
+}
+
+/// The pending error of a socket, which is cleared by looking.
+pub fn take_error(fd: BorrowedFd<'_>) -> Option<Errno> {
+    match sockopt::socket_error(fd) {
+        Ok(Ok(())) => None,
+        Ok(Err(errno)) | Err(errno) => Some(errno),
+    }
+}
+
+/// Bytes the peer has not acknowledged yet. 0 also when the kernel cannot tell: nobody may wait for it then.
+#[allow(unsafe_code)]
+pub fn unacknowledged(fd: BorrowedFd<'_>) -> u32 {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ (TIOCOUTQ) writes one int to the pointer, which is valid for the call; the fd is borrowed.
+    let outcome = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if outcome == 0 { u32::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
+/// Our own address and port.
+pub fn local_address(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
+    let name = net::getsockname(fd).ok()?;
+    SocketAddr::try_from(name).ok().map(canonical)
+}
+
+/// IPv4 that came through an IPv6 socket is IPv4.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn bind_one(address: SocketAddr, v6_only: bool) -> Result<OwnedFd, Errno> {
+    let fd = stream_socket(address)?;
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    sockopt::set_socket_reuseport(&fd, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&fd, v6_only)?;
+    }
+    net::bind(&fd, &address)?;
+    Ok(fd)
+}
+
+fn stream_socket(address: SocketAddr) -> Result<OwnedFd, Errno> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))
+}
+
+fn set_options(fd: BorrowedFd<'_>, options: &StreamOptions) -> Result<(), Errno> {
+    sockopt::set_tcp_nodelay(fd, true)?;
+    sockopt::set_socket_keepalive(fd, options.keepalive.is_some())?;
+    if let Some((idle, interval, count)) = options.keepalive {
+        sockopt::set_tcp_keepidle(fd, idle)?;
+        sockopt::set_tcp_keepintvl(fd, interval)?;
+        sockopt::set_tcp_keepcnt(fd, count.into())?;
+    }
+    let user_timeout = options.unacknowledged.map_or(0, |t| u32::try_from(t.as_millis()).unwrap_or(u32::MAX));
+    // A new dialling socket has 0 already; a door may carry the value of an earlier configuration.
+    sockopt::set_tcp_user_timeout(fd, user_timeout)
+}
+
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// More than any `net.core.somaxconn` in use; the kernel takes the smaller one.
+const BACKLOG_MAX: i32 = 65_535;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    fn door_address(door: &OwnedFd) -> SocketAddr {
+        local_address(door.as_fd()).unwrap()
+    }
+
+    fn until_accepted(door: &OwnedFd) -> (OwnedFd, SocketAddr) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            match accept(door.as_fd()) {
+                Ok(taken) => return taken,
+                Err(Errno::AGAIN) => assert!(std::time::Instant::now() < deadline, "nothing to accept"),
+                Err(errno) => panic!("accept: {errno}"),
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn an_accepted_socket_inherits_the_options_of_its_door() {
+        let door = bind_door(Some(Ipv4Addr::LOCALHOST.into()), 0).unwrap();
+        let options = StreamOptions {
+            keepalive: Some((Duration::from_secs(61), Duration::from_secs(16), 5)),
+            unacknowledged: Some(Duration::from_millis(7_000)),
+        };
+        listen(&door, &options).unwrap();
+        let client = std::net::TcpStream::connect(door_address(&door)).unwrap();
+        let (taken, peer) = until_accepted(&door);
+        assert_eq!(peer, client.local_addr().unwrap());
+        assert!(sockopt::tcp_nodelay(&taken).unwrap());
+        assert!(sockopt::socket_keepalive(&taken).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&taken).unwrap(), Duration::from_secs(61));
+        assert_eq!(sockopt::tcp_keepintvl(&taken).unwrap(), Duration::from_secs(16));
+        assert_eq!(sockopt::tcp_keepcnt(&taken).unwrap(), 5);
+        assert_eq!(sockopt::tcp_user_timeout(&taken).unwrap(), 7_000);
+    }
+
+    #[test]
+    fn a_port_alone_takes_both_families_and_shows_ipv4_as_ipv4() {
+        let door = bind_door(None, 0).unwrap();
+        listen(&door, &StreamOptions::default()).unwrap();
+        let port = door_address(&door).port();
+        let _client = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let (_, peer) = until_accepted(&door);
+        assert!(peer.is_ipv4(), "{peer}");
+        let client = std::net::TcpStream::connect((Ipv6Addr::LOCALHOST, port));
+        if client.is_ok() {
+            let (_, peer) = until_accepted(&door);
+            assert!(peer.is_ipv6(), "{peer}");
+        }
+    }
+
+    #[test]
+    fn unacknowledged_bytes_are_seen_and_a_reset_is_a_reset() {
+        let door = bind_door(Some(Ipv4Addr::LOCALHOST.into()), 0).unwrap();
+        listen(&door, &StreamOptions::default()).unwrap();
+        let mut client = std::net::TcpStream::connect(door_address(&door)).unwrap();
+        let (taken, _) = until_accepted(&door);
+        // More than the peer's window: the rest stays unacknowledged until it reads.
+        let bytes = vec![1u8; 256 * 1024];
+        let mut sent = 0;
+        while let Ok(n) = send(taken.as_fd(), &bytes) {
+            sent += n;
+        }
+        assert!(unacknowledged(taken.as_fd()) > 0);
+        client.set_nonblocking(true).unwrap();
+        let (mut read, mut buffer) = (0, vec![0u8; 65_536]);
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while read < sent && std::time::Instant::now() < deadline {
+            read += client.read(&mut buffer).unwrap_or(0);
+        }
+        assert_eq!(read, sent);
+        while unacknowledged(taken.as_fd()) > 0 {
+            assert!(std::time::Instant::now() < deadline, "the queue never emptied");
+        }
+        reset_on_close(taken.as_fd());
+        drop(taken);
+        client.set_nonblocking(false).unwrap();
+        let error = client.read(&mut buffer).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        assert!(client.write(b"x").is_err());
+    }
+}
