@@ -14,6 +14,7 @@
 
 pub mod balance;
 pub mod config;
+pub mod deadlines;
 pub mod metrics;
 pub mod pool;
 pub mod reason;
