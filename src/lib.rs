@@ -19,3 +19,5 @@ pub mod metrics;
 pub mod pool;
 pub mod reason;
 pub mod sys;
+pub mod tcp;
+pub mod worker;

@@ -81,6 +81,11 @@ impl Reason {
         }
     }
 
+    /// The client was turned away without a word to any backend: floods of these share their log lines.
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Self::NoBackend | Self::BackendsFull | Self::LimitProcess)
+    }
+
     /// An ordinary end is not logged under `log.sessions: failed`.
     pub fn is_ordinary(self) -> bool {
         matches!(

@@ -31,7 +31,9 @@ impl Lease {
         for _ in 0..=view.backends.len() {
             match view.picker.pick(ask) {
                 Pick::Member(index) => {
-                    let Some(backend) = view.backends.get(index as usize) else { return Err(Refusal::NoBackend) };
+                    let Some(backend) = view.backends.get(index as usize) else {
+                        return Err(Refusal::NoBackend);
+                    };
                     if backend.load.try_take() {
                         return Ok((Self { backend: Arc::clone(backend) }, index));
                     }

@@ -27,15 +27,18 @@ pub struct Ready {
 }
 
 /// One epoll set.
+#[derive(Debug)]
 pub struct Poller {
     epoll: OwnedFd,
-    events: Vec<epoll::Event>,
 }
+
+/// Room for what one wait reports; kept by the waiting thread.
+pub struct Events(Vec<epoll::Event>);
 
 impl Poller {
     /// An empty set.
     pub fn new() -> Result<Self, Errno> {
-        Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)?, events: Vec::with_capacity(EVENTS_MAX) })
+        Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)? })
     }
 
     /// Watches a socket for everything, edge-triggered. It leaves the set when it is closed.
@@ -54,32 +57,47 @@ impl Poller {
         epoll::delete(&self.epoll, fd)
     }
 
-    /// Sleeps until something is ready or the time is over (`None`: for ever), and puts what is ready into `ready`.
+    /// Sleeps until something is ready or the time is over (`None`: for ever), and puts what is ready into `events`.
     /// An interrupting signal counts as an empty wake-up.
-    pub fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> Result<(), Errno> {
-        self.events.clear();
-        ready.clear();
+    pub fn wait(&self, timeout: Option<Duration>, events: &mut Events) -> Result<(), Errno> {
+        events.0.clear();
         let timeout = timeout.map(|t| Timespec {
             tv_sec: i64::try_from(t.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: t.subsec_nanos().into(),
         });
-        let spare = rustix::buffer::spare_capacity(&mut self.events);
+        let spare = rustix::buffer::spare_capacity(&mut events.0);
         match epoll::wait(&self.epoll, spare, timeout.as_ref()) {
-            Ok(_) => {}
-            Err(Errno::INTR) => return Ok(()),
-            Err(errno) => return Err(errno),
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(errno),
         }
-        ready.extend(self.events.iter().map(|event| {
+    }
+}
+
+impl Events {
+    /// Room for a full batch.
+    pub fn new() -> Self {
+        Self(Vec::with_capacity(EVENTS_MAX))
+    }
+
+    /// What was ready.
+    pub fn iter(&self) -> impl Iterator<Item = Ready> {
+        self.0.iter().map(|event| {
             let (flags, data) = (event.flags, event.data);
             Ready {
                 token: data.u64(),
-                readable: flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
+                readable: flags
+                    .intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
                 writable: flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR),
                 ending: flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
                 failed: flags.contains(EventFlags::ERR),
             }
-        }));
-        Ok(())
+        })
+    }
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -123,19 +141,18 @@ mod tests {
 
     #[test]
     fn a_wake_ends_the_sleep_and_is_cleared() {
-        let mut poller = Poller::new().unwrap();
+        let poller = Poller::new().unwrap();
         let waker = Waker::new().unwrap();
         poller.watch_input(&waker, 7).unwrap();
-        let mut ready = Vec::new();
-        poller.wait(Some(Duration::ZERO), &mut ready).unwrap();
-        assert!(ready.is_empty());
+        let mut events = Events::new();
+        poller.wait(Some(Duration::ZERO), &mut events).unwrap();
+        assert_eq!(events.iter().count(), 0);
         waker.wake();
         waker.wake();
-        poller.wait(Some(Duration::from_secs(60)), &mut ready).unwrap();
-        assert_eq!(ready.len(), 1);
-        assert_eq!(ready[0].token, 7);
+        poller.wait(Some(Duration::from_secs(60)), &mut events).unwrap();
+        assert_eq!(events.iter().map(|ready| ready.token).collect::<Vec<_>>(), [7]);
         waker.clear();
-        poller.wait(Some(Duration::ZERO), &mut ready).unwrap();
-        assert!(ready.is_empty());
+        poller.wait(Some(Duration::ZERO), &mut events).unwrap();
+        assert_eq!(events.iter().count(), 0);
     }
 }

@@ -18,13 +18,15 @@ pub struct StreamOptions {
 }
 
 /// A bound, not yet listening door of one worker. `None` binds every address of both families where the host has IPv6.
-/// `device_port` 0 takes any free port.
+/// Port 0 takes any free port.
 pub fn bind_door(ip: Option<IpAddr>, port: u16) -> Result<OwnedFd, Errno> {
     match ip {
         Some(ip) => bind_one(SocketAddr::new(ip, port), true),
         None => match bind_one((Ipv6Addr::UNSPECIFIED, port).into(), false) {
             // A host without IPv6 has no such family, or the family but no address.
-            Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => bind_one((Ipv4Addr::UNSPECIFIED, port).into(), true),
+            Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
+                bind_one((Ipv4Addr::UNSPECIFIED, port).into(), true)
+            }
             other => other,
         },
     }
@@ -33,6 +35,13 @@ pub fn bind_door(ip: Option<IpAddr>, port: u16) -> Result<OwnedFd, Errno> {
 /// Makes a bound door listen. The kernel caps the backlog at `net.core.somaxconn`.
 pub fn listen(door: &OwnedFd, options: &StreamOptions) -> Result<(), Errno> {
     set_options(door.as_fd(), options)?;
+    if options.keepalive.is_none() {
+        // A door that was kept may still carry what an earlier configuration said.
+        sockopt::set_socket_keepalive(door, false)?;
+    }
+    if options.unacknowledged.is_none() {
+        sockopt::set_tcp_user_timeout(door, 0)?;
+    }
     net::listen(door, BACKLOG_MAX)
 }
 
@@ -118,17 +127,19 @@ fn stream_socket(address: SocketAddr) -> Result<OwnedFd, Errno> {
     net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))
 }
 
+/// Sets what differs from a new socket: a dialling one pays for no more calls than it needs.
 fn set_options(fd: BorrowedFd<'_>, options: &StreamOptions) -> Result<(), Errno> {
     sockopt::set_tcp_nodelay(fd, true)?;
-    sockopt::set_socket_keepalive(fd, options.keepalive.is_some())?;
     if let Some((idle, interval, count)) = options.keepalive {
+        sockopt::set_socket_keepalive(fd, true)?;
         sockopt::set_tcp_keepidle(fd, idle)?;
         sockopt::set_tcp_keepintvl(fd, interval)?;
         sockopt::set_tcp_keepcnt(fd, count.into())?;
     }
-    let user_timeout = options.unacknowledged.map_or(0, |t| u32::try_from(t.as_millis()).unwrap_or(u32::MAX));
-    // A new dialling socket has 0 already; a door may carry the value of an earlier configuration.
-    sockopt::set_tcp_user_timeout(fd, user_timeout)
+    if let Some(timeout) = options.unacknowledged {
+        sockopt::set_tcp_user_timeout(fd, u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX))?;
+    }
+    Ok(())
 }
 
 fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {

@@ -1,0 +1,109 @@
+//! The end of a session: sockets closed the right way, everything given back, counted once, told once.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::session::{Phase, Session};
+use super::{Terms, Workbench};
+use crate::reason::Reason;
+use crate::sys::{Errno, socket};
+
+/// Ends a session.
+pub(super) fn close(mut session: Session, reason: Reason, bench: &mut Workbench) {
+    if session.terms.logs(reason) && may_log(&session.terms, reason, bench) {
+        log(&session, reason, bench);
+    }
+    session.relay.to_backend.drop_held(bench);
+    session.relay.to_client.drop_held(bench);
+    if resets(reason) {
+        socket::reset_on_close(session.client.fd());
+        if let Some(backend) = &session.backend {
+            // A connect that is still under way is given up by the close alone.
+            if !matches!(session.phase, Phase::Dialling { .. }) {
+                socket::reset_on_close(backend.fd());
+            }
+        }
+    }
+    let counts = session.terms.counters.shards.of(bench.worker);
+    counts.active.sub(1);
+    counts.ended(reason).add(1);
+}
+
+/// A connection that never became a session of the table: counted and logged like one, and reset.
+pub(super) fn refuse(
+    terms: &Terms,
+    client: SocketAddr,
+    local: Option<SocketAddr>,
+    reason: Reason,
+    bench: &Workbench,
+) {
+    let counts = terms.counters.shards.of(bench.worker);
+    counts.begun.add(1);
+    counts.ended(reason).add(1);
+    if terms.logs(reason) && may_log(terms, reason, bench) {
+        tracing::info!(
+            target: "session",
+            listener = &*terms.listener,
+            proto = "tcp",
+            client = %client,
+            local = local.map(tracing::field::display),
+            reason = reason.word(),
+            to_backend = 0,
+            to_client = 0,
+            ms = 0,
+            attempts = 0,
+            "session refused"
+        );
+    }
+}
+
+/// One side is gone, or the end is not the peers' own: a truncated stream must not look like a complete one.
+fn resets(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::ClientClosed | Reason::BackendClosed | Reason::Idle | Reason::HalfClosed | Reason::Lifetime
+    )
+}
+
+/// What floods of clients are refused for is told at most ten times a second; the rest goes into a summary.
+fn may_log(terms: &Terms, reason: Reason, bench: &Workbench) -> bool {
+    let now_s = u32::try_from(bench.now_us / 1_000_000).unwrap_or(u32::MAX);
+    !reason.is_refusal() || terms.counters.refusals.may_log(reason, now_s)
+}
+
+fn log(session: &Session, reason: Reason, bench: &Workbench) {
+    let backend = session.lease.as_ref().map(|lease| lease.backend());
+    let relay = &session.relay;
+    tracing::info!(
+        target: "session",
+        listener = &*session.terms.listener,
+        proto = "tcp",
+        client = %session.client_address,
+        local = socket::local_address(session.client.fd()).map(tracing::field::display),
+        backend = backend.map(|backend| &*backend.name),
+        via = session.backend.as_ref().and_then(|side| socket::local_address(side.fd())).map(tracing::field::display),
+        pool = backend.map(|backend| &*backend.pool),
+        reason = reason.word(),
+        to_backend = relay.to_backend.delivered_bytes,
+        to_client = relay.to_client.delivered_bytes,
+        connect_ms = session.connect_us.map(in_ms),
+        ms = in_ms(bench.now_us.saturating_sub(session.started_us)),
+        attempts = session.attempts,
+        error = session.error.map(|errno| tracing::field::display(Told(errno))),
+        "session ended"
+    );
+}
+
+/// Milliseconds with three decimals.
+fn in_ms(us: u64) -> f64 {
+    us as f64 / 1_000.0
+}
+
+/// An error as people read it.
+struct Told(Errno);
+
+impl fmt::Display for Told {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        std::io::Error::from(self.0).fmt(out)
+    }
+}

@@ -1,0 +1,47 @@
+//! When a session must be looked at although nothing is ready. Nothing is re-armed when bytes move: the wheel comes at
+//! the earliest moment at which something could be due, and what is due is worked out then.
+
+use super::session::{Next, Phase, Session};
+use super::{Token, Workbench, dial, relay};
+use crate::reason::Reason;
+
+/// The earliest moment at which something may be due.
+pub(super) fn of(session: &Session) -> Option<u64> {
+    match session.phase {
+        Phase::Dialling { deadline_ms, .. } => Some(deadline_ms),
+        Phase::Pausing { until_ms } => Some(until_ms),
+        Phase::Lingering { look_ms, until_ms, .. } => Some(look_ms.min(until_ms)),
+        Phase::Relaying => ends_of(session).into_iter().flatten().map(|(at_ms, _)| at_ms).min(),
+    }
+}
+
+/// The deadline has come: does what is due now, if anything is.
+pub(super) fn on_reached(session: &mut Session, backend_token: Token, bench: &mut Workbench) -> Next {
+    let now_ms = bench.now_ms();
+    // Whatever comes of it, the wheel has let go of this session.
+    session.deadline_moved = true;
+    match session.phase {
+        Phase::Dialling { deadline_ms, .. } if now_ms >= deadline_ms => {
+            dial::on_timeout(session, backend_token, bench)
+        }
+        Phase::Pausing { until_ms } if now_ms >= until_ms => dial::attempt(session, backend_token, bench),
+        Phase::Lingering { .. } => relay::linger(session, bench),
+        Phase::Relaying => {
+            let due = ends_of(session).into_iter().flatten().filter(|(at_ms, _)| now_ms >= *at_ms);
+            due.min_by_key(|(at_ms, _)| *at_ms).map_or(Next::Wait, |(_, reason)| Next::End(reason))
+        }
+        Phase::Dialling { .. } | Phase::Pausing { .. } => Next::Wait,
+    }
+}
+
+/// The moments at which a relaying session ends if nothing moves until then.
+fn ends_of(session: &Session) -> [Option<(u64, Reason)>; 3] {
+    let relay = &session.relay;
+    let after = |ms: Option<u64>, reason| ms.map(|ms| (relay.moved_ms.saturating_add(ms), reason));
+    let half_closed_ms = session.terms.half_closed_ms.filter(|_| session.is_half_closed());
+    [
+        after(session.terms.idle_ms, Reason::Idle),
+        after(half_closed_ms, Reason::HalfClosed),
+        relay.lifetime_end_ms.map(|at_ms| (at_ms, Reason::Lifetime)),
+    ]
+}

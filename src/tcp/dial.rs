@@ -1,0 +1,181 @@
+//! From a client to a connected backend: pick, take a place, connect; after a failure the same at another backend.
+
+use super::session::{Next, Phase, Session};
+use super::side::{BACKEND, Side};
+use super::{Token, Workbench, relay};
+use crate::balance::Ask;
+use crate::pool::{Lease, Refusal};
+use crate::reason::Reason;
+use crate::sys::poller::Ready;
+use crate::sys::{Errno, socket};
+
+/// Picks and dials. `token` is the session's, for its backend side.
+pub(super) fn attempt(session: &mut Session, token: Token, bench: &mut Workbench) -> Next {
+    // Each turn of the loop uses up one of at most 16 attempts, or leaves it.
+    loop {
+        let random = bench.random.bits();
+        let (connect, taken) = {
+            let published = bench.published.load();
+            let Some(view) = published.pools.get(session.terms.pool.0) else {
+                return Next::End(Reason::InternalError);
+            };
+            let ask = Ask {
+                client: session.client_address,
+                random,
+                now_ns: bench.now_us * 1_000,
+                tried: &session.tried,
+            };
+            let taken = Lease::take(view, &ask);
+            if taken.is_ok() && session.attempts > 0 {
+                view.shards.of(bench.worker).retries.add(1);
+            }
+            (view.settings.connect, taken)
+        };
+        let (lease, index) = match taken {
+            Ok(taken) => taken,
+            Err(Refusal::AllTried) => return pause(session, connect.timeout.as_millis(), bench),
+            // What the first attempt met is the better explanation.
+            Err(_) if session.attempts > 0 => return Next::End(Reason::ConnectFailed),
+            Err(Refusal::NoBackend) => return Next::End(Reason::NoBackend),
+            Err(Refusal::Full) => return Next::End(Reason::BackendsFull),
+        };
+        session.attempts += 1;
+        let address = lease.backend().address(session.local_port);
+        session.lease = Some(lease);
+        match socket::dial(address, &session.terms.options) {
+            Ok(fd) => {
+                let side = Side::new(fd);
+                if let Err(errno) = bench.watch(side.fd(), token) {
+                    session.error = Some(errno);
+                    return Next::End(Reason::InternalError);
+                }
+                session.backend = Some(side);
+                let timeout_ms = u64::try_from(connect.timeout.as_millis()).unwrap_or(u64::MAX);
+                let deadline_ms = bench.now_ms().saturating_add(timeout_ms);
+                session.enter(Phase::Dialling { began_us: bench.now_us, deadline_ms });
+                return Next::Wait;
+            }
+            Err(errno) => {
+                session.error = Some(errno);
+                if let Some(reason) = local_trouble(errno) {
+                    return Next::End(reason);
+                }
+                if fail(session, index, connect.attempts, bench) {
+                    return Next::End(Reason::ConnectFailed);
+                }
+            }
+        }
+    }
+}
+
+/// The dialled socket is ready: connected, or refused.
+pub(super) fn on_backend_ready(
+    session: &mut Session,
+    token: Token,
+    ready: &Ready,
+    bench: &mut Workbench,
+) -> Next {
+    let Phase::Dialling { began_us, .. } = session.phase else { return Next::Wait };
+    if ready.failed || (ready.ending && !ready.writable) {
+        let errno = session.backend.as_ref().and_then(|side| socket::take_error(side.fd()));
+        return failed(session, token, errno.unwrap_or(Errno::CONNRESET), bench);
+    }
+    if !ready.writable {
+        return Next::Wait;
+    }
+    let took_us = bench.now_us.saturating_sub(began_us);
+    session.connect_us = Some(took_us);
+    session.error = None;
+    session.tried = Vec::new();
+    if let Some(lease) = &session.lease {
+        let backend = lease.backend();
+        backend.load.observe_latency(bench.now_us * 1_000, took_us * 1_000);
+        backend.shards.of(bench.worker).sessions.add(1);
+    }
+    if let Some(view) = bench.published.load().pools.get(session.terms.pool.0) {
+        view.shards.of(bench.worker).connect.observe(took_us);
+    }
+    if let Some(side) = session.backend.as_mut() {
+        side.note(ready);
+    }
+    relay::begin(session, bench)
+}
+
+/// Something of the client while there is no backend yet. One that only finished sending is still served; one that reset
+/// has left.
+pub(super) fn on_client_ready(session: &mut Session, ready: &Ready) -> Next {
+    if !ready.failed {
+        return Next::Wait;
+    }
+    session.error = session.client.broken.or_else(|| socket::take_error(session.client.fd()));
+    Next::End(Reason::ClientReset)
+}
+
+/// The connect under way has taken too long.
+pub(super) fn on_timeout(session: &mut Session, token: Token, bench: &mut Workbench) -> Next {
+    failed(session, token, Errno::TIMEDOUT, bench)
+}
+
+/// Closes the failed attempt and makes the next one, if there may be one.
+fn failed(session: &mut Session, token: Token, errno: Errno, bench: &mut Workbench) -> Next {
+    session.error = Some(errno);
+    session.backend = None;
+    let (index, attempts_max) = {
+        let published = bench.published.load();
+        let view = published.pools.get(session.terms.pool.0);
+        let index = session
+            .lease
+            .as_ref()
+            .and_then(|lease| view?.backends.iter().position(|backend| backend.name == lease.backend().name));
+        let attempts_max = view.map_or(1, |view| view.settings.connect.attempts);
+        (index.and_then(|index| u32::try_from(index).ok()).unwrap_or(u32::MAX), attempts_max)
+    };
+    if fail(session, index, attempts_max, bench) {
+        return Next::End(Reason::ConnectFailed);
+    }
+    attempt(session, token, bench)
+}
+
+/// Counts a failed attempt and gives its place back. True: it was the last one.
+fn fail(session: &mut Session, index: u32, attempts_max: u8, bench: &Workbench) -> bool {
+    if session.attempts >= attempts_max {
+        // The lease stays: the closing line names the backend of the last attempt.
+        count_failure(session, bench);
+        return true;
+    }
+    count_failure(session, bench);
+    session.lease = None;
+    session.tried.push(index);
+    false
+}
+
+fn count_failure(session: &Session, bench: &Workbench) {
+    if let Some(lease) = &session.lease {
+        lease.backend().shards.of(bench.worker).connect_failures.add(1);
+    }
+}
+
+/// No untried backend is left: the next round begins after a pause.
+fn pause(session: &mut Session, timeout_ms: u128, bench: &mut Workbench) -> Next {
+    session.tried.clear();
+    let pause_ms = bench.random.jitter(u64::try_from(timeout_ms.min(REPEAT_PAUSE_MAX_MS)).unwrap_or(0), 25);
+    session.enter(Phase::Pausing { until_ms: bench.now_ms() + pause_ms });
+    Next::Wait
+}
+
+/// Trouble of this machine, which says nothing about the backend and would meet the next one as well.
+fn local_trouble(errno: Errno) -> Option<Reason> {
+    match errno {
+        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Some(Reason::LimitProcess),
+        Errno::ADDRNOTAVAIL | Errno::ADDRINUSE | Errno::AGAIN => Some(Reason::NoSourcePort),
+        Errno::PERM | Errno::ACCESS => Some(Reason::ConnectFailed),
+        _ => None,
+    }
+}
+
+pub(super) fn backend_token(slot: u32, generation: u32) -> Token {
+    Token::Session { slot, generation, side: BACKEND }
+}
+
+/// A repeat at a backend that failed this session already waits `min(connect.timeout, 1s)`.
+const REPEAT_PAUSE_MAX_MS: u128 = 1_000;

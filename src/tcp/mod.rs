@@ -1,0 +1,24 @@
+//! TCP sessions of one data thread: admission -> pick -> lease -> dial -> relay -> one closing line.
+//!
+//! A session is a plain entry in [`Sessions`], never a suspended future: it moves when its sockets are ready or its
+//! deadline has come, one bounded step at a time, and between two steps anyone on the thread may list it, close it or
+//! hand it over. Nothing in here knows the loop below it but for [`Workbench`], the tools a thread lends its sessions.
+
+mod closing;
+mod deadline;
+mod dial;
+mod pipes;
+mod relay;
+mod session;
+mod side;
+mod table;
+mod terms;
+mod token;
+mod way;
+mod workbench;
+
+pub use pipes::PipePool;
+pub use table::{Arrival, Sessions};
+pub use terms::Terms;
+pub use token::Token;
+pub use workbench::{Random, SCRATCH_BYTES, Workbench};

@@ -1,0 +1,181 @@
+//! Bytes both ways, and how the end of one side becomes the end of the other.
+//!
+//! - A side that finished (FIN) lets the other be finished once everything before it was written; the session goes on
+//!   in the other direction.
+//! - A side that broke (RST, or lost) is first read to its end, everything is written, the other side has acknowledged
+//!   it, and then gets a reset too: a reset sooner would purge what is still in the send queue.
+
+use super::Workbench;
+use super::session::{Next, Phase, Session, is_reset};
+use super::side::{BACKEND, CLIENT, Side};
+use super::way::{Turn, Way};
+use crate::metrics::Direction;
+use crate::reason::Reason;
+use crate::sys::poller::Ready;
+use crate::sys::socket;
+
+/// The relay's part of a session.
+#[derive(Debug)]
+pub(super) struct Relay {
+    pub(super) to_backend: Way,
+    pub(super) to_client: Way,
+    /// The side that finished first, without breaking.
+    finished_first: Option<usize>,
+    /// When bytes were last delivered, the relay began, or a side announced its end.
+    pub(super) moved_ms: u64,
+    /// When its life is over.
+    pub(super) lifetime_end_ms: Option<u64>,
+    /// Since when the backend owes a first answer.
+    asked_us: u64,
+}
+
+impl Relay {
+    pub(super) fn new(now_ms: u64, lifetime_ms: Option<u64>) -> Self {
+        Self {
+            to_backend: Way::default(),
+            to_client: Way::default(),
+            finished_first: None,
+            moved_ms: now_ms,
+            lifetime_end_ms: lifetime_ms.map(|ms| now_ms.saturating_add(ms)),
+            asked_us: 0,
+        }
+    }
+}
+
+/// The backend answered the connect: bytes may flow.
+pub(super) fn begin(session: &mut Session, bench: &mut Workbench) -> Next {
+    session.relay.asked_us = bench.now_us;
+    session.relay.moved_ms = bench.now_ms();
+    session.enter(Phase::Relaying);
+    step(session, bench)
+}
+
+/// Moves what can be moved and draws the consequences.
+pub(super) fn step(session: &mut Session, bench: &mut Workbench) -> Next {
+    let Some(backend) = session.backend.as_mut() else { return Next::End(Reason::InternalError) };
+    let (client, relay) = (&mut session.client, &mut session.relay);
+    let before = (relay.to_backend.delivered_bytes, relay.to_client.delivered_bytes);
+    let out = relay.to_backend.carry(client, backend, bench);
+    let back = relay.to_client.carry(backend, client, bench);
+    let moved = (relay.to_backend.delivered_bytes - before.0, relay.to_client.delivered_bytes - before.1);
+    account(session, moved, before, bench);
+    if let Some(next) = pass_on_ends(session, bench) {
+        return next;
+    }
+    // A write that found the client gone came too late for this turn's reading of it.
+    let rest = session.client.broken.is_some() && session.can_read_client();
+    if out == Turn::Unfinished || back == Turn::Unfinished || rest { Next::Again } else { Next::Wait }
+}
+
+/// Counts what was delivered, and the first answer's time.
+fn account(session: &mut Session, moved: (u64, u64), before: (u64, u64), bench: &Workbench) {
+    if moved == (0, 0) {
+        return;
+    }
+    let relay = &mut session.relay;
+    relay.moved_ms = bench.now_ms();
+    let counts = session.terms.counters.shards.of(bench.worker);
+    counts.bytes(Direction::ToBackend).add(moved.0);
+    counts.bytes(Direction::ToClient).add(moved.1);
+    let Some(lease) = &session.lease else { return };
+    let counts = lease.backend().shards.of(bench.worker);
+    counts.bytes(Direction::ToBackend).add(moved.0);
+    counts.bytes(Direction::ToClient).add(moved.1);
+    if before.1 == 0 {
+        if moved.1 > 0 {
+            let waited_us = bench.now_us.saturating_sub(relay.asked_us);
+            lease.backend().load.observe_latency(bench.now_us * 1_000, waited_us * 1_000);
+        } else if before.0 == 0 {
+            // The client spoke first: the answer is owed from now on.
+            relay.asked_us = bench.now_us;
+        }
+    }
+}
+
+fn pass_on_ends(session: &mut Session, bench: &mut Workbench) -> Option<Next> {
+    let backend = session.backend.as_mut()?;
+    let (client, relay) = (&mut session.client, &mut session.relay);
+    if let (Some(errno), Some(_)) = (client.broken, backend.broken) {
+        session.error = Some(errno);
+        return Some(Next::End(broken_reason(CLIENT, client)));
+    }
+    for side in [CLIENT, BACKEND] {
+        let (me, other, way) = match side {
+            CLIENT => (&*client, &mut *backend, &relay.to_backend),
+            _ => (&*backend, &mut *client, &relay.to_client),
+        };
+        if !me.read_out || !way.is_empty() {
+            continue;
+        }
+        if let Some(errno) = me.broken {
+            session.error = Some(errno);
+            let reason = broken_reason(side, me);
+            return Some(break_other(session, reason, bench));
+        }
+        if relay.finished_first.is_none() {
+            relay.finished_first = Some(side);
+        }
+        // When both are done the closing of the sockets says so.
+        if !other.finished && !other.read_out {
+            socket::finish(other.fd());
+            other.finished = true;
+        }
+    }
+    let done =
+        client.read_out && backend.read_out && relay.to_backend.is_empty() && relay.to_client.is_empty();
+    done.then(|| {
+        let client_first = relay.finished_first == Some(CLIENT);
+        Next::End(if client_first { Reason::ClientClosed } else { Reason::BackendClosed })
+    })
+}
+
+/// One side is gone and all it sent is written: the other side's reset waits until it has acknowledged it.
+fn break_other(session: &mut Session, reason: Reason, bench: &Workbench) -> Next {
+    let patience_ms = session.terms.half_closed_ms.unwrap_or(LINGER_MAX_MS);
+    let now_ms = bench.now_ms();
+    let look_ms = now_ms + LINGER_LOOK_MS;
+    session.enter(Phase::Lingering { reason, look_ms, until_ms: now_ms.saturating_add(patience_ms) });
+    linger(session, bench)
+}
+
+/// Looks whether the remaining side has acknowledged everything.
+pub(super) fn linger(session: &mut Session, bench: &Workbench) -> Next {
+    let Phase::Lingering { reason, until_ms, .. } = session.phase else { return Next::Wait };
+    let remaining = match reason {
+        Reason::ClientReset | Reason::ClientLost => session.backend.as_ref(),
+        _ => Some(&session.client),
+    };
+    let waits = remaining.is_some_and(|side| side.broken.is_none() && socket::unacknowledged(side.fd()) > 0);
+    let now_ms = bench.now_ms();
+    if !waits || now_ms >= until_ms {
+        return Next::End(reason);
+    }
+    // Looking is cheap but not free: the longer it has taken, the less often.
+    let left_ms = until_ms - now_ms;
+    let waited_ms = now_ms.saturating_sub(session.relay.moved_ms);
+    let pause_ms = (waited_ms / 8).clamp(LINGER_LOOK_MS, LINGER_LOOK_MAX_MS).min(left_ms);
+    session.enter(Phase::Lingering { reason, look_ms: now_ms + pause_ms, until_ms });
+    Next::Wait
+}
+
+/// A side that is itself gone needs no reset: nothing is left to wait for.
+pub(super) fn linger_on_ready(session: &Session, side: usize, ready: &Ready) -> Next {
+    let Phase::Lingering { reason, .. } = session.phase else { return Next::Wait };
+    let remaining = if matches!(reason, Reason::ClientReset | Reason::ClientLost) { BACKEND } else { CLIENT };
+    if ready.failed && side == remaining { Next::End(reason) } else { Next::Wait }
+}
+
+fn broken_reason(side: usize, me: &Side) -> Reason {
+    let reset = me.broken.is_some_and(is_reset);
+    match (side, reset) {
+        (CLIENT, true) => Reason::ClientReset,
+        (CLIENT, false) => Reason::ClientLost,
+        (_, true) => Reason::BackendReset,
+        (_, false) => Reason::BackendLost,
+    }
+}
+
+const LINGER_LOOK_MS: u64 = 16;
+const LINGER_LOOK_MAX_MS: u64 = 1_000;
+/// How long a reset waits for a peer that acknowledges nothing, where `half_closed` is off.
+const LINGER_MAX_MS: u64 = 300_000;

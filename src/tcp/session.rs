@@ -1,0 +1,137 @@
+//! One session: everything there is to know of it between two steps.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::relay::Relay;
+use super::side::{CLIENT, Side};
+use super::{Terms, Workbench};
+use crate::pool::Lease;
+use crate::reason::Reason;
+use crate::sys::Errno;
+use crate::sys::poller::Ready;
+
+/// A session's whole state. Some 400 bytes; with its place in the wheel that is all the memory an idle one holds.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) terms: Arc<Terms>,
+    pub(super) client: Side,
+    pub(super) client_address: SocketAddr,
+    /// The port the client came to: where backends without a port of their own are reached.
+    pub(super) local_port: u16,
+    /// There from the first dial on.
+    pub(super) backend: Option<Side>,
+    pub(super) lease: Option<Lease>,
+    pub(super) phase: Phase,
+    pub(super) relay: Relay,
+    pub(super) started_us: u64,
+    pub(super) connect_us: Option<u64>,
+    /// Attempts at a backend so far.
+    pub(super) attempts: u8,
+    /// Backends that failed this session, by their place in the pool. Without failures it holds no memory.
+    pub(super) tried: Vec<u32>,
+    /// What tells more than the reason of the end.
+    pub(super) error: Option<Errno>,
+    /// A new phase has another deadline.
+    pub(super) deadline_moved: bool,
+}
+
+/// Where a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// A connect is under way.
+    Dialling { began_us: u64, deadline_ms: u64 },
+    /// Every backend there is has failed this session once; the next attempt comes after a pause.
+    Pausing { until_ms: u64 },
+    /// Bytes flow both ways.
+    Relaying,
+    /// One side is gone; the other gets its reset when it has acknowledged all that was sent before.
+    Lingering { reason: Reason, look_ms: u64, until_ms: u64 },
+}
+
+/// What a session needs after a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// To be left alone until a socket is ready or its deadline comes.
+    Wait,
+    /// Another turn, after the others had theirs.
+    Again,
+    /// To be ended.
+    End(Reason),
+}
+
+impl Session {
+    /// A session that has not picked a backend yet.
+    pub(super) fn new(
+        terms: Arc<Terms>,
+        client: Side,
+        client_address: SocketAddr,
+        local_port: u16,
+        bench: &mut Workbench,
+    ) -> Self {
+        // The ends of sessions that began together are spread.
+        let lifetime_ms = terms.lifetime_ms.map(|ms| bench.random.jitter(ms, 10));
+        Self {
+            relay: Relay::new(bench.now_ms(), lifetime_ms),
+            terms,
+            client,
+            client_address,
+            local_port,
+            backend: None,
+            lease: None,
+            phase: Phase::Pausing { until_ms: bench.now_ms() },
+            started_us: bench.now_us,
+            connect_us: None,
+            attempts: 0,
+            tried: Vec::new(),
+            error: None,
+            deadline_moved: false,
+        }
+    }
+
+    /// A turn would read from the client: it may have something, and nothing of it waits to be written.
+    pub(super) fn can_read_client(&self) -> bool {
+        self.client.readable && !self.client.read_out && self.relay.to_backend.is_empty()
+    }
+
+    /// One side announced its end, so the other may be silent for so long and no longer.
+    pub(super) fn is_half_closed(&self) -> bool {
+        self.client.ending || self.backend.as_ref().is_some_and(|backend| backend.ending)
+    }
+
+    /// Takes over what the kernel reported of one side.
+    pub(super) fn note(&mut self, side: usize, ready: &Ready, now_ms: u64) {
+        let was_half_closed = self.is_half_closed();
+        match (side, &mut self.backend) {
+            (CLIENT, _) => self.client.note(ready),
+            (_, Some(backend)) => backend.note(ready),
+            (_, None) => {}
+        }
+        if !was_half_closed && self.is_half_closed() {
+            self.relay.moved_ms = now_ms;
+            self.deadline_moved = true;
+        }
+    }
+
+    /// Enters a phase, whose deadline is then looked at anew.
+    pub(super) fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.deadline_moved = true;
+    }
+}
+
+/// Does this errno say that the peer is there and refused to go on, or that it is gone without a word?
+pub(super) fn is_reset(errno: Errno) -> bool {
+    matches!(errno, Errno::CONNRESET | Errno::PIPE | Errno::CONNABORTED | Errno::CONNREFUSED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_is_small() {
+        // The budget of an idle session is 2 KiB with the table's growth room and the wheel; the entry takes the most.
+        assert!(std::mem::size_of::<Session>() <= 512, "{}", std::mem::size_of::<Session>());
+    }
+}

@@ -1,0 +1,72 @@
+//! One end of a session: a socket, and what is known of it without asking the kernel.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::sys::Errno;
+use crate::sys::poller::Ready;
+
+/// The client's side of a session.
+pub(super) const CLIENT: usize = 0;
+/// The backend's side.
+pub(super) const BACKEND: usize = 1;
+
+/// One socket of a session. The flags follow edge-triggered readiness: true until the kernel says EAGAIN.
+#[derive(Debug)]
+pub(super) struct Side {
+    pub(super) fd: OwnedFd,
+    /// A read may give something.
+    pub(super) readable: bool,
+    /// A write may find room.
+    pub(super) writable: bool,
+    /// The kernel announced the end of this stream: reads go on until it comes, even after a short one.
+    pub(super) ending: bool,
+    /// Everything it will ever send has been read.
+    pub(super) read_out: bool,
+    /// We told it that no more will come.
+    pub(super) finished: bool,
+    /// Its connection is gone; what it had sent may still be readable.
+    pub(super) broken: Option<Errno>,
+}
+
+impl Side {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self {
+            fd,
+            readable: false,
+            writable: false,
+            ending: false,
+            read_out: false,
+            finished: false,
+            broken: None,
+        }
+    }
+
+    /// Takes over what the kernel reported.
+    pub(super) fn note(&mut self, ready: &Ready) {
+        self.readable |= ready.readable;
+        self.writable |= ready.writable;
+        self.ending |= ready.ending;
+        // All was read before the connection broke: no read will find the error any more, so it is asked for.
+        if ready.failed && self.read_out && self.broken.is_none() {
+            self.broken = crate::sys::socket::take_error(self.fd());
+        }
+    }
+
+    /// A write found the connection gone. The kernel has forgotten the error now, and what was received before it is
+    /// still to be read.
+    pub(super) fn write_failed(&mut self, errno: Errno) {
+        self.broken.get_or_insert(errno);
+        self.readable = true;
+        self.ending = true;
+    }
+
+    /// A read found the connection gone: after everything that had been received.
+    pub(super) fn read_failed(&mut self, errno: Errno) {
+        self.broken.get_or_insert(errno);
+        self.read_out = true;
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

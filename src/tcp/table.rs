@@ -1,0 +1,200 @@
+//! The session table of one data thread: every session's entry, its deadline, and who wants another turn.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::session::{Next, Phase, Session};
+use super::side::{BACKEND, CLIENT, Side};
+use super::token::GENERATION_MASK;
+use super::{Terms, Token, Workbench, closing, deadline, dial, relay};
+use crate::deadlines::Wheel;
+use crate::reason::Reason;
+use crate::sys::poller::Ready;
+use crate::sys::socket;
+
+/// An accepted connection on its way to becoming a session, on this thread or another.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Its socket.
+    pub fd: OwnedFd,
+    /// Who it is.
+    pub client: SocketAddr,
+    /// The port it came to.
+    pub local_port: u16,
+    /// What it is born with.
+    pub terms: Arc<Terms>,
+}
+
+/// All sessions of one thread.
+pub struct Sessions {
+    slots: Slab<Slot>,
+    wheel: Wheel,
+    /// Sessions with work left after their turn.
+    again: VecDeque<(u32, u32)>,
+    next_generation: u32,
+    /// Reused by every turn.
+    expired: Vec<u32>,
+}
+
+struct Slot {
+    generation: u32,
+    queued: bool,
+    session: Session,
+}
+
+impl Sessions {
+    /// None yet.
+    pub fn new(now_ms: u64) -> Self {
+        Self {
+            slots: Slab::new(),
+            wheel: Wheel::new(now_ms),
+            again: VecDeque::new(),
+            next_generation: 0,
+            expired: Vec::new(),
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// None at all.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Begins a session: picks a backend and dials it. What it cannot have ends it at once.
+    pub fn open(&mut self, arrival: Arrival, bench: &mut Workbench) {
+        let counts = arrival.terms.counters.shards.of(bench.worker);
+        counts.begun.add(1);
+        counts.active.add(1);
+        let Arrival { fd, client, local_port, terms } = arrival;
+        let session = Session::new(terms, Side::new(fd), client, local_port, bench);
+        self.next_generation = (self.next_generation + 1) & GENERATION_MASK;
+        let generation = self.next_generation;
+        let key = self.slots.insert(Slot { generation, queued: false, session });
+        // The process holds fewer descriptors than 2^32: an index that does not fit cannot come.
+        let slot = u32::try_from(key).unwrap_or(u32::MAX);
+        let session = &mut self.slots[key].session;
+        let token = Token::Session { slot, generation, side: CLIENT };
+        let next = match bench.watch(session.client.fd.as_fd(), token) {
+            Ok(()) => dial::attempt(session, dial::backend_token(slot, generation), bench),
+            Err(errno) => {
+                session.error = Some(errno);
+                Next::End(Reason::InternalError)
+            }
+        };
+        self.follow(slot, next, bench);
+    }
+
+    /// A connection that may not become a session.
+    pub fn refuse(arrival: &Arrival, reason: Reason, bench: &Workbench) {
+        socket::reset_on_close(arrival.fd.as_fd());
+        let local = socket::local_address(arrival.fd.as_fd());
+        closing::refuse(&arrival.terms, arrival.client, local, reason, bench);
+    }
+
+    /// A socket is ready.
+    pub fn on_ready(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        side: usize,
+        ready: &Ready,
+        bench: &mut Workbench,
+    ) {
+        let Some(entry) = self.slots.get_mut(slot as usize).filter(|entry| entry.generation == generation)
+        else {
+            return;
+        };
+        let session = &mut entry.session;
+        let backend_token = dial::backend_token(slot, generation);
+        let next = match session.phase {
+            Phase::Dialling { .. } if side == BACKEND => {
+                dial::on_backend_ready(session, backend_token, ready, bench)
+            }
+            phase => {
+                session.note(side, ready, bench.now_ms());
+                match phase {
+                    Phase::Relaying => relay::step(session, bench),
+                    Phase::Lingering { .. } => relay::linger_on_ready(session, side, ready),
+                    Phase::Dialling { .. } | Phase::Pausing { .. } => dial::on_client_ready(session, ready),
+                }
+            }
+        };
+        self.follow(slot, next, bench);
+    }
+
+    /// Gives each session with work left one more turn. New work of this turn waits for the next.
+    pub fn run_again(&mut self, bench: &mut Workbench) {
+        for _ in 0..self.again.len() {
+            let Some((slot, generation)) = self.again.pop_front() else { return };
+            let Some(entry) = self.slots.get_mut(slot as usize).filter(|e| e.generation == generation) else {
+                continue;
+            };
+            entry.queued = false;
+            if entry.session.phase == Phase::Relaying {
+                let next = relay::step(&mut entry.session, bench);
+                self.follow(slot, next, bench);
+            }
+        }
+    }
+
+    /// Looks after the sessions whose deadlines have come.
+    pub fn on_time(&mut self, bench: &mut Workbench) {
+        let mut expired = std::mem::take(&mut self.expired);
+        self.wheel.expire(bench.now_ms(), &mut expired);
+        for slot in expired.drain(..) {
+            let Some(entry) = self.slots.get_mut(slot as usize) else { continue };
+            let token = dial::backend_token(slot, entry.generation);
+            let next = deadline::on_reached(&mut entry.session, token, bench);
+            self.follow(slot, next, bench);
+        }
+        self.expired = expired;
+    }
+
+    /// When [`Self::on_time`] is to be called; `None` while no session has a deadline.
+    pub fn next_wake_ms(&self) -> Option<u64> {
+        self.wheel.next_wake_ms()
+    }
+
+    /// Some session has work left: do not sleep.
+    pub fn is_busy(&self) -> bool {
+        !self.again.is_empty()
+    }
+
+    /// Ends every session now.
+    pub fn cut_all(&mut self, reason: Reason, bench: &mut Workbench) {
+        let slots: Vec<u32> = self.slots.iter().filter_map(|(key, _)| u32::try_from(key).ok()).collect();
+        for slot in slots {
+            self.follow(slot, Next::End(reason), bench);
+        }
+    }
+
+    fn follow(&mut self, slot: u32, next: Next, bench: &mut Workbench) {
+        let key = slot as usize;
+        if let Next::End(reason) = next {
+            self.wheel.disarm(slot);
+            let ended = self.slots.remove(key);
+            closing::close(ended.session, reason, bench);
+            bench.sessions_ended += 1;
+            return;
+        }
+        let entry = &mut self.slots[key];
+        if next == Next::Again && !entry.queued {
+            entry.queued = true;
+            self.again.push_back((slot, entry.generation));
+        }
+        if std::mem::take(&mut entry.session.deadline_moved) {
+            match deadline::of(&entry.session) {
+                Some(at_ms) => self.wheel.arm(slot, at_ms),
+                None => self.wheel.disarm(slot),
+            }
+        }
+    }
+}

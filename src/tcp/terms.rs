@@ -1,0 +1,68 @@
+//! What a session is born with. A reload makes new terms for new sessions; living ones keep theirs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::settings::{Listener, LogSessions};
+use crate::metrics::ListenerCounters;
+use crate::pool::PoolSlot;
+use crate::reason::Reason;
+use crate::sys::socket::StreamOptions;
+
+/// Shared by all sessions of one listener.
+#[derive(Debug)]
+pub struct Terms {
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// Where its pool stands in the snapshot.
+    pub pool: PoolSlot,
+    /// Options of both sockets.
+    pub options: StreamOptions,
+    /// Neither side sent anything for so long.
+    pub idle_ms: Option<u64>,
+    /// One side is done, the other silent for so long.
+    pub half_closed_ms: Option<u64>,
+    /// The longest life.
+    pub lifetime_ms: Option<u64>,
+    /// Which ends have a line in the log.
+    pub log_sessions: LogSessions,
+    /// Where it is counted.
+    pub counters: Arc<ListenerCounters>,
+}
+
+impl Terms {
+    /// The terms of a listener.
+    pub fn new(
+        listener: &Listener,
+        pool: PoolSlot,
+        log_sessions: LogSessions,
+        counters: Arc<ListenerCounters>,
+    ) -> Self {
+        Self {
+            listener: listener.name.as_str().into(),
+            pool,
+            options: StreamOptions {
+                keepalive: listener.keepalive.map(|k| (k.idle, k.interval, k.count)),
+                unacknowledged: listener.timeouts.unacknowledged,
+            },
+            idle_ms: listener.timeouts.idle.map(whole_ms),
+            half_closed_ms: listener.timeouts.half_closed.map(whole_ms),
+            lifetime_ms: listener.timeouts.lifetime.map(whole_ms),
+            log_sessions,
+            counters,
+        }
+    }
+
+    /// Does an end for this reason have a line?
+    pub(super) fn logs(&self, reason: Reason) -> bool {
+        match self.log_sessions {
+            LogSessions::All => true,
+            LogSessions::Failed => !reason.is_ordinary(),
+            LogSessions::Off => false,
+        }
+    }
+}
+
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

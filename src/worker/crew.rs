@@ -1,0 +1,131 @@
+//! What the data threads know of each other: how many sessions each holds, and where to post to it.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::Mailbox;
+use crate::sys::Errno;
+
+/// All data threads of one process.
+#[derive(Debug)]
+pub struct Crew {
+    members: Box<[Member]>,
+    /// Sessions of all threads, those on their way to a thread included.
+    tcp_sessions: AtomicU32,
+    tcp_sessions_max: u32,
+}
+
+/// On cache lines of its own: each is written by its thread all the time and read by the others at each accept.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Member {
+    sessions: AtomicU32,
+    /// Pings answered.
+    beats: AtomicU64,
+    mailbox: Mailbox,
+}
+
+impl Crew {
+    /// Threads that are yet to be spawned.
+    pub fn new(workers: usize, tcp_sessions_max: u32) -> Result<Self, Errno> {
+        let member = |_| {
+            Ok(Member { sessions: AtomicU32::new(0), beats: AtomicU64::new(0), mailbox: Mailbox::new()? })
+        };
+        Ok(Self {
+            members: (0..workers).map(member).collect::<Result<_, Errno>>()?,
+            tcp_sessions: AtomicU32::new(0),
+            tcp_sessions_max,
+        })
+    }
+
+    /// How many threads.
+    pub fn workers(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Where to post to a thread.
+    pub fn mailbox(&self, worker: usize) -> &Mailbox {
+        &self.members[worker].mailbox
+    }
+
+    /// Sessions of the whole process.
+    pub fn tcp_sessions(&self) -> u32 {
+        self.tcp_sessions.load(Ordering::Relaxed)
+    }
+
+    /// How many there may be.
+    pub fn tcp_sessions_max(&self) -> u32 {
+        self.tcp_sessions_max
+    }
+
+    /// Sessions of one thread.
+    pub fn sessions_of(&self, worker: usize) -> u32 {
+        self.members[worker].sessions.load(Ordering::Relaxed)
+    }
+
+    /// Pings that a thread has answered.
+    pub fn beats_of(&self, worker: usize) -> u64 {
+        self.members[worker].beats.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn beat(&self, worker: usize) {
+        self.members[worker].beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes a place for a session at the thread that is to have it: `worker` itself, or the least loaded one when that
+    /// holds clearly fewer. `None`: the process is at its limit. Exact: the places of all threads add up to the total.
+    pub(super) fn admit(&self, worker: usize) -> Option<usize> {
+        let max = self.tcp_sessions_max;
+        self.tcp_sessions
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now < max).then_some(now + 1))
+            .ok()?;
+        let mine = self.sessions_of(worker);
+        let least = (0..self.members.len()).min_by_key(|&other| self.sessions_of(other)).unwrap_or(worker);
+        let gap = CLEARLY_MORE + mine / 16;
+        let keeper = if mine >= self.sessions_of(least).saturating_add(gap) { least } else { worker };
+        self.members[keeper].sessions.fetch_add(1, Ordering::Relaxed);
+        Some(keeper)
+    }
+
+    /// Gives places of this thread back.
+    pub(super) fn give_back(&self, worker: usize, places: u32) {
+        self.members[worker].sessions.fetch_sub(places, Ordering::Relaxed);
+        self.tcp_sessions.fetch_sub(places, Ordering::Relaxed);
+    }
+}
+
+/// Passing a connection on costs two wake-ups, so small differences stay: they even out by themselves.
+const CLEARLY_MORE: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forty_sessions_at_one_door_spread_over_four_threads() {
+        let crew = Crew::new(4, 1_000).unwrap();
+        for _ in 0..40 {
+            assert!(crew.admit(0).is_some());
+        }
+        let held: Vec<u32> = (0..4).map(|worker| crew.sessions_of(worker)).collect();
+        assert_eq!(held.iter().sum::<u32>(), 40);
+        assert!(held.iter().all(|&n| n <= 14), "{held:?}");
+    }
+
+    #[test]
+    fn the_limit_is_exact_under_contention() {
+        let crew = Crew::new(4, 1_000).unwrap();
+        let admitted: usize = std::thread::scope(|scope| {
+            let crew = &crew;
+            let threads: Vec<_> = (0..4)
+                .map(|worker| {
+                    scope.spawn(move || (0..1_000).filter(|_| crew.admit(worker).is_some()).count())
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!((admitted, crew.tcp_sessions()), (1_000, 1_000));
+        let held = crew.sessions_of(0);
+        crew.give_back(0, held);
+        assert_eq!(crew.tcp_sessions(), 1_000 - held);
+    }
+}

@@ -1,0 +1,204 @@
+//! The listening sockets of one data thread: taking what waits, refusing what is too much, and what to do when the
+//! system cannot give another socket.
+//!
+//! No accept error ends a door. Out of descriptors or memory, accepting pauses with a growing delay while the sessions
+//! there are go on; everything else concerns one connection and is counted.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::{Crew, Message};
+use crate::metrics::AcceptTrouble;
+use crate::reason::Reason;
+use crate::sys::{Errno, socket};
+use crate::tcp::{Arrival, Sessions, Terms, Token, Workbench};
+
+/// One thread's socket of a listener at one address and port.
+#[derive(Debug)]
+pub struct Door {
+    /// Listening.
+    pub fd: OwnedFd,
+    /// The port clients come to.
+    pub port: u16,
+    /// What its sessions are born with.
+    pub terms: Arc<Terms>,
+}
+
+/// The doors of one thread.
+pub(super) struct Doors {
+    doors: Slab<Door>,
+    pause: Option<Pause>,
+    /// The pause after the next trouble.
+    next_pause_ms: u64,
+    warned_ms: Option<u64>,
+    unwarned: u64,
+}
+
+struct Pause {
+    until_ms: u64,
+}
+
+impl Doors {
+    pub(super) fn new() -> Self {
+        Self { doors: Slab::new(), pause: None, next_pause_ms: PAUSE_MIN_MS, warned_ms: None, unwarned: 0 }
+    }
+
+    /// Accepts at this door from now on.
+    pub(super) fn open(&mut self, door: Door, bench: &Workbench) {
+        let listener = Arc::clone(&door.terms.listener);
+        let key = self.doors.insert(door);
+        if self.pause.is_none()
+            && let Err(errno) = self.watch(key, bench)
+        {
+            tracing::error!(%listener, error = %errno, "a door cannot be watched; it stays closed on this thread");
+            self.doors.remove(key);
+        }
+    }
+
+    /// Something waits at a door: takes some of it.
+    pub(super) fn on_ready(
+        &mut self,
+        door: u32,
+        crew: &Crew,
+        sessions: &mut Sessions,
+        bench: &mut Workbench,
+    ) {
+        self.accept(door as usize, ACCEPTS_PER_TURN, crew, sessions, bench);
+    }
+
+    /// Takes what waits and closes the doors. What the kernel has queued was promised to the client already.
+    pub(super) fn close(&mut self, crew: &Crew, sessions: &mut Sessions, bench: &mut Workbench) {
+        let keys: Vec<usize> = self.doors.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.accept(key, ACCEPTS_AT_CLOSE_MAX, crew, sessions, bench);
+            self.doors.remove(key);
+        }
+        self.pause = None;
+    }
+
+    /// When [`Self::on_time`] is to be called.
+    pub(super) fn next_wake_ms(&self) -> Option<u64> {
+        self.pause.as_ref().map(|pause| pause.until_ms)
+    }
+
+    /// Ends a pause that has lasted long enough.
+    pub(super) fn on_time(&mut self, bench: &Workbench) {
+        if self.pause.as_ref().is_none_or(|pause| bench.now_ms() < pause.until_ms) {
+            return;
+        }
+        self.pause = None;
+        for (key, door) in &self.doors {
+            if let Err(errno) = self.watch(key, bench) {
+                let listener = &*door.terms.listener;
+                tracing::error!(listener, error = %errno, "a door cannot be watched again; trying later");
+                self.pause = Some(Pause { until_ms: bench.now_ms() + PAUSE_MAX_MS });
+            }
+        }
+    }
+
+    fn accept(
+        &mut self,
+        key: usize,
+        most: usize,
+        crew: &Crew,
+        sessions: &mut Sessions,
+        bench: &mut Workbench,
+    ) {
+        for _ in 0..most {
+            // A door may be gone when an event of the same batch closed it.
+            let Some(door) = self.doors.get(key) else { return };
+            match socket::accept(door.fd.as_fd()) {
+                Ok((fd, client)) => {
+                    self.next_pause_ms = PAUSE_MIN_MS;
+                    let terms = Arc::clone(&door.terms);
+                    admit(Arrival { fd, client, local_port: door.port, terms }, crew, sessions, bench);
+                }
+                Err(Errno::AGAIN) => return,
+                Err(errno) => {
+                    let kind = kind_of(errno);
+                    door.terms.counters.shards.of(bench.worker).trouble(kind).add(1);
+                    if is_shortage(kind) {
+                        let listener = Arc::clone(&door.terms.listener);
+                        self.pause(&listener, errno, bench);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets the doors rest: a level-triggered door that cannot be served would turn the loop into a spin.
+    fn pause(&mut self, listener: &str, errno: Errno, bench: &Workbench) {
+        if self.pause.is_some() {
+            return;
+        }
+        for door in self.doors.iter().map(|(_, door)| door) {
+            // A door that is not in the set needs no forgetting.
+            let _ = bench.poller.forget(&door.fd);
+        }
+        let pause_ms = self.next_pause_ms;
+        self.pause = Some(Pause { until_ms: bench.now_ms() + pause_ms });
+        self.next_pause_ms = (pause_ms * 2).min(PAUSE_MAX_MS);
+        self.unwarned += 1;
+        if self.warned_ms.is_none_or(|at_ms| bench.now_ms() >= at_ms + WARNING_EVERY_MS) {
+            self.warned_ms = Some(bench.now_ms());
+            let times = std::mem::take(&mut self.unwarned);
+            let error = std::io::Error::from(errno);
+            tracing::warn!(
+                listener, %error, times, pause_ms,
+                "no resources for another connection: accepting pauses, sessions go on; raise LimitNOFILE= or lower limits.tcp_sessions"
+            );
+        }
+    }
+
+    fn watch(&self, key: usize, bench: &Workbench) -> Result<(), Errno> {
+        let number = u32::try_from(key).unwrap_or(u32::MAX);
+        match self.doors.get(key) {
+            Some(door) => bench.poller.watch_input(&door.fd, Token::Door(number).pack()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Finds a thread for a fresh connection, or refuses it.
+fn admit(arrival: Arrival, crew: &Crew, sessions: &mut Sessions, bench: &mut Workbench) {
+    match crew.admit(bench.worker) {
+        None => Sessions::refuse(&arrival, Reason::LimitProcess, bench),
+        Some(keeper) if keeper == bench.worker => sessions.open(arrival, bench),
+        Some(keeper) => crew.mailbox(keeper).post(Message::Have(arrival)),
+    }
+}
+
+fn kind_of(errno: Errno) -> AcceptTrouble {
+    match errno {
+        Errno::MFILE => AcceptTrouble::ProcessFiles,
+        Errno::NFILE => AcceptTrouble::SystemFiles,
+        Errno::NOBUFS | Errno::NOMEM => AcceptTrouble::Memory,
+        // accept(2) passes on what already went wrong with the new connection.
+        Errno::CONNABORTED
+        | Errno::INTR
+        | Errno::PROTO
+        | Errno::NETDOWN
+        | Errno::NETUNREACH
+        | Errno::HOSTDOWN
+        | Errno::HOSTUNREACH
+        | Errno::NOPROTOOPT
+        | Errno::OPNOTSUPP
+        | Errno::PERM => AcceptTrouble::Aborted,
+        _ => AcceptTrouble::Other,
+    }
+}
+
+fn is_shortage(kind: AcceptTrouble) -> bool {
+    !matches!(kind, AcceptTrouble::Aborted)
+}
+
+/// Then other sessions get their turn.
+const ACCEPTS_PER_TURN: usize = 16;
+/// No accept queue is longer than the largest somaxconn.
+const ACCEPTS_AT_CLOSE_MAX: usize = 65_535;
+const PAUSE_MIN_MS: u64 = 10;
+const PAUSE_MAX_MS: u64 = 1_000;
+const WARNING_EVERY_MS: u64 = 10_000;

@@ -1,0 +1,62 @@
+//! What other threads tell a data thread.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::Door;
+use crate::reason::Reason;
+use crate::sys::Errno;
+use crate::sys::poller::Waker;
+use crate::tcp::Arrival;
+
+/// One thing to do.
+#[derive(Debug)]
+pub enum Message {
+    /// Accept at this door from now on.
+    Open(Door),
+    /// Have this session, which another thread accepted; its place is taken already.
+    Have(Arrival),
+    /// Take what waits at the doors, then close them.
+    CloseDoors,
+    /// End every session now.
+    Cut(Reason),
+    /// Show that the loop turns.
+    Ping,
+    /// Leave when the last session has gone.
+    Leave,
+}
+
+/// Messages that a thread has not read yet. Their number is bounded by what is posted: arrivals by the session limit,
+/// all others by the control thread.
+#[derive(Debug)]
+pub struct Mailbox {
+    messages: Mutex<Vec<Message>>,
+    waker: Waker,
+}
+
+impl Mailbox {
+    pub(super) fn new() -> Result<Self, Errno> {
+        Ok(Self { messages: Mutex::new(Vec::new()), waker: Waker::new()? })
+    }
+
+    /// Posts, and wakes the reader if it may be asleep.
+    pub fn post(&self, message: Message) {
+        // The lock is held for a push or a swap, on both sides.
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = messages.is_empty();
+        messages.push(message);
+        drop(messages);
+        if first {
+            self.waker.wake();
+        }
+    }
+
+    pub(super) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Swaps what has come for the empty `read`.
+    pub(super) fn take(&self, read: &mut Vec<Message>) {
+        self.waker.clear();
+        std::mem::swap(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner), read);
+    }
+}

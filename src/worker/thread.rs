@@ -1,0 +1,133 @@
+//! The loop of a data thread: wait, serve what is ready, read the mail, give turns, look after deadlines.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::doors::Doors;
+use super::{Crew, Message};
+use crate::pool::Published;
+use crate::sys::Errno;
+use crate::sys::poller::{Events, Poller, Ready};
+use crate::tcp::{PipePool, Random, SCRATCH_BYTES, Sessions, Token, Workbench};
+
+/// What a data thread needs to start.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Its number.
+    pub worker: usize,
+    /// All threads.
+    pub crew: Arc<Crew>,
+    /// The pools.
+    pub published: Arc<Published>,
+    /// The zero of the clock that all threads share.
+    pub epoch: Instant,
+    /// Differs from thread to thread.
+    pub seed: u64,
+    /// Its share of the pipe pages.
+    pub pipe_budget_bytes: u64,
+}
+
+/// Starts a data thread. It ends after [`Message::Leave`], when its last session has gone; its error is one of starting.
+pub fn spawn(plan: Plan) -> Result<JoinHandle<()>, std::io::Error> {
+    let poller = Poller::new()?;
+    poller.watch_input(plan.crew.mailbox(plan.worker).waker(), Token::Mailbox.pack())?;
+    thread::Builder::new().name(format!("data-{}", plan.worker)).spawn(move || Loop::new(&plan, poller).run())
+}
+
+struct Loop {
+    crew: Arc<Crew>,
+    epoch: Instant,
+    bench: Workbench,
+    doors: Doors,
+    sessions: Sessions,
+    mail: Vec<Message>,
+    leaving: bool,
+}
+
+impl Loop {
+    fn new(plan: &Plan, poller: Poller) -> Self {
+        let now_us = micros_since(plan.epoch);
+        Self {
+            crew: Arc::clone(&plan.crew),
+            epoch: plan.epoch,
+            bench: Workbench {
+                worker: plan.worker,
+                poller,
+                scratch: vec![0; SCRATCH_BYTES].into(),
+                pipes: PipePool::new(plan.pipe_budget_bytes),
+                published: Arc::clone(&plan.published),
+                now_us,
+                random: Random::new(plan.seed),
+                sessions_ended: 0,
+            },
+            doors: Doors::new(),
+            sessions: Sessions::new(now_us / 1_000),
+            mail: Vec::new(),
+            leaving: false,
+        }
+    }
+
+    fn run(mut self) {
+        let mut events = Events::new();
+        while !(self.leaving && self.sessions.is_empty()) {
+            if let Err(errno) = self.bench.poller.wait(self.sleep(), &mut events) {
+                // epoll_wait fails only for a set that is no set: nothing could be served any more.
+                assert!(errno == Errno::INTR, "waiting for events failed: {errno}");
+            }
+            // One look at the clock serves the whole batch.
+            self.bench.now_us = micros_since(self.epoch);
+            for event in events.iter() {
+                self.serve(&event);
+            }
+            self.sessions.run_again(&mut self.bench);
+            self.sessions.on_time(&mut self.bench);
+            self.doors.on_time(&self.bench);
+            let ended = std::mem::take(&mut self.bench.sessions_ended);
+            if ended > 0 {
+                self.crew.give_back(self.bench.worker, ended);
+            }
+        }
+    }
+
+    /// How long nothing is due; `None`: until something is ready.
+    fn sleep(&self) -> Option<Duration> {
+        if self.sessions.is_busy() {
+            return Some(Duration::ZERO);
+        }
+        let wake_ms =
+            [self.sessions.next_wake_ms(), self.doors.next_wake_ms()].into_iter().flatten().min()?;
+        // The clock of the last turn is a little old, so this sleeps a little too long, never too short.
+        Some(Duration::from_millis(wake_ms.saturating_sub(micros_since(self.epoch) / 1_000)))
+    }
+
+    fn serve(&mut self, event: &Ready) {
+        match Token::unpack(event.token) {
+            Token::Session { slot, generation, side } => {
+                self.sessions.on_ready(slot, generation, side, event, &mut self.bench);
+            }
+            Token::Door(door) => self.doors.on_ready(door, &self.crew, &mut self.sessions, &mut self.bench),
+            Token::Mailbox => self.read_mail(),
+        }
+    }
+
+    fn read_mail(&mut self) {
+        let mut mail = std::mem::take(&mut self.mail);
+        self.crew.mailbox(self.bench.worker).take(&mut mail);
+        for message in mail.drain(..) {
+            match message {
+                Message::Open(door) => self.doors.open(door, &self.bench),
+                Message::Have(arrival) => self.sessions.open(arrival, &mut self.bench),
+                Message::CloseDoors => self.doors.close(&self.crew, &mut self.sessions, &mut self.bench),
+                Message::Cut(reason) => self.sessions.cut_all(reason, &mut self.bench),
+                Message::Ping => self.crew.beat(self.bench.worker),
+                Message::Leave => self.leaving = true,
+            }
+        }
+        self.mail = mail;
+    }
+}
+
+fn micros_since(epoch: Instant) -> u64 {
+    u64::try_from(epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
