@@ -1,0 +1,382 @@
+//! The YAML file as a tree of our own, every node with its place. The only file that knows the YAML crate.
+//!
+//! Pure. Must stay true: any bytes end in a tree or in mistakes, in bounded time and memory. Size, nesting, nodes and
+//! text have a limit, and what aliases repeat counts against them each time. Aliases share what they repeat.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span};
+
+use super::mistake::{Place, Report, harmless, quoted};
+
+/// A value in the file. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    /// Where it stands; an alias stands where it is used, its content where the anchor is.
+    pub(super) place: Place,
+    /// What it is.
+    pub(super) value: Value,
+}
+
+/// What a value can be. Scalars are text; what they mean is the checker's business.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    /// Nothing, `~` or `null`.
+    Empty,
+    /// What the report tells already; readers say nothing more about it.
+    Told,
+    /// A scalar, quoted or not.
+    Text(Rc<str>),
+    /// A list.
+    List(Rc<[Node]>),
+    /// A map; no key stands in it twice.
+    Map(Rc<[Entry]>),
+}
+
+/// A key of a map and its value.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    /// The key.
+    pub(super) key: Rc<str>,
+    /// Where the key stands.
+    pub(super) place: Place,
+    /// The value.
+    pub(super) value: Node,
+}
+
+/// The text of a file: UTF-8 without a byte order mark and control characters, of bounded size.
+/// The error is the text as far as it can be shown.
+pub(super) fn decode(bytes: &[u8], report: &mut Report) -> Result<String, String> {
+    if bytes.len() > BYTES_MAX {
+        let message = format!("the file is {} bytes long; the longest allowed is 1 MiB", bytes.len());
+        report.tell(Place::FILE, message);
+        return Err(String::new());
+    }
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        report.tell(Place::FILE, "the file is UTF-16; save it as UTF-8");
+        return Err(String::new());
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let (text, bad_at) = match std::str::from_utf8(bytes) {
+        Ok(text) => (text.to_owned(), text.find(is_forbidden)),
+        Err(error) => (String::from_utf8_lossy(bytes).into_owned(), Some(error.valid_up_to())),
+    };
+    let Some(bad_at) = bad_at else { return Ok(text) };
+    let bad = text[bad_at..].chars().next().unwrap_or_default();
+    let message = match bytes.get(bad_at) {
+        Some(byte) if bad == char::REPLACEMENT_CHARACTER => format!("byte 0x{byte:02x} is not UTF-8"),
+        _ => format!("control character U+{:04X} in the file", u32::from(bad)),
+    };
+    report.tell_with_hint(place_of(&text, bad_at), message, "a configuration is UTF-8 text");
+    Err(text)
+}
+
+/// The tree of a text. `None`: the report says why. With a tree, the report may still have got mistakes.
+pub(super) fn parse(text: &str, report: &mut Report) -> Option<Node> {
+    let options = granit_parser::options! {
+        emit_unresolved_aliases: true,
+        emit_comments: false,
+        flow_nesting_limit: DEPTH_MAX,
+        block_nesting_limit: DEPTH_MAX,
+    };
+    let mut builder =
+        Builder { report, open: Vec::new(), anchors: BTreeMap::new(), root: None, spent: Spent::default() };
+    let mut documents = 0;
+    for event in Parser::new_from_str_with_options(text, options) {
+        let stop = match event {
+            Err(error) => Err(syntax_mistake(&error, text)),
+            Ok((Event::DocumentStart(..), span)) => {
+                documents += 1;
+                let second =
+                    || (place(span), "a second document; a configuration is one document".to_owned(), None);
+                if documents > 1 { Err(second()) } else { Ok(()) }
+            }
+            Ok((event, span)) => builder.take(event, place(span)),
+        };
+        if let Err((place, message, hint)) = stop {
+            match hint {
+                Some(hint) => report.tell_with_hint(place, message, hint),
+                None => report.tell(place, message),
+            }
+            return None;
+        }
+    }
+    let place = Place { line: 1, column: 1, width: 1 };
+    Some(builder.root.unwrap_or(Node { place, value: Value::Empty }))
+}
+
+/// A mistake after which the rest of the file means nothing.
+type Stop = (Place, String, Option<String>);
+
+/// What the file has cost so far, aliases written out.
+#[derive(Clone, Copy, Default)]
+struct Spent {
+    nodes: usize,
+    text_bytes: usize,
+}
+
+struct Builder<'r> {
+    report: &'r mut Report,
+    open: Vec<Frame>,
+    anchors: BTreeMap<usize, Anchored>,
+    root: Option<Node>,
+    spent: Spent,
+}
+
+/// A list or map that is not finished.
+struct Frame {
+    place: Place,
+    anchor: usize,
+    /// What was spent when it began.
+    before: Spent,
+    /// Levels below it.
+    height: usize,
+    content: Content,
+}
+
+enum Content {
+    List(Vec<Node>),
+    Map { entries: Vec<Entry>, seen: BTreeMap<Rc<str>, Place>, merge: Option<Node>, key: Option<Key> },
+}
+
+/// A key whose value has not come.
+enum Key {
+    Plain(Rc<str>, Place),
+    Merge(Place),
+    /// Told already; its value is dropped.
+    Refused,
+}
+
+struct Anchored {
+    value: Value,
+    spent: Spent,
+    height: usize,
+}
+
+impl Builder<'_> {
+    fn take(&mut self, event: Event<'_>, place: Place) -> Result<(), Stop> {
+        if let Some(tag) = event.tag() {
+            self.report.tell(place, format!("tags like {} are not used here", quoted(&tag.original())));
+        }
+        match event {
+            Event::Scalar(text, style, anchor, _) => {
+                self.spend(Spent { nodes: 1, text_bytes: text.len() }, place)?;
+                let plain = style == ScalarStyle::Plain;
+                let value = match &*text {
+                    "" | "~" | "null" if plain => Value::Empty,
+                    text => Value::Text(text.into()),
+                };
+                self.finish(
+                    Node { place, value },
+                    anchor,
+                    Spent { nodes: 1, text_bytes: text.len() },
+                    0,
+                    plain,
+                );
+            }
+            Event::SequenceStart(_, anchor, _) => self.begin(place, anchor, Content::List(Vec::new()))?,
+            Event::MappingStart(_, anchor, _) => {
+                let seen = BTreeMap::new();
+                self.begin(
+                    place,
+                    anchor,
+                    Content::Map { entries: Vec::new(), seen, merge: None, key: None },
+                )?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.end(),
+            Event::Alias(anchor) => self.alias(anchor, place)?,
+            Event::UnresolvedAlias(name) => {
+                self.report.tell(place, format!("no anchor `&{name}` before this alias"));
+                self.spend(Spent { nodes: 1, text_bytes: 0 }, place)?;
+                self.finish(Node { place, value: Value::Told }, 0, Spent::default(), 0, false);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, place: Place, anchor: usize, content: Content) -> Result<(), Stop> {
+        let before = self.spent;
+        self.spend(Spent { nodes: 1, text_bytes: 0 }, place)?;
+        if self.open.len() >= DEPTH_MAX {
+            return Err(too_deep(place));
+        }
+        self.open.push(Frame { place, anchor, before, height: 1, content });
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        let Some(frame) = self.open.pop() else { return };
+        let value = match frame.content {
+            Content::List(items) => Value::List(items.into()),
+            Content::Map { mut entries, mut seen, merge, .. } => {
+                if let Some(merge) = merge {
+                    self.merge(&merge, &mut entries, &mut seen);
+                }
+                Value::Map(entries.into())
+            }
+        };
+        let spent = Spent {
+            nodes: self.spent.nodes - frame.before.nodes,
+            text_bytes: self.spent.text_bytes - frame.before.text_bytes,
+        };
+        self.finish(Node { place: frame.place, value }, frame.anchor, spent, frame.height, false);
+    }
+
+    fn alias(&mut self, anchor: usize, place: Place) -> Result<(), Stop> {
+        let Some(known) = self.anchors.get(&anchor) else {
+            return Err((place, "this alias stands inside its own anchor".to_owned(), None));
+        };
+        let (value, spent, height) = (known.value.clone(), known.spent, known.height);
+        if self.open.len() + height > DEPTH_MAX {
+            return Err(too_deep(place));
+        }
+        self.spend(spent, place)?;
+        self.finish(Node { place, value }, 0, spent, height, false);
+        Ok(())
+    }
+
+    fn spend(&mut self, more: Spent, place: Place) -> Result<(), Stop> {
+        self.spent.nodes += more.nodes;
+        self.spent.text_bytes += more.text_bytes;
+        if self.spent.nodes <= NODES_MAX && self.spent.text_bytes <= TEXT_BYTES_MAX {
+            return Ok(());
+        }
+        let message = format!(
+            "the file holds more than {NODES_MAX} values or {} MiB of text, counting what aliases repeat",
+            TEXT_BYTES_MAX >> 20
+        );
+        Err((place, message, None))
+    }
+
+    /// A value is complete: it goes into the list or map it stands in.
+    fn finish(&mut self, node: Node, anchor: usize, spent: Spent, height: usize, plain: bool) {
+        if anchor != 0 {
+            self.anchors.insert(anchor, Anchored { value: node.value.clone(), spent, height });
+        }
+        let Some(frame) = self.open.last_mut() else {
+            self.root = Some(node);
+            return;
+        };
+        frame.height = frame.height.max(height + 1);
+        let (entries, seen, merge, key) = match &mut frame.content {
+            Content::List(items) => return items.push(node),
+            Content::Map { entries, seen, merge, key } => (entries, seen, merge, key),
+        };
+        match key.take() {
+            None => *key = Some(take_key(node, plain, seen, self.report)),
+            Some(Key::Plain(key, place)) => {
+                // Nothing has no place of its own that a reader would look at.
+                let at = if matches!(node.value, Value::Empty) { place } else { node.place };
+                entries.push(Entry { key, place, value: Node { place: at, ..node } });
+            }
+            Some(Key::Merge(place)) => *merge = Some(Node { place, ..node }),
+            Some(Key::Refused) => {}
+        }
+    }
+
+    /// `<<: *base` or `<<: [*one, *two]`: keys the map does not have itself; the first to bring a key wins.
+    fn merge(&mut self, from: &Node, entries: &mut Vec<Entry>, seen: &mut BTreeMap<Rc<str>, Place>) {
+        let maps = match &from.value {
+            Value::List(maps) => maps,
+            _ => std::slice::from_ref(from),
+        };
+        for map in maps {
+            let Value::Map(more) = &map.value else {
+                if matches!(map.value, Value::Told) {
+                    continue;
+                }
+                self.report.tell(from.place, "`<<` needs an alias of a map, or a list of them");
+                continue;
+            };
+            for entry in more.iter() {
+                if !seen.contains_key(&entry.key) {
+                    seen.insert(entry.key.clone(), entry.place);
+                    entries.push(entry.clone());
+                }
+            }
+        }
+    }
+}
+
+fn take_key(node: Node, plain: bool, seen: &mut BTreeMap<Rc<str>, Place>, report: &mut Report) -> Key {
+    if matches!(node.value, Value::Told) {
+        return Key::Refused;
+    }
+    let Value::Text(key) = node.value else {
+        report.tell_with_hint(node.place, "a key must be a word", IPV6_HINT);
+        return Key::Refused;
+    };
+    if let Some(first) = seen.insert(key.clone(), node.place) {
+        let message = format!("the key {} is given twice in this map; first on {first}", quoted(&key));
+        report.tell(node.place, message);
+        seen.insert(key, first);
+        return Key::Refused;
+    }
+    if plain && &*key == "<<" { Key::Merge(node.place) } else { Key::Plain(key, node.place) }
+}
+
+fn too_deep(place: Place) -> Stop {
+    (place, format!("nested deeper than {DEPTH_MAX} levels"), None)
+}
+
+fn syntax_mistake(error: &ScanError, text: &str) -> Stop {
+    let mark = error.marker();
+    let place = Place { line: mark.line().max(1), column: mark.col() + 1, width: 1 };
+    let message = match error.kind() {
+        ErrorKind::RecursionLimitExceeded => return too_deep(place),
+        ErrorKind::TabNotAllowed
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInIndentation
+        | ErrorKind::TabInPlainScalar
+        | ErrorKind::TabAtBlockScalarStart => "a tab; YAML is indented with spaces".to_owned(),
+        ErrorKind::SimpleKeyExpected => {
+            "a word alone where a key must stand; a key ends with `:` and a space".to_owned()
+        }
+        ErrorKind::UnclosedQuotedScalar | ErrorKind::InvalidQuotedScalarIndent => {
+            "a quote is opened before this place and not closed".to_owned()
+        }
+        ErrorKind::UnclosedFlowCollection { open } => format!("`{open}` is not closed"),
+        ErrorKind::InvalidIndentation
+        | ErrorKind::ExpectedBlockMappingKey
+        | ErrorKind::ExpectedBlockSequenceEntry => {
+            "this does not fit what stands before it; is the indentation right?".to_owned()
+        }
+        kind => format!("not valid YAML: {}", harmless(&kind.to_string())),
+    };
+    // The parser may notice an unquoted `[::1]:80` only on the next line.
+    let near = text.split('\n').skip(place.line.saturating_sub(2)).take(2);
+    let looks_ipv6 = near.into_iter().any(|line| line.contains("]:") && line.contains("::"));
+    (place, message, looks_ipv6.then(|| IPV6_HINT.to_owned()))
+}
+
+fn place(span: Span) -> Place {
+    let (start, end) = (span.start, span.end);
+    let width = if start.line() == end.line() { end.col().saturating_sub(start.col()) } else { 1 };
+    Place { line: start.line().max(1), column: start.col() + 1, width: width.max(1) }
+}
+
+/// The place of a byte of the text.
+fn place_of(text: &str, at: usize) -> Place {
+    let before = &text[..at];
+    let ends = before.replace("\r\n", "\n").matches(['\n', '\r']).count();
+    let line_start = before.rfind(['\n', '\r']).map_or(0, |end| end + 1);
+    Place { line: ends + 1, column: before[line_start..].chars().count() + 1, width: 1 }
+}
+
+fn is_forbidden(c: char) -> bool {
+    c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}')
+}
+
+/// What a writer of an unquoted `[::]:80` must know.
+pub(super) const IPV6_HINT: &str =
+    "an IPv6 address needs quotes in YAML, with its brackets inside: \"[::1]:5432\"";
+
+/// A file of 10,000 backends with every key is about this long.
+const BYTES_MAX: usize = 1 << 20;
+/// The deepest key of a good file is seven levels down.
+const DEPTH_MAX: usize = 16;
+/// A file of 10,000 backends with every key has 130,000.
+const NODES_MAX: usize = 200_000;
+const TEXT_BYTES_MAX: usize = 4 << 20;
