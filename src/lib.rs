@@ -14,4 +14,5 @@
 
 pub mod balance;
 pub mod config;
+pub mod deadlines;
 pub mod reason;
