@@ -62,7 +62,8 @@ impl Load {
     }
 
     /// Adds a measured time (connect, or first answer) to the peak-EWMA of this backend. `now_ns` is any monotonic
-    /// clock, the same as in [`super::Ask`].
+    /// clock, the same as in [`super::Ask`]. For a failed connect give the connect timeout: unmeasured, a backend that
+    /// refuses at once would look ever faster and emptier than the others.
     pub fn observe_latency(&self, now_ns: u64, sample_ns: u64) {
         let mut bits = self.latency.load(Ordering::Relaxed);
         loop {

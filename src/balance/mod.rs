@@ -156,7 +156,7 @@ impl Picker {
     }
 }
 
-/// Members a pool can have: a place among them fits 16 bits, and a table of [`source_hash`] has an entry for each.
+/// Members a pool can have: a place among them fits 16 bits, and the table of `source_hash` has an entry for each.
 pub const MEMBERS_MAX: usize = 65_536;
 
 #[cfg(test)]

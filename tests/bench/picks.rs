@@ -11,7 +11,7 @@ use evenkeel::balance::load::Load;
 use evenkeel::balance::{Ask, Member, Picker};
 use evenkeel::config::settings::{Balance, HashKey, SourceHash};
 
-criterion_group!(benches, picks, builds);
+criterion_group!(benches, picks, crowded_picks, builds);
 criterion_main!(benches);
 
 fn picks(criterion: &mut Criterion) {
@@ -29,6 +29,26 @@ fn picks(criterion: &mut Criterion) {
                 });
             });
         }
+    }
+}
+
+/// The worst a pick can meet: one open member among 1,000.
+fn crowded_picks(criterion: &mut Criterion) {
+    let members = members(1_000, |index| 1 + index % 7);
+    for member in members.iter().filter(|member| &*member.name != "10.0.2.77:5432") {
+        member.load.set_max_sessions(Some(1));
+        let _ = member.load.try_take();
+    }
+    for (word, balance) in algorithms() {
+        let picker = Picker::build(&balance, "evenkeel", false, &members, None);
+        let mut random = 1_u64;
+        criterion.bench_function(&format!("crowded/{word}/1000"), |bencher| {
+            bencher.iter(|| {
+                random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let client = SocketAddr::from((Ipv4Addr::from_bits((random >> 32) as u32), 40_000));
+                picker.pick(black_box(&Ask { client, random, now_ns: 2_000_000_000, tried: &[] }))
+            });
+        });
     }
 }
 

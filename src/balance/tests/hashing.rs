@@ -67,7 +67,8 @@ fn what_is_hashed_is_fixed_for_good() {
     let vector =
         siphasher::sip::SipHasher13::new_with_keys(0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908).hash(&[]);
     assert_eq!(vector, 0xabac_0158_050f_c4dc);
-    // A release that changes these sends every client elsewhere than its neighbour of another release does.
+    // Worked out a second time by a program written from the header of `source_hash.rs` alone. A release that changes
+    // these sends every client elsewhere than its neighbour of another release does.
     let list = members(&[1, 2, 3, 4, 5, 6, 7, 8]);
     let picker = build(&BALANCE, &list);
     let picks: Vec<_> = (0..24).map(|number| picker.pick(&ask(number * 977, &[]))).collect();
