@@ -82,7 +82,7 @@ impl Wheel {
         // Spans that began before `from` were turned already and are empty, so the first one may be looked at again.
         let spans = (now_tick / LEVEL as u64 - from / LEVEL as u64 + 1).min(LEVEL as u64);
         self.each_filled(LEVEL, from / LEVEL as u64, spans, |wheel, bucket| {
-            wheel.cascade(bucket, now_tick, expired)
+            wheel.cascade(bucket, now_tick, expired);
         });
     }
 

@@ -1,15 +1,33 @@
 //! Which backend gets the next session. One algorithm, one file, named by its YAML word.
 //!
 //! Pure: values in, an index out. The randomness and the time of a pick are arguments; the only shared state is the
-//! atomics of [`load::Load`] and the cursors kept from one picker to the next.
+//! atomics of [`load::Load`] and the cursor kept from one picker to the next. What must stay true of every algorithm:
+//!
+//! - a picked member is eligible, was not full when it was looked at, and was not tried;
+//! - if there is such a member it is found, whatever the algorithm's own order says;
+//! - a pick allocates nothing, takes no lock, and looks at each member a bounded number of times.
 
+mod eligible;
+mod first;
+mod least_connections;
+mod least_latency;
 pub mod load;
+mod maglev;
+mod random;
+mod round_robin;
+mod source_hash;
+mod two_choices;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 use crate::config::settings::Balance;
+use eligible::Candidates;
 use load::Load;
+use random::Lottery;
+use round_robin::Schedule;
+use source_hash::Affinity;
 
 /// One backend as the builder of a [`Picker`] is given it. All backends of the pool are given, eligible or not.
 #[derive(Debug, Clone)]
@@ -37,7 +55,7 @@ pub struct Ask<'a> {
     pub random: u64,
     /// A monotonic clock.
     pub now_ns: u64,
-    /// Members this session has tried already, by index; they are passed over.
+    /// Members this session has tried already, by index; they are passed over. Searched one by one: at most 16.
     pub tried: &'a [u32],
 }
 
@@ -56,10 +74,39 @@ pub enum Pick {
 
 /// Chooses among the members of one pool. Immutable but for its atomic cursor; rebuilt when eligibility changes.
 #[derive(Debug)]
-pub struct Picker {}
+pub struct Picker {
+    candidates: Candidates,
+    /// The eligible, by index, in list order.
+    eligible: Vec<u32>,
+    algorithm: Algorithm,
+    cursor: Arc<Cursor>,
+}
+
+/// Whose turn it is. Shared by a picker and its successors, and by all workers.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Cursor {
+    /// Turns of `round_robin` given out so far.
+    turn: AtomicUsize,
+    /// Where the next scan that gives equals their turns begins.
+    scan_from: AtomicU32,
+}
+
+/// An algorithm with the tables it needs.
+#[derive(Debug)]
+enum Algorithm {
+    RoundRobin(Schedule),
+    LeastConnections,
+    Random(Lottery),
+    TwoChoices(Lottery),
+    LeastLatency(Lottery),
+    First,
+    SourceHash(Box<Affinity>),
+}
 
 impl Picker {
-    /// Builds the tables. `try_all` is `when_none: try_all`; `previous` lends its cursor, so that turns go on.
+    /// Builds the tables. `try_all` is `when_none: try_all`; `previous` lends its cursor, so that turns go on. Of a list
+    /// longer than [`MEMBERS_MAX`], the members behind it are never eligible.
     pub fn build(
         balance: &Balance,
         hash_seed: &str,
@@ -67,18 +114,50 @@ impl Picker {
         members: &[Member],
         previous: Option<&Self>,
     ) -> Self {
-        let _ = (balance, hash_seed, try_all, members, previous);
-        Self {}
+        let eligible = eligible::eligible(members, try_all);
+        let mut candidates = Candidates::new(members, &eligible);
+        let algorithm = match balance {
+            Balance::RoundRobin => Algorithm::RoundRobin(Schedule::new(&candidates)),
+            Balance::LeastConnections => Algorithm::LeastConnections,
+            Balance::Random => Algorithm::Random(Lottery::new(&candidates)),
+            Balance::TwoChoices => Algorithm::TwoChoices(Lottery::new(&candidates)),
+            Balance::LeastLatency => Algorithm::LeastLatency(Lottery::new(&candidates)),
+            Balance::First => Algorithm::First,
+            Balance::SourceHash(settings) => {
+                // Only the names may decide, so that balancers whose files list the backends differently agree.
+                candidates.sort_by_name(members);
+                Algorithm::SourceHash(Box::new(Affinity::new(settings, hash_seed, members, &candidates)))
+            }
+        };
+        let cursor = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.cursor));
+        Self { candidates, eligible, algorithm, cursor }
     }
 
     /// Chooses. Does not take a place: the caller does, and asks again when it lost the race for the last one.
     pub fn pick(&self, ask: &Ask<'_>) -> Pick {
-        let _ = ask;
-        Pick::NoneEligible
+        let candidates = &self.candidates;
+        if candidates.is_empty() {
+            return Pick::NoneEligible;
+        }
+        match &self.algorithm {
+            Algorithm::RoundRobin(schedule) => schedule.pick(candidates, &self.cursor, ask),
+            Algorithm::LeastConnections => least_connections::pick(candidates, &self.cursor, ask),
+            Algorithm::Random(lottery) => random::pick(candidates, lottery, ask),
+            Algorithm::TwoChoices(lottery) => two_choices::pick(candidates, lottery, ask),
+            Algorithm::LeastLatency(lottery) => least_latency::pick(candidates, lottery, ask),
+            Algorithm::First => first::pick(candidates, ask),
+            Algorithm::SourceHash(affinity) => affinity.pick(candidates, ask),
+        }
     }
 
     /// The members that may be picked now, in list order (before fullness).
     pub fn eligible(&self) -> &[u32] {
-        &[]
+        &self.eligible
     }
 }
+
+/// Members a pool can have: a place among them fits 16 bits, and the table of `source_hash` has an entry for each.
+pub const MEMBERS_MAX: usize = 65_536;
+
+#[cfg(test)]
+mod tests;
