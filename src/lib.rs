@@ -14,4 +14,7 @@
 
 pub mod balance;
 pub mod config;
+pub mod health;
+pub mod liveness;
 pub mod reason;
+pub mod sys;
