@@ -15,6 +15,8 @@
 pub mod balance;
 pub mod config;
 pub mod deadlines;
+pub mod health;
+pub mod liveness;
 pub mod metrics;
 pub mod pool;
 pub mod reason;

@@ -5,6 +5,7 @@
 pub mod limits;
 pub mod pipe;
 pub mod poller;
+pub mod probe;
 pub mod socket;
 
 pub use rustix::io::Errno;

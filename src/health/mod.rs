@@ -1,0 +1,146 @@
+//! Asks backends how they are.
+//!
+//! It sends events and changes nothing itself: what a verdict means is the receiver's business. One task, the
+//! scheduler, owns every check in flight; it lives on the control thread's runtime. One kind of check, one file.
+
+mod outcome;
+mod plan;
+mod scheduler;
+mod tcp;
+mod tcp_talk;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::config::settings::{Check, Health};
+use crate::liveness::{Change, Progress, State};
+pub use outcome::{Cause, Excerpt, LocalError, Outcome};
+use plan::Plan;
+use scheduler::{Prober, Scheduler};
+
+/// Names a target in events. Chosen by the caller, unique in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetId(pub u64);
+
+/// One address to be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its name in events.
+    pub id: TargetId,
+    /// Whom to ask; `health.port` is applied already.
+    pub address: SocketAddr,
+    /// What, how often, how long. A target with [`Check::Off`] is never asked and sends no event.
+    pub health: Arc<Health>,
+}
+
+/// One check is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// Who was asked.
+    pub target: TargetId,
+    /// When the check began.
+    pub began: Instant,
+    /// How long until the answer, or until none was waited for any more.
+    pub took: Duration,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What is known of the target now.
+    pub verdict: Verdict,
+}
+
+/// What is known of a target after a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// Untested only while no check has got past a local error.
+    pub state: State,
+    /// What this check changed.
+    pub change: Option<Change>,
+    /// How far it is on its way to the other state.
+    pub progress: Progress,
+}
+
+/// Checks a list of targets until stopped or dropped.
+#[derive(Debug)]
+pub struct Checker {
+    targets: watch::Sender<Arc<[Target]>>,
+    tasks: TaskTracker,
+    stop: DropGuard,
+}
+
+impl Checker {
+    /// Begins: every target is asked at once, then each at its interval, with at most `min(1024, probes_max)` checks
+    /// in flight (each holds a file descriptor). `seed` moves the jitter. When `events` is full, checks wait; when its
+    /// receiver is gone, they end. Must be called inside a tokio runtime with I/O and time.
+    pub fn start(
+        targets: impl Into<Arc<[Target]>>,
+        probes_max: usize,
+        seed: u64,
+        events: mpsc::Sender<Checked>,
+    ) -> Self {
+        Self::start_with(Sockets, targets.into(), probes_max, seed, events)
+    }
+
+    /// Makes `targets` the list. A target whose id, address and health are as before keeps its schedule and liveness;
+    /// any other begins untested and is asked at once; those left out are asked no more. An event of the old list
+    /// may still come out of the channel afterwards.
+    pub fn update(&self, targets: impl Into<Arc<[Target]>>) {
+        // The scheduler ends before us only when nobody receives events; then nobody needs checks.
+        self.targets.send_replace(targets.into());
+    }
+
+    /// Ends all checks. On return no task runs and no socket is open.
+    pub async fn stop(self) {
+        drop(self.stop);
+        self.tasks.wait().await;
+    }
+
+    fn start_with(
+        prober: impl Prober,
+        targets: Arc<[Target]>,
+        probes_max: usize,
+        seed: u64,
+        events: mpsc::Sender<Checked>,
+    ) -> Self {
+        let (sender, receiver) = watch::channel(targets);
+        let stop = CancellationToken::new();
+        let plan = Plan::new(probes_max.min(PROBES_MAX), seed);
+        let scheduler = Scheduler::new(plan, prober, receiver, events, stop.clone());
+        let tasks = TaskTracker::new();
+        tasks.spawn(scheduler.run());
+        tasks.close();
+        Self { targets: sender, tasks, stop: stop.drop_guard() }
+    }
+}
+
+/// Asks by real sockets.
+#[derive(Debug)]
+struct Sockets;
+
+impl Prober for Sockets {
+    fn ask(
+        &self,
+        address: SocketAddr,
+        health: Arc<Health>,
+        limit: Duration,
+    ) -> impl Future<Output = Outcome> + Send + 'static {
+        ask(address, health, limit)
+    }
+}
+
+async fn ask(address: SocketAddr, health: Arc<Health>, limit: Duration) -> Outcome {
+    match &health.check {
+        // Never planned; were it, everything counts as up.
+        Check::Off => Outcome::Good,
+        Check::Tcp => tcp::ask(address, limit).await,
+        Check::TcpTalk { send, expect } => tcp_talk::ask(address, send, expect, limit).await,
+    }
+}
+
+/// Checks in flight at once: a check of a silent backend holds a descriptor for its whole timeout.
+const PROBES_MAX: usize = 1024;

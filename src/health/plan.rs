@@ -1,0 +1,262 @@
+//! Who is asked next, and what the answers mean: the schedule of all checks without a socket or a timer.
+//!
+//! Pure: the time is an argument, the jitter comes from a seed. What must stay true: one check per target at a time;
+//! never more in flight than there are slots; targets that answer at once are never kept waiting by silent ones; a
+//! local error leaves a target's liveness as it was; a pause of this process brings no burst of missed checks.
+//!
+//! A silent target holds a slot for its whole timeout. So targets are of two classes, by their last answer: quick and
+//! slow. Each has a queue and a quarter of the slots that the other cannot take. While more quick ones are due than
+//! there are slots, each gets only a glance, a check with a share of its timeout: a target silent that long is not
+//! judged, but moves to the slow ones and waits there for a check of full length. A silence of most targets is so
+//! sorted out in about one timeout, whatever the number of slots.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::outcome::{Cause, Outcome};
+use super::{Checked, Target, TargetId, Verdict};
+use crate::config::settings::{Check, Health};
+use crate::liveness::{Liveness, State};
+
+/// One check to be made. Exactly one [`Plan::answered`] must follow, or its slot is lost.
+#[derive(Debug, Clone)]
+pub(super) struct Ask {
+    ticket: Ticket,
+    target: TargetId,
+    pace: Pace,
+    /// Whom.
+    pub address: SocketAddr,
+    /// What and how.
+    pub health: Arc<Health>,
+    /// How long the answer may take; at most `health.timeout`.
+    pub limit: Duration,
+}
+
+/// How an [`Ask`] went.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    pub began: Instant,
+    pub took: Duration,
+    pub outcome: Outcome,
+}
+
+/// The targets, when each is due, and who is being asked.
+#[derive(Debug)]
+pub(super) struct Plan {
+    entries: HashMap<TargetId, Entry>,
+    /// Those not yet due. Each entry is in exactly one place: here, in a queue, or in flight.
+    later: BinaryHeap<Reverse<(Instant, Ticket, TargetId)>>,
+    quick: Lane,
+    slow: Lane,
+    slots: usize,
+    /// Tickets given out; tells an entry from a later one with the same id.
+    tickets: u64,
+    random: Random,
+}
+
+#[derive(Debug)]
+struct Entry {
+    ticket: Ticket,
+    address: SocketAddr,
+    health: Arc<Health>,
+    liveness: Liveness,
+    pace: Pace,
+}
+
+/// The targets of one pace: those due, first come first served, and how many are being asked.
+#[derive(Debug, Default)]
+struct Lane {
+    due: VecDeque<(Ticket, TargetId)>,
+    in_flight: usize,
+}
+
+/// Whether a target may keep others waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    Quick,
+    Slow,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Ticket(u64);
+
+impl Plan {
+    /// An empty plan with `slots` (at least 1) checks in flight at most.
+    pub(super) fn new(slots: usize, seed: u64) -> Self {
+        Self {
+            entries: HashMap::new(),
+            later: BinaryHeap::new(),
+            quick: Lane::default(),
+            slow: Lane::default(),
+            slots: slots.max(1),
+            tickets: 0,
+            random: Random(seed),
+        }
+    }
+
+    /// Makes `targets` the list. One with id, address and health as before keeps its schedule and liveness; others
+    /// begin untested and due at once; those not named are forgotten, and so are answers still on their way.
+    pub(super) fn set_targets(&mut self, targets: &[Target], now: Instant) {
+        let mut before = std::mem::take(&mut self.entries);
+        for target in targets.iter().filter(|target| target.health.check != Check::Off) {
+            let entry = match before.remove(&target.id) {
+                Some(entry) if entry.address == target.address && entry.health == target.health => entry,
+                _ => {
+                    self.tickets += 1;
+                    let ticket = Ticket(self.tickets);
+                    self.later.push(Reverse((now, ticket, target.id)));
+                    Entry {
+                        ticket,
+                        address: target.address,
+                        health: Arc::clone(&target.health),
+                        liveness: Liveness::new(target.health.rise, target.health.fall),
+                        pace: Pace::Quick,
+                    }
+                }
+            };
+            let twin = self.entries.insert(target.id, entry);
+            debug_assert!(twin.is_none(), "two targets have the id {:?}", target.id);
+        }
+        let entries = &self.entries;
+        let stays = |ticket, id| entries.get(&id).is_some_and(|entry| entry.ticket == ticket);
+        self.later.retain(|&Reverse((_, ticket, id))| stays(ticket, id));
+        self.quick.due.retain(|&(ticket, id)| stays(ticket, id));
+        self.slow.due.retain(|&(ticket, id)| stays(ticket, id));
+    }
+
+    /// When [`Plan::next_ask`] has something new to say, if no answer comes before. May be in the past.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.later.peek().map(|Reverse((due, ..))| *due)
+    }
+
+    /// The next check to begin now, or `None` until time passes or an answer comes.
+    pub(super) fn next_ask(&mut self, now: Instant) -> Option<Ask> {
+        self.queue_due(now);
+        let reserved = self.slots / 4;
+        let total = self.quick.in_flight + self.slow.in_flight;
+        if total >= self.slots {
+            return None;
+        }
+        let may_quick = self.quick.in_flight < self.slots - reserved || self.slow.due.is_empty();
+        let may_slow = self.slow.in_flight < self.slots - reserved;
+        let free = self.slots - total;
+        // Quick first: none of them keeps the slot for long.
+        let (pace, (_, target)) = if may_quick && !self.quick.due.is_empty() {
+            (Pace::Quick, self.quick.due.pop_front()?)
+        } else if may_slow {
+            (Pace::Slow, self.slow.due.pop_front()?)
+        } else {
+            return None;
+        };
+        let is_pressed = self.quick.due.len() >= free;
+        // Always there: who leaves the list leaves the queues.
+        let entry = self.entries.get(&target)?;
+        let (ticket, address, health) = (entry.ticket, entry.address, Arc::clone(&entry.health));
+        let limit = match pace {
+            Pace::Quick if is_pressed => glance(health.timeout, self.slots, self.entries.len()),
+            _ => health.timeout,
+        };
+        self.lane(pace).in_flight += 1;
+        Some(Ask { ticket, target, pace, address, health, limit })
+    }
+
+    /// Takes the answer to `ask` and sets the next check. `None`: nobody is to be told, since the target is gone or
+    /// was only glanced at.
+    pub(super) fn answered(&mut self, ask: &Ask, answer: Answer, now: Instant) -> Option<Checked> {
+        self.lane(ask.pace).in_flight -= 1;
+        let quick_max = glance(ask.health.timeout, self.slots, self.entries.len());
+        let entry = self.entries.get_mut(&ask.target).filter(|entry| entry.ticket == ask.ticket)?;
+        let Answer { began, took, outcome } = answer;
+        if outcome == Outcome::Bad(Cause::Timeout) && ask.limit < ask.health.timeout {
+            entry.pace = Pace::Slow;
+            self.slow.due.push_back((ask.ticket, ask.target));
+            return None;
+        }
+        let change = match outcome {
+            Outcome::Good => entry.liveness.observe(true),
+            Outcome::Bad(_) => entry.liveness.observe(false),
+            Outcome::Local(_) => None,
+        };
+        if !matches!(outcome, Outcome::Local(_)) {
+            entry.pace = if took < quick_max { Pace::Quick } else { Pace::Slow };
+        }
+        let (state, progress) = (entry.liveness.state(), entry.liveness.progress());
+        let is_open = state == State::Untested || entry.liveness.is_changing();
+        let pause = if is_open { ask.health.interval / 4 } else { ask.health.interval };
+        // Counted from the beginning, so that the answer's time does not stretch the interval; never in the past.
+        let due = (began + jittered(pause, self.random.next())).max(now);
+        self.later.push(Reverse((due, ask.ticket, ask.target)));
+        Some(Checked {
+            target: ask.target,
+            began,
+            took,
+            outcome,
+            verdict: Verdict { state, change, progress },
+        })
+    }
+
+    /// Moves what is due to the queues.
+    fn queue_due(&mut self, now: Instant) {
+        while let Some(&Reverse((due, ticket, target))) = self.later.peek() {
+            if due > now {
+                return;
+            }
+            self.later.pop();
+            let Some(entry) = self.entries.get(&target) else { continue };
+            let interval = entry.health.interval;
+            if now.duration_since(due) > interval && entry.liveness.state() != State::Untested {
+                // This process or machine was paused and everything is due: spread it over an interval.
+                let later = now + share(interval, self.random.next());
+                self.later.push(Reverse((later, ticket, target)));
+                continue;
+            }
+            let pace = entry.pace;
+            self.lane(pace).due.push_back((ticket, target));
+        }
+    }
+
+    fn lane(&mut self, pace: Pace) -> &mut Lane {
+        match pace {
+            Pace::Quick => &mut self.quick,
+            Pace::Slow => &mut self.slow,
+        }
+    }
+}
+
+/// The length of a glance: short enough that all targets get theirs within about one timeout.
+fn glance(timeout: Duration, slots: usize, targets: usize) -> Duration {
+    let share = slots as f64 / targets.max(1) as f64;
+    timeout.mul_f64(share.min(1.0)).max(GLANCE_MIN).min(timeout)
+}
+
+/// `pause` give or take up to 10 %, evenly spread by `random`.
+fn jittered(pause: Duration, random: u64) -> Duration {
+    pause * 9 / 10 + share(pause / 5, random)
+}
+
+/// An even share of `whole`, from nothing to just below all of it.
+fn share(whole: Duration, random: u64) -> Duration {
+    // The upper 53 bits are what an f64 holds exactly.
+    whole.mul_f64((random >> 11) as f64 / (1u64 << 53) as f64)
+}
+
+/// splitmix64: enough for jitter, and the same everywhere for the same seed.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// A backend on another continent, handshake included, still answers within a glance twice this long; one nearby in
+/// a hundredth of it.
+const GLANCE_MIN: Duration = Duration::from_millis(50);
