@@ -8,18 +8,22 @@
 //!  thread   worker/                            one data thread: epoll loop, doors, mailbox, sessions
 //!  work     tcp/  health/                      move bytes, ask backends how they are
 //!  shared   pool/  metrics/                    what several threads look at: atomics, the one swapped snapshot
-//!  ground   config/  balance/  liveness  deadlines  reason     pure: values in, values out
+//!  ground   config/  balance/  liveness  deadlines  phase  reason   pure: values in, values out
 //!  cellar   sys/                               the only unsafe and raw system calls; knows nothing above
 //! ```
 
+pub mod admin;
 pub mod balance;
 pub mod config;
 pub mod deadlines;
 pub mod health;
+pub mod listener;
 pub mod liveness;
 pub mod metrics;
+pub mod phase;
 pub mod pool;
 pub mod reason;
+pub mod server;
 pub mod sys;
 pub mod tcp;
 pub mod worker;

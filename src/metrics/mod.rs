@@ -8,8 +8,8 @@ mod listener;
 mod pool;
 
 pub use counter::{Counter, Histogram, PerWorker};
-pub use listener::{AcceptTrouble, ListenerCounters, ListenerShard};
-pub use pool::{BackendShard, PoolShard};
+pub use listener::{AcceptTrouble, ListenerCounters, ListenerShard, Refusals};
+pub use pool::{BackendShard, CheckCounts, PoolShard};
 
 /// The two ways of a session's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

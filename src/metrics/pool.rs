@@ -21,6 +21,17 @@ pub struct BackendShard {
     bytes: [Counter; 2],
 }
 
+/// The health checks of one backend. The publisher alone writes.
+#[derive(Debug, Default)]
+pub struct CheckCounts {
+    /// Good answers.
+    pub good: Counter,
+    /// Bad ones, and silence.
+    pub bad: Counter,
+    /// Checks that this machine could not make.
+    pub local: Counter,
+}
+
 impl BackendShard {
     /// The bytes that were delivered in this direction.
     pub fn bytes(&self, direction: Direction) -> &Counter {

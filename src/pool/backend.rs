@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::balance::load::Load;
 use crate::config::settings;
-use crate::metrics::{BackendShard, PerWorker};
+use crate::metrics::{BackendShard, CheckCounts, PerWorker};
 
 /// Identity is pool + name: a new weight, tier or limit changes nothing of what is here.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Backend {
     pub load: Arc<Load>,
     /// What is counted of it.
     pub shards: PerWorker<BackendShard>,
+    /// How often it was asked for its health.
+    pub checks: CheckCounts,
 }
 
 impl Backend {
@@ -32,6 +34,7 @@ impl Backend {
             port: settings.port,
             load: Arc::new(Load::new(settings.max_sessions)),
             shards: PerWorker::new(workers),
+            checks: CheckCounts::default(),
         }
     }
 

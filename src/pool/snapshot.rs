@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use super::Backend;
 use crate::balance::{Member, Picker};
 use crate::config::settings;
-use crate::metrics::{PerWorker, PoolShard};
+use crate::metrics::{Histogram, PerWorker, PoolShard};
 
 /// All pools at one moment.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub struct PoolView {
     pub picker: Picker,
     /// What is counted of it, whatever the snapshot.
     pub shards: Arc<PerWorker<PoolShard>>,
+    /// How long its health checks took. The publisher alone writes.
+    pub check_seconds: Arc<Histogram>,
 }
 
 /// The one swapped pointer. The publisher alone stores.
@@ -50,7 +52,7 @@ impl PoolView {
         let backends: Vec<_> =
             settings.backends.iter().map(|backend| Arc::new(Backend::new(&name, backend, workers))).collect();
         let picker = build_picker(&settings, hash_seed, &backends, &up, None);
-        Self { name, settings, backends, up, picker, shards: Arc::new(PerWorker::new(workers)) }
+        Self { name, settings, backends, up, picker, shards: Arc::new(PerWorker::new(workers)), check_seconds: Arc::default() }
     }
 
     /// The same pool after other verdicts.
@@ -63,6 +65,7 @@ impl PoolView {
             up,
             picker,
             shards: Arc::clone(&self.shards),
+            check_seconds: Arc::clone(&self.check_seconds),
         }
     }
 }

@@ -20,16 +20,12 @@ pub struct StreamOptions {
 /// A bound, not yet listening door of one worker. `None` binds every address of both families where the host has IPv6.
 /// Port 0 takes any free port.
 pub fn bind_door(ip: Option<IpAddr>, port: u16) -> Result<OwnedFd, Errno> {
-    match ip {
-        Some(ip) => bind_one(SocketAddr::new(ip, port), true),
-        None => match bind_one((Ipv6Addr::UNSPECIFIED, port).into(), false) {
-            // A host without IPv6 has no such family, or the family but no address.
-            Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
-                bind_one((Ipv4Addr::UNSPECIFIED, port).into(), true)
-            }
-            other => other,
-        },
-    }
+    bind_any(ip, port, true)
+}
+
+/// Would a door be alone there? Leaves nothing behind.
+pub fn probe_door(ip: Option<IpAddr>, port: u16) -> Result<(), Errno> {
+    bind_any(ip, port, false).map(drop)
 }
 
 /// Makes a bound door listen. The kernel caps the backlog at `net.core.somaxconn`.
@@ -110,10 +106,23 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-fn bind_one(address: SocketAddr, v6_only: bool) -> Result<OwnedFd, Errno> {
+fn bind_any(ip: Option<IpAddr>, port: u16, shared: bool) -> Result<OwnedFd, Errno> {
+    match ip {
+        Some(ip) => bind_one(SocketAddr::new(ip, port), true, shared),
+        None => match bind_one((Ipv6Addr::UNSPECIFIED, port).into(), false, shared) {
+            // A host without IPv6 has no such family, or the family but no address.
+            Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
+                bind_one((Ipv4Addr::UNSPECIFIED, port).into(), true, shared)
+            }
+            other => other,
+        },
+    }
+}
+
+fn bind_one(address: SocketAddr, v6_only: bool, shared: bool) -> Result<OwnedFd, Errno> {
     let fd = stream_socket(address)?;
     sockopt::set_socket_reuseaddr(&fd, true)?;
-    sockopt::set_socket_reuseport(&fd, true)?;
+    sockopt::set_socket_reuseport(&fd, shared)?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&fd, v6_only)?;
     }

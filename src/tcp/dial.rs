@@ -4,6 +4,7 @@ use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, Side};
 use super::{Token, Workbench, relay};
 use crate::balance::Ask;
+use crate::config::settings;
 use crate::pool::{Lease, Refusal};
 use crate::reason::Reason;
 use crate::sys::poller::Ready;
@@ -60,7 +61,7 @@ pub(super) fn attempt(session: &mut Session, token: Token, bench: &mut Workbench
                 if let Some(reason) = local_trouble(errno) {
                     return Next::End(reason);
                 }
-                if fail(session, index, connect.attempts, bench) {
+                if fail(session, index, &connect, bench) {
                     return Next::End(Reason::ConnectFailed);
                 }
             }
@@ -120,39 +121,38 @@ pub(super) fn on_timeout(session: &mut Session, token: Token, bench: &mut Workbe
 fn failed(session: &mut Session, token: Token, errno: Errno, bench: &mut Workbench) -> Next {
     session.error = Some(errno);
     session.backend = None;
-    let (index, attempts_max) = {
+    let (index, connect) = {
         let published = bench.published.load();
-        let view = published.pools.get(session.terms.pool.0);
-        let index = session
-            .lease
-            .as_ref()
-            .and_then(|lease| view?.backends.iter().position(|backend| backend.name == lease.backend().name));
-        let attempts_max = view.map_or(1, |view| view.settings.connect.attempts);
-        (index.and_then(|index| u32::try_from(index).ok()).unwrap_or(u32::MAX), attempts_max)
+        let Some(view) = published.pools.get(session.terms.pool.0) else {
+            return Next::End(Reason::InternalError);
+        };
+        let is_this = |name: &str| session.lease.as_ref().is_some_and(|lease| &*lease.backend().name == name);
+        let index = view.backends.iter().position(|backend| is_this(&backend.name));
+        // A backend that left the pool meanwhile is not picked again anyway.
+        (index.and_then(|index| u32::try_from(index).ok()).unwrap_or(u32::MAX), view.settings.connect)
     };
-    if fail(session, index, attempts_max, bench) {
+    if fail(session, index, &connect, bench) {
         return Next::End(Reason::ConnectFailed);
     }
     attempt(session, token, bench)
 }
 
-/// Counts a failed attempt and gives its place back. True: it was the last one.
-fn fail(session: &mut Session, index: u32, attempts_max: u8, bench: &Workbench) -> bool {
-    if session.attempts >= attempts_max {
-        // The lease stays: the closing line names the backend of the last attempt.
-        count_failure(session, bench);
+/// Counts a failed attempt and gives its place back. True: it was the last one; then the lease stays, so that the
+/// closing line names the backend.
+fn fail(session: &mut Session, index: u32, connect: &settings::Connect, bench: &Workbench) -> bool {
+    if let Some(lease) = &session.lease {
+        let backend = lease.backend();
+        backend.shards.of(bench.worker).connect_failures.add(1);
+        // A backend that refuses at once must not look fast.
+        let waited_ns = u64::try_from(connect.timeout.as_nanos()).unwrap_or(u64::MAX);
+        backend.load.observe_latency(bench.now_us * 1_000, waited_ns);
+    }
+    if session.attempts >= connect.attempts {
         return true;
     }
-    count_failure(session, bench);
     session.lease = None;
     session.tried.push(index);
     false
-}
-
-fn count_failure(session: &Session, bench: &Workbench) {
-    if let Some(lease) = &session.lease {
-        lease.backend().shards.of(bench.worker).connect_failures.add(1);
-    }
 }
 
 /// No untried backend is left: the next round begins after a pause.

@@ -1,0 +1,151 @@
+//! The metrics page. Names and labels are a contract with dashboards and alerts.
+
+use std::sync::atomic::Ordering;
+
+use super::exposition::Exposition;
+use super::{Sources, process};
+use crate::metrics::{AcceptTrouble, Direction, Histogram, ListenerShard};
+use crate::pool::{Backend, PoolView};
+use crate::reason::Reason;
+
+/// The whole page.
+pub(super) fn render(sources: &Sources) -> String {
+    let mut out = Exposition::default();
+    listeners(&mut out, sources);
+    let snapshot = sources.published.load();
+    pools(&mut out, &snapshot.pools);
+    backends(&mut out, &snapshot.pools);
+    checks(&mut out, &snapshot.pools);
+    whole_process(&mut out, sources);
+    process::add(&mut out);
+    out.finish()
+}
+
+fn listeners(out: &mut Exposition, sources: &Sources) {
+    let each = |out: &mut Exposition, add: &mut dyn FnMut(&mut Exposition, &str, &dyn Fn(&dyn Fn(&ListenerShard) -> u64) -> u64)| {
+        for terms in &sources.listeners {
+            add(out, &terms.listener, &|part| terms.counters.shards.sum(part));
+        }
+    };
+    out.counter("evenkeel_sessions", "Sessions that ended, by why.");
+    each(out, &mut |out, listener, sum| {
+        for reason in Reason::ALL {
+            let labels = [("listener", listener), ("reason", reason.word())];
+            out.sample("evenkeel_sessions_total", &labels, sum(&|shard| shard.ended(reason).value()));
+        }
+    });
+    out.gauge("evenkeel_sessions_active", "Sessions there are.");
+    each(out, &mut |out, listener, sum| {
+        out.sample("evenkeel_sessions_active", &[("listener", listener)], sum(&|shard| shard.active.value()));
+    });
+    out.counter("evenkeel_bytes", "Bytes delivered.");
+    each(out, &mut |out, listener, sum| {
+        for direction in Direction::ALL {
+            let labels = [("listener", listener), ("direction", direction.word())];
+            out.sample("evenkeel_bytes_total", &labels, sum(&|shard| shard.bytes(direction).value()));
+        }
+    });
+    out.counter("evenkeel_accept_errors", "Connections that could not be taken, by why.");
+    each(out, &mut |out, listener, sum| {
+        for kind in AcceptTrouble::ALL {
+            let labels = [("listener", listener), ("kind", kind.word())];
+            out.sample("evenkeel_accept_errors_total", &labels, sum(&|shard| shard.trouble(kind).value()));
+        }
+    });
+}
+
+fn pools(out: &mut Exposition, pools: &[std::sync::Arc<PoolView>]) {
+    out.histogram("evenkeel_connect_seconds", "Time until a backend answered the connect.");
+    for pool in pools {
+        let mut counts = vec![0; Histogram::BOUNDS_US.len() + 1];
+        for shard in pool.shards.iter() {
+            counts.iter_mut().zip(shard.connect.counts()).for_each(|(sum, count)| *sum += count);
+        }
+        let sum_us = pool.shards.sum(|shard| shard.connect.sum_us());
+        out.buckets("evenkeel_connect_seconds", &[("pool", &pool.name)], &Histogram::BOUNDS_US, &counts, sum_us);
+    }
+    out.counter("evenkeel_retries", "Attempts at a backend after the first of a session.");
+    for pool in pools {
+        let retries = pool.shards.sum(|shard| shard.retries.value());
+        out.sample("evenkeel_retries_total", &[("pool", &pool.name)], retries);
+    }
+}
+
+fn backends(out: &mut Exposition, pools: &[std::sync::Arc<PoolView>]) {
+    out.counter("evenkeel_connect_failures", "Attempts at a backend that failed.");
+    each_backend(pools, |_, _, backend, labels| {
+        let failures = backend.shards.sum(|shard| shard.connect_failures.value());
+        out.sample("evenkeel_connect_failures_total", &labels, failures);
+    });
+    out.gauge("evenkeel_backend_up", "1: its health checks say so, or nobody asks.");
+    each_backend(pools, |pool, index, _, labels| {
+        out.sample("evenkeel_backend_up", &labels, u8::from(pool.up[index]));
+    });
+    out.gauge("evenkeel_backend_eligible", "1: it may be picked.");
+    for pool in pools {
+        let mut eligible = vec![false; pool.backends.len()];
+        pool.picker.eligible().iter().for_each(|&index| eligible[index as usize] = true);
+        for (backend, eligible) in pool.backends.iter().zip(eligible) {
+            let labels = [("pool", &*pool.name), ("backend", &*backend.name)];
+            out.sample("evenkeel_backend_eligible", &labels, u8::from(eligible));
+        }
+    }
+    out.gauge("evenkeel_backend_weight", "Its weight.");
+    each_backend(pools, |pool, index, _, labels| {
+        out.sample("evenkeel_backend_weight", &labels, pool.settings.backends[index].weight);
+    });
+    out.gauge("evenkeel_backend_sessions_active", "Sessions it has, those being dialled included.");
+    each_backend(pools, |_, _, backend, labels| {
+        out.sample("evenkeel_backend_sessions_active", &labels, backend.load.active());
+    });
+    out.counter("evenkeel_backend_sessions", "Sessions that reached it.");
+    each_backend(pools, |_, _, backend, labels| {
+        let sessions = backend.shards.sum(|shard| shard.sessions.value());
+        out.sample("evenkeel_backend_sessions_total", &labels, sessions);
+    });
+    out.counter("evenkeel_backend_bytes", "Bytes delivered, by backend.");
+    each_backend(pools, |_, _, backend, [pool, name]| {
+        for direction in Direction::ALL {
+            let bytes = backend.shards.sum(|shard| shard.bytes(direction).value());
+            out.sample("evenkeel_backend_bytes_total", &[pool, name, ("direction", direction.word())], bytes);
+        }
+    });
+}
+
+fn checks(out: &mut Exposition, pools: &[std::sync::Arc<PoolView>]) {
+    out.counter("evenkeel_health_checks", "Health checks; `local` are those this machine could not make.");
+    each_backend(pools, |_, _, backend, [pool, name]| {
+        let counts = &backend.checks;
+        for (result, count) in [("good", &counts.good), ("bad", &counts.bad), ("local", &counts.local)] {
+            out.sample("evenkeel_health_checks_total", &[pool, name, ("result", result)], count.value());
+        }
+    });
+    out.histogram("evenkeel_health_check_seconds", "Time a health check took.");
+    for pool in pools {
+        let (bounds, counts) = (&Histogram::BOUNDS_US, pool.check_seconds.counts());
+        let labels = [("pool", &*pool.name)];
+        out.buckets("evenkeel_health_check_seconds", &labels, bounds, &counts, pool.check_seconds.sum_us());
+    }
+}
+
+fn whole_process(out: &mut Exposition, sources: &Sources) {
+    out.gauge("evenkeel_limit_in_use_ratio", "How much of a limit is used, 0 to 1.");
+    let ratio = f64::from(sources.crew.tcp_sessions()) / f64::from(sources.crew.tcp_sessions_max().max(1));
+    out.sample("evenkeel_limit_in_use_ratio", &[("limit", "tcp_sessions")], ratio);
+    out.counter("evenkeel_log_lines_dropped", "Log lines that found no room in the buffer.");
+    let dropped = sources.log_lines_dropped.load(Ordering::Relaxed);
+    out.sample("evenkeel_log_lines_dropped_total", &[], dropped);
+    out.info("evenkeel_build", "What runs here.");
+    out.sample("evenkeel_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+}
+
+fn each_backend<'a>(
+    pools: &'a [std::sync::Arc<PoolView>],
+    mut add: impl FnMut(&'a PoolView, usize, &'a Backend, [(&'static str, &'a str); 2]),
+) {
+    for pool in pools {
+        for (index, backend) in pool.backends.iter().enumerate() {
+            add(pool, index, backend, [("pool", &*pool.name), ("backend", &*backend.name)]);
+        }
+    }
+}

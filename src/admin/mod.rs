@@ -1,0 +1,149 @@
+//! What the outside may ask: `/metrics`, `/healthz`, `/readyz`, over HTTP. Read-only, on the control thread.
+
+mod exposition;
+mod metrics;
+mod process;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::phase::Phase;
+use crate::pool::Published;
+use crate::tcp::Terms;
+use crate::worker::Crew;
+
+/// What answers are made of: counters and the snapshot. Reading them disturbs nobody.
+#[derive(Debug)]
+pub struct Sources {
+    /// The pools.
+    pub published: Arc<Published>,
+    /// The listeners.
+    pub listeners: Vec<Arc<Terms>>,
+    /// The data threads.
+    pub crew: Arc<Crew>,
+    /// The life of the process.
+    pub phase: watch::Receiver<Phase>,
+    /// Log lines that found no room.
+    pub log_lines_dropped: Arc<AtomicU64>,
+}
+
+/// Binds the HTTP address.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "admin.http is open to other hosts: anyone who reaches it sees names and counters");
+    }
+    TcpListener::bind(address).await
+}
+
+/// Serves until stopped. A slow or hostile client costs one of 64 places for at most 30 s.
+pub async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        // Both arms may be dropped without loss: no connection is taken before the accept completes.
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::debug!(%error, "an HTTP connection could not be taken");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+            () = stop.cancelled() => return,
+        };
+        // Above the limit a connection is closed at once: it must not wait in front of a scraper.
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let (sources, stop) = (Arc::clone(&sources), stop.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = tokio::time::timeout(CONNECTION_MAX, converse(stream, sources)) => {}
+                () = stop.cancelled() => {}
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn converse(stream: TcpStream, sources: Arc<Sources>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = answer(&request, &sources);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let outcome = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_MAX)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "an HTTP connection ended badly");
+    }
+}
+
+fn answer(request: &Request<Incoming>, sources: &Sources) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "this door is read-only: GET\n".into());
+        response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match request.uri().path() {
+        "/metrics" => {
+            let mut response = text(StatusCode::OK, metrics::render(sources));
+            let kind = hyper::header::HeaderValue::from_static(exposition::CONTENT_TYPE);
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
+        }
+        "/healthz" => text(StatusCode::OK, "alive\n".into()),
+        "/readyz" => ready(request.uri().query(), sources),
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".into()),
+    }
+}
+
+/// 200 while accepting; with `?listener=NAME`, while that listener has an eligible backend.
+fn ready(query: Option<&str>, sources: &Sources) -> Response<Full<Bytes>> {
+    let phase = *sources.phase.borrow();
+    if phase != Phase::Running {
+        return text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", phase.word()));
+    }
+    let Some(query) = query else { return text(StatusCode::OK, "accepting\n".into()) };
+    let Some(name) = query.strip_prefix("listener=") else {
+        return text(StatusCode::BAD_REQUEST, "the only question here is ?listener=NAME\n".into());
+    };
+    let Some(terms) = sources.listeners.iter().find(|terms| &*terms.listener == name) else {
+        return text(StatusCode::NOT_FOUND, "no listener has that name\n".into());
+    };
+    let snapshot = sources.published.load();
+    let eligible = snapshot.pools.get(terms.pool.0).map_or(0, |pool| pool.picker.eligible().len());
+    if eligible == 0 {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "no eligible backend\n".into());
+    }
+    text(StatusCode::OK, format!("accepting, {eligible} eligible\n"))
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let kind = hyper::header::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+const CONNECTIONS_MAX: usize = 64;
+const CONNECTION_MAX: Duration = Duration::from_secs(30);
+const HEADER_MAX: Duration = Duration::from_secs(5);
+const HEADER_BYTES_MAX: usize = 16 * 1024;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,53 @@
+//! Where the process is in its life, and which way it may go. Pure.
+
+/// The phases of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Doors are bound, the first round of checks is under way.
+    Starting,
+    /// Accepting.
+    Running,
+    /// Asked to stop: nothing new, living sessions may finish.
+    Draining,
+    /// The last session has gone.
+    Stopped,
+}
+
+impl Phase {
+    /// May the process go from here to there?
+    pub fn may_become(self, next: Self) -> bool {
+        matches!(
+            (self, next),
+            (Self::Starting, Self::Running | Self::Draining)
+                | (Self::Running, Self::Draining)
+                | (Self::Draining, Self::Stopped)
+        )
+    }
+
+    /// Its word in logs and answers.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Draining => "draining",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_never_goes_back_and_never_skips_the_drain() {
+        use Phase::{Draining, Running, Starting, Stopped};
+        let order = [Starting, Running, Draining, Stopped];
+        for (i, from) in order.iter().enumerate() {
+            for (k, to) in order.iter().enumerate() {
+                let legal = k == i + 1 || (*from, *to) == (Starting, Draining);
+                assert_eq!(from.may_become(*to), legal, "{from:?} -> {to:?}");
+            }
+        }
+    }
+}

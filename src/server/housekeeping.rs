@@ -1,0 +1,94 @@
+//! What is looked after once a second: summaries of unlogged refusals, the status line, whether every data thread turns.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Notify;
+use crate::pool::Published;
+use crate::reason::Reason;
+use crate::tcp::Terms;
+use crate::worker::{Crew, Message};
+
+/// What the housekeeper looks at.
+pub(super) struct Housekeeper {
+    pub(super) crew: Arc<Crew>,
+    pub(super) listeners: Vec<Arc<Terms>>,
+    pub(super) published: Arc<Published>,
+    pub(super) notify: Notify,
+}
+
+impl Housekeeper {
+    /// Works until it is dropped.
+    pub(super) async fn run(self) {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = String::new();
+        loop {
+            ticks.tick().await;
+            summarise_refusals(&self.listeners);
+            let status = status_line(&self.crew, &self.listeners, &self.published);
+            if status != told {
+                self.notify.status(&status);
+                told = status;
+            }
+        }
+    }
+}
+
+/// Tells the service manager that the program is alive while every data thread turns; works until it is dropped.
+///
+/// Each round asks all threads for a sign. A thread that has not given the sign of the round before is stuck, and then
+/// nothing is told: the manager ends the process when its time is over.
+pub(super) async fn keep_watchdog_quiet(crew: Arc<Crew>, notify: Notify) {
+    let Some(limit) = notify.watchdog_interval() else { return };
+    let mut ticks = interval((limit / 3).max(Duration::from_millis(10)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut asked = vec![0u64; crew.workers()];
+    loop {
+        ticks.tick().await;
+        let stuck = (0..crew.workers()).find(|&worker| crew.beats_of(worker) < asked[worker]);
+        if let Some(worker) = stuck {
+            tracing::error!(worker, "a data thread does not turn: the watchdog is not fed");
+            continue;
+        }
+        notify.watchdog();
+        for (worker, asked) in asked.iter_mut().enumerate() {
+            crew.mailbox(worker).post(Message::Ping);
+            *asked += 1;
+        }
+    }
+}
+
+/// One line for each kind of refusal that had no lines of its own.
+pub(super) fn summarise_refusals(listeners: &[Arc<Terms>]) {
+    for terms in listeners {
+        for reason in Reason::ALL.into_iter().filter(|reason| reason.is_refusal()) {
+            let sessions = terms.counters.refusals.take_suppressed(reason);
+            if sessions > 0 {
+                let (listener, reason) = (&*terms.listener, reason.word());
+                tracing::info!(target: "session", listener, reason, sessions, "more sessions refused, not logged one by one");
+            }
+        }
+    }
+}
+
+/// `2 listeners, 5 of 6 backends up, 123 sessions`.
+pub(super) fn status_line(crew: &Crew, listeners: &[Arc<Terms>], published: &Published) -> String {
+    let snapshot = published.load();
+    let backends: usize = snapshot.pools.iter().map(|pool| pool.up.len()).sum();
+    let up = snapshot.pools.iter().flat_map(|pool| &pool.up).filter(|up| **up).count();
+    format!(
+        "serving: {}, {up} of {}, {}",
+        counted(listeners.len() as u64, "listener"),
+        counted(backends as u64, "backend") + " up",
+        counted(u64::from(crew.tcp_sessions()), "session")
+    )
+}
+
+pub(super) fn counted(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+const EVERY: Duration = Duration::from_secs(1);

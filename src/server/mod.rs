@@ -1,0 +1,324 @@
+//! The life of a balancer: doors bound, threads spawned, checks begun, accepting, drained, stopped.
+//!
+//! Everything it needs is an argument; two servers run in one process.
+
+mod budget;
+mod housekeeping;
+mod notify;
+mod publisher;
+mod stopping;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{self, Sources};
+use crate::config::settings::{self, Settings, Workers};
+use crate::health::{Checker, Target};
+use crate::listener::{self, BindError};
+use crate::metrics::ListenerCounters;
+use crate::phase::Phase;
+use crate::pool::{PoolSlot, PoolView, Published, Snapshot};
+use crate::sys::limits;
+use crate::tcp::Terms;
+use crate::worker::{self, Crew, Plan};
+use budget::Budget;
+use housekeeping::Housekeeper;
+pub use notify::Notify;
+use publisher::{Publisher, target_id};
+pub use stopping::Drained;
+
+/// What a server is given by the program around it.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The service manager.
+    pub notify: Notify,
+    /// Log lines that found no room.
+    pub log_lines_dropped: Arc<AtomicU64>,
+    /// Moves all chance: picks, jitter.
+    pub seed: u64,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A door cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The HTTP address cannot be bound.
+    #[error("admin.http cannot listen on {address}: {source}")]
+    Http {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The system refuses a thread or what it needs.
+    #[error("a data thread cannot be started: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A running balancer.
+pub struct Server {
+    crew: Arc<Crew>,
+    published: Arc<Published>,
+    listeners: Vec<Arc<Terms>>,
+    /// Where each listener accepts, in the order of the file.
+    addresses: Vec<(String, SocketAddr)>,
+    http: Option<SocketAddr>,
+    threads: Vec<JoinHandle<()>>,
+    checker: Checker,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    phase: watch::Sender<Phase>,
+    notify: Notify,
+    grace: Duration,
+}
+
+impl Server {
+    /// Starts; on return it accepts. Must be called on a tokio runtime with I/O and time, which then carries the
+    /// control work. On an error nothing is left behind.
+    pub async fn start(settings: &Settings, with: &Surroundings) -> Result<Self, StartError> {
+        let open_files = limits::raise_open_files();
+        let workers = usize::from(match settings.workers {
+            Workers::Auto => limits::cpus(),
+            Workers::Count(count) => count.get(),
+        });
+        let listeners = terms_of(settings, workers);
+        let pairs: Vec<_> = settings.listeners.iter().zip(listeners.iter().map(Arc::clone)).collect();
+        let doors = listener::bind(&pairs, workers)?;
+        let addresses: Vec<_> = doors.iter().map(|door| (door.listener().to_owned(), door.address)).collect();
+        let http = match settings.admin.http {
+            Some(address) => {
+                Some(admin::bind(address).await.map_err(|source| StartError::Http { address, source })?)
+            }
+            None => None,
+        };
+        let budget = Budget::new(open_files, doors.len() * workers, workers, settings.limits.tcp_sessions);
+        warn_of_shortage(&budget, open_files);
+
+        let published = Arc::new(Published::new(first_snapshot(settings, workers)));
+        let crew = Crew::new(workers, budget.tcp_sessions).map_err(|errno| StartError::Thread(errno.into()))?;
+        let crew = Arc::new(crew);
+        let threads = spawn_threads(&crew, &published, with.seed)?;
+
+        let (events, inbox) = mpsc::channel(EVENTS_MAX);
+        let (first_round, round_over) = oneshot::channel();
+        let targets = targets_of(settings);
+        let asked: std::collections::HashSet<_> = targets.iter().map(|target| target.id).collect();
+        let is_checked = |slot, index| asked.contains(&target_id(slot, index));
+        let publisher =
+            Publisher::new(Arc::clone(&published), &settings.hash_seed, is_checked, first_round);
+        let checker = Checker::start(targets, budget.probes, with.seed, events);
+
+        let (phase, _) = watch::channel(Phase::Starting);
+        let mut server = Self {
+            crew,
+            published,
+            listeners,
+            addresses,
+            http: http.as_ref().and_then(|listener| listener.local_addr().ok()),
+            threads,
+            checker,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            phase,
+            notify: with.notify,
+            grace: settings.shutdown.grace,
+        };
+        server.tasks.spawn(publisher.run(inbox));
+        server.spawn_admin(http, with);
+        // A receiver that fails has lost its sender, which then has nothing left to wait for either.
+        let _ = tokio::time::timeout(FIRST_ROUND_MAX, round_over).await;
+        listener::open(doors, &server.crew);
+        server.enter(Phase::Running);
+        server.spawn_housekeeping();
+        server.notify.ready(&housekeeping::status_line(&server.crew, &server.listeners, &server.published));
+        Ok(server)
+    }
+
+    /// Where each listener accepts.
+    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// Where the HTTP door is.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// What all threads look at.
+    pub fn published(&self) -> &Published {
+        &self.published
+    }
+
+    /// The data threads.
+    pub fn crew(&self) -> &Crew {
+        &self.crew
+    }
+
+    /// The counters of a listener.
+    pub fn counters(&self, listener: &str) -> Option<&ListenerCounters> {
+        self.listeners.iter().find(|terms| &*terms.listener == listener).map(|terms| &*terms.counters)
+    }
+
+    /// Completes when a data thread has ended although nobody asked it to: a fault of our own. The process should end
+    /// with an error then, so that its manager starts a whole one.
+    pub async fn broken(&self) {
+        while !self.threads.iter().any(JoinHandle::is_finished) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Stops: nothing new, `shutdown.grace` for living sessions (or until `hurry` completes), then the cut.
+    pub async fn stop(mut self, hurry: impl Future<Output = ()>) -> Drained {
+        self.enter(Phase::Draining);
+        let drained = stopping::drain(&self.crew, self.grace, hurry, self.notify).await;
+        stopping::dismiss(&self.crew);
+        self.checker.stop().await;
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        housekeeping::summarise_refusals(&self.listeners);
+        self.phase.send_replace(Phase::Stopped);
+        for thread in self.threads.drain(..) {
+            // A thread that does not turn is left to the end of the process; one that panicked has said so.
+            if self.crew.tcp_sessions() == 0 {
+                let _ = thread.join();
+            }
+        }
+        drained
+    }
+
+    fn enter(&mut self, next: Phase) {
+        let now = *self.phase.borrow();
+        assert!(now.may_become(next), "{now:?} cannot become {next:?}");
+        self.phase.send_replace(next);
+    }
+
+    fn spawn_admin(&self, listener: Option<tokio::net::TcpListener>, with: &Surroundings) {
+        let Some(listener) = listener else { return };
+        let sources = Sources {
+            published: Arc::clone(&self.published),
+            listeners: self.listeners.clone(),
+            crew: Arc::clone(&self.crew),
+            phase: self.phase.subscribe(),
+            log_lines_dropped: Arc::clone(&with.log_lines_dropped),
+        };
+        self.tasks.spawn(admin::serve(listener, Arc::new(sources), self.stop.clone()));
+    }
+
+    fn spawn_housekeeping(&self) {
+        let housekeeper = Housekeeper {
+            crew: Arc::clone(&self.crew),
+            listeners: self.listeners.clone(),
+            published: Arc::clone(&self.published),
+            notify: self.notify,
+        };
+        // The status line of a drain is the drain's own.
+        let mut phase = self.phase.subscribe();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = housekeeper.run() => {}
+                _ = phase.wait_for(|phase| *phase != Phase::Running) => {}
+            }
+        });
+        let watchdog = housekeeping::keep_watchdog_quiet(Arc::clone(&self.crew), self.notify);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = watchdog => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+}
+
+fn terms_of(settings: &Settings, workers: usize) -> Vec<Arc<Terms>> {
+    let terms = |listener: &settings::Listener| {
+        let counters = Arc::new(ListenerCounters::new(workers));
+        Arc::new(Terms::new(listener, PoolSlot(listener.pool), settings.log.sessions, counters))
+    };
+    settings.listeners.iter().map(terms).collect()
+}
+
+/// Every backend counts as up until it has answered.
+fn first_snapshot(settings: &Settings, workers: usize) -> Snapshot {
+    let pools = settings.pools.iter().map(|pool| {
+        let up = vec![true; pool.backends.len()];
+        Arc::new(PoolView::first(Arc::new(pool.clone()), &settings.hash_seed, up, workers))
+    });
+    Snapshot { generation: 1, pools: pools.collect() }
+}
+
+fn spawn_threads(crew: &Arc<Crew>, published: &Arc<Published>, seed: u64) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let workers = crew.workers();
+    // A quarter is left to other programs of the same user, and to pipes under way.
+    let pipes_bytes = limits::pipe_budget_bytes().unwrap_or(PIPES_WITHOUT_LIMIT_BYTES) / 4 * 3;
+    let epoch = Instant::now();
+    let spawn = |worker| {
+        worker::spawn(Plan {
+            worker,
+            crew: Arc::clone(crew),
+            published: Arc::clone(published),
+            epoch,
+            seed: seed.wrapping_add(worker as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            pipe_budget_bytes: pipes_bytes / workers as u64,
+        })
+    };
+    let mut threads = Vec::with_capacity(workers);
+    for worker in 0..workers {
+        match spawn(worker) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                stopping::dismiss(crew);
+                return Err(StartError::Thread(error));
+            }
+        }
+    }
+    Ok(threads)
+}
+
+/// Whom to ask: every backend whose pool is checked and whose port is known.
+fn targets_of(settings: &Settings) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for (slot, pool) in settings.pools.iter().enumerate() {
+        if pool.health.check == settings::Check::Off {
+            continue;
+        }
+        let health = Arc::new(pool.health.clone());
+        // A backend without a port is reached at its listener's; several make `health.port` a must, as does none.
+        let client_port = settings.listeners.iter().find(|listener| listener.pool == slot).map(|l| l.bind[0].port);
+        for (index, backend) in pool.backends.iter().enumerate() {
+            if let Some(port) = pool.health.port.or(backend.port).or(client_port) {
+                let address = SocketAddr::new(backend.ip, port);
+                targets.push(Target { id: target_id(slot, index), address, health: Arc::clone(&health) });
+            }
+        }
+    }
+    targets
+}
+
+fn warn_of_shortage(budget: &Budget, open_files: u64) {
+    if let Some(room) = budget.short_of {
+        let wanted = budget.tcp_sessions;
+        tracing::warn!(
+            wanted, room, open_files,
+            "limits.tcp_sessions is more than the open-file limit allows: accepting will pause when files run out; raise LimitNOFILE="
+        );
+    }
+}
+
+/// Doors accept after the first round of checks or this, whichever is sooner.
+const FIRST_ROUND_MAX: Duration = Duration::from_secs(2);
+/// Verdicts on their way to the publisher; the checker waits when they are not taken.
+const EVENTS_MAX: usize = 1_024;
+/// Where the system sets no limit, the usual one is kept to.
+const PIPES_WITHOUT_LIMIT_BYTES: u64 = 64 << 20;

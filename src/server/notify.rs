@@ -1,0 +1,67 @@
+//! What systemd is told: ready, stopping, how long it will take, what a person reads in `systemctl status`.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+/// The line to the service manager; silent where there is none.
+#[derive(Debug, Clone, Copy)]
+pub struct Notify {
+    enabled: bool,
+}
+
+impl Notify {
+    /// To the manager that started this process, if one did.
+    pub fn service() -> Self {
+        Self { enabled: true }
+    }
+
+    /// To nobody: for a balancer inside another program.
+    pub fn nobody() -> Self {
+        Self { enabled: false }
+    }
+
+    /// Accepting.
+    pub fn ready(self, status: &str) {
+        self.send(&[NotifyState::Ready, NotifyState::Status(status)]);
+    }
+
+    /// Draining; it may take so much longer.
+    pub fn stopping(self, status: &str, at_most: Duration) {
+        self.send(&[NotifyState::Stopping, NotifyState::Status(status), extend(at_most)]);
+    }
+
+    /// Still draining.
+    pub fn still_stopping(self, status: &str, at_most: Duration) {
+        self.send(&[NotifyState::Status(status), extend(at_most)]);
+    }
+
+    /// One line for people.
+    pub fn status(self, status: &str) {
+        self.send(&[NotifyState::Status(status)]);
+    }
+
+    /// Alive.
+    pub fn watchdog(self) {
+        self.send(&[NotifyState::Watchdog]);
+    }
+
+    /// How often the manager wants to hear that.
+    pub fn watchdog_interval(self) -> Option<Duration> {
+        if self.enabled { sd_notify::watchdog_enabled() } else { None }
+    }
+
+    fn send(self, states: &[NotifyState<'_>]) {
+        if self.enabled
+            && let Err(error) = sd_notify::notify(states)
+        {
+            tracing::debug!(%error, "the service manager could not be told");
+        }
+    }
+}
+
+/// What is asked for, and a little more: the manager kills what is late.
+fn extend(at_most: Duration) -> NotifyState<'static> {
+    let us = (at_most + Duration::from_secs(10)).as_micros();
+    NotifyState::ExtendTimeoutUsec(u32::try_from(us).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,97 @@
+//! The way out: no new sessions, time for the living ones, then the cut.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::Notify;
+use super::housekeeping::counted;
+use crate::reason::Reason;
+use crate::worker::{Crew, Message};
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Sessions that were living when it began.
+    pub sessions: u32,
+    /// Sessions that were cut.
+    pub cut: u32,
+}
+
+/// Closes the doors, waits until the last session has gone, `grace` has passed or `hurry` completes, and cuts the rest.
+pub(super) async fn drain(crew: &Crew, grace: Duration, hurry: impl Future<Output = ()>, notify: Notify) -> Drained {
+    let sessions = crew.tcp_sessions();
+    tracing::info!(sessions, grace_s = grace.as_secs_f64(), "stopping: no new sessions, living ones may finish");
+    post_all(crew, || Message::CloseDoors);
+    notify.stopping(&line(crew, grace), grace);
+    let deadline = Instant::now() + grace;
+    let mut tell_at = Instant::now() + TELL_EVERY;
+    tokio::pin!(hurry);
+    // Connections that waited at the doors are sessions only when the doors are closed.
+    let closed = async { wait_for_doors(crew).await };
+    tokio::select! {
+        () = closed => {}
+        () = &mut hurry => return cut(crew, sessions).await,
+    }
+    while crew.tcp_sessions() > 0 {
+        let now = Instant::now();
+        if now >= deadline {
+            return cut(crew, sessions).await;
+        }
+        if now >= tell_at {
+            let left = deadline - now;
+            notify.still_stopping(&line(crew, left), left);
+            tell_at = now + TELL_EVERY;
+        }
+        // Both arms may be dropped at any time without loss.
+        tokio::select! {
+            () = sleep(LOOK_EVERY) => {}
+            () = &mut hurry => return cut(crew, sessions).await,
+        }
+    }
+    Drained { sessions, cut: 0 }
+}
+
+/// Lets the data threads leave; all sessions have gone.
+pub(super) fn dismiss(crew: &Crew) {
+    post_all(crew, || Message::Leave);
+}
+
+async fn cut(crew: &Crew, sessions: u32) -> Drained {
+    let cut = crew.tcp_sessions();
+    tracing::warn!(sessions = cut, "cutting what is left");
+    post_all(crew, || Message::Cut(Reason::Shutdown));
+    let deadline = Instant::now() + CUT_MAX;
+    while crew.tcp_sessions() > 0 && Instant::now() < deadline {
+        // A session on its way between two threads is cut at its arrival's next look.
+        sleep(LOOK_EVERY).await;
+        post_all(crew, || Message::Cut(Reason::Shutdown));
+    }
+    Drained { sessions, cut }
+}
+
+/// Messages are read in order: an answered ping shows that what was posted before has been done.
+async fn wait_for_doors(crew: &Crew) {
+    let before: Vec<u64> = (0..crew.workers()).map(|worker| crew.beats_of(worker)).collect();
+    post_all(crew, || Message::Ping);
+    while (0..crew.workers()).any(|worker| crew.beats_of(worker) == before[worker]) {
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+fn post_all(crew: &Crew, message: impl Fn() -> Message) {
+    for worker in 0..crew.workers() {
+        crew.mailbox(worker).post(message());
+    }
+}
+
+fn line(crew: &Crew, left: Duration) -> String {
+    let sessions = counted(u64::from(crew.tcp_sessions()), "session");
+    format!("stopping: {sessions} left, for at most {} s more", left.as_secs())
+}
+
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Cutting takes a turn of each loop; a thread that does not turn cannot hold the process.
+const CUT_MAX: Duration = Duration::from_secs(5);
