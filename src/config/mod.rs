@@ -1,5 +1,34 @@
-//! The YAML file: `document` (its shape) -> `check` (every rule, all mistakes at once) -> `settings` (what the program uses).
+//! The YAML file: `text` (UTF-8 of bounded size) -> `document` (its shape) -> `check` (every rule, all mistakes at
+//! once) -> `settings` (what the program uses).
 //!
-//! Pure: text in, settings or mistakes out. Reading the file is `cli`'s work.
+//! Pure: bytes in, settings or mistakes out. Reading the file is `cli`'s work. Must stay true: any bytes are answered
+//! in bounded time and memory, never with a panic.
 
+mod check;
+mod describe;
+mod document;
+mod mistake;
 pub mod settings;
+mod text;
+pub mod units;
+
+pub use describe::describe;
+pub use mistake::{Mistake, Mistakes};
+
+use mistake::Report;
+use settings::Settings;
+
+/// Reads a whole file. `file_name` is only for the text of the mistakes.
+pub fn read(file_name: &str, text: &[u8]) -> Result<Settings, Mistakes> {
+    let mut report = Report::default();
+    let text = match text::decode(text, &mut report) {
+        Ok(text) => text,
+        Err(shown) => return Err(report.into_mistakes(file_name, &shown)),
+    };
+    let settings =
+        document::parse(&text, &mut report).and_then(|document| check::check(&document, &mut report));
+    match settings {
+        Some(settings) if report.is_empty() => Ok(settings),
+        _ => Err(report.into_mistakes(file_name, &text)),
+    }
+}

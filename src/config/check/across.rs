@@ -1,0 +1,233 @@
+//! What only several parts together can get wrong: pools that are not there, doors that collide, backends without a
+//! port to ask, loops.
+//!
+//! Pure. Must stay true: each rule costs about as much as the file is long, whatever the file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use super::address::show_ip;
+use super::keys::nearest;
+use super::{DraftListener, DraftPool, PoolChoice};
+use crate::config::mistake::{Place, Report, quoted};
+use crate::config::settings::{Bind, Check, Listener, Pool};
+use crate::config::units::show_whole;
+
+/// Gives each listener the index of its pool, and tells what does not go together.
+pub(super) fn join(
+    mut listeners: Vec<DraftListener>,
+    mut pools: Vec<DraftPool>,
+    report: &mut Report,
+) -> (Vec<Listener>, Vec<Pool>) {
+    // The order of the file: own pools stand where their listener does.
+    pools.sort_by_key(|pool| pool.place);
+    check_sizes(&listeners, &pools, report);
+    check_binds(&listeners, report);
+    let mut users: Vec<Vec<usize>> = pools.iter().map(|_| Vec::new()).collect();
+    let found_pools = find_pools(&listeners, &pools, report);
+    // Beside a listener whose pool is a mistake, no pool is surely unused.
+    let all_found = found_pools.iter().all(Option::is_some);
+    for (at, found) in found_pools.into_iter().enumerate() {
+        if let Some(pool) = found {
+            listeners[at].settings.pool = pool;
+            users[pool].push(at);
+        }
+    }
+    for (pool, users) in pools.iter().zip(&users) {
+        let doors: BTreeSet<(Option<IpAddr>, u16)> =
+            users.iter().flat_map(|at| &listeners[*at].settings.bind).map(door).collect();
+        let ports: BTreeSet<u16> = doors.iter().map(|(_, port)| *port).collect();
+        if all_found {
+            check_health_port(pool, users.is_empty(), ports.len(), report);
+        }
+        check_loops(pool, &doors, report);
+    }
+    (
+        listeners.into_iter().map(|listener| listener.settings).collect(),
+        pools.into_iter().map(|pool| pool.settings).collect(),
+    )
+}
+
+/// The admin address must not be one a listener takes: it would hide the listener, or not open.
+pub(super) fn admin_apart(admin: SocketAddr, place: Place, listeners: &[DraftListener], report: &mut Report) {
+    let ip = admin.ip().to_canonical();
+    let takes = |bind: &Bind| {
+        let other = bind.ip.map(|ip| ip.to_canonical());
+        bind.port == admin.port()
+            && (ip.is_unspecified() || other.is_none_or(|other| other.is_unspecified() || other == ip))
+    };
+    if let Some(listener) = listeners.iter().find(|listener| listener.settings.bind.iter().any(takes)) {
+        let name = quoted(&listener.settings.name);
+        report.tell(place, format!("`http`: port {} is taken by the listener {name}", admin.port()));
+    }
+}
+
+fn check_sizes(listeners: &[DraftListener], pools: &[DraftPool], report: &mut Report) {
+    let last = listeners.last().map_or(Place::FILE, |listener| listener.place);
+    if listeners.len() > LISTENERS_MAX {
+        report.tell(last, format!("more than {} listeners", show_whole(LISTENERS_MAX as u64)));
+    }
+    let binds: usize = listeners.iter().map(|listener| listener.settings.bind.len()).sum();
+    if binds > BINDS_MAX {
+        let most = show_whole(BINDS_MAX as u64);
+        report.tell(last, format!("{binds} addresses and ports to bind in all; the most is {most}"));
+    }
+    let last = pools.last().map_or(Place::FILE, |pool| pool.place);
+    if pools.len() > POOLS_MAX {
+        report.tell(last, format!("more than {} pools", show_whole(POOLS_MAX as u64)));
+    }
+    let backends: usize = pools.iter().map(|pool| pool.settings.backends.len()).sum();
+    if backends > BACKENDS_MAX {
+        let most = show_whole(BACKENDS_MAX as u64);
+        report.tell(last, format!("{backends} backends in all; the most is {most}"));
+    }
+}
+
+/// The index of each listener's pool.
+fn find_pools(listeners: &[DraftListener], pools: &[DraftPool], report: &mut Report) -> Vec<Option<usize>> {
+    let with_index = |own| pools.iter().enumerate().filter(move |(_, pool)| pool.own == own);
+    let by_name = |own| -> BTreeMap<&str, usize> {
+        with_index(own).map(|(at, pool)| (&*pool.settings.name, at)).collect()
+    };
+    let (own, shared) = (by_name(true), by_name(false));
+    for (name, at) in &own {
+        if let Some(other) = shared.get(name) {
+            let message = format!(
+                "the pool {} has the name of a listener with a pool of its own, on {}",
+                quoted(name),
+                pools[*at].place
+            );
+            report.tell(pools[*other].place, message);
+        }
+    }
+    let mut suggestions_left = SUGGESTIONS_MAX;
+    let mut find = |listener: &DraftListener| {
+        let (name, place) = match &listener.pool {
+            PoolChoice::Own => return own.get(&*listener.settings.name).copied(),
+            PoolChoice::Named(name, place) => (name, *place),
+            PoolChoice::Unknown => return None,
+        };
+        if let Some(at) = shared.get(&**name) {
+            return Some(*at);
+        }
+        if own.contains_key(&**name) {
+            let name = quoted(name);
+            let message = format!("the pool {name} belongs to the listener {name} alone");
+            report.tell_with_hint(place, message, "move it to `pools`, and both can name it");
+            return None;
+        }
+        suggestions_left = usize::saturating_sub(suggestions_left, 1);
+        let candidates = shared.keys().copied().take(if suggestions_left > 0 { POOLS_MAX } else { 0 });
+        let message = match nearest(name, candidates) {
+            Some(near) => format!("there is no pool {}; did you mean {}?", quoted(name), quoted(near)),
+            None => format!("there is no pool {} in `pools`", quoted(name)),
+        };
+        report.tell(place, message);
+        None
+    };
+    listeners.iter().map(&mut find).collect()
+}
+
+/// The same door twice. A specific address beside a wildcard is fine: the kernel prefers the specific one.
+fn check_binds(listeners: &[DraftListener], report: &mut Report) {
+    let mut taken: BTreeMap<(Option<IpAddr>, u16), (&str, Place)> = BTreeMap::new();
+    let mut told = BTreeSet::new();
+    for listener in listeners {
+        let name = &*listener.settings.name;
+        for (bind, place) in listener.settings.bind.iter().zip(&listener.bind_places) {
+            let door = door(bind);
+            let same = colliding(door.0).into_iter().find_map(|ip| taken.get(&(ip, door.1)));
+            // One mistake for a range, not one for each of its ports.
+            if let Some((other, first)) = same
+                && told.insert(*place)
+            {
+                let shown = show_bind(bind);
+                let message = if *other == name {
+                    format!("{shown} is bound twice by this listener; first on {first}")
+                } else {
+                    format!("{shown} is bound by the listener {} already, on {first}", quoted(other))
+                };
+                report.tell(*place, message);
+            }
+            taken.entry(door).or_insert((name, *place));
+        }
+    }
+}
+
+/// The addresses at which the same port is the same door.
+fn colliding(ip: Option<IpAddr>) -> Vec<Option<IpAddr>> {
+    match ip {
+        None => vec![None, Some(IpAddr::from([0_u8; 4])), Some(IpAddr::from([0_u16; 8]))],
+        Some(ip) if ip.is_unspecified() => vec![None, Some(ip)],
+        ip => vec![ip],
+    }
+}
+
+fn check_health_port(pool: &DraftPool, unused: bool, ports: usize, report: &mut Report) {
+    let health = &pool.settings.health;
+    if health.check == Check::Off || health.port.is_some() || (ports == 1 && !unused) {
+        return;
+    }
+    let mut places = pool.settings.backends.iter().zip(&pool.backend_places);
+    let Some((backend, place)) = places.find(|(backend, _)| backend.port.is_none()) else { return };
+    let why = if unused {
+        "no listener uses this pool".to_owned()
+    } else if ports == 0 {
+        return;
+    } else {
+        format!("clients come to {ports} ports")
+    };
+    let message = format!(
+        "the backend {} has no port and {why}, so checks do not know which to ask",
+        quoted(&backend.name)
+    );
+    report.tell_with_hint(
+        *place,
+        message,
+        "give the backend a port, or the pool `health: { port: N }` or `health: { check: off }`",
+    );
+}
+
+/// A backend that is a door of a listener which uses its pool would be dialled by us for ever.
+fn check_loops(pool: &DraftPool, doors: &BTreeSet<(Option<IpAddr>, u16)>, report: &mut Report) {
+    let by_ip: BTreeSet<Option<IpAddr>> = doors.iter().map(|(ip, _)| *ip).collect();
+    for (backend, place) in pool.settings.backends.iter().zip(&pool.backend_places) {
+        let ip = backend.ip.to_canonical();
+        // Whatever is bound to every address answers on loopback too.
+        let mut at = vec![Some(ip)];
+        if ip.is_loopback() {
+            at.extend([None, Some(IpAddr::from([0_u16; 8]))]);
+            at.extend(ip.is_ipv4().then_some(Some(IpAddr::from([0_u8; 4]))));
+        }
+        let is_door = at.into_iter().any(|ip| match backend.port {
+            Some(port) => doors.contains(&(ip, port)),
+            None => by_ip.contains(&ip),
+        });
+        if is_door {
+            let message = format!(
+                "the backend {} is the listener itself: its connections would come back to it",
+                quoted(&backend.name)
+            );
+            report.tell(*place, message);
+        }
+    }
+}
+
+fn door(bind: &Bind) -> (Option<IpAddr>, u16) {
+    (bind.ip.map(|ip| ip.to_canonical()), bind.port)
+}
+
+fn show_bind(bind: &Bind) -> String {
+    match bind.ip {
+        Some(ip) => format!("{}:{}", show_ip(ip), bind.port),
+        None => format!("port {}", bind.port),
+    }
+}
+
+const LISTENERS_MAX: usize = 1_000;
+const POOLS_MAX: usize = 1_000;
+const BACKENDS_MAX: usize = 10_000;
+/// Sockets, for each data thread.
+const BINDS_MAX: usize = 4_096;
+/// Looking for a near name costs as much as there are pools.
+const SUGGESTIONS_MAX: usize = 100;

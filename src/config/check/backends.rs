@@ -1,0 +1,125 @@
+//! The `backends` of a pool: short form and long form; names and addresses that stand there twice.
+//!
+//! Pure. A backend is known by pool and name, so names must differ; an address may stand twice only under two names.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::address::parse_address;
+use super::binds::is_broadcast;
+use super::keys::BACKEND;
+use super::section::{Fields, check_name, scalar};
+use crate::config::document::{Entry, IPV6_HINT, Node, Value};
+use crate::config::mistake::{Place, Report, harmless, quoted};
+use crate::config::settings::Backend;
+
+/// The backends, each with the place of its address.
+pub(super) fn read(entry: &Entry, report: &mut Report) -> Vec<(Backend, Place)> {
+    let Value::List(items) = &entry.value.value else {
+        if matches!(entry.value.value, Value::Told) {
+            return Vec::new();
+        }
+        let message =
+            "`backends` must be a list: `[10.0.0.1:5432, 10.0.0.2:5432]`, or lines that begin with `- `";
+        report.tell(entry.value.place, message);
+        return Vec::new();
+    };
+    if items.is_empty() {
+        report.tell(entry.value.place, "`backends` is an empty list; a pool needs at least one");
+    }
+    let found: Vec<Found> = items.iter().filter_map(|item| read_one(item, report)).collect();
+    tell_doubles(&found, report);
+    found.into_iter().map(|found| (found.backend, found.place)).collect()
+}
+
+struct Found {
+    backend: Backend,
+    place: Place,
+    name_place: Place,
+    /// It has a `name` in the file.
+    named: bool,
+}
+
+fn read_one(item: &Node, report: &mut Report) -> Option<Found> {
+    if let Value::Map(entries) = &item.value
+        && let [entry] = &**entries
+        && let Value::Text(port) = &entry.value.value
+        && parse_address(&entry.key).is_ok()
+    {
+        let (ip, port) = (harmless(&entry.key), quoted(port).replace('`', ""));
+        let message =
+            format!("`{ip}: {port}` is a key and its value in YAML; without the space it is an address");
+        report.tell(item.place, message);
+        return None;
+    }
+    let Value::Map(_) = &item.value else {
+        let (ip, port, text) = address("address", item, report)?;
+        let backend = Backend { name: text.to_owned(), ip, port, weight: 1, tier: 0, max_sessions: None };
+        return Some(Found { backend, place: item.place, name_place: item.place, named: false });
+    };
+    let fields = Fields::open(item, &BACKEND, report)?;
+    let weight = fields.whole("weight", 1, 0..=256, report);
+    let tier = fields.whole("tier", 0, 0..=255, report);
+    let max_sessions = fields.whole_or("max_sessions", "off", 1..=u64::from(u32::MAX), report);
+    let name = fields.get("name").and_then(|entry| {
+        let name = scalar("name", &entry.value, "a word", report)?;
+        check_name(name, "a backend", entry.value.place, report);
+        Some((name, entry.value.place))
+    });
+    let Some(entry) = fields.get("address") else {
+        report.tell(item.place, "a backend needs `address`");
+        return None;
+    };
+    let (ip, port, text) = address("address", &entry.value, report)?;
+    let (place, named) = (entry.value.place, name.is_some());
+    let (name, name_place) = name.unwrap_or((text, place));
+    let backend = Backend { name: name.to_owned(), ip, port, weight, tier, max_sessions };
+    Some(Found { backend, place, name_place, named })
+}
+
+fn address<'a>(key: &str, node: &'a Node, report: &mut Report) -> Option<(IpAddr, Option<u16>, &'a str)> {
+    if matches!(node.value, Value::List(_) | Value::Map(_)) {
+        report.tell_with_hint(node.place, format!("`{key}` must be ADDRESS or ADDRESS:PORT"), IPV6_HINT);
+        return None;
+    }
+    let text = scalar(key, node, "ADDRESS or ADDRESS:PORT", report)?;
+    let (ip, ports) = match parse_address(text) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            report.tell(node.place, error.to_string());
+            return None;
+        }
+    };
+    let wrong = if ports.as_ref().is_some_and(|ports| ports.start() != ports.end()) {
+        "a backend has one port; without one, it is the port the client came to"
+    } else if ip.is_unspecified() {
+        "a backend needs an address of its own; this one means every address"
+    } else if ip.is_multicast() || is_broadcast(ip) {
+        "a connection goes to one host; this is a multicast or broadcast address"
+    } else {
+        return Some((ip, ports.map(|ports| *ports.start()), text));
+    };
+    report.tell(node.place, format!("{}: {wrong}", quoted(text)));
+    None
+}
+
+fn tell_doubles(found: &[Found], report: &mut Report) {
+    let mut names: BTreeMap<&str, Place> = BTreeMap::new();
+    let mut addresses: BTreeMap<(IpAddr, Option<u16>), (Place, bool)> = BTreeMap::new();
+    for Found { backend, place, name_place, named } in found {
+        let address = (backend.ip.to_canonical(), backend.port);
+        let same_address = addresses.get(&address).copied();
+        addresses.entry(address).or_insert((*place, *named));
+        if let Some(first) = names.get(&*backend.name).filter(|_| *named || same_address.is_none()) {
+            let message =
+                format!("two backends of this pool are named {}; first on {first}", quoted(&backend.name));
+            report.tell(*name_place, message);
+        } else if let Some((first, first_named)) = same_address
+            && !(*named && first_named)
+        {
+            let message = format!("this address is in the pool already, on {first}");
+            report.tell_with_hint(*place, message, "if that is meant, give each of them a `name` of its own");
+        }
+        names.entry(&backend.name).or_insert(*name_place);
+    }
+}

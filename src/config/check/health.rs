@@ -1,0 +1,78 @@
+//! The `health` of a pool: what is asked, how often, and how many answers count.
+//!
+//! Pure. `timeout` may be longer than `interval`: a backend is asked by one check at a time.
+
+use std::time::Duration;
+
+use super::keys::{CHECK, TALK, nearest};
+use super::section::{Fields, is_word, scalar};
+use super::talk::parse_bytes;
+use crate::config::document::{Entry, Value};
+use crate::config::mistake::{Report, quoted};
+use crate::config::settings::{Check, Health};
+
+/// The health settings that these fields describe.
+pub(super) fn read(fields: &Fields<'_>, report: &mut Report) -> Health {
+    Health {
+        check: fields.read("check", Check::Tcp, report, check),
+        interval: fields.duration("interval", Duration::from_secs(2), INTERVAL_MIN..=INTERVAL_MAX, report),
+        timeout: fields.duration("timeout", Duration::from_secs(1), TIMEOUT_MIN..=TIMEOUT_MAX, report),
+        rise: fields.whole("rise", 2, 1..=255, report),
+        fall: fields.whole("fall", 3, 1..=255, report),
+        port: fields.whole_or("port", "same", 1..=65535, report),
+    }
+}
+
+fn check(entry: &Entry, report: &mut Report) -> Option<Check> {
+    if is_word(&entry.value, "off") {
+        return Some(Check::Off);
+    }
+    if is_word(&entry.value, "tcp") {
+        return Some(Check::Tcp);
+    }
+    if !matches!(entry.value.value, Value::Map(_)) {
+        let text = scalar("check", &entry.value, EXPECTED, report)?;
+        let message = match nearest(text, ["off", "tcp"].into_iter()) {
+            Some(near) => format!("`check` cannot be {}; did you mean `{near}`?", quoted(text)),
+            None => format!("`check` must be {EXPECTED}, not {}", quoted(text)),
+        };
+        report.tell(entry.value.place, message);
+        return None;
+    }
+    let fields = Fields::open(&entry.value, &CHECK, report)?;
+    let Some(tcp) = fields.get("tcp") else {
+        if fields.is_empty() {
+            report.tell(entry.value.place, format!("`check` is an empty map; it must be {EXPECTED}"));
+        }
+        return None;
+    };
+    let talk = Fields::open(&tcp.value, &TALK, report)?;
+    let mut bytes =
+        |key| talk.read(key, Some(Vec::new()), report, |entry, report| Some(bytes_of(entry, report)));
+    // Both are read before either is given up, so that both are told.
+    let (send, expect) = (bytes("send"), bytes("expect"));
+    let (send, expect) = (send?, expect?);
+    if send.is_empty() && expect.is_empty() {
+        report.tell(
+            tcp.place,
+            "a `tcp` conversation needs `send`, `expect` or both; without them write `check: tcp`",
+        );
+    }
+    Some(Check::TcpTalk { send, expect })
+}
+
+fn bytes_of(entry: &Entry, report: &mut Report) -> Option<Vec<u8>> {
+    let text = scalar(&entry.key, &entry.value, "text, e.g. 'PING\\r\\n'", report)?;
+    let bytes = parse_bytes(text);
+    if let Err(error) = &bytes {
+        report.tell(entry.value.place, format!("`{}`: {error}", entry.key));
+    }
+    bytes.ok()
+}
+
+const EXPECTED: &str = "`off`, `tcp` or `{ tcp: { send: '...', expect: '...' } }`";
+
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+const INTERVAL_MAX: Duration = Duration::from_secs(3600);
+const TIMEOUT_MIN: Duration = Duration::from_millis(10);
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);

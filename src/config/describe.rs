@@ -1,0 +1,139 @@
+//! What a file holds, as a table for people: the body of `evenkeel check`.
+//!
+//! Pure. Must stay true: no line is wider than 100 columns, whatever names the file gives.
+
+use std::fmt::Write;
+
+use super::check::show_ip;
+use super::mistake::harmless;
+use super::settings::{Backend, Balance, Bind, Check, HashKey, Health, Listener, Pool, Settings, SourceHash};
+use super::units::show_duration;
+
+/// The listeners and pools of a configuration, in the order of the file.
+pub fn describe(settings: &Settings) -> String {
+    let mut rows = vec![["LISTENER", "BIND", "POOL", "BALANCE"].map(str::to_owned)];
+    rows.extend(settings.listeners.iter().map(|listener| listener_row(listener, &settings.pools)));
+    let mut text = table(&rows);
+    let mut rows = vec![["POOL", "BACKEND", "ADDRESS", "WEIGHT", "TIER", "MAX_SESSIONS"].map(str::to_owned)];
+    for pool in &settings.pools {
+        let name = |at| if at == 0 { pool.name.clone() } else { String::new() };
+        rows.extend(pool.backends.iter().enumerate().map(|(at, backend)| backend_row(name(at), backend)));
+    }
+    text.push('\n');
+    text.push_str(&table(&rows));
+    let rows: Vec<[String; 3]> = std::iter::once(["POOL", "BALANCE", "HEALTH"].map(str::to_owned))
+        .chain(
+            settings
+                .pools
+                .iter()
+                .map(|pool| [pool.name.clone(), balance(&pool.balance), health(&pool.health)]),
+        )
+        .collect();
+    text.push('\n');
+    text.push_str(&table(&rows));
+    text
+}
+
+fn listener_row(listener: &Listener, pools: &[Pool]) -> [String; 4] {
+    let pool = pools.get(listener.pool);
+    [
+        listener.name.clone(),
+        binds(&listener.bind),
+        pool.map_or(String::new(), |pool| pool.name.clone()),
+        pool.map_or(String::new(), |pool| balance(&pool.balance)),
+    ]
+}
+
+fn backend_row(pool: String, backend: &Backend) -> [String; 6] {
+    let address = match backend.port {
+        Some(port) => format!("{}:{port}", show_ip(backend.ip)),
+        None => show_ip(backend.ip),
+    };
+    let max_sessions = backend.max_sessions.map_or("off".to_owned(), |max| max.to_string());
+    [pool, backend.name.clone(), address, backend.weight.to_string(), backend.tier.to_string(), max_sessions]
+}
+
+/// The binds as a file would say them: consecutive ports of one address are a range again.
+fn binds(binds: &[Bind]) -> String {
+    let mut runs: Vec<(Bind, u16)> = Vec::new();
+    for bind in binds {
+        match runs.last_mut() {
+            Some((first, last)) if first.ip == bind.ip && last.checked_add(1) == Some(bind.port) => {
+                *last = bind.port;
+            }
+            _ => runs.push((*bind, bind.port)),
+        }
+    }
+    let shown = runs.iter().map(|(first, last)| {
+        let address = first.ip.map_or(String::new(), |ip| format!("{}:", show_ip(ip)));
+        let range = if first.port == *last { String::new() } else { format!("-{last}") };
+        format!("{address}{}{range}", first.port)
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+fn balance(balance: &Balance) -> String {
+    match balance {
+        Balance::RoundRobin => "round_robin".to_owned(),
+        Balance::LeastConnections => "least_connections".to_owned(),
+        Balance::Random => "random".to_owned(),
+        Balance::TwoChoices => "two_choices".to_owned(),
+        Balance::LeastLatency => "least_latency".to_owned(),
+        Balance::First => "first".to_owned(),
+        Balance::SourceHash(SourceHash { key, bounded_load, .. }) => {
+            let key = match key {
+                HashKey::SourceIp => "source_ip",
+                HashKey::SourceIpPort => "source_ip_port",
+            };
+            let bound = bounded_load.map_or(String::new(), |bound| format!(", {bound}"));
+            format!("source_hash ({key}{bound})")
+        }
+    }
+}
+
+fn health(health: &Health) -> String {
+    let what = match health.check {
+        Check::Off => return "off".to_owned(),
+        Check::Tcp => "tcp",
+        Check::TcpTalk { .. } => "tcp talk",
+    };
+    let port = health.port.map_or(String::new(), |port| format!(", port {port}"));
+    let interval = show_duration(health.interval);
+    format!("{what} every {interval}, rise {}, fall {}{port}", health.rise, health.fall)
+}
+
+/// Rows in columns two spaces apart; when they do not fit, the widest columns are cut.
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| harmless(cell))).collect();
+    let mut widths: [usize; N] = [0; N];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let room = COLUMNS - GAP * N.saturating_sub(1);
+    while widths.iter().sum::<usize>() > room {
+        let Some(widest) = widths.iter_mut().max() else { break };
+        *widest -= 1;
+    }
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            let _ = write!(line, "{:width$}{:GAP$}", cut(cell, width), "");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn cut(cell: &str, width: usize) -> String {
+    if cell.chars().count() <= width {
+        return cell.to_owned();
+    }
+    cell.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+const COLUMNS: usize = 100;
+const GAP: usize = 2;

@@ -1,0 +1,325 @@
+//! One mistake in a file, and how all of them are told: message, file, line, column, the line itself, a caret, a hint.
+//!
+//! Pure. What a file contains may be hostile: control characters and direction marks never reach the terminal, long
+//! lines are cut, and however many mistakes there are, memory and output stay bounded.
+
+use std::fmt;
+
+/// Where something stands in the file. Line 0: nowhere in particular (the file as a whole).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// Counted from 1.
+    pub(super) line: usize,
+    /// In characters, counted from 1.
+    pub(super) column: usize,
+    /// Characters to underline; at least 1.
+    pub(super) width: usize,
+}
+
+impl Place {
+    /// The file as a whole.
+    pub(super) const FILE: Self = Self { line: 0, column: 0, width: 1 };
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}", self.line)
+    }
+}
+
+/// One mistake of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// Line in the file, counted from 1; 0 when the mistake is not at one place (a file that is too big).
+    pub line: usize,
+    /// Column in characters, counted from 1.
+    pub column: usize,
+    /// What is wrong and what would be right, in one line.
+    pub message: String,
+    /// More advice, when there is some.
+    pub hint: Option<String>,
+    snippet: Option<Snippet>,
+}
+
+/// The line of a mistake, made harmless, and where its caret stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Snippet {
+    line: String,
+    indent: usize,
+    width: usize,
+}
+
+/// Every mistake of a file, in the order of the file. Its `Display` is what an operator reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistakes {
+    file_name: String,
+    list: Vec<Mistake>,
+    untold: usize,
+}
+
+impl Mistakes {
+    /// The first mistakes, at most 50, in the order of the file. Never empty.
+    pub fn list(&self) -> &[Mistake] {
+        &self.list
+    }
+
+    /// How many mistakes there are, those beyond the list included.
+    pub fn count(&self) -> usize {
+        self.list.len() + self.untold
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for mistake in &self.list {
+            write_mistake(f, &self.file_name, mistake)?;
+            writeln!(f)?;
+        }
+        let count = self.count();
+        let noun = if count == 1 { "mistake" } else { "mistakes" };
+        write!(f, "{}: {count} {noun}", self.file_name)?;
+        if self.untold > 0 {
+            write!(f, " (the first {} are shown)", self.list.len())?;
+        }
+        write!(f, "; the file was not used")
+    }
+}
+
+/// Gathers mistakes while a file is checked. Holds the first ones by position, and the number of the others.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    found: Vec<(Place, String, Option<String>)>,
+    dropped: usize,
+}
+
+impl Report {
+    /// One more mistake.
+    pub(super) fn tell(&mut self, place: Place, message: impl Into<String>) {
+        self.push(place, message.into(), None);
+    }
+
+    /// One more mistake, with advice.
+    pub(super) fn tell_with_hint(
+        &mut self,
+        place: Place,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.push(place, message.into(), Some(hint.into()));
+    }
+
+    /// Whether nothing was told so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// Everything told, with the lines of `text` it is about. `text` is what the places count in.
+    pub(super) fn into_mistakes(mut self, file_name: &str, text: &str) -> Mistakes {
+        self.keep_first();
+        let mut lines = Lines::new(text);
+        let list = self.found.into_iter().map(|(place, message, hint)| Mistake {
+            line: place.line,
+            column: place.column,
+            message,
+            hint,
+            snippet: lines.get(place.line).map(|line| snippet(line, place)),
+        });
+        Mistakes { list: list.collect(), file_name: harmless(file_name), untold: self.dropped }
+    }
+
+    fn push(&mut self, place: Place, message: String, hint: Option<String>) {
+        self.found.push((place, message, hint));
+        // Twice the number kept, so that sorting costs a constant per mistake.
+        if self.found.len() >= 2 * TOLD_MAX {
+            self.keep_first();
+        }
+    }
+
+    fn keep_first(&mut self) {
+        self.found.sort();
+        // What an alias brings in twice is one mistake of the file.
+        self.found.dedup();
+        self.dropped += self.found.len().saturating_sub(TOLD_MAX);
+        self.found.truncate(TOLD_MAX);
+    }
+}
+
+/// The text in backticks, harmless on a terminal and cut to a readable length.
+pub(super) fn quoted(text: &str) -> String {
+    let mut short: String = text.chars().take(QUOTED_MAX).map(harmless_char).collect();
+    if text.chars().nth(QUOTED_MAX).is_some() {
+        short.push('…');
+    }
+    format!("`{short}`")
+}
+
+/// The words as a reader lists them: `a`, `b` or `c`.
+pub(super) fn listed(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [only] => format!("`{only}`"),
+        [first @ .., last] => format!("`{}` or `{last}`", first.join("`, `")),
+    }
+}
+
+/// The text without characters that a terminal would act on.
+pub(super) fn harmless(text: &str) -> String {
+    text.chars().map(harmless_char).collect()
+}
+
+fn harmless_char(c: char) -> char {
+    match c {
+        '\t' => ' ',
+        // Direction marks and invisible characters show a line other than what it is.
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
+            '\u{fffd}'
+        }
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    }
+}
+
+fn write_mistake(f: &mut fmt::Formatter<'_>, file_name: &str, mistake: &Mistake) -> fmt::Result {
+    writeln!(f, "error: {}", mistake.message)?;
+    let number = mistake.line.to_string();
+    let gutter = number.len();
+    if mistake.line == 0 {
+        writeln!(f, " --> {file_name}")?;
+    } else {
+        writeln!(f, "{:gutter$}--> {file_name}:{number}:{}", "", mistake.column)?;
+    }
+    if let Some(snippet) = &mistake.snippet {
+        writeln!(f, "{number} | {}", snippet.line)?;
+        writeln!(f, "{:gutter$} | {:indent$}{}", "", "", "^".repeat(snippet.width), indent = snippet.indent)?;
+    }
+    if let Some(hint) = &mistake.hint {
+        writeln!(f, "{:gutter$} = hint: {hint}", "")?;
+    }
+    Ok(())
+}
+
+fn snippet(line: &str, place: Place) -> Snippet {
+    let length = line.chars().count();
+    let column = place.column.saturating_sub(1).min(length);
+    let start = if length <= SNIPPET_MAX { 0 } else { column.saturating_sub(SNIPPET_MAX / 2) };
+    let mut shown: String = line.chars().skip(start).take(SNIPPET_MAX).map(harmless_char).collect();
+    if start + SNIPPET_MAX < length {
+        shown.push('…');
+    }
+    shown.truncate(shown.trim_end().len());
+    let mut indent = column - start;
+    if start > 0 {
+        shown.insert(0, '…');
+        indent += 1;
+    }
+    let room = shown.chars().count().saturating_sub(indent).max(1);
+    Snippet { indent, width: place.width.clamp(1, room), line: shown }
+}
+
+/// The lines of a text by number; asked in rising order, so that all of them cost one walk.
+struct Lines<'a> {
+    rest: &'a str,
+    number: usize,
+    line: Option<&'a str>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { rest: text, number: 0, line: None }
+    }
+
+    fn get(&mut self, number: usize) -> Option<&'a str> {
+        while self.number < number {
+            // YAML ends a line at `\n`, `\r\n` or a lone `\r`; the positions count in those.
+            let end = self.rest.find(['\n', '\r']);
+            let line = &self.rest[..end.unwrap_or(self.rest.len())];
+            let after = &self.rest[line.len()..];
+            self.rest = after.strip_prefix("\r\n").or_else(|| after.get(1..)).unwrap_or("");
+            self.line = (end.is_some() || !line.is_empty()).then_some(line);
+            self.number += 1;
+        }
+        self.line.filter(|_| number > 0)
+    }
+}
+
+/// More than a reader corrects in one go.
+const TOLD_MAX: usize = 50;
+/// Characters of a line that are shown: with the gutter it fits 100 columns.
+const SNIPPET_MAX: usize = 88;
+/// Characters of the file repeated inside a message.
+const QUOTED_MAX: usize = 48;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(line: usize, column: usize, width: usize) -> Place {
+        Place { line, column, width }
+    }
+
+    fn told(text: &str, place: Place) -> String {
+        let mut report = Report::default();
+        report.tell(place, "wrong");
+        report.into_mistakes("f.yaml", text).to_string()
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_its_line_and_a_caret() {
+        let mut report = Report::default();
+        report.tell_with_hint(place(2, 3, 4), "wrong", "do this");
+        report.tell(place(1, 1, 1), "also wrong");
+        assert_eq!(
+            report.into_mistakes("f.yaml", "a: 1\n  word: 2\n").to_string(),
+            "error: also wrong\n --> f.yaml:1:1\n1 | a: 1\n  | ^\n\n\
+             error: wrong\n --> f.yaml:2:3\n2 |   word: 2\n  |   ^^^^\n  = hint: do this\n\n\
+             f.yaml: 2 mistakes; the file was not used"
+        );
+    }
+
+    #[test]
+    fn every_kind_of_line_end_counts_once() {
+        for text in ["a\nb\nc", "a\r\nb\r\nc", "a\rb\rc", "a\n\nc"] {
+            assert!(told(text, place(3, 1, 1)).contains("3 | c\n"), "{text:?}");
+        }
+        assert!(!told("a\n", place(9, 1, 1)).contains(" | "));
+    }
+
+    #[test]
+    fn long_lines_are_cut_around_the_place() {
+        let text = format!("{}HERE{}", "x".repeat(5000), "y".repeat(5000));
+        let told = told(&text, place(1, 5001, 4));
+        assert!(told.lines().all(|line| line.chars().count() <= 100), "{told}");
+        let lines: Vec<&str> = told.lines().collect();
+        let caret = lines[3].find('^').unwrap();
+        let shown: String = lines[2].chars().skip(caret).take(4).collect();
+        assert_eq!(shown, "HERE");
+    }
+
+    #[test]
+    fn nothing_of_the_file_acts_on_the_terminal() {
+        let told = told("a\t\x1b[31m\u{202e}b", place(1, 1, 1));
+        assert!(!told.contains(['\x1b', '\t', '\u{202e}']), "{told:?}");
+        assert!(!quoted("\x1b[2J\u{9b}").contains(['\x1b', '\u{9b}']));
+        assert_eq!(quoted(&"a".repeat(200)).chars().count(), QUOTED_MAX + 3);
+    }
+
+    #[test]
+    fn however_many_there_are_the_first_are_told_and_the_others_counted() {
+        let mut report = Report::default();
+        for line in (1..=100_000).rev() {
+            report.tell(place(line, 1, 1), "wrong");
+        }
+        let mistakes = report.into_mistakes("f.yaml", "a\nb\n");
+        assert_eq!(mistakes.count(), 100_000);
+        assert_eq!(mistakes.list().len(), TOLD_MAX);
+        assert_eq!(mistakes.list()[0].line, 1);
+        assert_eq!(mistakes.list()[49].line, 50);
+        assert!(
+            mistakes
+                .to_string()
+                .ends_with("f.yaml: 100000 mistakes (the first 50 are shown); the file was not used")
+        );
+    }
+}

@@ -1,0 +1,140 @@
+//! How values with units are written: durations `250ms`, `2s`, `5m`, `1h`; and whole numbers.
+//!
+//! Pure. Must stay true: one value has one way to be read; nothing is rounded or repaired.
+
+use std::time::Duration;
+
+/// Why a text is not a duration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DurationError {
+    /// `30`.
+    #[error("has no unit; write `{0}s` for seconds (units: ms, s, m, h)")]
+    NoUnit(u64),
+    /// `1.5s`.
+    #[error("is not a whole number of its unit; write it in a smaller one (1500ms, not 1.5s)")]
+    Fraction,
+    /// `1d`, `2min`, `1h30m`.
+    #[error("is not a number and one unit: ms, s, m or h")]
+    Form,
+    /// More than 64 bits of milliseconds.
+    #[error("is too long")]
+    TooLong,
+}
+
+/// Why a text is not a whole number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not a whole number written in digits")]
+pub struct NumberError;
+
+/// Reads `250ms`, `2s`, `5m` or `1h`.
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    if number.is_empty() {
+        return Err(DurationError::Form);
+    }
+    if unit.starts_with('.') {
+        return Err(DurationError::Fraction);
+    }
+    let number: u64 = number.parse().map_err(|_| DurationError::TooLong)?;
+    let unit_ms = match unit {
+        "" => return Err(DurationError::NoUnit(number)),
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(DurationError::Form),
+    };
+    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or(DurationError::TooLong)
+}
+
+/// The duration as a file would say it, in the largest unit that keeps it whole. Below a millisecond is left out.
+pub fn show_duration(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let fitting = units.iter().find(|(unit_ms, _)| ms != 0 && ms.is_multiple_of(*unit_ms));
+    match fitting {
+        Some((unit_ms, unit)) => format!("{}{unit}", ms / unit_ms),
+        None if ms == 0 => "0s".to_owned(),
+        None => format!("{ms}ms"),
+    }
+}
+
+/// Reads digits and nothing else: no sign, no `0x`, no leading zero (which some YAML tools read as octal).
+pub fn parse_whole(text: &str) -> Result<u64, NumberError> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    if !plain {
+        return Err(NumberError);
+    }
+    text.parse().map_err(|_| NumberError)
+}
+
+/// The number as a file would say it, long ones in groups a reader can count: 1,000,000.
+pub fn show_whole(number: u64) -> String {
+    let digits = number.to_string();
+    let mut shown = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) && digits.len() > 6 {
+            shown.push(',');
+        }
+        shown.push(digit);
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_written() {
+        let cases = [
+            ("250ms", Ok(250)),
+            ("2s", Ok(2_000)),
+            ("5m", Ok(300_000)),
+            ("1h", Ok(3_600_000)),
+            ("0s", Ok(0)),
+            ("30", Err(DurationError::NoUnit(30))),
+            ("1.5s", Err(DurationError::Fraction)),
+            ("1d", Err(DurationError::Form)),
+            ("1h30m", Err(DurationError::Form)),
+            ("5 m", Err(DurationError::Form)),
+            ("5M", Err(DurationError::Form)),
+            ("-1s", Err(DurationError::Form)),
+            ("", Err(DurationError::Form)),
+            ("s", Err(DurationError::Form)),
+            ("99999999999999999999h", Err(DurationError::TooLong)),
+            ("18446744073709551615h", Err(DurationError::TooLong)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_duration(text), expected.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_digits_alone() {
+        assert_eq!(parse_whole("0"), Ok(0));
+        assert_eq!(parse_whole("256"), Ok(256));
+        for text in ["", "+1", "-1", "01", "0x10", "1_000", "1.0", "1e3", "99999999999999999999", "١"] {
+            assert_eq!(parse_whole(text), Err(NumberError), "{text}");
+        }
+        assert_eq!(show_whole(65535), "65535");
+        assert_eq!(show_whole(1_234_567), "1,234,567");
+    }
+
+    proptest! {
+        #[test]
+        fn durations_round_trip(ms in 0..u64::MAX / 2) {
+            let duration = Duration::from_millis(ms);
+            prop_assert_eq!(parse_duration(&show_duration(duration)), Ok(duration));
+        }
+
+        #[test]
+        fn any_text_is_answered(text in ".*") {
+            let _ = parse_duration(&text);
+            let _ = parse_whole(&text);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The files in `conf/`: each is read without a mistake, and the reference says what leaving things out means.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use evenkeel::config::settings::{Balance, Bind, Check, HashKey, SourceHash, Workers};
+use evenkeel::config::{describe, read};
+
+#[test]
+fn every_file_we_ship_is_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
+    let mut found = 0;
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let name = path.display().to_string();
+        if let Err(mistakes) = read(&name, &fs::read(&path).unwrap()) {
+            panic!("{mistakes}");
+        }
+        found += 1;
+    }
+    assert!(found >= 3, "only {found} files in {}", folder.display());
+}
+
+#[test]
+fn leaving_out_every_optional_key_equals_writing_all_of_them() {
+    let short = "
+        listeners: { databases: { bind: 5432, pool: postgres } }
+        pools: { postgres: { backends: [10.0.0.11:5432, { address: 10.0.0.12:5432 }] } }";
+    assert_eq!(read("short", short.as_bytes()).unwrap(), read("reference", REFERENCE.as_bytes()).unwrap());
+}
+
+#[test]
+fn the_reference_has_every_key() {
+    // What an unknown key is answered with lists the keys of its section.
+    let probes = [
+        ("zzz: 1", "the file"),
+        ("log: { zzz: 1 }", "`log`"),
+        ("admin: { zzz: 1 }", "`admin`"),
+        ("shutdown: { zzz: 1 }", "`shutdown`"),
+        ("limits: { zzz: 1 }", "`limits`"),
+        ("listeners: { l: { zzz: 1 } }", "a listener"),
+        ("listeners: { l: { timeouts: { zzz: 1 } } }", "`timeouts`"),
+        ("listeners: { l: { keepalive: { zzz: 1 } } }", "`keepalive`"),
+        ("pools: { p: { zzz: 1 } }", "a pool"),
+        ("pools: { p: { balance: { zzz: 1 } } }", "`balance`"),
+        ("pools: { p: { balance: { source_hash: { zzz: 1 } } } }", "`source_hash`"),
+        ("pools: { p: { backends: [{ zzz: 1 }] } }", "a backend"),
+        ("pools: { p: { connect: { zzz: 1 } } }", "`connect`"),
+        ("pools: { p: { health: { zzz: 1 } } }", "`health`"),
+        ("pools: { p: { health: { check: { zzz: 1 } } } }", "`check`"),
+        ("pools: { p: { health: { check: { tcp: { zzz: 1 } } } } }", "`tcp`"),
+    ];
+    for (text, section) in probes {
+        let mistakes = read("probe", text.as_bytes()).unwrap_err();
+        let start = format!("unknown key `zzz` in {section}; its keys are ");
+        let keys = mistakes.list().iter().find_map(|mistake| mistake.message.strip_prefix(&start));
+        let keys = keys.unwrap_or_else(|| panic!("{section}: {mistakes}"));
+        for key in keys.split(", ") {
+            assert!(REFERENCE.contains(&format!("{key}:")), "`{key}` of {section} is not in the reference");
+        }
+    }
+}
+
+#[test]
+fn every_form_of_every_key_is_understood() {
+    let settings = read("all", ALL_FORMS.as_bytes()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(settings.workers, Workers::Count(4.try_into().unwrap()));
+    assert_eq!(settings.admin.http, Some("[::1]:9900".parse().unwrap()));
+    let names: Vec<&str> = settings.pools.iter().map(|pool| &*pool.name).collect();
+    assert_eq!(names, ["waiting", "shared", "a"], "pools come in the order of the file");
+    let [a, b, c] = &settings.listeners[..] else { panic!("three listeners") };
+    assert_eq!((a.pool, b.pool, c.pool), (2, 1, 1));
+    let bind = |ip: &str, port| Bind { ip: Some(ip.parse().unwrap()), port };
+    let expected =
+        [bind("10.0.0.5", 80), bind("::", 81), Bind { ip: None, port: 90 }, Bind { ip: None, port: 91 }];
+    assert_eq!(a.bind, expected);
+    assert_eq!(a.timeouts.idle, Some(Duration::from_millis(250)));
+    assert_eq!(a.timeouts.half_closed, None);
+    assert_eq!(a.keepalive, None);
+    assert_eq!(b.keepalive.unwrap().idle, Duration::from_secs(60));
+    assert_eq!((c.timeouts, c.keepalive), (b.timeouts, b.keepalive), "the merge key brings them");
+    let talk = Check::TcpTalk { send: b"PING\r\n".to_vec(), expect: vec![0xff, b'+'] };
+    assert_eq!(settings.pools[2].health.check, talk);
+    assert_eq!(settings.pools[2].health.port, Some(8008));
+    let hash = SourceHash { key: HashKey::SourceIpPort, bounded_load: Some(1.25), mask_v4: 24, mask_v6: 64 };
+    assert_eq!(settings.pools[1].balance, Balance::SourceHash(hash));
+    let [one, two] = &settings.pools[1].backends[..] else { panic!("two backends") };
+    assert_eq!((&*one.name, one.weight, one.tier, one.max_sessions), ("one", 0, 255, Some(5)));
+    assert_eq!((two.port, two.ip), (None, "fd00::1".parse().unwrap()));
+    assert_eq!(settings.pools[0].health.check, Check::Off);
+}
+
+#[test]
+fn a_description_fits_the_screen() {
+    let settings = read("all", ALL_FORMS.as_bytes()).unwrap();
+    assert_eq!(describe(&settings), ALL_FORMS_DESCRIBED);
+    let name = "n".repeat(128);
+    let wide = format!(
+        "listeners: {{ {name}: {{ bind: 1000-1999, pool: p{name2} }} }}\n\
+         pools: {{ p{name2}: {{ backends: [{{ address: 10.0.0.1:1, name: {name} }}] }} }}",
+        name2 = &name[1..]
+    );
+    let settings = read("wide", wide.as_bytes()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let text = describe(&settings);
+    assert!(text.contains("1000-1999"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+}
+
+const REFERENCE: &str = include_str!("../../conf/reference.yaml");
+
+const ALL_FORMS: &str = r#"
+pools:
+  waiting: { backends: [10.0.0.9], health: { check: false }, balance: first }
+  shared:
+    balance: { source_hash: { key: source_ip_port, bounded_load: 1.25, mask_v4: 24 } }
+    backends:
+      - { address: 10.0.0.7:5432, name: one, weight: 0, tier: 255, max_sessions: 5 }
+      - "[fd00::1]"
+    connect: { timeout: 10ms, attempts: 16 }
+    health: { port: 5432, interval: 1h, timeout: 1m, rise: 255, fall: 1 }
+    when_none: try_all
+workers: 4
+log:
+admin: { http: "[::1]:9900" }
+listeners:
+  a:
+    bind: [10.0.0.5:80, "[::]:81", 90-91]
+    backends: [10.0.0.1]
+    health: { check: { tcp: { send: 'PING\r\n', expect: '\xff+' } }, port: 8008 }
+    timeouts: { idle: 250ms, half_closed: off }
+    keepalive: off
+  b: &b
+    bind: "5432"
+    pool: shared
+    keepalive: true
+    timeouts: { lifetime: 8760h }
+  c:
+    <<: *b
+    bind: 5433
+"#;
+
+const ALL_FORMS_DESCRIBED: &str = "\
+LISTENER  BIND                         POOL    BALANCE
+a         10.0.0.5:80, [::]:81, 90-91  a       round_robin
+b         5432                         shared  source_hash (source_ip_port, 1.25)
+c         5433                         shared  source_hash (source_ip_port, 1.25)
+
+POOL     BACKEND    ADDRESS        WEIGHT  TIER  MAX_SESSIONS
+waiting  10.0.0.9   10.0.0.9       1       0     off
+shared   one        10.0.0.7:5432  0       255   5
+         [fd00::1]  [fd00::1]      1       0     off
+a        10.0.0.1   10.0.0.1       1       0     off
+
+POOL     BALANCE                             HEALTH
+waiting  first                               off
+shared   source_hash (source_ip_port, 1.25)  tcp every 1h, rise 255, fall 1, port 5432
+a        round_robin                         tcp talk every 2s, rise 2, fall 3, port 8008
+";

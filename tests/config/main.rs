@@ -1,0 +1,5 @@
+//! The configuration as users meet it: the files we ship, the mistakes they make, and files that mean harm.
+
+mod files;
+mod hostile;
+mod mistakes;
