@@ -45,33 +45,6 @@ pub(super) struct Entry {
     pub(super) value: Node,
 }
 
-/// The text of a file: UTF-8 without a byte order mark and control characters, of bounded size.
-/// The error is the text as far as it can be shown.
-pub(super) fn decode(bytes: &[u8], report: &mut Report) -> Result<String, String> {
-    if bytes.len() > BYTES_MAX {
-        let message = format!("the file is {} bytes long; the longest allowed is 1 MiB", bytes.len());
-        report.tell(Place::FILE, message);
-        return Err(String::new());
-    }
-    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        report.tell(Place::FILE, "the file is UTF-16; save it as UTF-8");
-        return Err(String::new());
-    }
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let (text, bad_at) = match std::str::from_utf8(bytes) {
-        Ok(text) => (text.to_owned(), text.find(is_forbidden)),
-        Err(error) => (String::from_utf8_lossy(bytes).into_owned(), Some(error.valid_up_to())),
-    };
-    let Some(bad_at) = bad_at else { return Ok(text) };
-    let bad = text[bad_at..].chars().next().unwrap_or_default();
-    let message = match bytes.get(bad_at) {
-        Some(byte) if bad == char::REPLACEMENT_CHARACTER => format!("byte 0x{byte:02x} is not UTF-8"),
-        _ => format!("control character U+{:04X} in the file", u32::from(bad)),
-    };
-    report.tell_with_hint(place_of(&text, bad_at), message, "a configuration is UTF-8 text");
-    Err(text)
-}
-
 /// The tree of a text. `None`: the report says why. With a tree, the report may still have got mistakes.
 pub(super) fn parse(text: &str, report: &mut Report) -> Option<Node> {
     let options = granit_parser::options! {
@@ -137,7 +110,14 @@ struct Frame {
 
 enum Content {
     List(Vec<Node>),
-    Map { entries: Vec<Entry>, seen: BTreeMap<Rc<str>, Place>, merge: Option<Node>, key: Option<Key> },
+    Map {
+        entries: Vec<Entry>,
+        seen: BTreeMap<Rc<str>, Place>,
+        merge: Option<Node>,
+        key: Option<Key>,
+        /// One of its keys was none.
+        odd: bool,
+    },
 }
 
 /// A key whose value has not come.
@@ -181,7 +161,7 @@ impl Builder<'_> {
                 self.begin(
                     place,
                     anchor,
-                    Content::Map { entries: Vec::new(), seen, merge: None, key: None },
+                    Content::Map { entries: Vec::new(), seen, merge: None, key: None, odd: false },
                 )?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
@@ -210,6 +190,8 @@ impl Builder<'_> {
         let Some(frame) = self.open.pop() else { return };
         let value = match frame.content {
             Content::List(items) => Value::List(items.into()),
+            // What is odd altogether is told, and no use for a checker.
+            Content::Map { entries, odd: true, .. } if entries.is_empty() => Value::Told,
             Content::Map { mut entries, mut seen, merge, .. } => {
                 if let Some(merge) = merge {
                     self.merge(&merge, &mut entries, &mut seen);
@@ -260,12 +242,15 @@ impl Builder<'_> {
             return;
         };
         frame.height = frame.height.max(height + 1);
-        let (entries, seen, merge, key) = match &mut frame.content {
+        let (entries, seen, merge, key, odd) = match &mut frame.content {
             Content::List(items) => return items.push(node),
-            Content::Map { entries, seen, merge, key } => (entries, seen, merge, key),
+            Content::Map { entries, seen, merge, key, odd } => (entries, seen, merge, key, odd),
         };
         match key.take() {
-            None => *key = Some(take_key(node, plain, seen, self.report)),
+            None => {
+                *odd |= !matches!(node.value, Value::Text(_));
+                *key = Some(take_key(node, plain, seen, self.report));
+            }
             Some(Key::Plain(key, place)) => {
                 // Nothing has no place of its own that a reader would look at.
                 let at = if matches!(node.value, Value::Empty) { place } else { node.place };
@@ -305,7 +290,12 @@ fn take_key(node: Node, plain: bool, seen: &mut BTreeMap<Rc<str>, Place>, report
         return Key::Refused;
     }
     let Value::Text(key) = node.value else {
-        report.tell_with_hint(node.place, "a key must be a word", IPV6_HINT);
+        match node.value {
+            Value::List(_) => {
+                report.tell_with_hint(node.place, "a key must be a word, not a list", IPV6_HINT);
+            }
+            _ => report.tell(node.place, "a key must be a word"),
+        }
         return Key::Refused;
     };
     if let Some(first) = seen.insert(key.clone(), node.place) {
@@ -334,6 +324,9 @@ fn syntax_mistake(error: &ScanError, text: &str) -> Stop {
         ErrorKind::SimpleKeyExpected => {
             "a word alone where a key must stand; a key ends with `:` and a space".to_owned()
         }
+        ErrorKind::MappingValueNotAllowed => {
+            "a `:` where no key can be; does the line above lack one, or is the indentation wrong?".to_owned()
+        }
         ErrorKind::UnclosedQuotedScalar | ErrorKind::InvalidQuotedScalarIndent => {
             "a quote is opened before this place and not closed".to_owned()
         }
@@ -357,26 +350,88 @@ fn place(span: Span) -> Place {
     Place { line: start.line().max(1), column: start.col() + 1, width: width.max(1) }
 }
 
-/// The place of a byte of the text.
-fn place_of(text: &str, at: usize) -> Place {
-    let before = &text[..at];
-    let ends = before.replace("\r\n", "\n").matches(['\n', '\r']).count();
-    let line_start = before.rfind(['\n', '\r']).map_or(0, |end| end + 1);
-    Place { line: ends + 1, column: before[line_start..].chars().count() + 1, width: 1 }
-}
-
-fn is_forbidden(c: char) -> bool {
-    c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}')
-}
-
 /// What a writer of an unquoted `[::]:80` must know.
 pub(super) const IPV6_HINT: &str =
     "an IPv6 address needs quotes in YAML, with its brackets inside: \"[::1]:5432\"";
 
-/// A file of 10,000 backends with every key is about this long.
-const BYTES_MAX: usize = 1 << 20;
 /// The deepest key of a good file is seven levels down.
 const DEPTH_MAX: usize = 16;
-/// A file of 10,000 backends with every key has 130,000.
+/// A file of 10,000 backends with every key has 110,000.
 const NODES_MAX: usize = 200_000;
 const TEXT_BYTES_MAX: usize = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tree in one line: places of scalars as `@line:column`.
+    fn show(node: &Node) -> String {
+        match &node.value {
+            Value::Empty => "empty".to_owned(),
+            Value::Told => "told".to_owned(),
+            Value::Text(text) => format!("{text}@{}:{}", node.place.line, node.place.column),
+            Value::List(items) => format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(" ")),
+            Value::Map(entries) => {
+                let entry = |entry: &Entry| format!("{}={}", entry.key, show(&entry.value));
+                format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(" "))
+            }
+        }
+    }
+
+    #[test]
+    fn trees_keep_order_and_places() {
+        let cases = [
+            ("", "empty"),
+            ("a: 1\nb: [x, 'y z']", "{a=1@1:4 b=[x@2:5 y z@2:8]}"),
+            ("a:\nb: ~\nc: null\nd: '~'\ne: ''", "{a=empty b=empty c=empty d=~@4:4 e=@5:4}"),
+            ("ä: ö\n", "{ä=ö@1:4}"),
+            ("a: |\n  x\n  y\n", "{a=x\ny\n@2:3}"),
+            ("%YAML 1.2\n---\na: 1\n...\n", "{a=1@3:4}"),
+            // The alias stands where it is used, what is in it where the anchor is.
+            ("a: &x 1\nb: *x", "{a=1@1:7 b=1@2:4}"),
+            ("a: &x [1]\nb: *x", "{a=[1@1:8] b=[1@1:8]}"),
+            ("a: &x 1\nb: &x 2\nc: *x", "{a=1@1:7 b=2@2:7 c=2@3:4}"),
+            // A key of the map itself wins, wherever it stands; then the first map that has it.
+            (
+                "- &x {a: 1, b: 2}\n- {b: 3, <<: *x}\n- {<<: *x, b: 3}",
+                "[{a=1@1:10 b=2@1:16} {b=3@2:7 a=1@1:10} {b=3@3:15 a=1@1:10}]",
+            ),
+            ("<<: [{a: 1}, {a: 2, b: 2}]", "{a=1@1:10 b=2@1:24}"),
+            ("'<<': 1", "{<<=1@1:7}"),
+        ];
+        for (text, expected) in cases {
+            let mut report = Report::default();
+            let tree = parse(text, &mut report).map(|node| show(&node));
+            assert_eq!(tree.as_deref(), Some(expected), "{text}");
+            assert!(report.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_told_is_not_told_again() {
+        for (text, expected) in [
+            ("a: *x", "{a=told}"),
+            ("a: [[1]: 2]", "{a=[told]}"),
+            ("a: 1\n? [b]\n: 2", "{a=1@1:4}"),
+            ("a: 1\na: 2", "{a=1@1:4}"),
+            ("*x : 1", "told"),
+        ] {
+            let mut report = Report::default();
+            let tree = parse(text, &mut report).map(|node| show(&node));
+            assert_eq!(tree.as_deref(), Some(expected), "{text}");
+            assert_eq!(report.into_mistakes("f", text).count(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn sixteen_levels_are_read_and_one_more_is_not() {
+        for (levels, good) in [(DEPTH_MAX, true), (DEPTH_MAX + 1, false)] {
+            let text = "[".repeat(levels) + &"]".repeat(levels);
+            assert_eq!(parse(&text, &mut Report::default()).is_some(), good);
+            // One level fewer below an alias, which stands a level down itself.
+            let (open, close) = ("[".repeat(levels - 1), "]".repeat(levels - 1));
+            let text = format!("a: &x {open}{close}\nb: *x");
+            assert_eq!(parse(&text, &mut Report::default()).is_some(), good);
+        }
+    }
+}

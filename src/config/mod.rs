@@ -1,4 +1,5 @@
-//! The YAML file: `document` (its shape) -> `check` (every rule, all mistakes at once) -> `settings` (what the program uses).
+//! The YAML file: `text` (UTF-8 of bounded size) -> `document` (its shape) -> `check` (every rule, all mistakes at
+//! once) -> `settings` (what the program uses).
 //!
 //! Pure: bytes in, settings or mistakes out. Reading the file is `cli`'s work. Must stay true: any bytes are answered
 //! in bounded time and memory, never with a panic.
@@ -8,6 +9,7 @@ mod describe;
 mod document;
 mod mistake;
 pub mod settings;
+mod text;
 pub mod units;
 
 pub use describe::describe;
@@ -19,7 +21,7 @@ use settings::Settings;
 /// Reads a whole file. `file_name` is only for the text of the mistakes.
 pub fn read(file_name: &str, text: &[u8]) -> Result<Settings, Mistakes> {
     let mut report = Report::default();
-    let text = match document::decode(text, &mut report) {
+    let text = match text::decode(text, &mut report) {
         Ok(text) => text,
         Err(shown) => return Err(report.into_mistakes(file_name, &shown)),
     };

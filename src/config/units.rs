@@ -52,7 +52,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
 pub fn show_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
-    let fitting = units.iter().find(|(unit_ms, _)| ms != 0 && ms % unit_ms == 0);
+    let fitting = units.iter().find(|(unit_ms, _)| ms != 0 && ms.is_multiple_of(*unit_ms));
     match fitting {
         Some((unit_ms, unit)) => format!("{}{unit}", ms / unit_ms),
         None if ms == 0 => "0s".to_owned(),
@@ -74,7 +74,7 @@ pub fn show_whole(number: u64) -> String {
     let digits = number.to_string();
     let mut shown = String::with_capacity(digits.len() * 4 / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 && digits.len() > 6 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) && digits.len() > 6 {
             shown.push(',');
         }
         shown.push(digit);

@@ -3,10 +3,12 @@
 //! The times allowed are a hundred times what an idle machine needs; without the limits they guard, each case would
 //! take minutes or all memory.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use evenkeel::config::read;
+use evenkeel::config::settings::Settings;
 use proptest::prelude::*;
 
 /// Reads it, holds the answer to its bounds, and returns the text of the mistakes.
@@ -162,30 +164,57 @@ proptest! {
 
     #[test]
     fn the_reference_with_anything_changed_is_answered(
-        cut in 0..REFERENCE.len(),
-        edits in proptest::collection::vec((0..REFERENCE.len(), any::<u8>()), 0..8),
-        words in proptest::collection::vec((0..60_usize, "[0-9a-z:.\\[\\]{}&* \n'\"-]{0,12}"), 0..4),
-        cut_it in any::<bool>(),
+        // Mostly characters that leave it YAML, so that the checks behind the parser get their share.
+        edits in proptest::collection::vec((0..REFERENCE.len(), prop_oneof![9 => 32..127_u8, 1 => any::<u8>()]), 0..4),
+        words in proptest::collection::vec((0..200_usize, "[0-9a-z:.\\[\\]{}&* '\"-]{0,6}"), 0..3),
+        moves in proptest::collection::vec((0..200_usize, 0..200_usize, any::<bool>()), 0..3),
+        cut in proptest::option::weighted(0.2, 0..REFERENCE.len()),
     ) {
-        let mut lines: Vec<String> = REFERENCE.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
+        let settings = |line: &&str| !line.trim_start().starts_with('#');
+        let mut lines: Vec<String> = REFERENCE.lines().filter(settings).map(str::to_owned).collect();
+        for (from, to, leave) in moves {
+            let (from, to) = (from % lines.len(), to % lines.len());
+            let line = if leave { lines[from].clone() } else { lines.remove(from) };
+            lines.insert(to, line);
+        }
         for (line, word) in words {
             let line = line % lines.len();
-            lines[line].push_str(&word);
+            let value = lines[line].find(": ").map_or(0, |colon| colon + 2);
+            lines[line].insert_str(value, &word);
         }
         let mut bytes = lines.join("\n").into_bytes();
         for (at, byte) in edits {
             let at = at % bytes.len();
             bytes[at] = byte;
         }
-        if cut_it {
+        if let Some(cut) = cut {
             bytes.truncate(cut % bytes.len());
         }
         let start = Instant::now();
-        if let Err(mistakes) = read("changed", &bytes) {
-            prop_assert!(!mistakes.list().is_empty());
-            check_shown(&mistakes.to_string());
+        match read("changed", &bytes) {
+            Ok(settings) => check_settings(&settings),
+            Err(mistakes) => {
+                prop_assert!(!mistakes.list().is_empty());
+                check_shown(&mistakes.to_string());
+            }
         }
         prop_assert!(start.elapsed() < SOON);
+    }
+}
+
+/// What the rest of the program relies on, whatever the file was.
+fn check_settings(settings: &Settings) {
+    assert!(!settings.listeners.is_empty());
+    for listener in &settings.listeners {
+        assert!(!listener.bind.is_empty() && listener.bind.iter().all(|bind| bind.port != 0));
+        assert!(listener.pool < settings.pools.len());
+    }
+    for pool in &settings.pools {
+        let names: BTreeSet<&str> = pool.backends.iter().map(|backend| &*backend.name).collect();
+        assert!(!names.is_empty() && names.len() == pool.backends.len());
+        assert!(pool.backends.iter().all(|backend| backend.weight <= 256 && backend.port != Some(0)));
+        assert!(pool.backends.iter().all(|backend| backend.max_sessions != Some(0)));
+        assert!(pool.connect.attempts > 0 && pool.health.rise > 0 && pool.health.fall > 0);
     }
 }
 

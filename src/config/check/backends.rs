@@ -10,7 +10,7 @@ use super::binds::is_broadcast;
 use super::keys::BACKEND;
 use super::section::{Fields, check_name, scalar};
 use crate::config::document::{Entry, IPV6_HINT, Node, Value};
-use crate::config::mistake::{Place, Report, quoted};
+use crate::config::mistake::{Place, Report, harmless, quoted};
 use crate::config::settings::Backend;
 
 /// The backends, each with the place of its address.
@@ -41,6 +41,17 @@ struct Found {
 }
 
 fn read_one(item: &Node, report: &mut Report) -> Option<Found> {
+    if let Value::Map(entries) = &item.value
+        && let [entry] = &**entries
+        && let Value::Text(port) = &entry.value.value
+        && parse_address(&entry.key).is_ok()
+    {
+        let (ip, port) = (harmless(&entry.key), quoted(port).replace('`', ""));
+        let message =
+            format!("`{ip}: {port}` is a key and its value in YAML; without the space it is an address");
+        report.tell(item.place, message);
+        return None;
+    }
     let Value::Map(_) = &item.value else {
         let (ip, port, text) = address("address", item, report)?;
         let backend = Backend { name: text.to_owned(), ip, port, weight: 1, tier: 0, max_sessions: None };
@@ -56,12 +67,7 @@ fn read_one(item: &Node, report: &mut Report) -> Option<Found> {
         Some((name, entry.value.place))
     });
     let Some(entry) = fields.get("address") else {
-        // `10.0.0.1: 5432` is a map in YAML.
-        report.tell_with_hint(
-            item.place,
-            "a backend needs `address`",
-            "`10.0.0.1:5432`, without a space, or `address: 10.0.0.1:5432`",
-        );
+        report.tell(item.place, "a backend needs `address`");
         return None;
     };
     let (ip, port, text) = address("address", &entry.value, report)?;

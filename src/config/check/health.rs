@@ -40,7 +40,12 @@ fn check(entry: &Entry, report: &mut Report) -> Option<Check> {
         return None;
     }
     let fields = Fields::open(&entry.value, &CHECK, report)?;
-    let tcp = fields.get("tcp")?;
+    let Some(tcp) = fields.get("tcp") else {
+        if fields.is_empty() {
+            report.tell(entry.value.place, format!("`check` is an empty map; it must be {EXPECTED}"));
+        }
+        return None;
+    };
     let talk = Fields::open(&tcp.value, &TALK, report)?;
     let mut bytes =
         |key| talk.read(key, Some(Vec::new()), report, |entry, report| Some(bytes_of(entry, report)));

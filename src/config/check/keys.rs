@@ -12,7 +12,9 @@ pub(super) struct Section {
     /// Its keys.
     keys: &'static [&'static str],
     /// A section whose keys may stand here too.
-    inline: Option<&'static Section>,
+    inline: Option<&'static Self>,
+    /// Its keys are the choices of a value: one of them stands there, and none of them belongs elsewhere.
+    choice: bool,
 }
 
 impl Section {
@@ -31,7 +33,7 @@ pub(super) fn unknown_key(key: &str, section: &Section) -> String {
     }
     let elsewhere: Vec<&str> =
         ALL.iter().filter(|other| other.keys.contains(&key)).map(|other| other.what).collect();
-    if !elsewhere.is_empty() {
+    if !elsewhere.is_empty() && !section.choice {
         return format!("unknown key {key_shown} in {what}; it is a key of {}", elsewhere.join(" and of "));
     }
     let keys: Vec<&str> = section.all_keys().collect();
@@ -63,7 +65,11 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
 const WORD_MAX: usize = 64;
 
 const fn section(what: &'static str, keys: &'static [&'static str]) -> Section {
-    Section { what, keys, inline: None }
+    Section { what, keys, inline: None, choice: false }
+}
+
+const fn choice(what: &'static str, keys: &'static [&'static str]) -> Section {
+    Section { what, keys, inline: None, choice: true }
 }
 
 pub(super) const TOP: Section = section(
@@ -78,13 +84,14 @@ pub(super) const LISTENER: Section = Section {
     what: "a listener",
     keys: &["bind", "protocol", "pool", "timeouts", "keepalive"],
     inline: Some(&POOL),
+    choice: false,
 };
 pub(super) const TIMEOUTS: Section =
     section("`timeouts`", &["idle", "half_closed", "lifetime", "unacknowledged"]);
 pub(super) const KEEPALIVE: Section = section("`keepalive`", &["idle", "interval", "count"]);
 pub(super) const POOL: Section =
     section("a pool", &["balance", "backends", "connect", "health", "when_none"]);
-pub(super) const BALANCE: Section = section("`balance`", &["source_hash"]);
+pub(super) const BALANCE: Section = choice("`balance`", &["source_hash"]);
 pub(super) const SOURCE_HASH: Section =
     section("`source_hash`", &["key", "bounded_load", "mask_v4", "mask_v6"]);
 pub(super) const BACKEND: Section =
@@ -92,7 +99,7 @@ pub(super) const BACKEND: Section =
 pub(super) const CONNECT: Section = section("`connect`", &["timeout", "attempts"]);
 pub(super) const HEALTH: Section =
     section("`health`", &["check", "interval", "timeout", "rise", "fall", "port"]);
-pub(super) const CHECK: Section = section("`check`", &["tcp"]);
+pub(super) const CHECK: Section = choice("`check`", &["tcp"]);
 pub(super) const TALK: Section = section("`tcp`", &["send", "expect"]);
 
 pub(super) const ALL: [&Section; 16] = [

@@ -114,7 +114,9 @@ fn doors_and_pools(top: &Fields<'_>, report: &mut Report) -> (Vec<DraftListener>
         entry.and_then(|entry| entries_of(&entry.value, &format!("`{key}`"), report)).unwrap_or_default()
     };
     let doors = entries("listeners", report);
-    if doors.is_empty() {
+    let no_map =
+        top.get("listeners").is_some_and(|entry| !matches!(entry.value.value, Value::Map(_) | Value::Empty));
+    if doors.is_empty() && !no_map {
         let place = top.get("listeners").map_or(Place::FILE, |entry| entry.place);
         report.tell_with_hint(place, "`listeners` needs at least one listener", SMALLEST);
     }

@@ -58,6 +58,9 @@ fn balance(entry: &Entry, report: &mut Report) -> Option<Balance> {
         return None;
     }
     let fields = Fields::open(&entry.value, &BALANCE, report)?;
+    if fields.is_empty() {
+        report.tell(entry.value.place, "`balance` is an empty map; write one of its words");
+    }
     let hash = fields.section("source_hash", &SOURCE_HASH, report);
     let keys = [("source_ip", HashKey::SourceIp), ("source_ip_port", HashKey::SourceIpPort)];
     Some(Balance::SourceHash(SourceHash {

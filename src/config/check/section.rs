@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::keys::{Section, nearest, unknown_key};
 use crate::config::document::{Entry, Node, Value};
 use crate::config::mistake::{Place, Report, listed, quoted};
-use crate::config::units::{parse_duration, parse_whole, show_duration, show_whole};
+use crate::config::units::{DurationError, parse_duration, parse_whole, show_duration, show_whole};
 
 /// A map of the file whose keys are known.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +34,11 @@ impl<'a> Fields<'a> {
     /// The map under `key`; without it a map that says nothing.
     pub(super) fn section(&self, key: &str, section: &Section, report: &mut Report) -> Self {
         self.get(key).and_then(|entry| Self::open(&entry.value, section, report)).unwrap_or(Self::NONE)
+    }
+
+    /// Whether no key is written at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// The entry of a key, if it is written.
@@ -230,6 +235,11 @@ fn duration(
     let text = scalar(&entry.key, &entry.value, &expected, report)?;
     match parse_duration(text) {
         Ok(duration) if range.contains(&duration) => return Some(duration),
+        // `never`, or `off` where it cannot be: no duration was tried.
+        Err(DurationError::Form) if !text.starts_with(|c: char| c.is_ascii_digit()) => {
+            report
+                .tell(entry.value.place, format!("`{}` must be {expected}, not {}", entry.key, quoted(text)));
+        }
         Ok(_) => report
             .tell(entry.value.place, format!("`{}` must be {expected}, not {}", entry.key, quoted(text))),
         Err(error) => {

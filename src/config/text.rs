@@ -1,0 +1,82 @@
+//! From bytes to text: UTF-8 of bounded size, without characters that have no business in a configuration.
+//!
+//! Pure. Must stay true: a file that is too big is refused before anything looks at it.
+
+use super::mistake::{Place, Report};
+
+/// The text of a file: UTF-8 without a byte order mark and control characters, of bounded size.
+/// The error is the text as far as it can be shown.
+pub(super) fn decode(bytes: &[u8], report: &mut Report) -> Result<String, String> {
+    if bytes.len() > BYTES_MAX {
+        let message = format!("the file is {} bytes long; the longest allowed is 1 MiB", bytes.len());
+        report.tell(Place::FILE, message);
+        return Err(String::new());
+    }
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        report.tell(Place::FILE, "the file is UTF-16; save it as UTF-8");
+        return Err(String::new());
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let (text, bad_at) = match std::str::from_utf8(bytes) {
+        Ok(text) => (text.to_owned(), text.find(is_forbidden)),
+        Err(error) => (String::from_utf8_lossy(bytes).into_owned(), Some(error.valid_up_to())),
+    };
+    let Some(bad_at) = bad_at else { return Ok(text) };
+    let bad = text[bad_at..].chars().next().unwrap_or_default();
+    let message = match bytes.get(bad_at) {
+        Some(byte) if bad == char::REPLACEMENT_CHARACTER => format!("byte 0x{byte:02x} is not UTF-8"),
+        _ => format!("control character U+{:04X} in the file", u32::from(bad)),
+    };
+    report.tell_with_hint(place_of(&text, bad_at), message, "a configuration is UTF-8 text");
+    Err(text)
+}
+
+/// The place of a byte of the text.
+fn place_of(text: &str, at: usize) -> Place {
+    let before = &text[..at];
+    let ends = before.replace("\r\n", "\n").matches(['\n', '\r']).count();
+    let line_start = before.rfind(['\n', '\r']).map_or(0, |end| end + 1);
+    Place { line: ends + 1, column: before[line_start..].chars().count() + 1, width: 1 }
+}
+
+fn is_forbidden(c: char) -> bool {
+    c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}')
+}
+
+/// Holds 10,000 backends with a name, a weight and a limit each.
+const BYTES_MAX: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_text_is_told_with_its_place() {
+        let cases: [(&[u8], &str); 7] = [
+            (b"a: 1\n\xffb", "2:1 byte 0xff is not UTF-8"),
+            ("ä: \u{1}".as_bytes(), "1:4 control character U+0001 in the file"),
+            (b"a\r\nb\rc\0", "3:2 control character U+0000 in the file"),
+            (b"\xef\xbb\xbfa\x7f", "1:2 control character U+007F in the file"),
+            (b"\xc3", "1:1 byte 0xc3 is not UTF-8"),
+            (b"\xff\xfea\0", "0:0 the file is UTF-16; save it as UTF-8"),
+            (&[b'a'; BYTES_MAX + 1], "0:0 the file is 1048577 bytes long; the longest allowed is 1 MiB"),
+        ];
+        for (bytes, expected) in cases {
+            let mut report = Report::default();
+            let shown = decode(bytes, &mut report).unwrap_err();
+            let mistakes = report.into_mistakes("f", &shown);
+            let [mistake] = mistakes.list() else { panic!("{mistakes}") };
+            assert_eq!(format!("{}:{} {}", mistake.line, mistake.column, mistake.message), expected);
+        }
+    }
+
+    #[test]
+    fn text_stays_as_it_is_but_for_its_mark() {
+        for text in ["", "a: 1\n", "a\r\n\tb\rc", "ä日\u{fffd}\u{85}"] {
+            let marked = format!("\u{feff}{text}");
+            assert_eq!(decode(text.as_bytes(), &mut Report::default()).as_deref(), Ok(text));
+            assert_eq!(decode(marked.as_bytes(), &mut Report::default()).as_deref(), Ok(text));
+        }
+        assert!(decode(&[b'a'; BYTES_MAX], &mut Report::default()).is_ok());
+    }
+}
