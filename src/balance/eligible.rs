@@ -111,16 +111,11 @@ impl Candidates {
         Pick::Member(self.index(place))
     }
 
-    /// The place of the first that `accepts` takes, from `from` (below `len`) on and around.
-    pub(super) fn find(&self, from: usize, accepts: impl Fn(&Candidate) -> bool) -> Option<usize> {
-        let (behind, ahead) = self.places.split_at(from);
-        let mut around = (from..).zip(ahead).chain((0..).zip(behind));
-        around.find(|(_, candidate)| accepts(candidate)).map(|(place, _)| place)
-    }
-
     /// The place of the first that is open, from `from` (below `len`) on and around.
     pub(super) fn find_open(&self, from: usize, tried: &[u32]) -> Option<usize> {
-        self.find(from, |candidate| candidate.is_open(tried))
+        let (behind, ahead) = self.places.split_at(from);
+        let mut around = (from..).zip(ahead).chain((0..).zip(behind));
+        around.find(|(_, candidate)| candidate.is_open(tried)).map(|(place, _)| place)
     }
 
     /// The place of the best that is open by `is_better`, which is given the keys of a challenger and of the best before

@@ -9,7 +9,7 @@
 //!   IPv4-mapped), and with `source_ip_port` its port in 2 bytes, high byte first. Modulo 65,537: the entry of the table.
 //!
 //! Backends have their places by name, so the order of the list does not matter. If the member of the entry is closed, the
-//! same walk follows for the same client: [`LOOKS_MAX`] more entries, then all members by name from one of them on.
+//! same walk follows for the same client: [`LOOKS_MAX`] more entries, then the open member that ranks first for it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,7 +17,7 @@ use siphasher::sip::SipHasher13;
 
 use super::eligible::{Candidate, Candidates};
 use super::maglev::{Preference, Table};
-use super::random::Bits;
+use super::random::{Bits, mix};
 use super::{Ask, Member, Pick};
 use crate::config::settings::{HashKey, SourceHash};
 
@@ -95,8 +95,10 @@ impl Affinity {
                 return Some(place);
             }
         }
-        let from = self.table.place(bits.next());
-        candidates.find(from, accepts)
+        // Next to nobody is left: whoever ranks first for this client, so that no neighbour gets all of them.
+        let rank = |place: usize| mix(hash ^ mix(place as u64));
+        let accepted = candidates.iter().enumerate().filter(|(_, candidate)| accepts(candidate));
+        accepted.map(|(place, _)| place).max_by_key(|place| rank(*place))
     }
 
     fn client_hash(&self, client: SocketAddr) -> u64 {

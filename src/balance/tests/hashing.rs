@@ -183,6 +183,19 @@ fn the_clients_of_a_full_member_spread_over_all_others_and_the_rest_stay() {
 }
 
 #[test]
+fn the_few_open_of_many_share_all_clients_and_two_machines_agree() {
+    let list = members(&[1; 1_000]);
+    let is_open = |name: &str| ["b500", "b501", "b502", "b503", "b9"].contains(&name);
+    list.iter().filter(|member| !is_open(&member.name)).for_each(|member| fill(&member.load));
+    let got = names(&build(&BALANCE, &list), &list, 10_000);
+    let shares = shares(&got);
+    // An even share is 2,000.
+    assert!(shares.len() == 5 && shares.values().all(|share| (1_750..2_250).contains(share)), "{shares:?}");
+    let other = shuffled(&list, 3);
+    assert_eq!(names(&build(&BALANCE, &other), &other, 10_000), got);
+}
+
+#[test]
 fn a_bound_holds_and_nobody_is_moved_without_need() {
     let settings = SourceHash { bounded_load: Some(1.25), ..HASH };
     let list = members(&[1, 1, 2, 4]);
