@@ -14,11 +14,13 @@
 
 pub mod admin;
 pub mod balance;
+pub mod cli;
 pub mod config;
 pub mod deadlines;
 pub mod health;
 pub mod listener;
 pub mod liveness;
+pub mod logging;
 pub mod metrics;
 pub mod phase;
 pub mod pool;

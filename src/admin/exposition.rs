@@ -50,7 +50,14 @@ impl Exposition {
     }
 
     /// The samples of one distribution: counts per bucket, the last without a bound.
-    pub(super) fn buckets(&mut self, name: &str, labels: &[(&str, &str)], bounds_us: &[u64], counts: &[u64], sum_us: u64) {
+    pub(super) fn buckets(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        bounds_us: &[u64],
+        counts: &[u64],
+        sum_us: u64,
+    ) {
         let bucket = format!("{name}_bucket");
         let mut so_far = 0;
         for (place, count) in counts.iter().enumerate() {

@@ -22,11 +22,13 @@ pub(super) fn render(sources: &Sources) -> String {
 }
 
 fn listeners(out: &mut Exposition, sources: &Sources) {
-    let each = |out: &mut Exposition, add: &mut dyn FnMut(&mut Exposition, &str, &dyn Fn(&dyn Fn(&ListenerShard) -> u64) -> u64)| {
-        for terms in &sources.listeners {
-            add(out, &terms.listener, &|part| terms.counters.shards.sum(part));
-        }
-    };
+    let each =
+        |out: &mut Exposition,
+         add: &mut dyn FnMut(&mut Exposition, &str, &dyn Fn(&dyn Fn(&ListenerShard) -> u64) -> u64)| {
+            for terms in &sources.listeners {
+                add(out, &terms.listener, &|part| terms.counters.shards.sum(part));
+            }
+        };
     out.counter("evenkeel_sessions", "Sessions that ended, by why.");
     each(out, &mut |out, listener, sum| {
         for reason in Reason::ALL {
@@ -62,7 +64,13 @@ fn pools(out: &mut Exposition, pools: &[std::sync::Arc<PoolView>]) {
             counts.iter_mut().zip(shard.connect.counts()).for_each(|(sum, count)| *sum += count);
         }
         let sum_us = pool.shards.sum(|shard| shard.connect.sum_us());
-        out.buckets("evenkeel_connect_seconds", &[("pool", &pool.name)], &Histogram::BOUNDS_US, &counts, sum_us);
+        out.buckets(
+            "evenkeel_connect_seconds",
+            &[("pool", &pool.name)],
+            &Histogram::BOUNDS_US,
+            &counts,
+            sum_us,
+        );
     }
     out.counter("evenkeel_retries", "Attempts at a backend after the first of a session.");
     for pool in pools {

@@ -42,7 +42,11 @@ pub struct BindError {
 
 /// Binds every door of these listeners, `workers` sockets each.
 pub fn bind(listeners: &[(&Listener, Arc<Terms>)], workers: usize) -> Result<Vec<BoundDoor>, BindError> {
-    let doors = || listeners.iter().flat_map(|(listener, terms)| listener.bind.iter().map(move |at| (listener, at, terms)));
+    let doors = || {
+        listeners
+            .iter()
+            .flat_map(|(listener, terms)| listener.bind.iter().map(move |at| (listener, at, terms)))
+    };
     // Sockets that share a port by SO_REUSEPORT would also share it with a stranger of the same user, such as an
     // evenkeel started twice, each getting some of the clients. One look without the option tells.
     for (listener, at, _) in doors() {
@@ -91,13 +95,17 @@ fn address_of(at: &Bind, port: u16) -> SocketAddr {
 
 fn advice(errno: Errno, address: SocketAddr) -> String {
     match errno {
-        Errno::ACCESS if address.port() < 1024 => "; ports below 1024 need CAP_NET_BIND_SERVICE: run it as the \
+        Errno::ACCESS if address.port() < 1024 => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE: run it as the \
              systemd service, or `setcap cap_net_bind_service=+ep` on the binary"
-            .to_owned(),
+                .to_owned()
+        }
         Errno::ADDRINUSE => {
             format!("; another program listens there: `ss -ltnp 'sport = :{}'` shows which", address.port())
         }
-        Errno::ADDRNOTAVAIL => "; no interface of this host has that address: `ip address` shows those it has".to_owned(),
+        Errno::ADDRNOTAVAIL => {
+            "; no interface of this host has that address: `ip address` shows those it has".to_owned()
+        }
         Errno::MFILE => "; too few open files are allowed: raise LimitNOFILE= or `ulimit -n`".to_owned(),
         _ => String::new(),
     }

@@ -52,7 +52,15 @@ impl PoolView {
         let backends: Vec<_> =
             settings.backends.iter().map(|backend| Arc::new(Backend::new(&name, backend, workers))).collect();
         let picker = build_picker(&settings, hash_seed, &backends, &up, None);
-        Self { name, settings, backends, up, picker, shards: Arc::new(PerWorker::new(workers)), check_seconds: Arc::default() }
+        Self {
+            name,
+            settings,
+            backends,
+            up,
+            picker,
+            shards: Arc::new(PerWorker::new(workers)),
+            check_seconds: Arc::default(),
+        }
     }
 
     /// The same pool after other verdicts.

@@ -4,18 +4,18 @@ use crate::config::settings::SessionLimit;
 
 /// What the open-file limit is spent on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Budget {
+pub(super) struct Budget {
     /// TCP sessions at once, two descriptors each.
-    pub tcp_sessions: u32,
+    pub(super) tcp_sessions: u32,
     /// Health checks in flight, one each.
-    pub probes: usize,
+    pub(super) probes: usize,
     /// More sessions are asked for than descriptors allow: how many those would allow.
-    pub short_of: Option<u32>,
+    pub(super) short_of: Option<u32>,
 }
 
 impl Budget {
     /// Shares `open_files` out among `sockets` doors, checks, pipes, and what is left for sessions.
-    pub fn new(open_files: u64, sockets: usize, workers: usize, limit: SessionLimit) -> Self {
+    pub(super) fn new(open_files: u64, sockets: usize, workers: usize, limit: SessionLimit) -> Self {
         let probes = usize::try_from(open_files / 16).unwrap_or(PROBES_MAX).clamp(PROBES_MIN, PROBES_MAX);
         // Per worker an epoll set, an eventfd and up to 16 empty pipes; pipes that hold bytes come out of the reserve.
         let reserve = RESERVE + sockets as u64 + probes as u64 + workers as u64 * (2 + 2 * 16);

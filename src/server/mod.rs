@@ -105,7 +105,8 @@ impl Server {
         warn_of_shortage(&budget, open_files);
 
         let published = Arc::new(Published::new(first_snapshot(settings, workers)));
-        let crew = Crew::new(workers, budget.tcp_sessions).map_err(|errno| StartError::Thread(errno.into()))?;
+        let crew =
+            Crew::new(workers, budget.tcp_sessions).map_err(|errno| StartError::Thread(errno.into()))?;
         let crew = Arc::new(crew);
         let threads = spawn_threads(&crew, &published, with.seed)?;
 
@@ -114,8 +115,7 @@ impl Server {
         let targets = targets_of(settings);
         let asked: std::collections::HashSet<_> = targets.iter().map(|target| target.id).collect();
         let is_checked = |slot, index| asked.contains(&target_id(slot, index));
-        let publisher =
-            Publisher::new(Arc::clone(&published), &settings.hash_seed, is_checked, first_round);
+        let publisher = Publisher::new(Arc::clone(&published), &settings.hash_seed, is_checked, first_round);
         let checker = Checker::start(targets, budget.probes, with.seed, events);
 
         let (phase, _) = watch::channel(Phase::Starting);
@@ -258,7 +258,11 @@ fn first_snapshot(settings: &Settings, workers: usize) -> Snapshot {
     Snapshot { generation: 1, pools: pools.collect() }
 }
 
-fn spawn_threads(crew: &Arc<Crew>, published: &Arc<Published>, seed: u64) -> Result<Vec<JoinHandle<()>>, StartError> {
+fn spawn_threads(
+    crew: &Arc<Crew>,
+    published: &Arc<Published>,
+    seed: u64,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
     let workers = crew.workers();
     // A quarter is left to other programs of the same user, and to pipes under way.
     let pipes_bytes = limits::pipe_budget_bytes().unwrap_or(PIPES_WITHOUT_LIMIT_BYTES) / 4 * 3;
@@ -295,7 +299,8 @@ fn targets_of(settings: &Settings) -> Vec<Target> {
         }
         let health = Arc::new(pool.health.clone());
         // A backend without a port is reached at its listener's; several make `health.port` a must, as does none.
-        let client_port = settings.listeners.iter().find(|listener| listener.pool == slot).map(|l| l.bind[0].port);
+        let client_port =
+            settings.listeners.iter().find(|listener| listener.pool == slot).map(|l| l.bind[0].port);
         for (index, backend) in pool.backends.iter().enumerate() {
             if let Some(port) = pool.health.port.or(backend.port).or(client_port) {
                 let address = SocketAddr::new(backend.ip, port);
@@ -310,7 +315,9 @@ fn warn_of_shortage(budget: &Budget, open_files: u64) {
     if let Some(room) = budget.short_of {
         let wanted = budget.tcp_sessions;
         tracing::warn!(
-            wanted, room, open_files,
+            wanted,
+            room,
+            open_files,
             "limits.tcp_sessions is more than the open-file limit allows: accepting will pause when files run out; raise LimitNOFILE="
         );
     }

@@ -107,7 +107,10 @@ impl Publisher {
             pool.view = Arc::new(pool.view.with_up(&self.hash_seed, pool.up.clone()));
             let has = !pool.view.picker.eligible().is_empty();
             if had && !has {
-                tracing::error!(pool = &*pool.view.name, "no backend of the pool is eligible: its clients are refused");
+                tracing::error!(
+                    pool = &*pool.view.name,
+                    "no backend of the pool is eligible: its clients are refused"
+                );
             } else if has && !had {
                 tracing::info!(pool = &*pool.view.name, "the pool has an eligible backend again");
             }
@@ -153,7 +156,9 @@ fn tell(event: &Checked, pool: &str, backend: &str, since: Instant) {
             tracing::info!(pool, backend, %cause, "backend is {state}, bad answer {done} of {of}");
         }
         (Outcome::Local(error), None) => tracing::warn!(pool, backend, %error, "backend could not be asked"),
-        (outcome, None) => tracing::debug!(pool, backend, answer = outcome.word(), state, "backend was asked"),
+        (outcome, None) => {
+            tracing::debug!(pool, backend, answer = outcome.word(), state, "backend was asked")
+        }
     }
 }
 

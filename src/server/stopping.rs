@@ -20,9 +20,18 @@ pub struct Drained {
 }
 
 /// Closes the doors, waits until the last session has gone, `grace` has passed or `hurry` completes, and cuts the rest.
-pub(super) async fn drain(crew: &Crew, grace: Duration, hurry: impl Future<Output = ()>, notify: Notify) -> Drained {
+pub(super) async fn drain(
+    crew: &Crew,
+    grace: Duration,
+    hurry: impl Future<Output = ()>,
+    notify: Notify,
+) -> Drained {
     let sessions = crew.tcp_sessions();
-    tracing::info!(sessions, grace_s = grace.as_secs_f64(), "stopping: no new sessions, living ones may finish");
+    tracing::info!(
+        sessions,
+        grace_s = grace.as_secs_f64(),
+        "stopping: no new sessions, living ones may finish"
+    );
     post_all(crew, || Message::CloseDoors);
     notify.stopping(&line(crew, grace), grace);
     let deadline = Instant::now() + grace;

@@ -1,0 +1,59 @@
+//! `evenkeel check`, and reading the file for every command.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::{BAD_CONFIGURATION, FAILED};
+use crate::config::{self, settings::Settings};
+
+/// Prints what the file holds, or every mistake.
+#[allow(clippy::print_stdout)]
+pub(super) fn check(path: &Path) -> ExitCode {
+    match load(path) {
+        Ok(settings) => {
+            print!("{}", config::describe(&settings));
+            println!("\n{}: no mistakes", path.display());
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
+}
+
+/// Reads the settings, or tells on standard error why there are none.
+#[allow(clippy::print_stderr)]
+pub(super) fn load(path: &Path) -> Result<Settings, ExitCode> {
+    let text = read(path).map_err(|error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                "; name another with --config PATH, or begin with conf/minimal.yaml"
+            }
+            _ => "",
+        };
+        eprintln!("evenkeel: cannot read {}: {error}{advice}", path.display());
+        // A file that is not there or not readable is a configuration to mend, like a wrong one.
+        ExitCode::from(BAD_CONFIGURATION)
+    })?;
+    let name = path.display().to_string();
+    config::read(&name, &text).map_err(|mistakes| {
+        eprintln!("{mistakes}");
+        ExitCode::from(BAD_CONFIGURATION)
+    })
+}
+
+/// What went wrong before or after serving, on standard error.
+#[allow(clippy::print_stderr)]
+pub(super) fn failed(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("evenkeel: {error}");
+    ExitCode::from(FAILED)
+}
+
+/// Reads no more than is needed to see that a file is too large: it may be a device.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    std::fs::File::open(path)?.take(READ_BYTES_MAX).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// Above the 1 MiB that the check allows.
+const READ_BYTES_MAX: u64 = (1 << 20) + 1;

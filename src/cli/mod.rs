@@ -1,0 +1,85 @@
+//! The command line: what was typed, and what each command does. Exit codes: 0 done, 1 failed at run time, 64 wrong
+//! command line, 78 bad configuration.
+
+mod check;
+mod demo;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Runs the command of this process.
+pub fn main() -> ExitCode {
+    let typed = match Typed::try_parse() {
+        Ok(typed) => typed,
+        Err(error) => {
+            // Printing can fail only when nobody reads.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(WRONG_COMMAND_LINE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match typed.command {
+        Command::Run { config } => run::run(&config),
+        Command::Check { path } => check::check(&path),
+        Command::Demo { stay } => demo::demo(stay),
+    }
+}
+
+#[derive(Debug, Parser)]
+#[command(name = "evenkeel", version, about = "A layer-4 balancer for TCP connections", long_about = LONG_ABOUT)]
+#[command(after_help = EXAMPLES, max_term_width = 100)]
+struct Typed {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until stopped: SIGTERM or SIGINT drains and stops, a second one cuts what is left
+    #[command(after_help = "Examples:\n  evenkeel run\n  evenkeel run --config ./evenkeel.yaml")]
+    Run {
+        /// The configuration file
+        #[arg(long, value_name = "PATH", default_value = DEFAULT_PATH)]
+        config: PathBuf,
+    },
+    /// Read the file as `run` would; print what it holds, or every mistake
+    #[command(
+        after_help = "Examples:\n  evenkeel check\n  evenkeel check ./evenkeel.yaml\n\nExit code 78: the file has mistakes."
+    )]
+    Check {
+        /// The configuration file
+        #[arg(value_name = "PATH", default_value = DEFAULT_PATH)]
+        path: PathBuf,
+    },
+    /// A balancer with built-in backends on loopback, traffic through it, and where it went
+    #[command(after_help = "Examples:\n  evenkeel demo\n  evenkeel demo --stay")]
+    Demo {
+        /// Keep serving afterwards, until Ctrl-C
+        #[arg(long)]
+        stay: bool,
+    },
+}
+
+const DEFAULT_PATH: &str = "/etc/evenkeel/evenkeel.yaml";
+const LONG_ABOUT: &str = "A layer-4 balancer for TCP connections: databases, caches, game servers, anything that is \
+not HTTP.\n\nListeners accept connections and hand each to one backend of a pool; health checks say which backends may \
+be picked. One YAML file configures it.";
+const EXAMPLES: &str = "Examples:\n  evenkeel demo                        see it work, nothing to configure\n  \
+evenkeel check ./evenkeel.yaml       is this file right?\n  evenkeel run --config ./evenkeel.yaml";
+const FAILED: u8 = 1;
+const WRONG_COMMAND_LINE: u8 = 64;
+const BAD_CONFIGURATION: u8 = 78;
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Typed::command().debug_assert();
+    }
+}

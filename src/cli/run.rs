@@ -1,0 +1,107 @@
+//! `evenkeel run`: read, start, serve, stop.
+
+use std::hash::{BuildHasher, Hasher};
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::check::{failed, load};
+use crate::config::settings::Settings;
+use crate::logging::Logging;
+use crate::server::{Drained, Notify, Server, Surroundings};
+
+/// Serves until a signal says stop.
+pub(super) fn run(path: &Path) -> ExitCode {
+    let settings = match load(path) {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    let logging = match Logging::start(&settings.log) {
+        Ok(logging) => logging,
+        Err(error) => return failed(&format_args!("the log cannot be started: {error}")),
+    };
+    let runtime = match control_runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format_args!("the control thread cannot be started: {error}")),
+    };
+    let code = runtime.block_on(serve(&settings, &logging));
+    drop(runtime);
+    drop(logging);
+    code
+}
+
+/// The runtime of the control thread.
+pub(super) fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Chance differs from process to process.
+pub(super) fn fresh_seed() -> u64 {
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+async fn serve(settings: &Settings, logging: &Logging) -> ExitCode {
+    // Before anything else: a signal that comes while starting must not find its default action.
+    let (mut stop, mut hang_up) = match (Stop::new(), signal(SignalKind::hangup())) {
+        (Ok(stop), Ok(hang_up)) => (stop, hang_up),
+        (Err(error), _) | (_, Err(error)) => {
+            return failed(&format_args!("signals cannot be received: {error}"));
+        }
+    };
+    let surroundings =
+        Surroundings { notify: Notify::service(), log_lines_dropped: logging.dropped(), seed: fresh_seed() };
+    let server = tokio::select! {
+        started = Server::start(settings, &surroundings) => match started {
+            Ok(server) => server,
+            Err(error) => {
+                tracing::error!("{error}");
+                return ExitCode::from(super::FAILED);
+            }
+        },
+        // Dropping what is half started closes it: nothing was accepted yet.
+        () = stop.asked() => return ExitCode::SUCCESS,
+    };
+    for (listener, address) in server.addresses() {
+        tracing::info!(listener, %address, "accepting");
+    }
+    if let Some(address) = server.http_address() {
+        tracing::info!(%address, "admin.http is ready: /metrics /healthz /readyz");
+    }
+    loop {
+        tokio::select! {
+            () = stop.asked() => break,
+            _ = hang_up.recv() => {
+                tracing::warn!("SIGHUP: this version does not reload; nothing changed. Restart it to use an edited file");
+            }
+            () = server.broken() => {
+                tracing::error!("a data thread has ended by a fault; stopping, so that the service manager starts anew");
+                return ExitCode::from(super::FAILED);
+            }
+        }
+    }
+    let Drained { sessions, cut } = server.stop(stop.asked()).await;
+    tracing::info!(sessions, cut, "stopped");
+    ExitCode::SUCCESS
+}
+
+/// SIGTERM and SIGINT.
+pub(super) struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Completes at the next one.
+    pub(super) async fn asked(&mut self) {
+        // recv is cancel-safe: a signal is taken or stays.
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Log lines: text on a terminal, JSON otherwise, never in the way of a data thread.
+//!
+//! A line is formatted by the thread that says it and put into a bounded queue; one writer thread brings it to standard
+//! error. When the disk or the pipe behind it stalls, the queue fills and further lines are dropped and counted:
+//! serving goes on.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::config::settings::{Level, Log, LogFormat};
+
+/// The running log. Dropping it writes what is queued.
+pub struct Logging {
+    queue: Queue,
+    writer: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Clone)]
+struct Queue {
+    lines: SyncSender<Entry>,
+    dropped: Arc<AtomicU64>,
+}
+
+enum Entry {
+    Line(Vec<u8>),
+    End,
+}
+
+impl Logging {
+    /// Begins to log to standard error, for the whole process; a second call changes nothing of what is there.
+    pub fn start(log: &Log) -> io::Result<Self> {
+        let (lines, received) = sync_channel(LINES_MAX);
+        let queue = Queue { lines, dropped: Arc::default() };
+        let writer =
+            thread::Builder::new().name("log".into()).spawn(move || write_out(&received, io::stderr()))?;
+        let terminal = io::stderr().is_terminal();
+        let builder = tracing_subscriber::fmt().with_max_level(filter(log.level)).with_writer(queue.clone());
+        let json = match log.format {
+            LogFormat::Json => true,
+            LogFormat::Text => false,
+            LogFormat::Auto => !terminal,
+        };
+        let outcome = if json {
+            let builder = builder.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            tracing::subscriber::set_global_default(builder.finish())
+        } else {
+            let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            tracing::subscriber::set_global_default(builder.with_ansi(colours).finish())
+        };
+        // In a process that logs already, this log stays empty.
+        drop(outcome);
+        Ok(Self { queue, writer: Some(writer) })
+    }
+
+    /// Lines that found no room.
+    pub fn dropped(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.queue.dropped)
+    }
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        // Waits for room if need be: these are the last lines.
+        if self.queue.lines.send(Entry::End).is_ok()
+            && let Some(writer) = self.writer.take()
+        {
+            // A writer that panicked has nothing more to say.
+            let _ = writer.join();
+        }
+    }
+}
+
+/// One line under way; it is queued whole when it is dropped.
+struct LineWriter {
+    line: Vec<u8>,
+    queue: Queue,
+}
+
+impl<'a> MakeWriter<'a> for Queue {
+    type Writer = LineWriter;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        LineWriter { line: Vec::new(), queue: self.clone() }
+    }
+}
+
+impl Write for LineWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.line.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for LineWriter {
+    fn drop(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        if !line.is_empty() && self.queue.lines.try_send(Entry::Line(line)).is_err() {
+            self.queue.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Writes lines until the end, several with one call where several wait.
+fn write_out(received: &Receiver<Entry>, mut out: impl Write) {
+    let mut batch = Vec::new();
+    while let Ok(entry) = received.recv() {
+        let mut next = Some(entry);
+        let mut over = false;
+        while let Some(entry) = next {
+            match entry {
+                Entry::Line(line) => batch.extend_from_slice(&line),
+                Entry::End => over = true,
+            }
+            next = if over || batch.len() > BATCH_BYTES { None } else { received.try_recv().ok() };
+        }
+        // A log that cannot be written has nobody to tell; the next line may get through.
+        let _ = out.write_all(&batch);
+        batch.clear();
+        if over {
+            return;
+        }
+    }
+}
+
+fn filter(level: Level) -> LevelFilter {
+    match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// Lines that may wait for the writer: some megabytes.
+const LINES_MAX: usize = 8_192;
+const BATCH_BYTES: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_come_out_whole_and_what_finds_no_room_is_counted() {
+        let (lines, received) = sync_channel(4);
+        let queue = Queue { lines, dropped: Arc::default() };
+        for number in 0..10 {
+            let mut line = queue.make_writer();
+            write!(line, "line ").unwrap();
+            writeln!(line, "{number}").unwrap();
+        }
+        assert_eq!(queue.dropped.load(Ordering::Relaxed), 6);
+        let out = Shared::default();
+        let written = out.clone();
+        let writer = thread::spawn(move || write_out(&received, out));
+        queue.lines.send(Entry::End).unwrap();
+        writer.join().unwrap();
+        assert_eq!(*written.0.lock().unwrap(), b"line 0\nline 1\nline 2\nline 3\n");
+    }
+}
