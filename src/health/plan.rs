@@ -260,3 +260,7 @@ impl Random {
 /// A backend on another continent, handshake included, still answers within a glance twice this long; one nearby in
 /// a hundredth of it.
 const GLANCE_MIN: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
