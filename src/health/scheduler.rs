@@ -71,7 +71,10 @@ impl<P: Prober> Scheduler<P> {
         let first = Arc::clone(&self.targets.borrow_and_update());
         self.plan.set_targets(&first, now());
         loop {
-            self.begin_due();
+            while self.begin_due() {
+                // Lets those begun connect and the answers in, before the next come.
+                tokio::task::yield_now().await;
+            }
             let wake = self.plan.next_due().map(|due| Instant::from_std(due).max(Instant::now() + TICK));
             // All three arms are cancel safe.
             tokio::select! {
@@ -83,8 +86,12 @@ impl<P: Prober> Scheduler<P> {
                     self.plan.set_targets(&targets, now());
                 }
                 Some(ended) = self.probes.join_next_with_id() => {
-                    if self.take(ended).await.is_err() {
-                        return;
+                    let mut next = Some(ended);
+                    while let Some(ended) = next {
+                        if self.take(ended).await.is_err() {
+                            return;
+                        }
+                        next = self.probes.try_join_next_with_id();
                     }
                 }
                 () = async {
@@ -97,8 +104,10 @@ impl<P: Prober> Scheduler<P> {
         }
     }
 
-    fn begin_due(&mut self) {
-        while let Some(ask) = self.plan.next_ask(now()) {
+    /// Begins some of the checks that are due. True: there may be more.
+    fn begin_due(&mut self) -> bool {
+        for _ in 0..BEGUN_TOGETHER_MAX {
+            let Some(ask) = self.plan.next_ask(now()) else { return false };
             let answer = self.prober.ask(ask.address, Arc::clone(&ask.health), ask.limit);
             let probe = self.probes.spawn(async move {
                 let began = Instant::now();
@@ -107,6 +116,7 @@ impl<P: Prober> Scheduler<P> {
             });
             self.asked.insert(probe.id(), ask);
         }
+        true
     }
 
     /// Takes one answer and sends it on, waiting for room: no verdict is dropped.
@@ -133,6 +143,10 @@ impl<P: Prober> Scheduler<P> {
 fn now() -> std::time::Instant {
     Instant::now().into_std()
 }
+
+/// An answered plain check must be reset within 200 ms, before its last ACK leaves. With 1,000 connects ahead of it, at
+/// 30 us each on an idle machine, a loaded one would miss that.
+const BEGUN_TOGETHER_MAX: usize = 32;
 
 /// Checks that fall due within this time begin together: at 1,000 checks a second one wake-up serves five of them.
 const TICK: Duration = Duration::from_millis(5);
@@ -178,7 +192,7 @@ mod tests {
                     .panics
                     .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
                 assert!(left.is_err(), "told to panic");
-                let is_live = address.port() % 10 == 0;
+                let is_live = address.port().is_multiple_of(10);
                 tokio::time::sleep(if is_live { Duration::from_millis(2) } else { limit }).await;
                 if is_live { Outcome::Good } else { Outcome::silent(limit, limit) }
             }
@@ -212,7 +226,7 @@ mod tests {
             let (mut up, mut late) = (0, Duration::ZERO);
             while begin.elapsed() < Duration::from_secs(30) {
                 let checked = events.recv().await.unwrap();
-                let is_live = checked.target.0 % 10 == 0;
+                let is_live = checked.target.0.is_multiple_of(10);
                 assert_eq!(checked.verdict.state, if is_live { State::Up } else { State::Down });
                 if checked.verdict.change.is_some() && is_live {
                     up += 1;

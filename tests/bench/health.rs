@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench health`: prints the share of one core and fails above 5 %. `HEALTH_BENCH_SECONDS` sets the
 //! length (default 10). The backends are 1,000 loopback addresses of one listener; nothing is accepted.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, clippy::cast_possible_truncation)]
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
