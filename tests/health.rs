@@ -1,5 +1,5 @@
 //! The health room against real sockets on loopback.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -79,8 +79,16 @@ async fn a_plain_check_is_never_accepted() {
         let (sender, mut events) = mpsc::channel(1);
         let checker =
             Checker::start((0..20).map(|id| target(id, address, &health)).collect::<Vec<_>>(), 64, 1, sender);
-        for _ in 0..200 {
-            assert_eq!(next(&mut events).await.outcome, Outcome::Good);
+        let mut in_time = 0;
+        while in_time < 200 {
+            let checked = next(&mut events).await;
+            assert_eq!(checked.outcome, Outcome::Good);
+            in_time += 1;
+            if checked.took > Duration::from_millis(100) {
+                // This machine stalled: the last ACK may have left before the reset. Count anew.
+                while listener.accept().is_ok() {}
+                in_time = 0;
+            }
         }
         checker.stop().await;
         // No socket is open any more, so what could have been accepted would be in the queue by now.
