@@ -3,6 +3,8 @@
 //! Pure. The counter runs from 0 to `rise + fall - 1`; below `rise` the backend is down. An answer that agrees with the
 //! state moves the counter to its end, so only answers in a row change a state.
 
+use std::fmt;
+
 /// What is known of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
@@ -42,6 +44,12 @@ pub struct Progress {
     pub done: u8,
     /// How many in a row change the state.
     pub of: u8,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} checks", self.done, self.of)
+    }
 }
 
 impl Progress {
@@ -154,6 +162,15 @@ mod tests {
         for (rise, fall, answers, expected) in table {
             assert_eq!(play(rise, fall, answers), expected, "rise {rise} fall {fall} {answers}");
         }
+    }
+
+    #[test]
+    fn progress_reads_as_in_messages() {
+        let mut liveness = Liveness::new(2, 3);
+        for good in [true, false, false] {
+            liveness.observe(good);
+        }
+        assert_eq!(liveness.progress().to_string(), "2 of 3 checks");
     }
 
     #[test]

@@ -257,6 +257,9 @@ impl Random {
     }
 }
 
-/// A backend on another continent, handshake included, still answers within a glance twice this long; one nearby in
-/// a hundredth of it.
+/// Enough for a round trip within a continent. Who is farther away is asked at full length, among the slow ones.
 const GLANCE_MIN: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

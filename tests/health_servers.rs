@@ -1,0 +1,293 @@
+//! The health room against real servers: a plain TCP check leaves no trace in PostgreSQL and MariaDB, and a talk check
+//! understands Redis. A test whose server is not installed says so in one line and passes.
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr)]
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use evenkeel::config::settings::{Check, Health};
+use evenkeel::health::{Checked, Checker, Outcome, Target, TargetId};
+use evenkeel::liveness::State;
+use tokio::sync::mpsc;
+
+/// Servers need long to make their first files on a slow disk.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A server process; killed and waited for when dropped.
+struct Server {
+    process: Child,
+    address: SocketAddr,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts `program`, its output in `log`, and waits until a query by `is_ready` succeeds.
+    fn start(mut program: Command, port: u16, log: &Path, is_ready: impl Fn() -> bool) -> Self {
+        let file = File::create(log).unwrap();
+        program.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+        let process = program.spawn().unwrap();
+        let server = Self { process, address: ([127, 0, 0, 1], port).into(), log: log.into() };
+        let deadline = Instant::now() + PATIENCE;
+        while !is_ready() {
+            assert!(Instant::now() < deadline, "not ready: {}", server.log_text());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        server
+    }
+
+    fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // SIGQUIT is the fast stop of all three; a killed PostgreSQL would leave children and shared memory behind.
+        let pid = rustix::process::Pid::from_child(&self.process);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::QUIT);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The newest program at one of the places, or `None` after saying that the test is skipped.
+fn installed(name: &str, places: &[&str]) -> Option<PathBuf> {
+    let mut found: Vec<PathBuf> = places.iter().map(|place| Path::new(place).join(name)).collect();
+    for version in std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten() {
+        found.push(version.path().join("bin").join(name));
+    }
+    found.retain(|path| path.is_file());
+    found.sort();
+    if found.is_empty() {
+        eprintln!("skipped: {name} is not installed");
+    }
+    found.pop()
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// `program`, as `user` where we are root: databases refuse to run as root. `exec`ed, so signals reach the program.
+fn command_as(user: &str, program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", user, "--regid", user, "--clear-groups", "--"]).arg(program);
+    // Nothing of root's home may be looked for.
+    command.current_dir("/").env("HOME", "/");
+    command
+}
+
+/// A folder anyone may write in, removed at the end; its name is short enough for a Unix socket in it.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("health").tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    folder
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn run(mut command: Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{command:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+fn succeeds(mut command: Command) -> bool {
+    command.stdin(Stdio::null()).output().is_ok_and(|output| output.status.success())
+}
+
+fn start_checks(address: SocketAddr, check: Check, targets: u64) -> (Checker, mpsc::Receiver<Checked>) {
+    let (interval, timeout) = (Duration::from_millis(20), Duration::from_secs(60));
+    let health = Arc::new(Health { check, interval, timeout, rise: 2, fall: 3, port: None });
+    let target = |id| Target { id: TargetId(id), address, health: Arc::clone(&health) };
+    let (sender, events) = mpsc::channel(1);
+    (Checker::start((0..targets).map(target).collect::<Vec<_>>(), 64, 1, sender), events)
+}
+
+async fn next(events: &mut mpsc::Receiver<Checked>) -> Checked {
+    tokio::time::timeout(PATIENCE, events.recv()).await.unwrap().unwrap()
+}
+
+/// 200 plain checks, each good. False: this machine stalled for so long that an ACK may have left before its reset.
+fn check_200_times(address: SocketAddr) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (checker, mut events) = start_checks(address, Check::Tcp, 10);
+        let mut slowest = Duration::ZERO;
+        for _ in 0..200 {
+            let checked = next(&mut events).await;
+            assert_eq!(checked.outcome, Outcome::Good);
+            slowest = slowest.max(checked.took);
+        }
+        checker.stop().await;
+        slowest < Duration::from_millis(100)
+    })
+}
+
+/// Repeats `round`, with a fresh server each time, until the machine did not stall in it.
+fn without_a_stall(round: fn() -> bool) {
+    assert!((0..5).any(|_| round()), "this machine stalls for 100 ms again and again");
+}
+
+#[test]
+fn postgres_sees_nothing_of_a_plain_check() {
+    without_a_stall(postgres);
+}
+
+fn postgres() -> bool {
+    let places = ["/usr/bin", "/usr/local/bin"];
+    let (Some(postgres), Some(initdb), Some(psql)) =
+        (installed("postgres", &places), installed("initdb", &places), installed("psql", &places))
+    else {
+        return true;
+    };
+    let (folder, port) = (folder(), free_port());
+    let data = folder.path().join("data");
+    let mut init = command_as("postgres", &initdb);
+    init.args(["--auth=trust", "--no-sync", "--username=check", "-D"]).arg(&data);
+    run(init);
+    let mut program = command_as("postgres", &postgres);
+    program.arg("-D").arg(&data).arg("-k").arg(folder.path()).args(["-p", &port.to_string()]);
+    program.args([
+        "-c",
+        "listen_addresses=127.0.0.1",
+        "-c",
+        "log_connections=on",
+        "-c",
+        "log_min_messages=debug1",
+    ]);
+    let query = || {
+        let mut query = Command::new(&psql);
+        query.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-U", "check", "-c", "select 1", "postgres"]);
+        query
+    };
+    let server = Server::start(program, port, &folder.path().join("log"), || succeeds(query()));
+
+    let received = |log: &str| log.matches("connection received").count();
+    let before = received(&server.log_text());
+    if !check_200_times(server.address) {
+        return false;
+    }
+    // A connect the server does see comes after the checks in its queue: once that is logged, so would they be.
+    drop(TcpStream::connect(server.address).unwrap());
+    let deadline = Instant::now() + PATIENCE;
+    while received(&server.log_text()) == before {
+        assert!(Instant::now() < deadline, "an ordinary connect is not logged: {}", server.log_text());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    run(query());
+    assert_eq!(received(&server.log_text()), before + 2, "{}", server.log_text());
+    true
+}
+
+/// MariaDB keeps no host_cache entry for loopback addresses (it maps them to `localhost` without asking), so the
+/// evidence here are its counters of all connects and its error log, which names broken handshakes at log_warnings 4.
+#[test]
+fn mariadb_sees_nothing_of_a_plain_check() {
+    without_a_stall(mariadb);
+}
+
+fn mariadb() -> bool {
+    let places = ["/usr/bin", "/usr/sbin"];
+    let (Some(mariadbd), Some(install), Some(client)) = (
+        installed("mariadbd", &places),
+        installed("mariadb-install-db", &places),
+        installed("mariadb", &places),
+    ) else {
+        return true;
+    };
+    let (folder, port) = (folder(), free_port());
+    let (data, socket) = (folder.path().join("data"), folder.path().join("s"));
+    let mut init = command_as("mysql", &install);
+    init.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+    init.arg(format!("--datadir={}", data.display()));
+    run(init);
+    let mut program = command_as("mysql", &mariadbd);
+    program.args([
+        "--no-defaults",
+        "--bind-address=127.0.0.1",
+        "--performance-schema=on",
+        "--log-warnings=4",
+    ]);
+    program.args([format!("--datadir={}", data.display()), format!("--socket={}", socket.display())]);
+    program.arg(format!("--port={port}"));
+    let query = |sql: &str| {
+        let mut query = Command::new(&client);
+        query.args(["--no-defaults", "-uroot", "-N", "-B", "-e", sql]);
+        query.arg(format!("--socket={}", socket.display()));
+        query
+    };
+    let server = Server::start(program, port, &folder.path().join("log"), || succeeds(query("select 1")));
+
+    let counts = || {
+        let names = "('Connections', 'Aborted_connects', 'Aborted_connects_preauth')";
+        let text = run(query(&format!("show global status where Variable_name in {names}")));
+        let count = |name: &str| -> u64 {
+            let line = text.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        (count("Connections"), count("Aborted_connects"), count("Aborted_connects_preauth"))
+    };
+    let errors =
+        || run(query("select ifnull(sum(SUM_CONNECT_ERRORS), 0) from performance_schema.host_cache"));
+    let (errors_before, (connections, aborted, aborted_early)) = (errors(), counts());
+    let log_before = server.log_text().lines().count();
+    if !check_200_times(server.address) {
+        return false;
+    }
+    // The only connect in between is that of the second count itself.
+    assert_eq!(counts(), (connections + 1, aborted, aborted_early));
+    assert_eq!(errors(), errors_before);
+    assert_eq!(server.log_text().lines().count(), log_before, "{}", server.log_text());
+
+    // The counters do show a connect that is closed without a word: the test can fail.
+    drop(TcpStream::connect(server.address).unwrap());
+    let deadline = Instant::now() + PATIENCE;
+    while counts().1 == aborted {
+        assert!(Instant::now() < deadline, "an ordinary connect is not counted");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(errors(), errors_before, "loopback is in the host_cache after all: it is evidence then");
+    true
+}
+
+#[test]
+fn redis_answers_a_talk_until_it_is_stopped() {
+    let places = ["/usr/bin", "/usr/local/bin"];
+    let Some(redis) = installed("redis-server", &places) else { return };
+    let (folder, port) = (folder(), free_port());
+    let mut program = Command::new(redis);
+    program
+        .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--dir"])
+        .arg(folder.path());
+    let server = Server::start(program, port, &folder.path().join("log"), || {
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let check = Check::TcpTalk { send: b"PING\r\n".to_vec(), expect: b"+PONG".to_vec() };
+        let (checker, mut events) = start_checks(server.address, check, 1);
+        for _ in 0..20 {
+            let checked = next(&mut events).await;
+            assert_eq!((checked.outcome, checked.verdict.state), (Outcome::Good, State::Up));
+        }
+        drop(server);
+        while next(&mut events).await.verdict.state == State::Up {}
+        checker.stop().await;
+    });
+}
