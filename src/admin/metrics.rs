@@ -1,10 +1,11 @@
 //! The metrics page. Names and labels are a contract with dashboards and alerts.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::exposition::Exposition;
 use super::{Sources, process};
-use crate::metrics::{AcceptTrouble, Direction, Histogram, ListenerShard};
+use crate::metrics::{AcceptTrouble, Direction, Histogram};
 use crate::pool::{Backend, PoolView};
 use crate::reason::Reason;
 
@@ -22,41 +23,46 @@ pub(super) fn render(sources: &Sources) -> String {
 }
 
 fn listeners(out: &mut Exposition, sources: &Sources) {
-    let each =
-        |out: &mut Exposition,
-         add: &mut dyn FnMut(&mut Exposition, &str, &dyn Fn(&dyn Fn(&ListenerShard) -> u64) -> u64)| {
-            for terms in &sources.listeners {
-                add(out, &terms.listener, &|part| terms.counters.shards.sum(part));
-            }
-        };
+    let listeners: Vec<_> =
+        sources.listeners.iter().map(|terms| (&*terms.listener, &terms.counters.shards)).collect();
     out.counter("evenkeel_sessions", "Sessions that ended, by why.");
-    each(out, &mut |out, listener, sum| {
+    for (listener, shards) in &listeners {
         for reason in Reason::ALL {
-            let labels = [("listener", listener), ("reason", reason.word())];
-            out.sample("evenkeel_sessions_total", &labels, sum(&|shard| shard.ended(reason).value()));
+            let ended = shards.sum(|shard| shard.ended(reason).value());
+            out.sample(
+                "evenkeel_sessions_total",
+                &[("listener", listener), ("reason", reason.word())],
+                ended,
+            );
         }
-    });
+    }
     out.gauge("evenkeel_sessions_active", "Sessions there are.");
-    each(out, &mut |out, listener, sum| {
-        out.sample("evenkeel_sessions_active", &[("listener", listener)], sum(&|shard| shard.active.value()));
-    });
+    for (listener, shards) in &listeners {
+        let active = shards.sum(|shard| shard.active.value());
+        out.sample("evenkeel_sessions_active", &[("listener", listener)], active);
+    }
     out.counter("evenkeel_bytes", "Bytes delivered.");
-    each(out, &mut |out, listener, sum| {
+    for (listener, shards) in &listeners {
         for direction in Direction::ALL {
-            let labels = [("listener", listener), ("direction", direction.word())];
-            out.sample("evenkeel_bytes_total", &labels, sum(&|shard| shard.bytes(direction).value()));
+            let bytes = shards.sum(|shard| shard.bytes(direction).value());
+            let labels = [("listener", *listener), ("direction", direction.word())];
+            out.sample("evenkeel_bytes_total", &labels, bytes);
         }
-    });
+    }
     out.counter("evenkeel_accept_errors", "Connections that could not be taken, by why.");
-    each(out, &mut |out, listener, sum| {
+    for (listener, shards) in &listeners {
         for kind in AcceptTrouble::ALL {
-            let labels = [("listener", listener), ("kind", kind.word())];
-            out.sample("evenkeel_accept_errors_total", &labels, sum(&|shard| shard.trouble(kind).value()));
+            let errors = shards.sum(|shard| shard.trouble(kind).value());
+            out.sample(
+                "evenkeel_accept_errors_total",
+                &[("listener", listener), ("kind", kind.word())],
+                errors,
+            );
         }
-    });
+    }
 }
 
-fn pools(out: &mut Exposition, pools: &[std::sync::Arc<PoolView>]) {
+fn pools(out: &mut Exposition, pools: &[Arc<PoolView>]) {
     out.histogram("evenkeel_connect_seconds", "Time until a backend answered the connect.");
     for pool in pools {
         let mut counts = vec![0; Histogram::BOUNDS_US.len() + 1];
@@ -79,7 +85,7 @@ fn pools(out: &mut Exposition, pools: &[std::sync::Arc<PoolView>]) {
     }
 }
 
-fn backends(out: &mut Exposition, pools: &[std::sync::Arc<PoolView>]) {
+fn backends(out: &mut Exposition, pools: &[Arc<PoolView>]) {
     out.counter("evenkeel_connect_failures", "Attempts at a backend that failed.");
     each_backend(pools, |_, _, backend, labels| {
         let failures = backend.shards.sum(|shard| shard.connect_failures.value());
@@ -120,7 +126,7 @@ fn backends(out: &mut Exposition, pools: &[std::sync::Arc<PoolView>]) {
     });
 }
 
-fn checks(out: &mut Exposition, pools: &[std::sync::Arc<PoolView>]) {
+fn checks(out: &mut Exposition, pools: &[Arc<PoolView>]) {
     out.counter("evenkeel_health_checks", "Health checks; `local` are those this machine could not make.");
     each_backend(pools, |_, _, backend, [pool, name]| {
         let counts = &backend.checks;
@@ -148,7 +154,7 @@ fn whole_process(out: &mut Exposition, sources: &Sources) {
 }
 
 fn each_backend<'a>(
-    pools: &'a [std::sync::Arc<PoolView>],
+    pools: &'a [Arc<PoolView>],
     mut add: impl FnMut(&'a PoolView, usize, &'a Backend, [(&'static str, &'a str); 2]),
 ) {
     for pool in pools {

@@ -115,7 +115,7 @@ impl Server {
         let targets = targets_of(settings);
         let asked: std::collections::HashSet<_> = targets.iter().map(|target| target.id).collect();
         let is_checked = |slot, index| asked.contains(&target_id(slot, index));
-        let publisher = Publisher::new(Arc::clone(&published), &settings.hash_seed, is_checked, first_round);
+        let publisher = Publisher::new(&published, &settings.hash_seed, is_checked, first_round);
         let checker = Checker::start(targets, budget.probes, with.seed, events);
 
         let (phase, _) = watch::channel(Phase::Starting);

@@ -36,7 +36,7 @@ struct PoolState {
 impl Publisher {
     /// Publishes verdicts on these pools, of which `is_checked` says whether (slot, index) is asked at all.
     pub(super) fn new(
-        published: Arc<Published>,
+        published: &Arc<Published>,
         hash_seed: &str,
         is_checked: impl Fn(usize, usize) -> bool,
         first_round: oneshot::Sender<()>,
@@ -53,7 +53,7 @@ impl Publisher {
         let mut publisher = Self {
             generation: snapshot.generation,
             pools: pools.collect(),
-            published: Arc::clone(&published),
+            published: Arc::clone(published),
             hash_seed: hash_seed.to_owned(),
             first_round: Some(first_round),
         };
@@ -112,7 +112,7 @@ impl Publisher {
                     "no backend of the pool is eligible: its clients are refused"
                 );
             } else if has && !had {
-                tracing::info!(pool = &*pool.view.name, "the pool has an eligible backend again");
+                tracing::info!(target: "health", pool = &*pool.view.name, "the pool has an eligible backend again");
             }
         }
         self.generation += 1;
@@ -148,16 +148,18 @@ fn tell(event: &Checked, pool: &str, backend: &str, since: Instant) {
     let for_s = since.elapsed().as_secs();
     match (&event.outcome, event.verdict.change) {
         (Outcome::Bad(cause), Some(_)) => {
-            tracing::warn!(pool, backend, %cause, was_up_s = for_s, "backend is down");
+            tracing::warn!(target: "health", pool, backend, %cause, was_up_s = for_s, "backend is down");
         }
-        (_, Some(_)) => tracing::info!(pool, backend, was_down_s = for_s, "backend is up"),
+        (_, Some(_)) => tracing::info!(target: "health", pool, backend, was_down_s = for_s, "backend is up"),
         (Outcome::Bad(cause), None) if progress.done > 0 => {
-            let (done, of) = (progress.done, progress.of);
-            tracing::info!(pool, backend, %cause, "backend is {state}, bad answer {done} of {of}");
+            tracing::info!(target: "health", pool, backend, %cause, "backend is {state}, {progress} bad");
         }
-        (Outcome::Local(error), None) => tracing::warn!(pool, backend, %error, "backend could not be asked"),
+        (Outcome::Local(error), None) => {
+            tracing::warn!(target: "health", pool, backend, %error, "backend could not be asked")
+        }
         (outcome, None) => {
-            tracing::debug!(pool, backend, answer = outcome.word(), state, "backend was asked")
+            let answer = outcome.word();
+            tracing::debug!(target: "health", pool, backend, answer, state, "backend was asked");
         }
     }
 }

@@ -1,4 +1,0 @@
-use std::process::ExitCode;
-pub(super) fn demo(_stay: bool) -> ExitCode {
-    ExitCode::SUCCESS
-}

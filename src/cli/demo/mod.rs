@@ -1,0 +1,206 @@
+//! `evenkeel demo`: the main job with nothing to install or edit. Three built-in backends behind a real listener, real
+//! connections through it, one backend killed and brought back on the way, and a table of where they went.
+
+mod echo;
+mod traffic;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::check::failed;
+use super::run::{Stop, control_runtime, fresh_seed};
+use crate::config::settings::{
+    Admin, Backend, Balance, Bind, Check, Connect, Health, Keepalive, Level, Limits, Listener, Log,
+    LogFormat, LogSessions, Pool, SessionLimit, Settings, Shutdown, Timeouts, WhenNone, Workers,
+};
+use crate::server::{Notify, Server, Surroundings};
+use echo::Echo;
+use traffic::{Answers, send_through};
+
+/// Runs the demo; with `stay` it serves on until Ctrl-C.
+pub(super) fn demo(stay: bool) -> ExitCode {
+    let runtime = match control_runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    match runtime.block_on(show(stay)) {
+        Ok(code) => code,
+        Err(error) => failed(&format_args!("the demo broke off: {error}")),
+    }
+}
+
+#[allow(clippy::print_stdout)]
+async fn show(stay: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let mut stop = Stop::new()?;
+    let mut echoes = Vec::new();
+    for (name, _) in BACKENDS {
+        echoes.push(Echo::start(name, SocketAddr::new(LOOPBACK, 0)).await?);
+    }
+    let settings = settings(&echoes);
+    let with =
+        Surroundings { notify: Notify::nobody(), log_lines_dropped: Arc::default(), seed: fresh_seed() };
+    let server = Server::start(&settings, &with).await?;
+    let door = server.addresses()[0].1;
+    println!(
+        "three echo backends, weights 1, 2 and 3, behind {door} (round_robin, asked every {INTERVAL:?})"
+    );
+
+    let before = send_through(door, CONNECTIONS).await;
+    told(&format!("{CONNECTIONS} connections made"), &before);
+
+    let killed_at = Instant::now();
+    let gone = echoes.remove(KILLED);
+    let address = gone.address();
+    gone.kill().await;
+    println!("backend {} killed", BACKENDS[KILLED].0);
+    let (while_down, noticed_down) = meanwhile(&server, door, false, killed_at).await?;
+    told(
+        &format!(
+            "health noticed after {noticed_down:?}; {} connections until then and after",
+            while_down.made()
+        ),
+        &while_down,
+    );
+
+    let back_at = Instant::now();
+    echoes.insert(KILLED, Echo::start(BACKENDS[KILLED].0, address).await?);
+    println!("backend {} brought back", BACKENDS[KILLED].0);
+    let (_, noticed_up) = meanwhile(&server, door, true, back_at).await?;
+    let after = send_through(door, CONNECTIONS).await;
+    told(&format!("health noticed after {noticed_up:?}; {CONNECTIONS} connections made"), &after);
+
+    println!("\n{}", table(&before, &while_down, &after));
+    let lost = before.failed + while_down.failed + after.failed;
+    if stay {
+        println!("still serving; try:  nc {} {}\nCtrl-C ends it", door.ip(), door.port());
+        stop.asked().await;
+    }
+    server.stop(stop.asked()).await;
+    for echo in echoes {
+        echo.kill().await;
+    }
+    Ok(if lost == 0 { ExitCode::SUCCESS } else { ExitCode::from(super::FAILED) })
+}
+
+/// Keeps connecting until health has noticed, and one more round; tells how long it took.
+async fn meanwhile(
+    server: &Server,
+    door: SocketAddr,
+    up: bool,
+    since: Instant,
+) -> Result<(Answers, Duration), String> {
+    let mut answers = Answers::default();
+    loop {
+        let seen = server.published().load().pools[0].up[KILLED] == up;
+        let took = since.elapsed();
+        answers.add(send_through(door, ROUND).await);
+        if seen {
+            let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            return Ok((answers, Duration::from_millis(ms)));
+        }
+        if took > NOTICE_MAX {
+            return Err(format!("health has not noticed within {NOTICE_MAX:?}"));
+        }
+    }
+}
+
+#[allow(clippy::print_stdout)]
+fn told(what: &str, answers: &Answers) {
+    println!("  {what}, {} failed", answers.failed);
+}
+
+fn table(before: &Answers, while_down: &Answers, after: &Answers) -> String {
+    use std::fmt::Write;
+    let mut text =
+        format!("{:<8} {:>6} {:>10} {:>12} {:>10}\n", "BACKEND", "WEIGHT", "BEFORE", "b KILLED", "AFTER");
+    for (name, weight) in BACKENDS {
+        let count = |answers: &Answers| answers.by_backend.get(name).copied().unwrap_or(0);
+        let (first, second, third) = (count(before), count(while_down), count(after));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:<8} {weight:>6} {first:>10} {second:>12} {third:>10}");
+    }
+    let failed = (before.failed, while_down.failed, after.failed);
+    let _ = writeln!(text, "{:<8} {:>6} {:>10} {:>12} {:>10}", "failed", "", failed.0, failed.1, failed.2);
+    text
+}
+
+/// What a file for this demo would say.
+fn settings(echoes: &[Echo]) -> Settings {
+    let backends = echoes.iter().zip(BACKENDS).map(|(echo, (name, weight))| Backend {
+        name: name.to_owned(),
+        ip: echo.address().ip(),
+        port: Some(echo.address().port()),
+        weight,
+        tier: 0,
+        max_sessions: None,
+    });
+    let seconds = Duration::from_secs;
+    Settings {
+        workers: Workers::Auto,
+        hash_seed: "evenkeel".to_owned(),
+        log: Log { level: Level::Info, format: LogFormat::Auto, sessions: LogSessions::Off },
+        admin: Admin { http: None },
+        shutdown: Shutdown { grace: seconds(1) },
+        limits: Limits { tcp_sessions: SessionLimit::Auto },
+        listeners: vec![Listener {
+            name: "demo".to_owned(),
+            bind: vec![Bind { ip: Some(LOOPBACK), port: 0 }],
+            pool: 0,
+            timeouts: Timeouts {
+                idle: None,
+                half_closed: Some(seconds(300)),
+                lifetime: None,
+                unacknowledged: None,
+            },
+            keepalive: Some(Keepalive { idle: seconds(60), interval: seconds(15), count: 4 }),
+        }],
+        pools: vec![Pool {
+            name: "demo".to_owned(),
+            balance: Balance::RoundRobin,
+            backends: backends.collect(),
+            connect: Connect { timeout: seconds(1), attempts: 3 },
+            health: Health {
+                check: Check::Tcp,
+                interval: INTERVAL,
+                timeout: INTERVAL,
+                rise: 2,
+                fall: 3,
+                port: None,
+            },
+            when_none: WhenNone::Reject,
+        }],
+    }
+}
+
+/// Names and weights.
+const BACKENDS: [(&str, u16); 3] = [("a", 1), ("b", 2), ("c", 3)];
+/// Which of them is killed.
+const KILLED: usize = 1;
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const INTERVAL: Duration = Duration::from_millis(300);
+const CONNECTIONS: usize = 600;
+/// Connections between two looks at the verdict.
+const ROUND: usize = 60;
+const NOTICE_MAX: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn the_table_shows_every_backend_and_every_failure() {
+        let mut before = Answers::default();
+        before.by_backend.extend([("a".to_owned(), 100), ("b".to_owned(), 200), ("c".to_owned(), 300)]);
+        let down = Answers { by_backend: BTreeMap::from([("a".to_owned(), 15)]), failed: 2 };
+        let expected = "BACKEND  WEIGHT     BEFORE     b KILLED      AFTER\n\
+                        a             1        100           15          0\n\
+                        b             2        200            0          0\n\
+                        c             3        300            0          0\n\
+                        failed                   0            2          0\n";
+        assert_eq!(table(&before, &down, &Answers::default()), expected);
+    }
+}
