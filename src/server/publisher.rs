@@ -155,7 +155,7 @@ fn tell(event: &Checked, pool: &str, backend: &str, since: Instant) {
             tracing::info!(target: "health", pool, backend, %cause, "backend is {state}, {progress} bad");
         }
         (Outcome::Local(error), None) => {
-            tracing::warn!(target: "health", pool, backend, %error, "backend could not be asked")
+            tracing::warn!(target: "health", pool, backend, %error, "backend could not be asked");
         }
         (outcome, None) => {
             let answer = outcome.word();

@@ -1,0 +1,145 @@
+//! CPU time of the proxy per unit of work: evenkeel against the plain `tokio::io::copy_bidirectional` loop that a
+//! balancer would otherwise be, each in a process and on a core of its own, load and backend on the other.
+//!
+//! `cargo bench --bench relay`. Rounds alternate between the two, so that a drifting machine hits both alike; only the
+//! ratios of one run mean anything. Every byte that comes back is compared or counted: a wrong one ends the run.
+
+mod baseline;
+mod load;
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// One kind of work: its name, unit, and how to do it; tells how many units were done.
+type Row = (&'static str, &'static str, fn(SocketAddr) -> f64);
+
+const ROWS: [Row; 4] = [
+    ("bulk, 4 streams one way", "us per MB", load::bulk),
+    ("64 B request/response, 1 connection", "us per round", load::small_one),
+    ("64 B request/response, 64 connections", "us per round", load::small_many),
+    ("connect, 64 B, close", "us per connection", load::connects),
+];
+const ROUNDS: usize = 7;
+const BASELINE_FLAG: &str = "EVENKEEL_BENCH_BASELINE";
+
+fn main() {
+    if let Ok(backend) = std::env::var(BASELINE_FLAG) {
+        return baseline::run(backend.parse().expect("an address"));
+    }
+    pin_self();
+    let backends = load::Backends::start();
+    let names = ["evenkeel", "tokio copy_bidirectional"];
+    println!("{:<40} {:>18} {:>12} {:>12} {:>8}", "ROW", "UNIT", "EVENKEEL", "TOKIO", "RATIO");
+    for (name, unit, work) in ROWS {
+        let backend = backends.of(name);
+        let proxies = [Proxy::evenkeel(backend), Proxy::baseline(backend)];
+        proxies.iter().for_each(|proxy| {
+            work(proxy.door);
+        });
+        let mut costs = [Vec::new(), Vec::new()];
+        for _ in 0..ROUNDS {
+            for (proxy, costs) in proxies.iter().zip(&mut costs) {
+                let before = proxy.cpu();
+                let units = work(proxy.door);
+                costs.push((proxy.cpu() - before).as_secs_f64() * 1e6 / units);
+            }
+        }
+        let ratio = median(costs[0].iter().zip(&costs[1]).map(|(a, b)| a / b).collect());
+        let [ours, theirs] = costs.map(median);
+        println!("{name:<40} {unit:>18} {ours:>12.2} {theirs:>12.2} {ratio:>8.2}");
+    }
+    println!(
+        "\nCPU time of the proxy's process, medians of {ROUNDS} alternating rounds; {} against {}",
+        names[0], names[1]
+    );
+}
+
+/// A proxy in a process of its own, on the second core where there is one.
+struct Proxy {
+    child: Child,
+    door: SocketAddr,
+    _config: Option<tempfile::NamedTempFile>,
+}
+
+impl Proxy {
+    fn evenkeel(backend: SocketAddr) -> Self {
+        let door = free_address();
+        let config = tempfile::NamedTempFile::new().expect("a temporary file");
+        let text = format!("workers: 1\nlisteners:\n  bench:\n    bind: {door}\n    backends: [{backend}]\n");
+        std::fs::write(config.path(), text).expect("writing the configuration");
+        let child = pinned(env!("CARGO_BIN_EXE_evenkeel"))
+            .args(["run", "--config"])
+            .arg(config.path())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("starting evenkeel");
+        Self::ready(child, door, Some(config))
+    }
+
+    fn baseline(backend: SocketAddr) -> Self {
+        let door = free_address();
+        let me = std::env::current_exe().expect("this program");
+        let child = pinned(me.to_str().expect("a path in UTF-8"))
+            .env(BASELINE_FLAG, format!("{backend}"))
+            .env("EVENKEEL_BENCH_DOOR", format!("{door}"))
+            .spawn()
+            .expect("starting the baseline");
+        Self::ready(child, door, None)
+    }
+
+    fn ready(child: Child, door: SocketAddr, config: Option<tempfile::NamedTempFile>) -> Self {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while std::net::TcpStream::connect(door).is_err() {
+            assert!(Instant::now() < deadline, "the proxy does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self { child, door, _config: config }
+    }
+
+    /// User and system time of all its threads, in the kernel's nanoseconds where it counts them so finely.
+    fn cpu(&self) -> Duration {
+        let tasks =
+            std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("the proxy's threads");
+        let ran = tasks.flatten().map(|task| {
+            let stat = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            stat.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0)
+        });
+        Duration::from_nanos(ran.sum())
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn pinned(program: &str) -> Command {
+    let two_cores = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+    if !two_cores || Command::new("taskset").arg("--version").output().is_err() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("taskset");
+    command.args(["-c", "1", program]);
+    command
+}
+
+fn pin_self() {
+    let me = std::process::id().to_string();
+    let outcome = Command::new("taskset").args(["-a", "-cp", "0", &me]).stdout(Stdio::null()).status();
+    if outcome.is_err() {
+        println!("taskset is not here: load and proxy share their cores, read the ratios with care");
+    }
+}
+
+fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address")
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
