@@ -137,10 +137,12 @@ impl Server {
         server.spawn_admin(http, with);
         // A receiver that fails has lost its sender, which then has nothing left to wait for either.
         let _ = tokio::time::timeout(FIRST_ROUND_MAX, round_over).await;
+        let status = housekeeping::status_line(&server.crew, &server.listeners, &server.published);
+        tracing::info!("{status}");
         listener::open(doors, &server.crew);
         server.enter(Phase::Running);
         server.spawn_housekeeping();
-        server.notify.ready(&housekeeping::status_line(&server.crew, &server.listeners, &server.published));
+        server.notify.ready(&status);
         Ok(server)
     }
 

@@ -80,14 +80,17 @@ impl Publisher {
         let (slot, index) = target_place(event.target);
         let Some(pool) = self.pools.get_mut(slot) else { return };
         let Some(backend) = pool.view.backends.get(index) else { return };
-        pool.awaited[index] = false;
+        let first = std::mem::take(&mut pool.awaited[index]);
         match &event.outcome {
             Outcome::Good => backend.checks.good.add(1),
             Outcome::Bad(_) => backend.checks.bad.add(1),
             Outcome::Local(_) => backend.checks.local.add(1),
         }
         pool.view.check_seconds.observe(u64::try_from(event.took.as_micros()).unwrap_or(u64::MAX));
-        tell(event, &pool.view.name, &backend.name, pool.since[index]);
+        // That all is well from the start is told once, for all.
+        if !(first && event.outcome == Outcome::Good) {
+            tell(event, &pool.view.name, &backend.name, pool.since[index]);
+        }
         if let Some(change) = event.verdict.change {
             let up = change == Change::CameUp;
             pool.since[index] = Instant::now();

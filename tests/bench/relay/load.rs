@@ -108,7 +108,8 @@ fn each_track<F: Future<Output = ()> + Send + 'static>(tracks: usize, work: impl
 
 /// 64 bytes there and back.
 async fn exchange(stream: &mut tokio::net::TcpStream, number: u64) {
-    let question: [u8; 64] = std::array::from_fn(|place| number.to_le_bytes()[place % 8] ^ place as u8);
+    let question: [u8; 64] =
+        std::array::from_fn(|place| number.to_le_bytes()[place % 8] ^ (place & 0xff) as u8);
     let mut answer = [0; 64];
     stream.write_all(&question).await.expect("asking");
     stream.read_exact(&mut answer).await.expect("the answer");

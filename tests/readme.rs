@@ -1,0 +1,74 @@
+//! What the README says is true: its files are read, its demo runs, its links lead somewhere.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Command, Stdio};
+
+const README: &str = include_str!("../README.md");
+
+#[test]
+fn every_yaml_block_is_a_file_without_mistakes() {
+    let blocks: Vec<&str> =
+        README.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 2, "found {} blocks", blocks.len());
+    for block in blocks {
+        if let Err(mistakes) = evenkeel::config::read("README.md", block.as_bytes()) {
+            panic!("{mistakes}");
+        }
+    }
+}
+
+#[test]
+fn every_link_leads_to_a_file() {
+    let targets: Vec<&str> = README.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    assert!(targets.len() >= 5, "found {targets:?}");
+    for target in targets {
+        assert!(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(target).exists(), "no {target}");
+    }
+}
+
+#[test]
+fn the_shown_mistake_is_told_as_shown() {
+    let text = "listeners:\n  x:\n    bind: 1\n    balance: first\n    backends:\n      - { address: 10.0.0.1, wieght: 2 }\n";
+    let told = evenkeel::config::read("evenkeel.yaml", text.as_bytes()).unwrap_err().to_string();
+    let shown = README.split("```text\nerror: ").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert!(
+        told.contains(&format!("error: {shown}").trim_end().to_owned()),
+        "told:\n{told}\nshown:\n{shown}"
+    );
+}
+
+#[test]
+fn the_demo_loses_nothing_and_keeps_the_weights() {
+    let output = Command::new(env!("CARGO_BIN_EXE_evenkeel")).arg("demo").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    let row = |name: &str| -> Vec<u64> {
+        let line = text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
+        line.split_whitespace().skip(1).map(|number| number.parse().unwrap()).collect()
+    };
+    assert_eq!((row("a")[1], row("b")[1], row("c")[1]), (100, 200, 300), "{text}");
+    assert_eq!(row("failed"), [0, 0, 0], "{text}");
+    assert!(row("a")[2] > 0 && row("c")[2] > 0, "{text}");
+}
+
+#[test]
+fn the_demo_that_stays_prints_a_line_that_works() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_evenkeel"))
+        .args(["demo", "--stay"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let line =
+        lines.find_map(|line| line.unwrap().split_once("nc ").map(|(_, rest)| rest.to_owned())).unwrap();
+    let address = line.trim().replace(' ', ":");
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.write_all(b"hello\n").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(["a", "b", "c"].iter().any(|name| answer == format!("{name}: hello\n")), "{answer}");
+    let stopped = Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap();
+    assert!(stopped.success());
+    assert!(demo.wait().unwrap().success());
+}
