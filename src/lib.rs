@@ -1,6 +1,6 @@
 //! evenkeel: a layer-4 balancer for TCP connections.
 //!
-//! A room imports only lower floors (`tests/architecture.rs` holds it to that):
+//! A room imports only lower floors (`tests/architecture` holds it to that):
 //!
 //! ```text
 //!  top      main  cli/  logging                argv in, exit code out

@@ -1,0 +1,138 @@
+//! What has few homes: `unsafe`, spawning, reading the clock, statics. And what has none.
+
+use super::Findings;
+use super::source::{Source, Token};
+
+/// What may stand where, as beginnings of places below `src/`, and why there.
+pub const HOMES: [(&str, &str, &str); 16] = [
+    ("unsafe", "sys/", "the only raw system calls"),
+    ("spawn", "worker/thread.rs", "a data thread"),
+    ("spawn", "logging/mod.rs", "the writer, so that a slow disk stops nobody"),
+    ("spawn", "server/mod.rs", "its tasks and its data threads; it waits for both"),
+    ("spawn", "admin/mod.rs", "one task for each HTTP connection, at most 64"),
+    ("spawn", "health/mod.rs", "the scheduler"),
+    ("spawn", "health/scheduler.rs", "one task for each check in flight"),
+    ("spawn", "cli/demo/", "built-in backends and clients"),
+    ("now", "worker/thread.rs", "once for each batch of events; everything below is told the time"),
+    ("now", "server/mod.rs", "the zero of the clock that all threads share"),
+    ("now", "server/publisher.rs", "how long a backend has been up or down"),
+    ("now", "server/stopping.rs", "the end of the grace"),
+    ("now", "health/scheduler.rs", "when a check is due and how long it took"),
+    ("now", "health/tcp.rs", "how long a handshake took"),
+    ("now", "health/tcp_talk.rs", "how long an answer took"),
+    ("now", "cli/demo/", "how fast the demo saw a backend die"),
+];
+
+/// Counts uses of such things.
+pub fn check(sources: &[Source], homes: &[(&str, &str, &str)]) -> Findings {
+    let mut findings = Findings::default();
+    let mut used = vec![false; homes.len()];
+    for source in sources {
+        let inner = source.path.trim_start_matches("src/");
+        for (place, token) in source.live.iter().enumerate() {
+            let Some(kind) = kind(&source.live, place) else { continue };
+            findings.checked += 1;
+            match homes.iter().position(|(what, home, _)| *what == kind && inner.starts_with(home)) {
+                Some(home) => used[home] = true,
+                None => {
+                    let rule = format!(
+                        "`{}` ({kind}) away from its homes in tests/architecture/homes.rs",
+                        token.text
+                    );
+                    findings.add(source, token.line, &rule);
+                }
+            }
+        }
+    }
+    for ((what, home, _), used) in homes.iter().zip(used) {
+        if !used {
+            findings.problems.push(format!("there is no `{what}` in src/{home}: take it off the list"));
+        }
+    }
+    findings
+}
+
+fn kind(tokens: &[Token], place: usize) -> Option<&'static str> {
+    let word = |place: usize| tokens.get(place).map_or("", |token| &*token.text);
+    let before = place.checked_sub(1).map_or("", word);
+    let called = before != "fn" && matches!(word(place + 1), "(" | "::");
+    match word(place) {
+        "unsafe" => Some("unsafe"),
+        // `mod::spawn` brought in by `use` is seen where it is called.
+        "spawn" | "spawn_blocking" | "spawn_local" | "spawn_scoped" if called => Some("spawn"),
+        "now" | "elapsed" if called => Some("now"),
+        "static" | "thread_local" => Some("static"),
+        _ => None,
+    }
+}
+
+/// What stands nowhere: unfinished work, and `unwrap` without a proof that it cannot fail. Counts files.
+pub fn forbidden(sources: &[Source]) -> Findings {
+    let mut findings = Findings::default();
+    for source in sources {
+        findings.checked += 1;
+        for comment in &source.comments {
+            for word in ["TODO", "FIXME", "XXX"] {
+                if comment.text.contains(word) {
+                    findings.add(source, comment.line, &format!("{word}: do it, or leave it out"));
+                }
+            }
+        }
+        for tokens in source.tokens.windows(2) {
+            if matches!(&*tokens[0].text, "todo" | "unimplemented" | "dbg") && tokens[1].text == "!" {
+                findings.add(source, tokens[0].line, &format!("`{}!` is unfinished work", tokens[0].text));
+            }
+        }
+        for tokens in source.live.windows(3) {
+            let [dot, name, open] = tokens else { continue };
+            if dot.text == "." && matches!(&*name.text, "unwrap" | "expect") && open.text == "(" {
+                let proven =
+                    source.raw.lines().take(name.line).skip(name.line.saturating_sub(1 + PROOF_LINES));
+                if !proven.into_iter().any(|line| {
+                    line.contains("allow(clippy::unwrap_used") || line.contains("allow(clippy::expect_used")
+                }) {
+                    findings.add(
+                        source,
+                        name.line,
+                        "no unwrap without an `#[allow]` and a proof right above",
+                    );
+                }
+            }
+        }
+    }
+    findings
+}
+
+/// How far above an `unwrap` its `#[allow]` may stand.
+const PROOF_LINES: usize = 10;
+
+#[test]
+fn the_rules_can_fail() {
+    let homes = [("spawn", "tcp/", ""), ("unsafe", "tcp/", "")];
+    let problems = |path: &str, text: &str| check(&[Source::new(path, text)], &homes).problems.len();
+    assert_eq!(problems("src/tcp/mod.rs", "fn spawn() { unsafe {}; tokio::spawn(a); }"), 0);
+    assert_eq!(problems("src/tcp/mod.rs", "fn b() { tokio::spawn(a); }"), 1, "unsafe is not there");
+    assert_eq!(problems("src/pool/mod.rs", "fn b() { unsafe {}; scope.spawn::<A>(a); }"), 4);
+    for text in
+        ["static A: u8 = 0;", "fn a() { Instant::now(); }", "fn a() { b.elapsed(); }", "thread_local! {}"]
+    {
+        assert_eq!(problems("src/tcp/mod.rs", text), 3, "{text}");
+    }
+    assert_eq!(
+        problems("src/pool/mod.rs", "fn a(b: &'static str) {} #[cfg(test)] mod tests { unsafe {} }"),
+        2
+    );
+
+    let problems = |text: &str| forbidden(&[Source::new("src/tcp/mod.rs", text)]).problems.len();
+    assert_eq!(problems("#[cfg(test)] mod tests { fn a() { b.unwrap(); } } fn c() { d.unwrap_or(0); }"), 0);
+    assert_eq!(problems("// It was set above.\n#[allow(clippy::unwrap_used)]\nlet a = b.unwrap();"), 0);
+    for text in [
+        "// TODO: more",
+        "fn a() { todo!() }",
+        "fn a() { dbg!(b); }",
+        "fn a() { b.unwrap(); }",
+        "a.expect(\"b\");",
+    ] {
+        assert_eq!(problems(text), 1, "{text}");
+    }
+}

@@ -1,0 +1,90 @@
+//! One word everywhere: what the configuration, the log and the metrics say has its file and its page.
+
+use std::path::Path;
+
+use evenkeel::reason::Reason;
+
+use super::Findings;
+use super::source::Source;
+
+/// Each algorithm lives in a file of its name. Counts the words that `balance` takes.
+pub fn balance(root: &Path) -> Findings {
+    let mut findings = Findings::default();
+    // The mistake about a word that there is not lists those there are, in backticks.
+    let text = b"listeners: { a: { bind: 1, balance: zzz, backends: [127.0.0.1:2] } }";
+    let mistake = evenkeel::config::read("a", text).unwrap_err().to_string();
+    let quoted = mistake.lines().next().unwrap_or_default().split('`').skip(1).step_by(2);
+    for word in quoted.filter(|word| !matches!(*word, "balance" | "zzz")) {
+        findings.checked += 1;
+        if !root.join(format!("src/balance/{word}.rs")).is_file() {
+            findings.problems.push(format!("`balance: {word}` has no src/balance/{word}.rs"));
+        }
+    }
+    findings
+}
+
+/// Each reason is explained. Counts reasons.
+pub fn reasons(page: &str) -> Findings {
+    let mut findings = Findings::default();
+    for reason in Reason::ALL {
+        findings.checked += 1;
+        // A row of its own, not a mention.
+        if !page.lines().any(|line| line.starts_with(&format!("| `{}` |", reason.word()))) {
+            findings.problems.push(format!("docs/log.md: the reason `{}` has no row", reason.word()));
+        }
+    }
+    findings
+}
+
+/// Each metric is explained, and no other is. Counts metrics.
+pub fn metrics(sources: &[Source], page: &str) -> Findings {
+    let mut findings = Findings::default();
+    let mut names: Vec<&str> = Vec::new();
+    for source in sources.iter().filter(|source| source.room() == "admin") {
+        let strings = source.live.iter().filter_map(|token| token.text.strip_prefix('"'));
+        names.extend(strings.map(|text| text.trim_end_matches('"')).filter(|text| is_metric(text)));
+    }
+    names.sort_unstable();
+    names.dedup();
+    let explained: Vec<&str> = words_in(page).filter(|word| is_metric(word)).collect();
+    // Samples and their families share a beginning; the page names samples, and histograms by their family.
+    let is_form = |name: &str, word: &str| {
+        word.strip_prefix(name)
+            .is_some_and(|rest| ["", "_total", "_info", "_bucket", "_count", "_sum"].contains(&rest))
+    };
+    for name in &names {
+        findings.checked += 1;
+        if !explained.iter().any(|word| is_form(name, word)) {
+            findings.problems.push(format!("docs/metrics.md: `{name}` is not explained"));
+        }
+    }
+    for word in explained {
+        if !names.iter().any(|name| is_form(name, word)) {
+            findings.problems.push(format!("docs/metrics.md: `{word}` is no metric of ours"));
+        }
+    }
+    findings
+}
+
+fn is_metric(word: &str) -> bool {
+    let rest = word.strip_prefix("evenkeel_").or_else(|| word.strip_prefix("process_"));
+    rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+}
+
+fn words_in(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+#[test]
+fn the_rules_can_fail() {
+    assert_eq!(reasons("").problems.len(), Reason::ALL.len());
+    assert_eq!(reasons("| `idle` | nobody spoke |").problems.len(), Reason::ALL.len() - 1);
+
+    let source =
+        [Source::new("src/admin/metrics.rs", "fn a() { b(\"evenkeel_c\"); d(\"evenkeel_c_total\"); }")];
+    assert_eq!(metrics(&source, "`evenkeel_c_total`").problems, [""; 0]);
+    assert_eq!(metrics(&source, "`evenkeel_e_total`").problems.len(), 3);
+    assert_eq!(metrics(&source, "").problems.len(), 2);
+
+    assert!(!balance(Path::new("/nowhere")).problems.is_empty());
+}
