@@ -9,6 +9,7 @@
 
 mod baseline;
 mod load;
+mod peers;
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -32,15 +33,15 @@ fn main() {
     }
     pin_self();
     let backends = load::Backends::start();
-    let names = ["evenkeel", "tokio copy_bidirectional"];
-    println!("{:<40} {:>18} {:>12} {:>12} {:>8}", "ROW", "UNIT", "EVENKEEL", "TOKIO", "RATIO");
+    let peers = peers::found();
+    println!("{:<38} {:>18} {:<26} {:>9} {:>20}", "ROW", "UNIT", "PROXY", "COST", "EVENKEEL TO IT");
     for (name, unit, work) in ROWS {
         let backend = backends.of(name);
-        let proxies = [Proxy::evenkeel(backend), Proxy::baseline(backend)];
-        proxies.iter().for_each(|proxy| {
+        let proxies: Vec<Proxy> = peers.iter().map(|(_, start)| start(backend)).collect();
+        for proxy in &proxies {
             work(proxy.door);
-        });
-        let mut costs = [Vec::new(), Vec::new()];
+        }
+        let mut costs = vec![Vec::new(); proxies.len()];
         for _ in 0..ROUNDS {
             for (proxy, costs) in proxies.iter().zip(&mut costs) {
                 let before = proxy.cpu();
@@ -48,13 +49,16 @@ fn main() {
                 costs.push((proxy.cpu() - before).as_secs_f64() * 1e6 / units);
             }
         }
-        let ratio = median(costs[0].iter().zip(&costs[1]).map(|(a, b)| a / b).collect());
-        let [ours, theirs] = costs.map(median);
-        println!("{name:<40} {unit:>18} {ours:>12.2} {theirs:>12.2} {ratio:>8.2}");
+        for ((peer, _), theirs) in peers.iter().zip(&costs) {
+            let mut ratios: Vec<f64> =
+                costs[0].iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+            ratios.sort_by(f64::total_cmp);
+            let ratio = format!("{:.2} ({:.2}-{:.2})", ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1]);
+            println!("{name:<38} {unit:>18} {peer:<26} {:>9.2} {ratio:>20}", median(theirs.clone()));
+        }
     }
     println!(
-        "\nCPU time of the proxy's process, medians of {ROUNDS} alternating rounds; {} against {}",
-        names[0], names[1]
+        "\nCPU time of all processes of the proxy, medians of {ROUNDS} rounds in turn (lowest and highest ratio)"
     );
 }
 
@@ -66,18 +70,24 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn evenkeel(backend: SocketAddr) -> Self {
-        let door = free_address();
+    fn of_config(mut command: Command, door: SocketAddr, text: &str) -> Self {
         let config = tempfile::NamedTempFile::new().expect("a temporary file");
-        let text = format!("workers: 1\nlisteners:\n  bench:\n    bind: {door}\n    backends: [{backend}]\n");
         std::fs::write(config.path(), text).expect("writing the configuration");
-        let child = pinned(env!("CARGO_BIN_EXE_evenkeel"))
-            .args(["run", "--config"])
+        let child = command
             .arg(config.path())
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("starting evenkeel");
+            .expect("starting a proxy");
         Self::ready(child, door, Some(config))
+    }
+
+    fn evenkeel(backend: SocketAddr) -> Self {
+        let door = free_address();
+        let text = format!("workers: 1\nlisteners:\n  bench:\n    bind: {door}\n    backends: [{backend}]\n");
+        let mut command = pinned(env!("CARGO_BIN_EXE_evenkeel"));
+        command.args(["run", "--config"]);
+        Self::of_config(command, door, &text)
     }
 
     fn baseline(backend: SocketAddr) -> Self {
