@@ -82,7 +82,7 @@ impl ListenerShard {
     }
 }
 
-/// At most [`LINES_PER_SECOND`] lines a second for each reason, over all workers; the rest is counted for one summary
+/// At most ten lines a second for each reason, over all workers; the rest is counted for one summary
 /// line. A refusal costs a flood of clients nothing, so its log line must cost us little.
 #[derive(Debug, Default)]
 pub struct Refusals {
