@@ -79,6 +79,21 @@ pub fn check(sources: &[Source], exceptions: &[(&str, &str, &str)]) -> Findings 
     findings
 }
 
+/// The drawing in the documentation of the crate shows the same floors. Counts rooms.
+pub fn drawing(lib: &str) -> Findings {
+    let mut findings = Findings::default();
+    let drawn: Vec<&str> = lib.lines().skip_while(|line| !line.contains("```text")).skip(1).collect();
+    for (rooms, line) in FLOORS.iter().zip(drawn) {
+        for room in *rooms {
+            findings.checked += 1;
+            if !line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == *room) {
+                findings.problems.push(format!("src/lib.rs: `{room}` is not drawn in: {line}"));
+            }
+        }
+    }
+    findings
+}
+
 /// The path below the crate's root, when it begins there.
 fn target<'a>(source: &Source, segments: &'a [String]) -> Option<&'a [String]> {
     let skipped = match &*segments[0] {
@@ -107,7 +122,10 @@ fn problems(path: &str, text: &str) -> usize {
 }
 
 #[test]
-fn the_rule_can_fail() {
+fn the_rules_can_fail() {
+    assert_eq!(drawing("").checked, 0);
+    assert_eq!(drawing("//! ```text\n//! top main cli/\n").problems.len(), 1, "logging is missing");
+
     assert_eq!(problems("src/tcp/dial.rs", "use crate::pool::Lease; use crate::sys;"), 0);
     assert_eq!(problems("src/tcp/dial.rs", "use crate::{pool::Lease, worker::Crew};"), 1);
     assert_eq!(problems("src/tcp/dial.rs", "use super::super::worker::Crew;"), 1);

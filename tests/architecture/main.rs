@@ -54,6 +54,7 @@ fn the_tree_is_read() {
 #[test]
 fn rooms_import_lower_floors() {
     hold(&imports::check(&source::read(root()), &imports::EXCEPTIONS), 80);
+    hold(&imports::drawing(&std::fs::read_to_string(root().join("src/lib.rs")).unwrap()), 18);
 }
 
 #[test]
