@@ -77,9 +77,16 @@ pub(super) fn on_backend_ready(
     bench: &mut Workbench,
 ) -> Next {
     let Phase::Dialling { began_us, .. } = session.phase else { return Next::Wait };
-    if ready.failed || (ready.ending && !ready.writable) {
+    let broken = if ready.failed {
         let errno = session.backend.as_ref().and_then(|side| socket::take_error(side.fd()));
-        return failed(session, token, errno.unwrap_or(Errno::CONNRESET), bench);
+        Some(errno.unwrap_or(Errno::CONNRESET))
+    } else {
+        None
+    };
+    if let Some(errno) = broken
+        && !session.backend.as_ref().is_some_and(has_spoken)
+    {
+        return failed(session, token, errno, bench);
     }
     if !ready.writable {
         return Next::Wait;
@@ -98,8 +105,15 @@ pub(super) fn on_backend_ready(
     }
     if let Some(side) = session.backend.as_mut() {
         side.note(ready);
+        side.broken = broken;
     }
     relay::begin(session, bench)
+}
+
+/// A backend may answer and reset before its connect is noticed here. What it said is delivered; without a word of it
+/// nothing has happened yet, and another backend may still serve.
+fn has_spoken(side: &Side) -> bool {
+    socket::receivable(side.fd()) > 0
 }
 
 /// Something of the client while there is no backend yet. One that only finished sending is still served; one that reset
