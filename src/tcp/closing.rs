@@ -29,6 +29,9 @@ pub(super) fn close(mut session: Session, reason: Reason, bench: &mut Workbench)
     let counts = session.terms.counters.shards.of(bench.worker);
     counts.active.sub(1);
     counts.ended(reason).add(1);
+    // Whoever learns of the end by the closing sockets finds it counted, and the places free.
+    session.lease = None;
+    (bench.give_place_back)();
 }
 
 /// A connection that never became a session of the table: counted and logged like one, and reset.

@@ -24,8 +24,9 @@ pub struct Workbench {
     pub now_us: u64,
     /// Chance.
     pub random: Random,
-    /// Sessions that ended since the thread last gave their places back.
-    pub sessions_ended: u32,
+    /// Gives the place of an ended session back. Called before its sockets are closed: a client that has seen the end
+    /// finds the place free.
+    pub give_place_back: Box<dyn Fn() + Send>,
 }
 
 impl Workbench {

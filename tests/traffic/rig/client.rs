@@ -44,6 +44,17 @@ pub fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, Outcome) {
     }
 }
 
+/// A client that says nothing: is it reset without a byte? The connect itself may already meet the reset.
+#[track_caller]
+pub fn is_turned_away(to: SocketAddr) -> bool {
+    let mut stream = match TcpStream::connect_timeout(&to, DEADLINE) {
+        Ok(stream) => stream,
+        Err(error) => return error.kind() == ErrorKind::ConnectionReset,
+    };
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    read_to_end(&mut stream) == (Vec::new(), Outcome::Reset)
+}
+
 /// Sends a byte and reads the answer to the end.
 pub fn short_session(to: SocketAddr) -> Result<String, std::io::Error> {
     let mut stream = TcpStream::connect_timeout(&to, DEADLINE)?;

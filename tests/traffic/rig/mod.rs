@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 pub use backend::{Backend, Silent, Switch, answer_with, closed_address, echo};
 pub use balancer::{Balancer, settings};
 pub use client::{
-    Outcome, connect, exchange, names_reached, pattern, read_to_end, reset, short_session, sum_of,
+    Outcome, connect, exchange, is_turned_away, names_reached, pattern, read_to_end, reset, short_session,
+    sum_of,
 };
 pub use process::{Program, free_port};
 

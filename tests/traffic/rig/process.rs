@@ -29,9 +29,24 @@ impl Program {
 
     /// With a hard limit of open files.
     pub fn start_limited(yaml: &str, open_files: Option<u64>) -> Self {
+        Self::start_meanwhile(yaml, open_files, |_| ()).0
+    }
+
+    /// Does something as soon as the listener's port answers, which is before the balancer accepts.
+    pub fn start_and<T>(yaml: &str, early: impl FnMut(SocketAddr) -> T) -> (Self, T) {
+        let (program, done) = Self::start_meanwhile(yaml, None, early);
+        (program, done)
+    }
+
+    fn start_meanwhile<T>(
+        yaml: &str,
+        open_files: Option<u64>,
+        mut early: impl FnMut(SocketAddr) -> T,
+    ) -> (Self, T) {
         // A free port may be taken by someone else before the child binds it: then the next ones are tried.
         for _ in 0..20 {
             let mut program = Self::spawn(yaml, open_files);
+            let mut done = None;
             let deadline = Instant::now() + DEADLINE;
             while Instant::now() < deadline {
                 if let Some(status) = program.child.try_wait().unwrap() {
@@ -39,8 +54,13 @@ impl Program {
                     assert!(program.log().contains("in use"), "{}", program.log());
                     break;
                 }
-                if program.log().contains("admin.http is ready") {
-                    return program;
+                if done.is_none() && is_listening(program.port) {
+                    done = Some(early(program.address()));
+                }
+                if program.log().contains("admin.http is ready")
+                    && let Some(done) = done
+                {
+                    return (program, done);
                 }
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
@@ -172,6 +192,14 @@ impl Thread {
         let line = text.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
+}
+
+fn is_listening(port: u16) -> bool {
+    let listens = |table: &str| {
+        let text = fs::read_to_string(table).unwrap_or_default();
+        text.lines().any(|line| line.contains(&format!(":{port:04X} ")) && line.contains(" 0A "))
+    };
+    listens("/proc/net/tcp") || listens("/proc/net/tcp6")
 }
 
 /// A port that is free at this moment.
