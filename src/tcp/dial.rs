@@ -1,5 +1,7 @@
 //! From a client to a connected backend: pick, take a place, connect; after a failure the same at another backend.
 
+use std::sync::Arc;
+
 use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, Side};
 use super::{Token, Workbench, relay};
@@ -59,6 +61,9 @@ pub(super) fn attempt(session: &mut Session, token: Token, bench: &mut Workbench
             Err(errno) => {
                 session.error = Some(errno);
                 if let Some(reason) = local_trouble(errno) {
+                    if reason == Reason::LimitProcess {
+                        bench.shortage = Some((errno, Arc::clone(&session.terms)));
+                    }
                     return Next::End(reason);
                 }
                 if fail(session, index, &connect, bench) {

@@ -59,6 +59,7 @@ impl Loop {
                 published: Arc::clone(&plan.published),
                 now_us,
                 random: Random::new(plan.seed),
+                shortage: None,
                 give_place_back: {
                     let (crew, worker) = (Arc::clone(&plan.crew), plan.worker);
                     Box::new(move || crew.give_back(worker, 1))
@@ -85,6 +86,7 @@ impl Loop {
             }
             self.sessions.run_again(&mut self.bench);
             self.sessions.on_time(&mut self.bench);
+            self.doors.rest_if_short(&mut self.bench);
             self.doors.on_time(&self.bench);
         }
     }

@@ -3,6 +3,8 @@
 
 mod bulk;
 mod crowds;
+mod deadlines;
 mod endings;
+mod limits;
 mod rig;
 mod stalls;
