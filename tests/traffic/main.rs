@@ -2,9 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
 
 mod bulk;
+mod costs;
 mod crowds;
 mod deadlines;
+mod doors;
 mod endings;
 mod limits;
+mod log_lines;
 mod rig;
+mod shutdown;
 mod stalls;

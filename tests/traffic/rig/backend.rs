@@ -29,12 +29,7 @@ impl Backend {
 
     /// At an address of one's own choice.
     pub fn start_at(address: &str, script: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
-        let address: SocketAddr = address.parse().unwrap();
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-        socket.set_reuse_address(true).unwrap();
-        socket.bind(&address.into()).unwrap();
-        socket.listen(4_096).unwrap();
-        let listener = Arc::new(TcpListener::from(socket));
+        let listener = listen_at(address.parse().unwrap());
         let mut backend = Self {
             address: listener.local_addr().unwrap(),
             accepted: Arc::default(),
@@ -201,6 +196,45 @@ impl Silent {
     }
 }
 
+/// A backend that accepts and keeps, on one thread for all connections.
+pub struct Keeper {
+    pub address: SocketAddr,
+    listener: Arc<TcpListener>,
+    kept: Arc<AtomicUsize>,
+    keeping: Option<JoinHandle<()>>,
+}
+
+impl Keeper {
+    pub fn start() -> Self {
+        let listener = listen_at("127.0.0.1:0".parse().unwrap());
+        let address = listener.local_addr().unwrap();
+        let (kept, accepting) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&listener));
+        let count = Arc::clone(&kept);
+        let keeping = std::thread::spawn(move || {
+            let mut streams = Vec::new();
+            while let Ok((stream, _)) = accepting.accept() {
+                streams.push(stream);
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Self { address, listener, kept, keeping: Some(keeping) }
+    }
+
+    /// Connections it holds.
+    pub fn kept(&self) -> usize {
+        self.kept.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let _ = shutdown(&self.listener, Shutdown::Both);
+        if let Some(keeping) = self.keeping.take() {
+            let _ = keeping.join();
+        }
+    }
+}
+
 /// An address where nobody listens.
 pub fn closed_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
@@ -224,6 +258,15 @@ pub fn answer_with(word: &'static str) -> impl Fn(TcpStream) + Send + Sync + 'st
             let _ = stream.write_all(word.as_bytes());
         }
     }
+}
+
+/// With a long queue: a full one would leave clients connected to nobody.
+fn listen_at(address: SocketAddr) -> Arc<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket.listen(4_096).unwrap();
+    Arc::new(TcpListener::from(socket))
 }
 
 fn has_handshakes(port: u16) -> bool {

@@ -9,7 +9,7 @@ mod process;
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-pub use backend::{Backend, Silent, Switch, answer_with, closed_address, echo};
+pub use backend::{Backend, Keeper, Silent, Switch, answer_with, closed_address, echo};
 pub use balancer::{Balancer, settings};
 pub use client::{
     Outcome, connect, exchange, is_turned_away, names_reached, pattern, read_to_end, reset, short_session,

@@ -38,6 +38,22 @@ impl Program {
         (program, done)
     }
 
+    /// Only until the listener's port answers, which is before the balancer accepts.
+    pub fn spawn_listening(yaml: &str) -> Self {
+        for _ in 0..20 {
+            let mut program = Self::spawn(yaml, None);
+            let mut ended = false;
+            eventually("the door is bound", || {
+                ended = program.child.try_wait().unwrap().is_some();
+                ended || is_listening(program.port)
+            });
+            if !ended {
+                return program;
+            }
+        }
+        panic!("the balancer did not start");
+    }
+
     fn start_meanwhile<T>(
         yaml: &str,
         open_files: Option<u64>,
