@@ -1,6 +1,6 @@
 //! Real servers and real clients through the real program: redis with redis-benchmark, PostgreSQL with pgbench; a server
 //! is stopped and started in the middle. Where the programs are not installed the test says so and ends.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, unreachable_pub)]
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};

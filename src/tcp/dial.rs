@@ -96,6 +96,9 @@ pub(super) fn on_backend_ready(
     if !ready.writable {
         return Next::Wait;
     }
+    if session.backend.as_ref().is_some_and(|side| met_itself(session, side)) {
+        return failed(session, token, Errno::CONNREFUSED, bench);
+    }
     let took_us = bench.now_us.saturating_sub(began_us);
     session.connect_us = Some(took_us);
     session.error = None;
@@ -190,6 +193,16 @@ fn local_trouble(errno: Errno) -> Option<Reason> {
         Errno::PERM | Errno::ACCESS => Some(Reason::ConnectFailed),
         _ => None,
     }
+}
+
+/// A connect to a port of this host where nobody listens may be given that very port as its own, and TCP then connects
+/// the socket to itself: the client would hear its own words.
+fn met_itself(session: &Session, side: &Side) -> bool {
+    let Some(lease) = &session.lease else { return false };
+    let address = lease.backend().address(session.local_port);
+    // Only a local port can be met. The call is saved where the usual ranges of local ports cannot hold it.
+    let first_local_port = if address.ip().is_loopback() { 1_024 } else { 32_768 };
+    address.port() >= first_local_port && socket::local_address(side.fd()) == Some(address)
 }
 
 pub(super) fn backend_token(slot: u32, generation: u32) -> Token {

@@ -187,7 +187,8 @@ fn forty_connections_one_by_one_spread_over_four_threads() {
 }
 
 /// Runs `count` clients at once; tells how many were served and how many reset.
-fn at_once(address: SocketAddr, count: usize, stay: Arc<AtomicBool>) -> (usize, usize) {
+fn at_once(address: SocketAddr, count: usize) -> (usize, usize) {
+    let stay = Arc::new(AtomicBool::new(true));
     let barrier = Arc::new(Barrier::new(count));
     let (served, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let threads: Vec<_> = (0..count)
@@ -227,7 +228,7 @@ fn max_sessions_holds_whoever_comes_at_once() {
     let backend = Backend::start(echo);
     let entry = format!("{{ address: '{}', max_sessions: 50 }}", backend.address);
     let balancer = Balancer::start(&yaml(4, "health: { check: off },", &[entry]));
-    let outcome = at_once(balancer.address(), 1_000, Arc::new(AtomicBool::new(true)));
+    let outcome = at_once(balancer.address(), 1_000);
     assert_eq!(outcome, (50, 950));
     assert_eq!(backend.most(), 50);
     balancer.settles();
@@ -240,7 +241,7 @@ fn the_limit_of_the_process_is_exact_over_all_threads() {
     let backend = Backend::start(echo);
     let yaml = yaml(4, "health: { check: off },", &[quoted(backend.address)]);
     let balancer = Balancer::start(&format!("limits: {{ tcp_sessions: 30 }}\n{yaml}"));
-    let outcome = at_once(balancer.address(), 300, Arc::new(AtomicBool::new(true)));
+    let outcome = at_once(balancer.address(), 300);
     assert_eq!(outcome, (30, 270));
     assert_eq!(backend.most(), 30);
     balancer.settles();

@@ -88,6 +88,22 @@ fn lifetimes_end_spread_over_ten_percent() {
     balancer.ends(Reason::Lifetime, 40);
 }
 
+/// TCP_USER_TIMEOUT: a client that stops reading is given up, and its backend gets a reset.
+#[test]
+fn a_client_that_acknowledges_nothing_for_too_long_is_lost() {
+    let (sender, ended) = std::sync::mpsc::channel();
+    let backend = Backend::start(move |mut stream| {
+        // Ends with an error: nobody can take all of this.
+        sender.send(stream.write_all(&pattern(64 << 20)).map_err(|error| error.kind())).unwrap();
+    });
+    let balancer = Balancer::start(&yaml(&backend, "timeouts: { unacknowledged: 1s },"));
+    let client = connect(balancer.address());
+    let outcome = ended.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(outcome, Err(std::io::ErrorKind::ConnectionReset));
+    balancer.ends(Reason::ClientLost, 1);
+    drop(client);
+}
+
 /// Copies of the two sockets of the only session of a child: its descriptors, reached through pidfd.
 fn sockets_of(program: &Program) -> Vec<OwnedFd> {
     let pid = rustix::process::Pid::from_raw(i32::try_from(program.pid()).unwrap()).unwrap();

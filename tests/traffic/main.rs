@@ -1,5 +1,5 @@
 //! Real traffic over loopback: what a client and a backend see of the balancer between them.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, unreachable_pub)]
 
 mod bulk;
 mod costs;

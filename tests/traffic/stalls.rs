@@ -68,7 +68,7 @@ fn a_backend_that_stalls_costs_bounded_memory_and_no_cpu_and_later_goes_on() {
     client.write_all(&bytes[accepted..]).unwrap();
     client.shutdown(std::net::Shutdown::Write).unwrap();
     let (length, received) = summed.recv_timeout(DEADLINE).unwrap();
-    assert_eq!((length as usize, received), (bytes.len(), sum(&bytes)));
+    assert_eq!((length, received), (bytes.len() as u64, sum(&bytes)));
 }
 
 /// Many stalls and wake-ups in both directions at once, through pipes that are full again and again.
@@ -278,6 +278,48 @@ fn a_silent_backend_that_wakes_up_serves_those_who_waited() {
     assert_eq!(read_to_end(&mut client), (b"yes".to_vec(), Outcome::End));
     drop(client);
     balancer.ends(Reason::BackendClosed, 1);
+}
+
+/// Dialling a port of one's own host where nobody listens may take that very port as its own, and TCP then connects the
+/// socket to itself. Needs a network of its own with one local port, so it runs this test again inside of one.
+#[test]
+fn a_dial_that_meets_itself_is_no_backend() {
+    const INSIDE: &str = "EVENKEEL_TEST_ALONE";
+    const PORT: u16 = 40_001;
+    if std::env::var_os(INSIDE).is_none() {
+        let name = "stalls::a_dial_that_meets_itself_is_no_backend";
+        let inside = std::process::Command::new("unshare")
+            .arg("--net")
+            .arg(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--nocapture"])
+            .env(INSIDE, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&inside.stderr).into_owned();
+        if said.contains("unshare failed") {
+            eprintln!("skipped: no network of one's own may be made here (root is needed)");
+            return;
+        }
+        assert!(inside.status.success(), "{said}");
+        return;
+    }
+    let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+    assert!(up.success());
+    std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", format!("{PORT} {PORT}")).unwrap();
+    let mut settings =
+        settings(&yaml("connect: { timeout: 1s, attempts: 2 },", &[format!("127.0.0.1:{PORT}")]));
+    settings.listeners[0].bind[0].port = 20_000;
+    let balancer = Balancer::start_with(settings);
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let own: std::net::SocketAddr = "127.0.0.1:30000".parse().unwrap();
+    socket.bind(&own.into()).unwrap();
+    socket.connect(&balancer.address().into()).unwrap();
+    let mut client = std::net::TcpStream::from(socket);
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client.write_all(b"is anybody there?").unwrap();
+    assert_eq!(read_to_end(&mut client), (Vec::new(), Outcome::Reset));
+    balancer.ends(Reason::ConnectFailed, 1);
+    assert_eq!(balancer.retries(), 1);
 }
 
 /// Ends of both kinds at random moments, from both sides at once: nothing is left behind and everything adds up.

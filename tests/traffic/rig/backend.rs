@@ -73,11 +73,6 @@ impl Backend {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    /// Connections whose script runs.
-    pub fn living(&self) -> usize {
-        self.living.load(Ordering::SeqCst)
-    }
-
     /// The most that ever ran at once.
     pub fn most(&self) -> usize {
         self.most.load(Ordering::SeqCst)

@@ -8,7 +8,7 @@ use evenkeel::config;
 use evenkeel::config::settings::{LogSessions, Settings};
 use evenkeel::metrics::{Direction, ListenerCounters};
 use evenkeel::reason::Reason;
-use evenkeel::server::{Drained, Notify, Server, Surroundings};
+use evenkeel::server::{Notify, Server, Surroundings};
 use tokio::sync::oneshot;
 
 use super::becomes;
@@ -32,7 +32,7 @@ pub fn settings(yaml: &str) -> Settings {
 pub struct Balancer {
     server: Option<Arc<Server>>,
     stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<Drained>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Balancer {
@@ -52,8 +52,8 @@ impl Balancer {
                 let server = Arc::new(server);
                 started.send(Arc::clone(&server)).unwrap();
                 let _ = stopped.await;
-                let server = Arc::into_inner(server).expect("the test has given the server back");
-                server.stop(std::future::pending()).await
+                let server = Arc::into_inner(server).expect("the test holds no copy of the server");
+                server.stop(std::future::pending()).await;
             })
         });
         let server = has_started.recv().expect("the server starts");
@@ -127,14 +127,10 @@ impl Balancer {
         }
     }
 
-    pub fn stop(mut self) -> Drained {
-        self.end()
-    }
-
-    fn end(&mut self) -> Drained {
+    fn end(&mut self) {
         self.server = None;
         let _ = self.stop.take().unwrap().send(());
-        self.thread.take().unwrap().join().unwrap()
+        self.thread.take().unwrap().join().unwrap();
     }
 }
 

@@ -32,6 +32,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Waits until two values are equal, and shows the last ones if they never are.
 #[track_caller]
+#[allow(clippy::needless_pass_by_value)]
 pub fn becomes<T: PartialEq + Debug>(what: &str, wanted: T, mut now: impl FnMut() -> T) {
     let deadline = Instant::now() + DEADLINE;
     loop {
