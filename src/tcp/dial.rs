@@ -96,7 +96,9 @@ pub(super) fn on_backend_ready(
     if !ready.writable {
         return Next::Wait;
     }
-    if session.backend.as_ref().is_some_and(|side| met_itself(session, side)) {
+    if let Some(side) = session.backend.as_ref().filter(|side| met_itself(session, side)) {
+        // An orderly close would keep the backend's port in TIME_WAIT, where the backend itself could not bind it.
+        socket::reset_on_close(side.fd());
         return failed(session, token, Errno::CONNREFUSED, bench);
     }
     let took_us = bench.now_us.saturating_sub(began_us);

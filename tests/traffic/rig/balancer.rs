@@ -54,7 +54,7 @@ impl Balancer {
                 let _ = stopped.await;
                 let server = Arc::into_inner(server).expect("the test holds no copy of the server");
                 server.stop(std::future::pending()).await;
-            })
+            });
         });
         let server = has_started.recv().expect("the server starts");
         Self { server: Some(server), stop: Some(stop), thread: Some(thread) }

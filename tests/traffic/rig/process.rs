@@ -219,7 +219,7 @@ fn is_listening(port: u16) -> bool {
 }
 
 /// A port that is free at this moment.
-pub fn free_port() -> u16 {
+fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
