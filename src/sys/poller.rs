@@ -24,6 +24,8 @@ pub struct Ready {
     pub ending: bool,
     /// The connection is in error.
     pub failed: bool,
+    /// Urgent data has come: a read stops at its mark, however much is behind it.
+    pub urgent: bool,
 }
 
 /// One epoll set.
@@ -43,7 +45,8 @@ impl Poller {
 
     /// Watches a socket for everything, edge-triggered. It leaves the set when it is closed.
     pub fn watch_stream(&self, fd: impl AsFd, token: u64) -> Result<(), Errno> {
-        let everything = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        let everything =
+            EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::PRI | EventFlags::ET;
         epoll::add(&self.epoll, fd, EventData::new_u64(token), everything)
     }
 
@@ -90,6 +93,7 @@ impl Events {
                 writable: flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR),
                 ending: flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
                 failed: flags.contains(EventFlags::ERR),
+                urgent: flags.contains(EventFlags::PRI),
             }
         })
     }

@@ -86,6 +86,11 @@ pub fn take_error(fd: BorrowedFd<'_>) -> Option<Errno> {
     }
 }
 
+/// Bytes that have come and were not read.
+pub fn receivable(fd: BorrowedFd<'_>) -> u64 {
+    rustix::io::ioctl_fionread(fd).unwrap_or(0)
+}
+
 /// Bytes the peer has not acknowledged yet. 0 also when the kernel cannot tell: nobody may wait for it then.
 #[allow(unsafe_code)]
 pub fn unacknowledged(fd: BorrowedFd<'_>) -> u32 {

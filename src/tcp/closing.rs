@@ -8,14 +8,16 @@ use super::{Terms, Workbench};
 use crate::reason::Reason;
 use crate::sys::{Errno, socket};
 
-/// Ends a session.
+/// Ends a session. A truncated stream must not look like a complete one: what was read and cannot be delivered any more
+/// makes every end a reset.
 pub(super) fn close(mut session: Session, reason: Reason, bench: &mut Workbench) {
     if session.terms.logs(reason) && may_log(&session.terms, reason, bench) {
         log(&session, reason, bench);
     }
+    let truncated = !session.relay.to_backend.is_empty() || !session.relay.to_client.is_empty();
     session.relay.to_backend.drop_held(bench);
     session.relay.to_client.drop_held(bench);
-    if resets(reason) {
+    if resets(reason) || truncated {
         socket::reset_on_close(session.client.fd());
         if let Some(backend) = &session.backend {
             // A connect that is still under way is given up by the close alone.
@@ -27,6 +29,9 @@ pub(super) fn close(mut session: Session, reason: Reason, bench: &mut Workbench)
     let counts = session.terms.counters.shards.of(bench.worker);
     counts.active.sub(1);
     counts.ended(reason).add(1);
+    // Whoever learns of the end by the closing sockets finds it counted, and the places free.
+    session.lease = None;
+    (bench.give_place_back)();
 }
 
 /// A connection that never became a session of the table: counted and logged like one, and reset.
@@ -57,7 +62,7 @@ pub(super) fn refuse(
     }
 }
 
-/// One side is gone, or the end is not the peers' own: a truncated stream must not look like a complete one.
+/// One side is gone, or the end is not the peers' own.
 fn resets(reason: Reason) -> bool {
     !matches!(
         reason,

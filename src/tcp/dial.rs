@@ -1,5 +1,7 @@
 //! From a client to a connected backend: pick, take a place, connect; after a failure the same at another backend.
 
+use std::sync::Arc;
+
 use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, Side};
 use super::{Token, Workbench, relay};
@@ -59,6 +61,9 @@ pub(super) fn attempt(session: &mut Session, token: Token, bench: &mut Workbench
             Err(errno) => {
                 session.error = Some(errno);
                 if let Some(reason) = local_trouble(errno) {
+                    if reason == Reason::LimitProcess {
+                        bench.shortage = Some((errno, Arc::clone(&session.terms)));
+                    }
                     return Next::End(reason);
                 }
                 if fail(session, index, &connect, bench) {
@@ -77,12 +82,24 @@ pub(super) fn on_backend_ready(
     bench: &mut Workbench,
 ) -> Next {
     let Phase::Dialling { began_us, .. } = session.phase else { return Next::Wait };
-    if ready.failed || (ready.ending && !ready.writable) {
+    let broken = if ready.failed {
         let errno = session.backend.as_ref().and_then(|side| socket::take_error(side.fd()));
-        return failed(session, token, errno.unwrap_or(Errno::CONNRESET), bench);
+        Some(errno.unwrap_or(Errno::CONNRESET))
+    } else {
+        None
+    };
+    if let Some(errno) = broken
+        && !session.backend.as_ref().is_some_and(has_spoken)
+    {
+        return failed(session, token, errno, bench);
     }
     if !ready.writable {
         return Next::Wait;
+    }
+    if let Some(side) = session.backend.as_ref().filter(|side| met_itself(session, side)) {
+        // An orderly close would keep the backend's port in TIME_WAIT, where the backend itself could not bind it.
+        socket::reset_on_close(side.fd());
+        return failed(session, token, Errno::CONNREFUSED, bench);
     }
     let took_us = bench.now_us.saturating_sub(began_us);
     session.connect_us = Some(took_us);
@@ -98,8 +115,15 @@ pub(super) fn on_backend_ready(
     }
     if let Some(side) = session.backend.as_mut() {
         side.note(ready);
+        side.broken = broken;
     }
     relay::begin(session, bench)
+}
+
+/// A backend may answer and reset before its connect is noticed here. What it said is delivered; without a word of it
+/// nothing has happened yet, and another backend may still serve.
+fn has_spoken(side: &Side) -> bool {
+    socket::receivable(side.fd()) > 0
 }
 
 /// Something of the client while there is no backend yet. One that only finished sending is still served; one that reset
@@ -171,6 +195,16 @@ fn local_trouble(errno: Errno) -> Option<Reason> {
         Errno::PERM | Errno::ACCESS => Some(Reason::ConnectFailed),
         _ => None,
     }
+}
+
+/// A connect to a port of this host where nobody listens may be given that very port as its own, and TCP then connects
+/// the socket to itself: the client would hear its own words.
+fn met_itself(session: &Session, side: &Side) -> bool {
+    let Some(lease) = &session.lease else { return false };
+    let address = lease.backend().address(session.local_port);
+    // Only a local port can be met. The call is saved where the usual ranges of local ports cannot hold it.
+    let first_local_port = if address.ip().is_loopback() { 1_024 } else { 32_768 };
+    address.port() >= first_local_port && socket::local_address(side.fd()) == Some(address)
 }
 
 pub(super) fn backend_token(slot: u32, generation: u32) -> Token {

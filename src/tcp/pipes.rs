@@ -11,12 +11,14 @@ use crate::sys::pipe::Pipe;
 pub struct PipePool {
     empty: Vec<Pipe>,
     budget_bytes: u64,
+    /// Takes that are still answered without asking the kernel, because it refused.
+    refused_takes: u32,
 }
 
 impl PipePool {
     /// A pool that never holds more than `budget_bytes` of pipe pages.
     pub fn new(budget_bytes: u64) -> Self {
-        Self { empty: Vec::new(), budget_bytes }
+        Self { empty: Vec::new(), budget_bytes, refused_takes: 0 }
     }
 
     /// An empty pipe, while there are any.
@@ -24,16 +26,26 @@ impl PipePool {
         if let Some(pipe) = self.empty.pop() {
             return Some(pipe);
         }
+        if self.refused_takes > 0 {
+            self.refused_takes -= 1;
+            return None;
+        }
+        let mut asked = false;
         for size in SIZES_BYTES {
             // Large pipes leave a quarter of the budget to smaller ones: the last sessions to come get a little too.
             let wanted = if size == SIZES_BYTES[0] { size as u64 * 4 / 3 } else { size as u64 };
             if wanted > self.budget_bytes {
                 continue;
             }
+            asked = true;
             if let Ok(pipe) = Pipe::new(size) {
                 self.budget_bytes = self.budget_bytes.saturating_sub(pipe.size_bytes() as u64);
                 return Some(pipe);
             }
+        }
+        if asked {
+            // Other programs of this user hold the pages: asking costs twelve calls, copying one more.
+            self.refused_takes = REFUSED_TAKES;
         }
         None
     }
@@ -52,6 +64,8 @@ impl PipePool {
 const SIZES_BYTES: [usize; 3] = [1 << 20, 256 << 10, 64 << 10];
 /// Empty pipes kept open for the next bulk; two descriptors each.
 const EMPTY_MAX: usize = 16;
+/// 64 MiB copied until the kernel is asked again.
+const REFUSED_TAKES: u32 = 1_024;
 
 #[cfg(test)]
 mod tests {

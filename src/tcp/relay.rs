@@ -145,7 +145,7 @@ pub(super) fn linger(session: &mut Session, bench: &Workbench) -> Next {
         Reason::ClientReset | Reason::ClientLost => session.backend.as_ref(),
         _ => Some(&session.client),
     };
-    let waits = remaining.is_some_and(|side| side.broken.is_none() && socket::unacknowledged(side.fd()) > 0);
+    let waits = remaining.is_some_and(|side| !side.is_gone() && socket::unacknowledged(side.fd()) > 0);
     let now_ms = bench.now_ms();
     if !waits || now_ms >= until_ms {
         return Next::End(reason);

@@ -26,6 +26,10 @@ pub(super) struct Side {
     pub(super) finished: bool,
     /// Its connection is gone; what it had sent may still be readable.
     pub(super) broken: Option<Errno>,
+    /// The kernel reported an error, which a read may never tell: behind an end that was received before it.
+    failed: bool,
+    /// The peer sent urgent data: reads stop short at its mark, and splices for good.
+    pub(super) urgent: bool,
 }
 
 impl Side {
@@ -38,6 +42,8 @@ impl Side {
             read_out: false,
             finished: false,
             broken: None,
+            failed: false,
+            urgent: false,
         }
     }
 
@@ -46,9 +52,27 @@ impl Side {
         self.readable |= ready.readable;
         self.writable |= ready.writable;
         self.ending |= ready.ending;
-        // All was read before the connection broke: no read will find the error any more, so it is asked for.
-        if ready.failed && self.read_out && self.broken.is_none() {
-            self.broken = crate::sys::socket::take_error(self.fd());
+        self.failed |= ready.failed;
+        self.urgent |= ready.urgent;
+        self.learn_error();
+    }
+
+    /// A read found the end of the stream.
+    pub(super) fn read_ended(&mut self) {
+        self.read_out = true;
+        self.learn_error();
+    }
+
+    /// Nothing can reach it any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.failed || self.broken.is_some()
+    }
+
+    /// All was read and the connection is in error: no read will find the error any more, so it is asked for.
+    fn learn_error(&mut self) {
+        if self.failed && self.read_out && self.broken.is_none() {
+            let errno = crate::sys::socket::take_error(self.fd());
+            self.broken = Some(errno.unwrap_or(Errno::CONNRESET));
         }
     }
 

@@ -182,7 +182,6 @@ impl Sessions {
             self.wheel.disarm(slot);
             let ended = self.slots.remove(key);
             closing::close(ended.session, reason, bench);
-            bench.sessions_ended += 1;
             return;
         }
         let entry = &mut self.slots[key];

@@ -95,6 +95,7 @@ impl Way {
     /// Reads once, by the manner of the moment, and passes it on as far as the receiver takes it.
     fn refill(&mut self, from: &mut Side, to: &mut Side, bench: &mut Workbench) {
         if self.manner == Manner::Splice
+            && !from.urgent
             && let Some(pipe) = bench.pipes.take()
         {
             self.splice(pipe, from, to, bench);
@@ -105,7 +106,7 @@ impl Way {
 
     fn splice(&mut self, mut pipe: Pipe, from: &mut Side, to: &mut Side, bench: &mut Workbench) {
         match pipe.fill(from.fd()) {
-            Ok(0) => from.read_out = true,
+            Ok(0) => from.read_ended(),
             Ok(_) => {
                 self.held = Held::Piped(pipe);
                 if to.writable {
@@ -124,7 +125,7 @@ impl Way {
     fn copy(&mut self, from: &mut Side, to: &mut Side, bench: &mut Workbench) {
         let length = match socket::receive(from.fd(), &mut bench.scratch) {
             Ok(0) => {
-                from.read_out = true;
+                from.read_ended();
                 return;
             }
             Ok(length) => length,
@@ -144,8 +145,8 @@ impl Way {
             }
         } else {
             self.full_reads = 0;
-            // A short read emptied the queue; only an announced end is still to be read.
-            from.readable = from.ending;
+            // A short read emptied the queue; only an announced end is still to be read, or what is behind an urgent mark.
+            from.readable = from.ending || from.urgent;
         }
         let bytes = &bench.scratch[..length];
         let written = if to.writable { write(bytes, to) } else { 0 };

@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::PipePool;
+use super::{PipePool, Terms};
 use crate::pool::Published;
 use crate::sys::Errno;
 use crate::sys::poller::Poller;
@@ -24,8 +24,11 @@ pub struct Workbench {
     pub now_us: u64,
     /// Chance.
     pub random: Random,
-    /// Sessions that ended since the thread last gave their places back.
-    pub sessions_ended: u32,
+    /// The last dial found the system out of descriptors or memory, for a session of these terms.
+    pub shortage: Option<(Errno, Arc<Terms>)>,
+    /// Gives the place of an ended session back. Called before its sockets are closed: a client that has seen the end
+    /// finds the place free.
+    pub give_place_back: Box<dyn Fn() + Send>,
 }
 
 impl Workbench {

@@ -78,12 +78,25 @@ impl Crew {
         self.tcp_sessions
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now < max).then_some(now + 1))
             .ok()?;
+        for _ in 0..RACES_MAX {
+            let (keeper, held) = self.keeper(worker);
+            let sessions = &self.members[keeper].sessions;
+            // Threads that pass connections on at the same moment must not all choose the same least loaded one.
+            if sessions.compare_exchange(held, held + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                return Some(keeper);
+            }
+        }
+        self.members[worker].sessions.fetch_add(1, Ordering::Relaxed);
+        Some(worker)
+    }
+
+    /// The thread that is to have the next session, and how many it holds.
+    fn keeper(&self, worker: usize) -> (usize, u32) {
         let mine = self.sessions_of(worker);
-        let least = (0..self.members.len()).min_by_key(|&other| self.sessions_of(other)).unwrap_or(worker);
+        let all = (0..self.members.len()).map(|other| (other, self.sessions_of(other)));
+        let (least, fewest) = all.min_by_key(|(_, held)| *held).unwrap_or((worker, mine));
         let gap = CLEARLY_MORE + mine / 16;
-        let keeper = if mine >= self.sessions_of(least).saturating_add(gap) { least } else { worker };
-        self.members[keeper].sessions.fetch_add(1, Ordering::Relaxed);
-        Some(keeper)
+        if mine >= fewest.saturating_add(gap) { (least, fewest) } else { (worker, mine) }
     }
 
     /// Gives places of this thread back.
@@ -95,6 +108,8 @@ impl Crew {
 
 /// Passing a connection on costs two wake-ups, so small differences stay: they even out by themselves.
 const CLEARLY_MORE: u32 = 3;
+/// Lost races after which a thread keeps what it accepted.
+const RACES_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -109,6 +124,28 @@ mod tests {
         let held: Vec<u32> = (0..4).map(|worker| crew.sessions_of(worker)).collect();
         assert_eq!(held.iter().sum::<u32>(), 40);
         assert!(held.iter().all(|&n| n <= 14), "{held:?}");
+    }
+
+    #[test]
+    fn threads_that_pass_on_at_once_do_not_overload_the_least_loaded() {
+        for _ in 0..300 {
+            let crew = Crew::new(4, 1_000).unwrap();
+            let barrier = std::sync::Barrier::new(4);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        // All connections come to one door, whichever thread looks.
+                        for _ in 0..10 {
+                            assert!(crew.admit(0).is_some());
+                        }
+                    });
+                }
+            });
+            let held: Vec<u32> = (0..4).map(|worker| crew.sessions_of(worker)).collect();
+            assert_eq!(held.iter().sum::<u32>(), 40);
+            assert!(held.iter().all(|&n| n <= 13), "{held:?}");
+        }
     }
 
     #[test]

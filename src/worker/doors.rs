@@ -111,22 +111,39 @@ impl Doors {
             let Some(door) = self.doors.get(key) else { return };
             match socket::accept(door.fd.as_fd()) {
                 Ok((fd, client)) => {
-                    self.next_pause_ms = PAUSE_MIN_MS;
                     let terms = Arc::clone(&door.terms);
                     admit(Arrival { fd, client, local_port: door.port, terms }, crew, sessions, bench);
+                    if self.rest_if_short(bench) {
+                        return;
+                    }
+                    self.next_pause_ms = PAUSE_MIN_MS;
                 }
                 Err(Errno::AGAIN) => return,
                 Err(errno) => {
-                    let kind = kind_of(errno);
-                    door.terms.counters.shards.of(bench.worker).trouble(kind).add(1);
-                    if is_shortage(kind) {
-                        let listener = Arc::clone(&door.terms.listener);
-                        self.pause(&listener, errno, bench);
+                    let terms = Arc::clone(&door.terms);
+                    if self.on_trouble(errno, &terms, bench) {
                         return;
                     }
                 }
             }
         }
+    }
+
+    /// Pauses if a dial found that nothing is left: the clients behind that one wait at the door instead of being taken
+    /// and reset one by one.
+    pub(super) fn rest_if_short(&mut self, bench: &mut Workbench) -> bool {
+        bench.shortage.take().is_some_and(|(errno, terms)| self.on_trouble(errno, &terms, bench))
+    }
+
+    /// Counts what went wrong; true: accepting pauses.
+    fn on_trouble(&mut self, errno: Errno, terms: &Terms, bench: &Workbench) -> bool {
+        let kind = kind_of(errno);
+        terms.counters.shards.of(bench.worker).trouble(kind).add(1);
+        let short = is_shortage(kind);
+        if short {
+            self.pause(&terms.listener, errno, bench);
+        }
+        short
     }
 
     /// Lets the doors rest: a level-triggered door that cannot be served would turn the loop into a spin.
@@ -155,9 +172,11 @@ impl Doors {
 
     fn watch(&self, key: usize, bench: &Workbench) -> Result<(), Errno> {
         let number = u32::try_from(key).unwrap_or(u32::MAX);
-        match self.doors.get(key) {
-            Some(door) => bench.poller.watch_input(&door.fd, Token::Door(number).pack()),
-            None => Ok(()),
+        let Some(door) = self.doors.get(key) else { return Ok(()) };
+        match bench.poller.watch_input(&door.fd, Token::Door(number).pack()) {
+            // Watched already, since an earlier try that failed at another door.
+            Err(Errno::EXIST) => Ok(()),
+            other => other,
         }
     }
 }

@@ -59,7 +59,11 @@ impl Loop {
                 published: Arc::clone(&plan.published),
                 now_us,
                 random: Random::new(plan.seed),
-                sessions_ended: 0,
+                shortage: None,
+                give_place_back: {
+                    let (crew, worker) = (Arc::clone(&plan.crew), plan.worker);
+                    Box::new(move || crew.give_back(worker, 1))
+                },
             },
             doors: Doors::new(),
             sessions: Sessions::new(now_us / 1_000),
@@ -82,11 +86,8 @@ impl Loop {
             }
             self.sessions.run_again(&mut self.bench);
             self.sessions.on_time(&mut self.bench);
+            self.doors.rest_if_short(&mut self.bench);
             self.doors.on_time(&self.bench);
-            let ended = std::mem::take(&mut self.bench.sessions_ended);
-            if ended > 0 {
-                self.crew.give_back(self.bench.worker, ended);
-            }
         }
     }
 

@@ -1,0 +1,322 @@
+//! Real servers and real clients through the real program: redis with redis-benchmark, PostgreSQL with pgbench; a server
+//! is stopped and started in the middle. Where the programs are not installed the test says so and ends.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, unreachable_pub)]
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A child that is killed when dropped.
+struct Guard(Child);
+
+impl Guard {
+    fn spawn(command: &mut Command) -> Self {
+        Self(command.stdout(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[track_caller]
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn answers(port: u16) -> bool {
+    TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).is_ok()
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// The balancer in front of these ports.
+struct Balancer {
+    _child: Guard,
+    folder: TempDir,
+    port: u16,
+}
+
+impl Balancer {
+    fn start(ports: &[u16]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (port, admin) = (free_port(), free_port());
+        let backends: Vec<String> = ports.iter().map(|port| format!("'127.0.0.1:{port}'")).collect();
+        let yaml = format!(
+            "log: {{ format: json, sessions: all }}\nadmin: {{ http: '127.0.0.1:{admin}' }}\nlisteners: {{ door: {{ \
+             bind: '127.0.0.1:{port}', balance: least_connections, backends: [{}], \
+             connect: {{ timeout: 5s, attempts: 8 }}, health: {{ interval: 200ms, timeout: 1s }} }} }}",
+            backends.join(", ")
+        );
+        let file = folder.path().join("evenkeel.yaml");
+        fs::write(&file, yaml).unwrap();
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+        let child = Guard::spawn(command.arg("run").arg("--config").arg(&file).stderr(log));
+        let balancer = Self { _child: child, folder, port };
+        eventually("the balancer accepts", || balancer.log().contains("admin.http is ready"));
+        balancer
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Ended sessions with this reason.
+    fn ended(&self, reason: &str) -> usize {
+        self.lines().iter().filter(|line| line["reason"] == reason).count()
+    }
+
+    fn lines(&self) -> Vec<serde_json::Value> {
+        let log = self.log();
+        let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let parsed = whole.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        parsed.filter(|line| line["target"] == "session").collect()
+    }
+
+    /// Backends that had sessions.
+    fn backends_used(&self) -> usize {
+        let used: std::collections::HashSet<String> =
+            self.lines().iter().filter_map(|line| Some(line["backend"].as_str()?.to_owned())).collect();
+        used.len()
+    }
+}
+
+fn redis_server(port: u16, folder: &Path) -> Guard {
+    let mut command = Command::new("redis-server");
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    let server = Guard::spawn(command.arg("--dir").arg(folder));
+    eventually("redis answers", || answers(port));
+    server
+}
+
+fn redis_benchmark(port: u16, more: &[&str]) -> Output {
+    let port = port.to_string();
+    Command::new("timeout")
+        .args(["60", "redis-benchmark", "-h", "127.0.0.1", "-p", &port, "-t", "set,get", "--csv"])
+        .args(more)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn redis_benchmark_over_three_servers_one_of_which_restarts() {
+    if on_path("redis-server").is_none() || on_path("redis-benchmark").is_none() {
+        eprintln!(
+            "skipped: redis-server and redis-benchmark are not installed (apt: redis-server redis-tools)"
+        );
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let ports = [free_port(), free_port(), free_port()];
+    let mut servers: Vec<Option<Guard>> =
+        ports.iter().map(|&port| Some(redis_server(port, folder.path()))).collect();
+    let balancer = Balancer::start(&ports);
+
+    let output = redis_benchmark(balancer.port, &["-n", "50000", "-c", "50", "-P", "8"]);
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("\"SET\"") && said.contains("\"GET\""), "{said}");
+    assert_eq!(balancer.backends_used(), 3);
+
+    // A connection for each request: those on the server that stops may fail, and no others.
+    let mut failed_runs = 0;
+    let mut runs = 0;
+    for round in 0..12 {
+        match round {
+            4 => servers[1] = None,
+            8 => servers[1] = Some(redis_server(ports[1], folder.path())),
+            _ => {}
+        }
+        let output = redis_benchmark(balancer.port, &["-n", "300", "-c", "10", "-k", "0"]);
+        runs += 1;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if !output.status.success() || said.contains("rror") {
+            failed_runs += 1;
+        }
+    }
+    let broken = balancer.ended("backend_reset") + balancer.ended("backend_lost");
+    assert!(failed_runs <= broken, "{failed_runs} of {runs} runs failed, {broken} sessions were broken");
+    assert_eq!(balancer.ended("no_backend") + balancer.ended("connect_failed"), 0);
+    drop(servers);
+}
+
+struct Postgres {
+    binaries: PathBuf,
+    folder: TempDir,
+    port: u16,
+    server: Option<Guard>,
+}
+
+impl Postgres {
+    fn find() -> Option<PathBuf> {
+        let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
+        let mut folders: Vec<PathBuf> = versions.flatten().map(|entry| entry.path().join("bin")).collect();
+        folders.sort();
+        folders
+            .into_iter()
+            .rfind(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
+    }
+
+    fn start(binaries: &Path) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        fs::set_permissions(folder.path(), mode).unwrap();
+        let mut postgres = Self { binaries: binaries.to_owned(), folder, port: free_port(), server: None };
+        let data = postgres.folder.path().join("data");
+        let output = as_postgres(&postgres.binaries.join("initdb"))
+            .args(["--no-sync", "-A", "trust", "-U", "postgres", "-D"])
+            .arg(&data)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        postgres.up();
+        postgres
+    }
+
+    fn up(&mut self) {
+        let mut command = as_postgres(&self.binaries.join("postgres"));
+        command.arg("-D").arg(self.folder.path().join("data"));
+        command.args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
+        command.arg("-c").arg(format!("unix_socket_directories={}", self.folder.path().display()));
+        let log = fs::File::create(self.folder.path().join("log")).unwrap();
+        self.server = Some(Guard::spawn(command.stderr(log)));
+        let port = self.port;
+        let ready = self.binaries.join("pg_isready");
+        eventually("postgres is ready", || {
+            let mut command = Command::new(&ready);
+            let command = command.args(["-h", "127.0.0.1", "-p", &port.to_string()]);
+            command.stdout(Stdio::null()).status().unwrap().success()
+        });
+    }
+
+    /// `immediate`: every session on it is cut.
+    fn down(&mut self) {
+        let data = self.folder.path().join("data");
+        let output = as_postgres(&self.binaries.join("pg_ctl"))
+            .arg("stop")
+            .args(["-m", "immediate", "-D"])
+            .arg(&data)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        self.server = None;
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if self.server.is_some() {
+            let data = self.folder.path().join("data");
+            // Its children end with it only when it is asked.
+            let _ = as_postgres(&self.binaries.join("pg_ctl"))
+                .args(["stop", "-m", "immediate", "-D"])
+                .arg(&data)
+                .output();
+        }
+    }
+}
+
+/// PostgreSQL refuses root.
+fn as_postgres(program: &Path) -> Command {
+    if !rustix::process::getuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+    command
+}
+
+fn pgbench(port: u16, more: &[&str]) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["100", "pgbench", "-h", "127.0.0.1", "-p", &port.to_string(), "-U", "postgres", "-n"]);
+    command.args(more).arg("postgres");
+    command
+}
+
+#[test]
+fn pgbench_over_two_servers_one_of_which_restarts() {
+    let Some(binaries) = Postgres::find().filter(|_| on_path("pgbench").is_some()) else {
+        eprintln!("skipped: PostgreSQL and pgbench are not installed (apt: postgresql)");
+        return;
+    };
+    let mut servers = [Postgres::start(&binaries), Postgres::start(&binaries)];
+    for server in &servers {
+        let output = pgbench(server.port, &["-i", "-s", "1", "-q"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let balancer = Balancer::start(&servers.each_ref().map(|server| server.port));
+
+    let output = pgbench(balancer.port, &["-S", "-c", "8", "-t", "500"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.contains("4000/4000"), "{output:?}");
+    assert_eq!(balancer.backends_used(), 2);
+
+    // A connection for each transaction, and one server is cut in the middle and returns.
+    let run = |transactions: &str| {
+        pgbench(balancer.port, &["-S", "-C", "-c", "4", "-t", transactions]).output().unwrap()
+    };
+    let said = run("50");
+    assert!(said.status.success(), "{said:?}");
+    let before = balancer.ended("backend_reset") + balancer.ended("backend_lost");
+    assert_eq!(before, 0);
+    let mut failed_runs = 0;
+    let down_at = [3, 5];
+    for round in 0..8 {
+        if round == down_at[0] {
+            servers[0].down();
+        } else if round == down_at[1] {
+            servers[0].up();
+        }
+        failed_runs += usize::from(!run("25").status.success());
+    }
+    // It was stopped between two runs, so nobody was on it: nobody may have failed.
+    assert_eq!(failed_runs, 0, "{}", balancer.log());
+
+    // And now in the middle of a run: its clients may fail, one for each session that was on the server.
+    let mut child = pgbench(balancer.port, &["-S", "-C", "-c", "4", "-T", "4"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    servers[0].down();
+    std::thread::sleep(Duration::from_secs(1));
+    servers[0].up();
+    let status = child.wait().unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
+    let aborted = said.lines().filter(|line| line.contains("aborted")).count();
+    // A server that is stopping says so to its clients and ends their sessions in order: those count too.
+    let touched: Vec<_> = balancer
+        .lines()
+        .into_iter()
+        .filter(|line| line["backend"].as_str().unwrap_or("").ends_with(&format!(":{}", servers[0].port)))
+        .collect();
+    let cut = touched
+        .iter()
+        .filter(|line| line["reason"] == "backend_reset" || line["reason"] == "backend_closed")
+        .count();
+    assert!(aborted <= cut, "{aborted} clients failed, {cut} sessions were cut: {status:?}\n{said}");
+    assert_eq!(balancer.ended("no_backend") + balancer.ended("connect_failed"), 0);
+}

@@ -1,0 +1,123 @@
+//! Much through one session.
+
+use std::hash::Hasher;
+use std::io::Write;
+use std::time::Instant;
+
+use evenkeel::metrics::Direction;
+use evenkeel::reason::Reason;
+use siphasher::sip::SipHasher13;
+
+use crate::rig::*;
+
+const GIB: u64 = 1 << 30;
+
+/// Sends `length` bytes of a repeated block and tells their checksum.
+fn send(stream: &mut impl Write, length: u64, shift: usize) -> u64 {
+    // An odd length, so that the block never lines up with a buffer.
+    let block = &pattern((1 << 20) + 13)[shift..];
+    let mut hasher = SipHasher13::new();
+    let mut left = length;
+    while left > 0 {
+        let part = &block[..block.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
+        stream.write_all(part).unwrap();
+        hasher.write(part);
+        left -= part.len() as u64;
+    }
+    hasher.finish()
+}
+
+/// `up` bytes to the backend and `down` bytes back at the same time, each with its checksum.
+fn carry(balancer_of: impl Fn(&Backend) -> std::net::SocketAddr, up: u64, down: u64) {
+    let (sums, summed) = std::sync::mpsc::channel();
+    let backend = Backend::start(move |mut stream| {
+        let mut reader = stream.try_clone().unwrap();
+        let reading = std::thread::spawn(move || sum_of(&mut reader));
+        let sent = send(&mut stream, down, 3);
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        sums.send((reading.join().unwrap(), sent)).unwrap();
+    });
+    let mut client = connect(balancer_of(&backend));
+    let mut reader = client.try_clone().unwrap();
+    let reading = std::thread::spawn(move || sum_of(&mut reader));
+    let sent = send(&mut client, up, 0);
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let got_down = reading.join().unwrap();
+    let (got_up, sent_down) = summed.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(got_up, (up, sent));
+    assert_eq!(got_down, (down, sent_down));
+}
+
+#[test]
+fn a_gib_each_way_through_one_session() {
+    let running = std::cell::RefCell::new(None);
+    carry(
+        |backend| {
+            let balancer = Balancer::start(&format!(
+                "workers: 1\nlisteners: {{ door: {{ bind: '127.0.0.1:1', backends: ['{}'], health: {{ check: off }} }} }}",
+                backend.address
+            ));
+            let address = balancer.address();
+            *running.borrow_mut() = Some(balancer);
+            address
+        },
+        GIB,
+        GIB,
+    );
+    let balancer = running.into_inner().unwrap();
+    eventually("the session ends", || balancer.active() == 0);
+    assert_eq!(balancer.bytes(Direction::ToBackend), GIB);
+    assert_eq!(balancer.bytes(Direction::ToClient), GIB);
+    assert_eq!(balancer.ended(Reason::ClientClosed) + balancer.ended(Reason::BackendClosed), 1);
+}
+
+/// Without a pipe the relay copies: for a user whose pipe pages are used up.
+#[test]
+fn bulk_without_pipes_is_copied() {
+    use std::sync::Arc;
+
+    use evenkeel::pool::{PoolView, Published, Snapshot};
+    use evenkeel::tcp::Terms;
+    use evenkeel::worker::{self, Crew, Message, Plan};
+
+    let mut thread = None;
+    let thread_at = std::cell::RefCell::new(&mut thread);
+    carry(
+        |backend| {
+            let settings = settings(&format!(
+                "listeners: {{ door: {{ bind: '127.0.0.1:1', backends: ['{}'], health: {{ check: off }} }} }}",
+                backend.address
+            ));
+            let view = PoolView::first(Arc::new(settings.pools[0].clone()), "seed", vec![true], 1);
+            let published = Arc::new(Published::new(Snapshot { generation: 1, pools: vec![Arc::new(view)] }));
+            let crew = Arc::new(Crew::new(1, 100).unwrap());
+            let plan = Plan {
+                worker: 0,
+                crew: Arc::clone(&crew),
+                published,
+                epoch: Instant::now(),
+                seed: 1,
+                pipe_budget_bytes: 0,
+            };
+            let counters = Arc::new(evenkeel::metrics::ListenerCounters::new(1));
+            let terms = Terms::new(
+                &settings.listeners[0],
+                evenkeel::pool::PoolSlot(0),
+                settings.log.sessions,
+                counters,
+            );
+            let running = worker::spawn(plan).unwrap();
+            let doors = evenkeel::listener::bind(&[(&settings.listeners[0], Arc::new(terms))], 1).unwrap();
+            let address = doors[0].address;
+            evenkeel::listener::open(doors, &crew);
+            **thread_at.borrow_mut() = Some((crew, running));
+            address
+        },
+        GIB / 4,
+        GIB / 4,
+    );
+    let (crew, running) = thread.unwrap();
+    crew.mailbox(0).post(Message::CloseDoors);
+    crew.mailbox(0).post(Message::Leave);
+    running.join().unwrap();
+}

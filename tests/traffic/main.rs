@@ -1,0 +1,14 @@
+//! Real traffic over loopback: what a client and a backend see of the balancer between them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, unreachable_pub)]
+
+mod bulk;
+mod costs;
+mod crowds;
+mod deadlines;
+mod doors;
+mod endings;
+mod limits;
+mod log_lines;
+mod rig;
+mod shutdown;
+mod stalls;

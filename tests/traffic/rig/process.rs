@@ -1,0 +1,240 @@
+//! The real program as a child: its log, its metrics, what it costs.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::{DEADLINE, eventually};
+
+/// A child that runs the balancer; killed when dropped.
+pub struct Program {
+    child: Child,
+    folder: TempDir,
+    pub port: u16,
+    admin: u16,
+}
+
+impl Program {
+    /// Runs with this file, in which `PORT` stands for the listener's port. Adds `admin` and waits until it accepts.
+    pub fn start(yaml: &str) -> Self {
+        Self::start_limited(yaml, None)
+    }
+
+    /// With a hard limit of open files.
+    pub fn start_limited(yaml: &str, open_files: Option<u64>) -> Self {
+        Self::start_meanwhile(yaml, open_files, |_| ()).0
+    }
+
+    /// Does something as soon as the listener's port answers, which is before the balancer accepts.
+    pub fn start_and<T>(yaml: &str, early: impl FnMut(SocketAddr) -> T) -> (Self, T) {
+        let (program, done) = Self::start_meanwhile(yaml, None, early);
+        (program, done)
+    }
+
+    /// Only until the listener's port answers, which is before the balancer accepts.
+    pub fn spawn_listening(yaml: &str) -> Self {
+        for _ in 0..20 {
+            let mut program = Self::spawn(yaml, None);
+            let mut ended = false;
+            eventually("the door is bound", || {
+                ended = program.child.try_wait().unwrap().is_some();
+                ended || is_listening(program.port)
+            });
+            if !ended {
+                return program;
+            }
+        }
+        panic!("the balancer did not start");
+    }
+
+    fn start_meanwhile<T>(
+        yaml: &str,
+        open_files: Option<u64>,
+        mut early: impl FnMut(SocketAddr) -> T,
+    ) -> (Self, T) {
+        // A free port may be taken by someone else before the child binds it: then the next ones are tried.
+        for _ in 0..20 {
+            let mut program = Self::spawn(yaml, open_files);
+            let mut done = None;
+            let deadline = Instant::now() + DEADLINE;
+            while Instant::now() < deadline {
+                if let Some(status) = program.child.try_wait().unwrap() {
+                    assert_eq!(status.code(), Some(1), "{}", program.log());
+                    assert!(program.log().contains("in use"), "{}", program.log());
+                    break;
+                }
+                if done.is_none() && is_listening(program.port) {
+                    done = Some(early(program.address()));
+                }
+                if program.log().contains("admin.http is ready")
+                    && let Some(done) = done
+                {
+                    return (program, done);
+                }
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        }
+        panic!("the balancer did not start");
+    }
+
+    fn spawn(yaml: &str, open_files: Option<u64>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (port, admin) = (free_port(), free_port());
+        let yaml = yaml.replace("PORT", &port.to_string());
+        let file = folder.path().join("evenkeel.yaml");
+        fs::write(&file, format!("{yaml}\nadmin: {{ http: '127.0.0.1:{admin}' }}\n")).unwrap();
+        let log = File::create(folder.path().join("log")).unwrap();
+        let binary = env!("CARGO_BIN_EXE_evenkeel");
+        let mut command = match open_files {
+            Some(limit) => {
+                let mut command = Command::new("sh");
+                command.args(["-c", &format!("ulimit -n {limit}; exec \"$@\""), "sh", binary]);
+                command
+            }
+            None => Command::new(binary),
+        };
+        let child = command.arg("run").arg("--config").arg(&file).stderr(log).spawn().unwrap();
+        Self { child, folder, port, admin }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All of its log so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// The lines of its log, which must all be JSON.
+    pub fn json_log(&self) -> Vec<serde_json::Value> {
+        let parse = |line: &str| {
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in this log line: {line}"))
+        };
+        self.log().lines().map(parse).collect()
+    }
+
+    /// Its lines about sessions.
+    pub fn session_lines(&self) -> Vec<serde_json::Value> {
+        self.json_log().into_iter().filter(|line| line["target"] == "session").collect()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the balancer ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// Everything on its metrics page.
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        scraped(SocketAddr::from(([127, 0, 0, 1], self.admin)))
+    }
+
+    /// One sample; missing ones are an error.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        let metrics = self.metrics();
+        *metrics.get(name).unwrap_or_else(|| panic!("no {name} in {metrics:#?}"))
+    }
+
+    pub fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// Its data threads.
+    pub fn data_threads(&self) -> Vec<Thread> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let folders = tasks.map(|task| task.unwrap().path());
+        let is_data = |folder: &PathBuf| {
+            fs::read_to_string(folder.join("comm")).is_ok_and(|name| name.starts_with("data-"))
+        };
+        folders.filter(is_data).map(|folder| Thread { folder }).collect()
+    }
+
+    /// Memory of its own, in KiB: what no file backs.
+    pub fn private_kib(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap();
+        let line = text.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            eprintln!("--- the balancer's log, its end ---\n{}", &log[log.len().saturating_sub(4_000)..]);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One thread of a child.
+pub struct Thread {
+    folder: PathBuf,
+}
+
+impl Thread {
+    /// CPU time so far, in milliseconds.
+    pub fn cpu_ms(&self) -> u64 {
+        let text = fs::read_to_string(self.folder.join("schedstat")).unwrap();
+        text.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1_000_000
+    }
+
+    /// How often it went to sleep so far.
+    pub fn sleeps(&self) -> u64 {
+        let text = fs::read_to_string(self.folder.join("status")).unwrap();
+        let line = text.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+fn is_listening(port: u16) -> bool {
+    let listens = |table: &str| {
+        let text = fs::read_to_string(table).unwrap_or_default();
+        text.lines().any(|line| line.contains(&format!(":{port:04X} ")) && line.contains(" 0A "))
+    };
+    listens("/proc/net/tcp") || listens("/proc/net/tcp6")
+}
+
+/// A port that is free at this moment.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The samples of a metrics page.
+pub fn scraped(address: SocketAddr) -> BTreeMap<String, f64> {
+    let mut stream = TcpStream::connect_timeout(&address, DEADLINE).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    let samples = page.lines().filter(|line| line.starts_with("evenkeel_") || line.starts_with("process_"));
+    samples
+        .filter_map(|line| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        })
+        .collect()
+}
