@@ -1,4 +1,4 @@
-//! evenkeel: a layer-4 balancer for TCP connections.
+//! evenkeel: a layer-4 balancer for TCP connections and UDP flows.
 //!
 //! A room imports only lower floors (`tests/architecture` holds it to that):
 //!
@@ -6,9 +6,10 @@
 //!  top      main  cli/  logging                argv in, exit code out
 //!  front    server/  listener/  admin/         own lifetimes: who runs, who stops, who publishes
 //!  thread   worker/                            one data thread: epoll loop, doors, mailbox, sessions
-//!  work     tcp/  health/                      move bytes, ask backends how they are
+//!  work     tcp/  udp/  health/                      move bytes, ask backends how they are
+//!  lent     workbench/                         the tools of a data thread
 //!  shared   pool/  metrics/                    what several threads look at: atomics, the one swapped snapshot
-//!  ground   config/  balance/  liveness  deadlines  phase  reason   pure: values in, values out
+//!  ground   config/  balance/  flow/  limits/  liveness  deadlines  phase  reason   pure: values in, values out
 //!  cellar   sys/                               the only unsafe and raw system calls; knows nothing above
 //! ```
 
@@ -17,7 +18,9 @@ pub mod balance;
 pub mod cli;
 pub mod config;
 pub mod deadlines;
+pub mod flow;
 pub mod health;
+pub mod limits;
 pub mod listener;
 pub mod liveness;
 pub mod logging;
@@ -28,4 +31,6 @@ pub mod reason;
 pub mod server;
 pub mod sys;
 pub mod tcp;
+pub mod udp;
+pub mod workbench;
 pub mod worker;

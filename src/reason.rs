@@ -28,10 +28,22 @@ pub enum Reason {
     NoBackend,
     /// Every eligible backend is at its `max_sessions`.
     BackendsFull,
-    /// The process is at `limits.tcp_sessions`, or out of file descriptors.
+    /// The source is on the listener's `deny` list, or not on its `allow` list.
+    Denied,
+    /// The listener is at its `limits.sessions`.
+    LimitSessions,
+    /// The source is at the listener's `limits.sessions_per_source`.
+    LimitSessionsPerSource,
+    /// The process is at `limits.tcp_sessions` or `limits.udp_sessions`, or out of file descriptors.
     LimitProcess,
     /// No local port was free towards the backend.
     NoSourcePort,
+    /// Its backend went down, and `on_down` is `close`.
+    BackendDown,
+    /// It came to a listener, or wanted to stay, while nothing new is taken.
+    Drained,
+    /// Every reply that `udp.responses` expects has come.
+    Responses,
     /// Cut when `shutdown.grace` had passed.
     Shutdown,
     /// A fault of our own or a system call that must not fail.
@@ -40,7 +52,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 22] = [
         Self::ClientClosed,
         Self::BackendClosed,
         Self::ClientReset,
@@ -53,8 +65,14 @@ impl Reason {
         Self::ConnectFailed,
         Self::NoBackend,
         Self::BackendsFull,
+        Self::Denied,
+        Self::LimitSessions,
+        Self::LimitSessionsPerSource,
         Self::LimitProcess,
         Self::NoSourcePort,
+        Self::BackendDown,
+        Self::Drained,
+        Self::Responses,
         Self::Shutdown,
         Self::InternalError,
     ];
@@ -74,8 +92,14 @@ impl Reason {
             Self::ConnectFailed => "connect_failed",
             Self::NoBackend => "no_backend",
             Self::BackendsFull => "backends_full",
+            Self::Denied => "denied",
+            Self::LimitSessions => "limit_sessions",
+            Self::LimitSessionsPerSource => "limit_sessions_per_source",
             Self::LimitProcess => "limit_process",
             Self::NoSourcePort => "no_source_port",
+            Self::BackendDown => "backend_down",
+            Self::Drained => "drained",
+            Self::Responses => "responses",
             Self::Shutdown => "shutdown",
             Self::InternalError => "internal_error",
         }
@@ -83,14 +107,28 @@ impl Reason {
 
     /// The client was turned away without a word to any backend: floods of these share their log lines.
     pub fn is_refusal(self) -> bool {
-        matches!(self, Self::NoBackend | Self::BackendsFull | Self::LimitProcess)
+        matches!(
+            self,
+            Self::NoBackend
+                | Self::BackendsFull
+                | Self::Denied
+                | Self::LimitSessions
+                | Self::LimitSessionsPerSource
+                | Self::LimitProcess
+        )
     }
 
     /// An ordinary end is not logged under `log.sessions: failed`.
     pub fn is_ordinary(self) -> bool {
         matches!(
             self,
-            Self::ClientClosed | Self::BackendClosed | Self::Idle | Self::Lifetime | Self::Shutdown
+            Self::ClientClosed
+                | Self::BackendClosed
+                | Self::Idle
+                | Self::Lifetime
+                | Self::Drained
+                | Self::Responses
+                | Self::Shutdown
         )
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::exposition::Exposition;
 use super::{Sources, process};
-use crate::metrics::{AcceptTrouble, Direction, Histogram};
+use crate::metrics::{AcceptTrouble, Direction, Drop, Histogram};
 use crate::pool::{Backend, PoolView};
 use crate::reason::Reason;
 
@@ -13,6 +13,7 @@ use crate::reason::Reason;
 pub(super) fn render(sources: &Sources) -> String {
     let mut out = Exposition::default();
     listeners(&mut out, sources);
+    datagrams(&mut out, sources);
     let snapshot = sources.published.load();
     pools(&mut out, &snapshot.pools);
     backends(&mut out, &snapshot.pools);
@@ -24,7 +25,7 @@ pub(super) fn render(sources: &Sources) -> String {
 
 fn listeners(out: &mut Exposition, sources: &Sources) {
     let listeners: Vec<_> =
-        sources.listeners.iter().map(|terms| (&*terms.listener, &terms.counters.shards)).collect();
+        sources.listeners.iter().map(|counters| (&*counters.listener, &counters.shards)).collect();
     out.counter("evenkeel_sessions", "Sessions that ended, by why.");
     for (listener, shards) in &listeners {
         for reason in Reason::ALL {
@@ -62,6 +63,27 @@ fn listeners(out: &mut Exposition, sources: &Sources) {
     }
 }
 
+/// What only UDP listeners have.
+fn datagrams(out: &mut Exposition, sources: &Sources) {
+    let listeners: Vec<_> = sources.listeners.iter().filter(|counters| counters.proto == "udp").collect();
+    out.counter("evenkeel_udp_datagrams", "Datagrams sent on.");
+    for counters in &listeners {
+        for direction in Direction::ALL {
+            let sent = counters.shards.sum(|shard| shard.datagrams(direction).value());
+            let labels = [("listener", &*counters.listener), ("direction", direction.word())];
+            out.sample("evenkeel_udp_datagrams_total", &labels, sent);
+        }
+    }
+    out.counter("evenkeel_udp_dropped", "Datagrams that were not sent on, by why.");
+    for counters in &listeners {
+        for why in Drop::ALL {
+            let dropped = counters.shards.sum(|shard| shard.dropped(why).value());
+            let labels = [("listener", &*counters.listener), ("reason", why.word())];
+            out.sample("evenkeel_udp_dropped_total", &labels, dropped);
+        }
+    }
+}
+
 fn pools(out: &mut Exposition, pools: &[Arc<PoolView>]) {
     out.histogram("evenkeel_connect_seconds", "Time until a backend answered the connect.");
     for pool in pools {
@@ -82,6 +104,11 @@ fn pools(out: &mut Exposition, pools: &[Arc<PoolView>]) {
     for pool in pools {
         let retries = pool.shards.sum(|shard| shard.retries.value());
         out.sample("evenkeel_retries_total", &[("pool", &pool.name)], retries);
+    }
+    out.counter("evenkeel_flows_rehomed", "Flows that got another backend because theirs was gone.");
+    for pool in pools {
+        let rehomed = pool.shards.sum(|shard| shard.rehomed.value());
+        out.sample("evenkeel_flows_rehomed_total", &[("pool", &pool.name)], rehomed);
     }
 }
 
@@ -146,6 +173,11 @@ fn whole_process(out: &mut Exposition, sources: &Sources) {
     out.gauge("evenkeel_limit_in_use_ratio", "How much of a limit is used, 0 to 1.");
     let ratio = f64::from(sources.crew.tcp_sessions()) / f64::from(sources.crew.tcp_sessions_max().max(1));
     out.sample("evenkeel_limit_in_use_ratio", &[("limit", "tcp_sessions")], ratio);
+    let flows = sources.crew.udp_places();
+    let ratio = f64::from(flows.taken()) / f64::from(flows.most().unwrap_or(u32::MAX).max(1));
+    out.sample("evenkeel_limit_in_use_ratio", &[("limit", "udp_sessions")], ratio);
+    let ratio = f64::from(sources.crew.source_ports_permille()) / 1_000.0;
+    out.sample("evenkeel_limit_in_use_ratio", &[("limit", "source_ports")], ratio);
     out.counter("evenkeel_log_lines_dropped", "Log lines that found no room in the buffer.");
     let dropped = sources.log_lines_dropped.load(Ordering::Relaxed);
     out.sample("evenkeel_log_lines_dropped_total", &[], dropped);

@@ -21,9 +21,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::ListenerCounters;
 use crate::phase::Phase;
 use crate::pool::Published;
-use crate::tcp::Terms;
 use crate::worker::Crew;
 
 /// What answers are made of: counters and the snapshot. Reading them disturbs nobody.
@@ -32,7 +32,7 @@ pub struct Sources {
     /// The pools.
     pub published: Arc<Published>,
     /// The listeners.
-    pub listeners: Vec<Arc<Terms>>,
+    pub listeners: Vec<Arc<ListenerCounters>>,
     /// The data threads.
     pub crew: Arc<Crew>,
     /// The life of the process.
@@ -123,11 +123,11 @@ fn ready(query: Option<&str>, sources: &Sources) -> Response<Full<Bytes>> {
     let Some(name) = query.strip_prefix("listener=") else {
         return text(StatusCode::BAD_REQUEST, "the only question here is ?listener=NAME\n".into());
     };
-    let Some(terms) = sources.listeners.iter().find(|terms| &*terms.listener == name) else {
+    let Some(listener) = sources.listeners.iter().find(|counters| &*counters.listener == name) else {
         return text(StatusCode::NOT_FOUND, "no listener has that name\n".into());
     };
     let snapshot = sources.published.load();
-    let eligible = snapshot.pools.get(terms.pool.0).map_or(0, |pool| pool.picker.eligible().len());
+    let eligible = snapshot.pools.get(listener.pool).map_or(0, |pool| pool.picker.eligible().len());
     if eligible == 0 {
         return text(StatusCode::SERVICE_UNAVAILABLE, "no eligible backend\n".into());
     }

@@ -28,7 +28,7 @@ pub fn main() -> ExitCode {
 }
 
 #[derive(Debug, Parser)]
-#[command(name = "evenkeel", version, about = "A layer-4 balancer for TCP connections", long_about = LONG_ABOUT)]
+#[command(name = "evenkeel", version, about = "A layer-4 balancer for TCP connections and UDP flows", long_about = LONG_ABOUT)]
 #[command(after_help = EXAMPLES, max_term_width = 100)]
 struct Typed {
     #[command(subcommand)]
@@ -63,8 +63,8 @@ enum Command {
 }
 
 const DEFAULT_PATH: &str = "/etc/evenkeel/evenkeel.yaml";
-const LONG_ABOUT: &str = "A layer-4 balancer for TCP connections: databases, caches, game servers, anything that is \
-not HTTP.\n\nListeners accept connections and hand each to one backend of a pool; health checks say which backends may \
+const LONG_ABOUT: &str = "A layer-4 balancer for TCP connections and UDP flows: databases, caches, DNS, game servers, \
+anything that is not HTTP.\n\nListeners accept connections and flows and hand each to one backend of a pool; health checks say which backends may \
 be picked. One YAML file configures it.";
 const EXAMPLES: &str = "Examples:\n  evenkeel demo                        see it work, nothing to configure\n  \
 evenkeel check ./evenkeel.yaml       is this file right?\n  evenkeel run --config ./evenkeel.yaml";

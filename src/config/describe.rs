@@ -6,12 +6,14 @@ use std::fmt::Write;
 
 use super::check::show_ip;
 use super::mistake::harmless;
-use super::settings::{Backend, Balance, Bind, Check, HashKey, Health, Listener, Pool, Settings, SourceHash};
+use super::settings::{
+    Backend, Balance, Bind, Check, HashKey, Health, Listener, Pool, Protocol, Settings, SourceHash,
+};
 use super::units::show_duration;
 
 /// The listeners and pools of a configuration, in the order of the file.
 pub fn describe(settings: &Settings) -> String {
-    let mut rows = vec![["LISTENER", "BIND", "POOL", "BALANCE"].map(str::to_owned)];
+    let mut rows = vec![["LISTENER", "PROTOCOL", "BIND", "POOL", "BALANCE"].map(str::to_owned)];
     rows.extend(settings.listeners.iter().map(|listener| listener_row(listener, &settings.pools)));
     let mut text = table(&rows);
     let mut rows = vec![["POOL", "BACKEND", "ADDRESS", "WEIGHT", "TIER", "MAX_SESSIONS"].map(str::to_owned)];
@@ -34,10 +36,14 @@ pub fn describe(settings: &Settings) -> String {
     text
 }
 
-fn listener_row(listener: &Listener, pools: &[Pool]) -> [String; 4] {
+fn listener_row(listener: &Listener, pools: &[Pool]) -> [String; 5] {
     let pool = pools.get(listener.pool);
     [
         listener.name.clone(),
+        match listener.protocol {
+            Protocol::Tcp => "tcp".to_owned(),
+            Protocol::Udp => "udp".to_owned(),
+        },
         binds(&listener.bind),
         pool.map_or(String::new(), |pool| pool.name.clone()),
         pool.map_or(String::new(), |pool| balance(&pool.balance)),
@@ -96,6 +102,8 @@ fn health(health: &Health) -> String {
         Check::Off => return "off".to_owned(),
         Check::Tcp => "tcp",
         Check::TcpTalk { .. } => "tcp talk",
+        Check::Udp { .. } => "udp talk",
+        Check::Dns { .. } => "dns",
     };
     let port = health.port.map_or(String::new(), |port| format!(", port {port}"));
     let interval = show_duration(health.interval);

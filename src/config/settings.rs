@@ -104,6 +104,8 @@ pub struct Shutdown {
 pub struct Limits {
     /// TCP sessions at once.
     pub tcp_sessions: SessionLimit,
+    /// UDP flows at once.
+    pub udp_sessions: SessionLimit,
 }
 
 /// A limit that may follow the open-file budget.
@@ -122,12 +124,56 @@ pub struct Listener {
     pub name: String,
     /// Every address and port to bind, ranges written out. At least one.
     pub bind: Vec<Bind>,
+    /// What comes through its doors.
+    pub protocol: Protocol,
     /// Index into `Settings::pools`.
     pub pool: usize,
     /// When a session is ended for being too quiet or too old.
     pub timeouts: Timeouts,
-    /// TCP keepalive probes, both sides.
+    /// TCP keepalive probes, both sides; nothing for udp.
     pub keepalive: Option<Keepalive>,
+    /// How many flows there may be; nothing for tcp.
+    pub limits: ListenerLimits,
+    /// What ends a flow besides silence; nothing for tcp.
+    pub udp: Udp,
+}
+
+/// The `protocol` of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Connections.
+    Tcp,
+    /// Flows: a client's address and port at one local address and port.
+    Udp,
+}
+
+/// The `limits` of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerLimits {
+    /// Flows at once; `Auto` is a quarter of the process's.
+    pub sessions: ShareLimit,
+    /// Flows of one source at once; `Auto` is a sixteenth of the listener's.
+    pub sessions_per_source: ShareLimit,
+}
+
+/// A limit that may be a share of a larger one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShareLimit {
+    /// The usual share.
+    Auto,
+    /// Only the larger one.
+    Off,
+    /// This many.
+    Count(u32),
+}
+
+/// The `udp` of a listener; `None` is `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Udp {
+    /// Replies to each datagram of the client; the flow ends when all have come.
+    pub responses: Option<u32>,
+    /// A new pick after so many datagrams of the client.
+    pub requests: Option<u32>,
 }
 
 /// One address and port to bind.
@@ -176,6 +222,8 @@ pub struct Pool {
     pub connect: Connect,
     /// How backends are asked for their health.
     pub health: Health,
+    /// What happens to the flows of a backend that goes down.
+    pub on_down: OnDown,
     /// What happens when no backend is eligible.
     pub when_none: WhenNone,
 }
@@ -278,6 +326,31 @@ pub enum Check {
         /// Must appear in the first 64 KiB answered.
         expect: Vec<u8>,
     },
+    /// A datagram, and one that answers it.
+    Udp {
+        /// The question.
+        send: Vec<u8>,
+        /// Must appear in the answer; empty: any answer.
+        expect: Vec<u8>,
+    },
+    /// A DNS question over UDP; any answer to it but a server failure or a refusal is good.
+    Dns {
+        /// Fully qualified.
+        name: String,
+        /// The number of the record type asked for.
+        record_type: u16,
+    },
+}
+
+/// The `on_down` of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDown {
+    /// They stay.
+    Keep,
+    /// They end.
+    Close,
+    /// The next datagram goes to another backend.
+    Rehome,
 }
 
 /// What happens when no backend is eligible.

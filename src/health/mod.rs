@@ -3,11 +3,13 @@
 //! It sends events and changes nothing itself: what a verdict means is the receiver's business. One task, the
 //! scheduler, owns every check in flight; it lives on the control thread's runtime. One kind of check, one file.
 
+mod dns;
 mod outcome;
 mod plan;
 mod scheduler;
 mod tcp;
 mod tcp_talk;
+mod udp_talk;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -139,6 +141,8 @@ async fn ask(address: SocketAddr, health: Arc<Health>, limit: Duration) -> Outco
         Check::Off => Outcome::Good,
         Check::Tcp => tcp::ask(address, limit).await,
         Check::TcpTalk { send, expect } => tcp_talk::ask(address, send, expect, limit).await,
+        Check::Udp { send, expect } => udp_talk::ask(address, send, expect, limit).await,
+        Check::Dns { name, record_type } => dns::ask(address, name, *record_type, limit).await,
     }
 }
 

@@ -7,24 +7,38 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use crate::config::settings::{Bind, Listener};
-use crate::sys::{Errno, socket};
-use crate::tcp::Terms;
+use crate::config::settings::{Bind, Listener, Protocol};
+use crate::sys::{Errno, socket, udp as udp_socket};
 use crate::worker::{Crew, Door, Message};
+use crate::{tcp, udp};
+
+/// What the sessions of a listener are born with.
+#[derive(Debug, Clone)]
+pub enum Terms {
+    /// Of a tcp listener.
+    Tcp(Arc<tcp::Terms>),
+    /// Of a udp listener.
+    Udp(Arc<udp::Terms>),
+}
 
 /// The doors of one listener at one address and port.
 #[derive(Debug)]
 pub struct BoundDoor {
     /// Where it listens, its real port included.
     pub address: SocketAddr,
-    terms: Arc<Terms>,
+    /// The address it was asked for.
+    ip: Option<IpAddr>,
+    terms: Terms,
     sockets: Vec<OwnedFd>,
 }
 
 impl BoundDoor {
     /// Whose door it is.
     pub fn listener(&self) -> &str {
-        &self.terms.listener
+        match &self.terms {
+            Terms::Tcp(terms) => &terms.listener,
+            Terms::Udp(terms) => &terms.listener,
+        }
     }
 }
 
@@ -41,7 +55,7 @@ pub struct BindError {
 }
 
 /// Binds every door of these listeners, `workers` sockets each.
-pub fn bind(listeners: &[(&Listener, Arc<Terms>)], workers: usize) -> Result<Vec<BoundDoor>, BindError> {
+pub fn bind(listeners: &[(&Listener, Terms)], workers: usize) -> Result<Vec<BoundDoor>, BindError> {
     let doors = || {
         listeners
             .iter()
@@ -50,7 +64,7 @@ pub fn bind(listeners: &[(&Listener, Arc<Terms>)], workers: usize) -> Result<Vec
     // Sockets that share a port by SO_REUSEPORT would also share it with a stranger of the same user, such as an
     // evenkeel started twice, each getting some of the clients. One look without the option tells.
     for (listener, at, _) in doors() {
-        socket::probe_door(at.ip, at.port).map_err(|errno| failure(listener, at, errno))?;
+        probe(listener.protocol, at).map_err(|errno| failure(listener, at, errno))?;
     }
     doors()
         .map(|(listener, at, terms)| {
@@ -62,26 +76,64 @@ pub fn bind(listeners: &[(&Listener, Arc<Terms>)], workers: usize) -> Result<Vec
 /// Hands the doors to the data threads.
 pub fn open(doors: Vec<BoundDoor>, crew: &Crew) {
     for door in doors {
+        let port = door.address.port();
         for (worker, fd) in door.sockets.into_iter().enumerate() {
-            let terms = Arc::clone(&door.terms);
-            crew.mailbox(worker).post(Message::Open(Door { fd, port: door.address.port(), terms }));
+            let message = match &door.terms {
+                Terms::Tcp(terms) => Message::Open(Door { fd, port, terms: Arc::clone(terms) }),
+                Terms::Udp(terms) => {
+                    let is_dual = door.ip.is_none() && door.address.is_ipv6();
+                    let terms = Arc::clone(terms);
+                    Message::OpenDatagrams(udp::Door { fd, ip: door.ip, port, is_dual, terms, lost_seen: 0 })
+                }
+            };
+            crew.mailbox(worker).post(message);
         }
     }
 }
 
-fn bind_door(at: &Bind, terms: &Arc<Terms>, workers: usize) -> Result<BoundDoor, Errno> {
+fn probe(protocol: Protocol, at: &Bind) -> Result<(), Errno> {
+    match protocol {
+        Protocol::Tcp => socket::probe_door(at.ip, at.port),
+        Protocol::Udp => udp_socket::probe_door(at.ip, at.port),
+    }
+}
+
+fn bind_door(at: &Bind, terms: &Terms, workers: usize) -> Result<BoundDoor, Errno> {
     let mut sockets: Vec<OwnedFd> = Vec::with_capacity(workers);
     let mut port = at.port;
     for _ in 0..workers {
-        let fd = socket::bind_door(at.ip, port)?;
+        let fd = match terms {
+            Terms::Tcp(_) => socket::bind_door(at.ip, port)?,
+            Terms::Udp(_) => udp_socket::bind_door(at.ip, port)?,
+        };
         // Port 0: the first socket finds a free port, the others join it.
         port = socket::local_address(fd.as_fd()).map_or(port, |address| address.port());
         sockets.push(fd);
     }
+    // Only when all are bound: a datagram socket that joins later would move flows to another thread.
     for fd in &sockets {
-        socket::listen(fd, &terms.options)?;
+        match terms {
+            Terms::Tcp(terms) => socket::listen(fd, &terms.options)?,
+            Terms::Udp(_) => prepare_datagrams(fd),
+        }
     }
-    Ok(BoundDoor { address: address_of(at, port), terms: Arc::clone(terms), sockets })
+    let mut address = address_of(at, port);
+    if at.ip.is_none()
+        && sockets.first().and_then(|fd| socket::local_address(fd.as_fd())).is_some_and(|a| a.is_ipv4())
+    {
+        // No IPv6 on this host.
+        address.set_ip(std::net::Ipv4Addr::UNSPECIFIED.into());
+    }
+    Ok(BoundDoor { address, ip: at.ip, terms: terms.clone(), sockets })
+}
+
+/// Room for bursts, and several datagrams at once where the kernel can.
+fn prepare_datagrams(fd: &OwnedFd) {
+    udp_socket::set_receive_buffer(fd.as_fd(), RECEIVE_BUFFER_BYTES);
+    if let Err(errno) = udp_socket::merge_received(fd.as_fd()) {
+        let error = std::io::Error::from(errno);
+        tracing::info!(%error, "the kernel does not merge datagrams (UDP_GRO): each is received by itself");
+    }
 }
 
 fn failure(listener: &Listener, at: &Bind, errno: Errno) -> BindError {
@@ -110,3 +162,6 @@ fn advice(errno: Errno, address: SocketAddr) -> String {
         _ => String::new(),
     }
 }
+
+/// What the kernel grants of it is capped at `net.core.rmem_max` for all but root.
+const RECEIVE_BUFFER_BYTES: usize = 4 << 20;

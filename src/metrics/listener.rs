@@ -1,13 +1,20 @@
 //! What is counted per listener: sessions by the reason of their end, bytes, trouble at the door, unlogged refusals.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Counter, Direction, PerWorker};
 use crate::reason::Reason;
 
-/// The counters of one listener.
+/// The counters of one listener, and whose they are.
 #[derive(Debug)]
 pub struct ListenerCounters {
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// `tcp` or `udp`.
+    pub proto: &'static str,
+    /// Where its pool stands in the snapshot.
+    pub pool: usize,
     /// One shard a worker.
     pub shards: PerWorker<ListenerShard>,
     /// Which refusals may still have a log line this second.
@@ -24,6 +31,69 @@ pub struct ListenerShard {
     ended: [Counter; Reason::ALL.len()],
     bytes: [Counter; 2],
     trouble: [Counter; AcceptTrouble::ALL.len()],
+    datagrams: [Counter; 2],
+    dropped: [Counter; Drop::ALL.len()],
+}
+
+/// Why a datagram was not forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drop {
+    /// The kernel had no room in the door's receive buffer.
+    ReceiveBuffer,
+    /// It was larger than anything that fits into one.
+    Cut,
+    /// From somebody who is not the flow's backend.
+    Stranger,
+    /// The socket towards the backend, or this machine, could not take it.
+    ToBackend,
+    /// The door, or this machine, could not send it to the client.
+    ToClient,
+    /// Its flow had no backend: none was eligible, or each was full.
+    NoBackend,
+    /// No local port was free towards the backend.
+    NoSourcePort,
+    /// Its flow would have been one too many of the listener.
+    LimitSessions,
+    /// Its flow would have been one too many of the source.
+    LimitSessionsPerSource,
+    /// Its flow would have been one too many of the process.
+    LimitProcess,
+    /// Nothing new is taken any more.
+    Draining,
+}
+
+impl Drop {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [Self; 11] = [
+        Self::ReceiveBuffer,
+        Self::Cut,
+        Self::Stranger,
+        Self::ToBackend,
+        Self::ToClient,
+        Self::NoBackend,
+        Self::NoSourcePort,
+        Self::LimitSessions,
+        Self::LimitSessionsPerSource,
+        Self::LimitProcess,
+        Self::Draining,
+    ];
+
+    /// Its word in metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ReceiveBuffer => "receive_buffer",
+            Self::Cut => "cut",
+            Self::Stranger => "stranger",
+            Self::ToBackend => "to_backend",
+            Self::ToClient => "to_client",
+            Self::NoBackend => "no_backend",
+            Self::NoSourcePort => "no_source_port",
+            Self::LimitSessions => "limit_sessions",
+            Self::LimitSessionsPerSource => "limit_sessions_per_source",
+            Self::LimitProcess => "limit_process",
+            Self::Draining => "draining",
+        }
+    }
 }
 
 /// Why a connection that waited at the door could not be taken.
@@ -60,8 +130,14 @@ impl AcceptTrouble {
 
 impl ListenerCounters {
     /// All zero.
-    pub fn new(workers: usize) -> Self {
-        Self { shards: PerWorker::new(workers), refusals: Refusals::default() }
+    pub fn new(listener: &str, proto: &'static str, pool: usize, workers: usize) -> Self {
+        Self {
+            listener: listener.into(),
+            proto,
+            pool,
+            shards: PerWorker::new(workers),
+            refusals: Refusals::default(),
+        }
     }
 }
 
@@ -74,6 +150,16 @@ impl ListenerShard {
     /// The bytes that were delivered in this direction.
     pub fn bytes(&self, direction: Direction) -> &Counter {
         &self.bytes[direction as usize]
+    }
+
+    /// The datagrams that were sent on in this direction.
+    pub fn datagrams(&self, direction: Direction) -> &Counter {
+        &self.datagrams[direction as usize]
+    }
+
+    /// The datagrams that were not.
+    pub fn dropped(&self, why: Drop) -> &Counter {
+        &self.dropped[why as usize]
     }
 
     /// The connections that were not taken.

@@ -8,7 +8,7 @@ mod listener;
 mod pool;
 
 pub use counter::{Counter, Histogram, PerWorker};
-pub use listener::{AcceptTrouble, ListenerCounters, ListenerShard, Refusals};
+pub use listener::{AcceptTrouble, Drop, ListenerCounters, ListenerShard, Refusals};
 pub use pool::{BackendShard, CheckCounts, PoolShard};
 
 /// The two ways of a session's bytes.

@@ -9,6 +9,8 @@ pub struct PoolShard {
     pub connect: Histogram,
     /// Attempts after the first of a session.
     pub retries: Counter,
+    /// Flows that got another backend because theirs was gone.
+    pub rehomed: Counter,
 }
 
 /// One worker's counters of one backend.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::balance::load::Load;
 use crate::config::settings;
@@ -20,6 +21,8 @@ pub struct Backend {
     pub load: Arc<Load>,
     /// What is counted of it.
     pub shards: PerWorker<BackendShard>,
+    /// The health verdict, for those that have a place here already; snapshots are for those that look for one.
+    down: AtomicBool,
     /// How often it was asked for its health.
     pub checks: CheckCounts,
 }
@@ -34,8 +37,19 @@ impl Backend {
             port: settings.port,
             load: Arc::new(Load::new(settings.max_sessions)),
             shards: PerWorker::new(workers),
+            down: AtomicBool::new(false),
             checks: CheckCounts::default(),
         }
+    }
+
+    /// Its checks say that it is down.
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// Notes the verdict. Only the publisher calls this.
+    pub fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
     }
 
     /// Where a client that came to `client_port` is sent.

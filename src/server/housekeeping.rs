@@ -6,15 +6,15 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Notify;
+use crate::metrics::ListenerCounters;
 use crate::pool::Published;
 use crate::reason::Reason;
-use crate::tcp::Terms;
 use crate::worker::{Crew, Message};
 
 /// What the housekeeper looks at.
 pub(super) struct Housekeeper {
     pub(super) crew: Arc<Crew>,
-    pub(super) listeners: Vec<Arc<Terms>>,
+    pub(super) listeners: Vec<Arc<ListenerCounters>>,
     pub(super) published: Arc<Published>,
     pub(super) notify: Notify,
 }
@@ -62,12 +62,12 @@ pub(super) async fn keep_watchdog_quiet(crew: Arc<Crew>, notify: Notify) {
 }
 
 /// One line for each kind of refusal that had no lines of its own.
-pub(super) fn summarise_refusals(listeners: &[Arc<Terms>]) {
-    for terms in listeners {
+pub(super) fn summarise_refusals(listeners: &[Arc<ListenerCounters>]) {
+    for counters in listeners {
         for reason in Reason::ALL.into_iter().filter(|reason| reason.is_refusal()) {
-            let sessions = terms.counters.refusals.take_suppressed(reason);
+            let sessions = counters.refusals.take_suppressed(reason);
             if sessions > 0 {
-                let (listener, reason) = (&*terms.listener, reason.word());
+                let (listener, reason) = (&*counters.listener, reason.word());
                 tracing::info!(target: "session", listener, reason, sessions, "more sessions refused, not logged one by one");
             }
         }
@@ -75,7 +75,7 @@ pub(super) fn summarise_refusals(listeners: &[Arc<Terms>]) {
 }
 
 /// `2 listeners, 5 of 6 backends up, 123 sessions`.
-pub(super) fn status_line(crew: &Crew, listeners: &[Arc<Terms>], published: &Published) -> String {
+pub(super) fn status_line(crew: &Crew, listeners: &[Arc<ListenerCounters>], published: &Published) -> String {
     let snapshot = published.load();
     let backends: usize = snapshot.pools.iter().map(|pool| pool.up.len()).sum();
     let up = snapshot.pools.iter().flat_map(|pool| &pool.up).filter(|up| **up).count();
@@ -83,7 +83,7 @@ pub(super) fn status_line(crew: &Crew, listeners: &[Arc<Terms>], published: &Pub
         "serving: {}, {up} of {}, {}",
         counted(listeners.len() as u64, "listener"),
         counted(backends as u64, "backend") + " up",
-        counted(u64::from(crew.tcp_sessions()), "session")
+        counted(u64::from(crew.sessions()), "session")
     )
 }
 

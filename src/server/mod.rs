@@ -10,6 +10,7 @@ mod stopping;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
@@ -20,15 +21,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Sources};
-use crate::config::settings::{self, Settings, Workers};
+use crate::config::settings::{self, LogSessions, Protocol, Settings, ShareLimit, Workers};
 use crate::health::{Checker, Target};
+use crate::limits::{Places, SessionLimits, SourcePlaces, udp_defaults};
 use crate::listener::{self, BindError};
 use crate::metrics::ListenerCounters;
 use crate::phase::Phase;
 use crate::pool::{PoolSlot, PoolView, Published, Snapshot};
-use crate::sys::limits;
-use crate::tcp::Terms;
+use crate::sys::limits as system;
+use crate::workbench::Random;
 use crate::worker::{self, Crew, Plan};
+use crate::{flow, tcp, udp};
 use budget::Budget;
 use housekeeping::Housekeeper;
 pub use notify::Notify;
@@ -69,7 +72,7 @@ pub enum StartError {
 pub struct Server {
     crew: Arc<Crew>,
     published: Arc<Published>,
-    listeners: Vec<Arc<Terms>>,
+    listeners: Vec<Arc<ListenerCounters>>,
     /// Where each listener accepts, in the order of the file.
     addresses: Vec<(String, SocketAddr)>,
     http: Option<SocketAddr>,
@@ -86,14 +89,21 @@ impl Server {
     /// Starts; on return it accepts. Must be called on a tokio runtime with I/O and time, which then carries the
     /// control work. On an error nothing is left behind.
     pub async fn start(settings: &Settings, with: &Surroundings) -> Result<Self, StartError> {
-        let open_files = limits::raise_open_files();
+        let open_files = system::raise_open_files();
         let workers = usize::from(match settings.workers {
-            Workers::Auto => limits::cpus(),
+            Workers::Auto => system::cpus(),
             Workers::Count(count) => count.get(),
         });
-        let listeners = terms_of(settings, workers);
-        let pairs: Vec<_> = settings.listeners.iter().zip(listeners.iter().map(Arc::clone)).collect();
-        let doors = listener::bind(&pairs, workers)?;
+        let budget = Budget::new(open_files, settings, workers);
+        warn_of_shortage(&budget, open_files);
+        let listeners = counters_of(settings, workers);
+        let udp_places = Arc::new(Places::new(Some(budget.udp_sessions)));
+        let flow_hash_key = hash_key(with.seed);
+        let log_sessions = settings.log.sessions;
+        let terms = settings.listeners.iter().zip(&listeners).map(|(listener, counters)| {
+            (listener, terms_of(listener, counters, log_sessions, &udp_places, flow_hash_key))
+        });
+        let doors = listener::bind(&terms.collect::<Vec<_>>(), workers)?;
         let addresses: Vec<_> = doors.iter().map(|door| (door.listener().to_owned(), door.address)).collect();
         let http = match settings.admin.http {
             Some(address) => {
@@ -101,12 +111,10 @@ impl Server {
             }
             None => None,
         };
-        let budget = Budget::new(open_files, doors.len() * workers, workers, settings.limits.tcp_sessions);
-        warn_of_shortage(&budget, open_files);
 
         let published = Arc::new(Published::new(first_snapshot(settings, workers)));
-        let crew =
-            Crew::new(workers, budget.tcp_sessions).map_err(|errno| StartError::Thread(errno.into()))?;
+        let crew = Crew::new(workers, budget.tcp_sessions, udp_places)
+            .map_err(|errno| StartError::Thread(errno.into()))?;
         let crew = Arc::new(crew);
         let threads = spawn_threads(&crew, &published, with.seed)?;
 
@@ -115,7 +123,7 @@ impl Server {
         let targets = targets_of(settings);
         let asked: std::collections::HashSet<_> = targets.iter().map(|target| target.id).collect();
         let is_checked = |slot, index| asked.contains(&target_id(slot, index));
-        let publisher = Publisher::new(&published, &settings.hash_seed, is_checked, first_round);
+        let publisher = Publisher::new(&published, &crew, &settings.hash_seed, is_checked, first_round);
         let checker = Checker::start(targets, budget.probes, with.seed, events);
 
         let (phase, _) = watch::channel(Phase::Starting);
@@ -168,7 +176,7 @@ impl Server {
 
     /// The counters of a listener.
     pub fn counters(&self, listener: &str) -> Option<&ListenerCounters> {
-        self.listeners.iter().find(|terms| &*terms.listener == listener).map(|terms| &*terms.counters)
+        self.listeners.iter().find(|counters| &*counters.listener == listener).map(|counters| &**counters)
     }
 
     /// Completes when a data thread has ended although nobody asked it to: a fault of our own. The process should end
@@ -192,7 +200,7 @@ impl Server {
         self.phase.send_replace(Phase::Stopped);
         for thread in self.threads.drain(..) {
             // A thread that does not turn is left to the end of the process; one that panicked has said so.
-            if self.crew.tcp_sessions() == 0 {
+            if self.crew.sessions() == 0 {
                 let _ = thread.join();
             }
         }
@@ -243,12 +251,67 @@ impl Server {
     }
 }
 
-fn terms_of(settings: &Settings, workers: usize) -> Vec<Arc<Terms>> {
-    let terms = |listener: &settings::Listener| {
-        let counters = Arc::new(ListenerCounters::new(workers));
-        Arc::new(Terms::new(listener, PoolSlot(listener.pool), settings.log.sessions, counters))
+fn counters_of(settings: &Settings, workers: usize) -> Vec<Arc<ListenerCounters>> {
+    let counters = |listener: &settings::Listener| {
+        let proto = match listener.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        };
+        Arc::new(ListenerCounters::new(&listener.name, proto, listener.pool, workers))
     };
-    settings.listeners.iter().map(terms).collect()
+    settings.listeners.iter().map(counters).collect()
+}
+
+/// What the sessions of one listener are born with.
+fn terms_of(
+    listener: &settings::Listener,
+    counters: &Arc<ListenerCounters>,
+    log_sessions: LogSessions,
+    udp_places: &Arc<Places>,
+    hash_key: [u8; 16],
+) -> listener::Terms {
+    let (pool, counters) = (PoolSlot(listener.pool), Arc::clone(counters));
+    match listener.protocol {
+        Protocol::Tcp => {
+            listener::Terms::Tcp(Arc::new(tcp::Terms::new(listener, pool, log_sessions, counters)))
+        }
+        Protocol::Udp => {
+            let flow = Arc::new(flow_terms(listener, udp_places, hash_key));
+            let listener = Arc::clone(&counters.listener);
+            listener::Terms::Udp(Arc::new(udp::Terms { listener, pool, flow, log_sessions, counters }))
+        }
+    }
+}
+
+fn flow_terms(listener: &settings::Listener, places: &Arc<Places>, hash_key: [u8; 16]) -> flow::Terms {
+    let process = places.most().unwrap_or(u32::MAX);
+    let share = |limit, auto| match limit {
+        ShareLimit::Auto => Some(auto),
+        ShareLimit::Off => None,
+        ShareLimit::Count(count) => Some(count),
+    };
+    let sessions = share(listener.limits.sessions, udp_defaults(process).0);
+    let most = sessions.unwrap_or(process).min(process);
+    let per_source = share(listener.limits.sessions_per_source, (most / 16).max(1));
+    let sources = per_source.map(|each| SourcePlaces::new(hash_key, Some(each), most));
+    let whole_ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    flow::Terms {
+        idle_ms: listener.timeouts.idle.map(whole_ms),
+        lifetime_ms: listener.timeouts.lifetime.map(whole_ms),
+        responses: listener.udp.responses.and_then(NonZeroU32::new),
+        requests: listener.udp.requests.and_then(NonZeroU32::new),
+        limits: Arc::new(SessionLimits::new(Arc::clone(places), sessions, sources)),
+        draining: flow::Draining::default(),
+    }
+}
+
+/// Two numbers of the seed's making: nobody outside knows which flows share a place.
+fn hash_key(seed: u64) -> [u8; 16] {
+    let mut random = Random::new(seed ^ 0xf10f_f10f_f10f_f10f);
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&random.bits().to_ne_bytes());
+    key[8..].copy_from_slice(&random.bits().to_ne_bytes());
+    key
 }
 
 /// Every backend counts as up until it has answered.
@@ -267,7 +330,7 @@ fn spawn_threads(
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     let workers = crew.workers();
     // A quarter is left to other programs of the same user, and to pipes under way.
-    let pipes_bytes = limits::pipe_budget_bytes().unwrap_or(PIPES_WITHOUT_LIMIT_BYTES) / 4 * 3;
+    let pipes_bytes = system::pipe_budget_bytes().unwrap_or(PIPES_WITHOUT_LIMIT_BYTES) / 4 * 3;
     let epoch = Instant::now();
     let spawn = |worker| {
         worker::spawn(Plan {
@@ -277,6 +340,7 @@ fn spawn_threads(
             epoch,
             seed: seed.wrapping_add(worker as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
             pipe_budget_bytes: pipes_bytes / workers as u64,
+            flow_hash_key: hash_key(seed.rotate_left(17)),
         })
     };
     let mut threads = Vec::with_capacity(workers);
@@ -314,13 +378,12 @@ fn targets_of(settings: &Settings) -> Vec<Target> {
 }
 
 fn warn_of_shortage(budget: &Budget, open_files: u64) {
-    if let Some(room) = budget.short_of {
-        let wanted = budget.tcp_sessions;
+    if let Some((wanted, room)) = budget.short_of {
         tracing::warn!(
             wanted,
             room,
             open_files,
-            "limits.tcp_sessions is more than the open-file limit allows: accepting will pause when files run out; raise LimitNOFILE="
+            "limits: more sessions than the open-file limit allows: accepting will pause when files run out; raise LimitNOFILE="
         );
     }
 }

@@ -12,10 +12,13 @@ use tokio::time::timeout_at;
 use crate::health::{Checked, Outcome, TargetId};
 use crate::liveness::Change;
 use crate::pool::{PoolView, Published, Snapshot};
+use crate::worker::{Crew, Message};
 
 /// The writer of snapshots.
 pub(super) struct Publisher {
     published: Arc<Published>,
+    /// Told of new snapshots: some flows end with their backend.
+    crew: Arc<Crew>,
     hash_seed: String,
     generation: u64,
     pools: Vec<PoolState>,
@@ -37,6 +40,7 @@ impl Publisher {
     /// Publishes verdicts on these pools, of which `is_checked` says whether (slot, index) is asked at all.
     pub(super) fn new(
         published: &Arc<Published>,
+        crew: &Arc<Crew>,
         hash_seed: &str,
         is_checked: impl Fn(usize, usize) -> bool,
         first_round: oneshot::Sender<()>,
@@ -54,6 +58,7 @@ impl Publisher {
             generation: snapshot.generation,
             pools: pools.collect(),
             published: Arc::clone(published),
+            crew: Arc::clone(crew),
             hash_seed: hash_seed.to_owned(),
             first_round: Some(first_round),
         };
@@ -96,6 +101,7 @@ impl Publisher {
             pool.since[index] = Instant::now();
             pool.changed |= pool.up[index] != up;
             pool.up[index] = up;
+            backend.set_down(!up);
         }
     }
 
@@ -121,6 +127,9 @@ impl Publisher {
         self.generation += 1;
         let pools = self.pools.iter().map(|pool| Arc::clone(&pool.view)).collect();
         self.published.store(Snapshot { generation: self.generation, pools });
+        for worker in 0..self.crew.workers() {
+            self.crew.mailbox(worker).post(Message::Verdicts);
+        }
     }
 
     fn end_first_round(&mut self) {

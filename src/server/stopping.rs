@@ -26,7 +26,7 @@ pub(super) async fn drain(
     hurry: impl Future<Output = ()>,
     notify: Notify,
 ) -> Drained {
-    let sessions = crew.tcp_sessions();
+    let sessions = crew.sessions();
     tracing::info!(
         sessions,
         grace_s = grace.as_secs_f64(),
@@ -43,7 +43,7 @@ pub(super) async fn drain(
         () = closed => {}
         () = &mut hurry => return cut(crew, sessions).await,
     }
-    while crew.tcp_sessions() > 0 {
+    while crew.sessions() > 0 {
         let now = Instant::now();
         if now >= deadline {
             return cut(crew, sessions).await;
@@ -68,11 +68,11 @@ pub(super) fn dismiss(crew: &Crew) {
 }
 
 async fn cut(crew: &Crew, sessions: u32) -> Drained {
-    let cut = crew.tcp_sessions();
+    let cut = crew.sessions();
     tracing::warn!(sessions = cut, "cutting what is left");
     post_all(crew, || Message::Cut(Reason::Shutdown));
     let deadline = Instant::now() + CUT_MAX;
-    while crew.tcp_sessions() > 0 && Instant::now() < deadline {
+    while crew.sessions() > 0 && Instant::now() < deadline {
         // A session on its way between two threads is cut at its arrival's next look.
         sleep(LOOK_EVERY).await;
         post_all(crew, || Message::Cut(Reason::Shutdown));
@@ -96,7 +96,7 @@ fn post_all(crew: &Crew, message: impl Fn() -> Message) {
 }
 
 fn line(crew: &Crew, left: Duration) -> String {
-    let sessions = counted(u64::from(crew.tcp_sessions()), "session");
+    let sessions = counted(u64::from(crew.sessions()), "session");
     format!("stopping: {sessions} left, for at most {} s more", left.as_secs())
 }
 

@@ -7,5 +7,7 @@ pub mod pipe;
 pub mod poller;
 pub mod probe;
 pub mod socket;
+pub mod udp;
+pub mod udp_batch;
 
 pub use rustix::io::Errno;

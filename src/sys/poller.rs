@@ -50,6 +50,12 @@ impl Poller {
         epoll::add(&self.epoll, fd, EventData::new_u64(token), everything)
     }
 
+    /// Watches a connected datagram socket for what comes, edge-triggered. Not for room: every datagram that leaves would
+    /// wake the thread.
+    pub fn watch_datagrams(&self, fd: impl AsFd, token: u64) -> Result<(), Errno> {
+        epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN | EventFlags::ET)
+    }
+
     /// Watches a listening socket or an eventfd, level-triggered.
     pub fn watch_input(&self, fd: impl AsFd, token: u64) -> Result<(), Errno> {
         epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN)

@@ -48,7 +48,7 @@ pub(super) fn attempt(session: &mut Session, token: Token, bench: &mut Workbench
         match socket::dial(address, &session.terms.options) {
             Ok(fd) => {
                 let side = Side::new(fd);
-                if let Err(errno) = bench.watch(side.fd(), token) {
+                if let Err(errno) = bench.poller.watch_stream(&side.fd, token.pack()) {
                     session.error = Some(errno);
                     return Next::End(Reason::InternalError);
                 }
@@ -62,7 +62,7 @@ pub(super) fn attempt(session: &mut Session, token: Token, bench: &mut Workbench
                 session.error = Some(errno);
                 if let Some(reason) = local_trouble(errno) {
                     if reason == Reason::LimitProcess {
-                        bench.shortage = Some((errno, Arc::clone(&session.terms)));
+                        bench.shortage = Some((errno, Arc::clone(&session.terms.counters)));
                     }
                     return Next::End(reason);
                 }

@@ -7,18 +7,13 @@
 mod closing;
 mod deadline;
 mod dial;
-mod pipes;
 mod relay;
 mod session;
 mod side;
 mod table;
 mod terms;
-mod token;
 mod way;
-mod workbench;
 
-pub use pipes::PipePool;
+use crate::workbench::{Token, Workbench};
 pub use table::{Arrival, Sessions};
 pub use terms::Terms;
-pub use token::Token;
-pub use workbench::{Random, SCRATCH_BYTES, Workbench};

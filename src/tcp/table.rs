@@ -9,12 +9,12 @@ use slab::Slab;
 
 use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, CLIENT, Side};
-use super::token::GENERATION_MASK;
 use super::{Terms, Token, Workbench, closing, deadline, dial, relay};
 use crate::deadlines::Wheel;
 use crate::reason::Reason;
 use crate::sys::poller::Ready;
 use crate::sys::socket;
+use crate::workbench::GENERATION_MASK;
 
 /// An accepted connection on its way to becoming a session, on this thread or another.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Sessions {
         let slot = u32::try_from(key).unwrap_or(u32::MAX);
         let session = &mut self.slots[key].session;
         let token = Token::Session { slot, generation, side: CLIENT };
-        let next = match bench.watch(session.client.fd.as_fd(), token) {
+        let next = match bench.poller.watch_stream(&session.client.fd, token.pack()) {
             Ok(()) => dial::attempt(session, dial::backend_token(slot, generation), bench),
             Err(errno) => {
                 session.error = Some(errno);

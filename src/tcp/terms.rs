@@ -39,7 +39,7 @@ impl Terms {
         counters: Arc<ListenerCounters>,
     ) -> Self {
         Self {
-            listener: listener.name.as_str().into(),
+            listener: Arc::clone(&counters.listener),
             pool,
             options: StreamOptions {
                 keepalive: listener.keepalive.map(|k| (k.idle, k.interval, k.count)),

@@ -1,8 +1,10 @@
 //! What the data threads know of each other: how many sessions each holds, and where to post to it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::Mailbox;
+use crate::limits::Places;
 use crate::sys::Errno;
 
 /// All data threads of one process.
@@ -12,6 +14,8 @@ pub struct Crew {
     /// Sessions of all threads, those on their way to a thread included.
     tcp_sessions: AtomicU32,
     tcp_sessions_max: u32,
+    /// Flows of all threads.
+    udp_places: Arc<Places>,
 }
 
 /// On cache lines of its own: each is written by its thread all the time and read by the others at each accept.
@@ -21,19 +25,27 @@ struct Member {
     sessions: AtomicU32,
     /// Pings answered.
     beats: AtomicU64,
+    /// How much of its local ports towards one backend is in use.
+    ports_permille: AtomicU32,
     mailbox: Mailbox,
 }
 
 impl Crew {
     /// Threads that are yet to be spawned.
-    pub fn new(workers: usize, tcp_sessions_max: u32) -> Result<Self, Errno> {
+    pub fn new(workers: usize, tcp_sessions_max: u32, udp_places: Arc<Places>) -> Result<Self, Errno> {
         let member = |_| {
-            Ok(Member { sessions: AtomicU32::new(0), beats: AtomicU64::new(0), mailbox: Mailbox::new()? })
+            Ok(Member {
+                sessions: AtomicU32::new(0),
+                beats: AtomicU64::new(0),
+                ports_permille: AtomicU32::new(0),
+                mailbox: Mailbox::new()?,
+            })
         };
         Ok(Self {
             members: (0..workers).map(member).collect::<Result<_, Errno>>()?,
             tcp_sessions: AtomicU32::new(0),
             tcp_sessions_max,
+            udp_places,
         })
     }
 
@@ -47,7 +59,26 @@ impl Crew {
         &self.members[worker].mailbox
     }
 
-    /// Sessions of the whole process.
+    /// TCP sessions and UDP flows of the whole process.
+    pub fn sessions(&self) -> u32 {
+        self.tcp_sessions().saturating_add(self.udp_places.taken())
+    }
+
+    /// Flows of the whole process.
+    pub fn udp_places(&self) -> &Places {
+        &self.udp_places
+    }
+
+    /// How much of the local ports towards one backend is in use, in thousandths, on the thread that uses most.
+    pub fn source_ports_permille(&self) -> u32 {
+        self.members.iter().map(|member| member.ports_permille.load(Ordering::Relaxed)).max().unwrap_or(0)
+    }
+
+    pub(super) fn note_source_ports(&self, worker: usize, permille: u32) {
+        self.members[worker].ports_permille.store(permille, Ordering::Relaxed);
+    }
+
+    /// TCP sessions of the whole process.
     pub fn tcp_sessions(&self) -> u32 {
         self.tcp_sessions.load(Ordering::Relaxed)
     }
@@ -117,7 +148,7 @@ mod tests {
 
     #[test]
     fn forty_sessions_at_one_door_spread_over_four_threads() {
-        let crew = Crew::new(4, 1_000).unwrap();
+        let crew = Crew::new(4, 1_000, Arc::new(Places::new(None))).unwrap();
         for _ in 0..40 {
             assert!(crew.admit(0).is_some());
         }
@@ -129,7 +160,7 @@ mod tests {
     #[test]
     fn threads_that_pass_on_at_once_do_not_overload_the_least_loaded() {
         for _ in 0..300 {
-            let crew = Crew::new(4, 1_000).unwrap();
+            let crew = Crew::new(4, 1_000, Arc::new(Places::new(None))).unwrap();
             let barrier = std::sync::Barrier::new(4);
             std::thread::scope(|scope| {
                 for _ in 0..4 {
@@ -150,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_exact_under_contention() {
-        let crew = Crew::new(4, 1_000).unwrap();
+        let crew = Crew::new(4, 1_000, Arc::new(Places::new(None))).unwrap();
         let admitted: usize = std::thread::scope(|scope| {
             let crew = &crew;
             let threads: Vec<_> = (0..4)

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::{Crew, Message};
-use crate::metrics::AcceptTrouble;
+use crate::metrics::{AcceptTrouble, ListenerCounters};
 use crate::reason::Reason;
 use crate::sys::{Errno, socket};
-use crate::tcp::{Arrival, Sessions, Terms, Token, Workbench};
+use crate::tcp::{Arrival, Sessions, Terms};
+use crate::workbench::{Token, Workbench};
 
 /// One thread's socket of a listener at one address and port.
 #[derive(Debug)]
@@ -120,8 +121,8 @@ impl Doors {
                 }
                 Err(Errno::AGAIN) => return,
                 Err(errno) => {
-                    let terms = Arc::clone(&door.terms);
-                    if self.on_trouble(errno, &terms, bench) {
+                    let counters = Arc::clone(&door.terms.counters);
+                    if self.on_trouble(errno, &counters, bench) {
                         return;
                     }
                 }
@@ -132,16 +133,16 @@ impl Doors {
     /// Pauses if a dial found that nothing is left: the clients behind that one wait at the door instead of being taken
     /// and reset one by one.
     pub(super) fn rest_if_short(&mut self, bench: &mut Workbench) -> bool {
-        bench.shortage.take().is_some_and(|(errno, terms)| self.on_trouble(errno, &terms, bench))
+        bench.shortage.take().is_some_and(|(errno, counters)| self.on_trouble(errno, &counters, bench))
     }
 
     /// Counts what went wrong; true: accepting pauses.
-    fn on_trouble(&mut self, errno: Errno, terms: &Terms, bench: &Workbench) -> bool {
+    fn on_trouble(&mut self, errno: Errno, counters: &ListenerCounters, bench: &Workbench) -> bool {
         let kind = kind_of(errno);
-        terms.counters.shards.of(bench.worker).trouble(kind).add(1);
+        counters.shards.of(bench.worker).trouble(kind).add(1);
         let short = is_shortage(kind);
         if short {
-            self.pause(&terms.listener, errno, bench);
+            self.pause(&counters.listener, errno, bench);
         }
         short
     }

@@ -7,15 +7,20 @@ use crate::reason::Reason;
 use crate::sys::Errno;
 use crate::sys::poller::Waker;
 use crate::tcp::Arrival;
+use crate::udp;
 
 /// One thing to do.
 #[derive(Debug)]
 pub enum Message {
     /// Accept at this door from now on.
     Open(Door),
+    /// Receive datagrams at this door from now on.
+    OpenDatagrams(udp::Door),
     /// Have this session, which another thread accepted; its place is taken already.
     Have(Arrival),
-    /// Take what waits at the doors, then close them.
+    /// Verdicts have changed: end the flows that are to end with their backend.
+    Verdicts,
+    /// Take what waits at the doors, then close them; flows that live keep theirs.
     CloseDoors,
     /// End every session now.
     Cut(Reason),

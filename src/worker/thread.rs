@@ -6,10 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::doors::Doors;
 use super::{Crew, Message};
+use crate::flow::Flows;
 use crate::pool::Published;
 use crate::sys::Errno;
 use crate::sys::poller::{Events, Poller, Ready};
-use crate::tcp::{PipePool, Random, SCRATCH_BYTES, Sessions, Token, Workbench};
+use crate::sys::udp;
+use crate::tcp::Sessions;
+use crate::udp::Pump;
+use crate::workbench::{PipePool, Random, SCRATCH_BYTES, Token, Workbench};
 
 /// What a data thread needs to start.
 #[derive(Debug, Clone)]
@@ -26,6 +30,8 @@ pub struct Plan {
     pub seed: u64,
     /// Its share of the pipe pages.
     pub pipe_budget_bytes: u64,
+    /// Places flows in tables where nobody outside can foresee them.
+    pub flow_hash_key: [u8; 16],
 }
 
 /// Starts a data thread. It ends after [`Message::Leave`], when its last session has gone; its error is one of starting.
@@ -41,6 +47,7 @@ struct Loop {
     bench: Workbench,
     doors: Doors,
     sessions: Sessions,
+    pump: Pump,
     mail: Vec<Message>,
     leaving: bool,
 }
@@ -67,6 +74,12 @@ impl Loop {
             },
             doors: Doors::new(),
             sessions: Sessions::new(now_us / 1_000),
+            pump: Pump::new(
+                Flows::new(plan.flow_hash_key, now_us / 1_000),
+                udp::local_ports(),
+                plan.worker,
+                plan.crew.workers(),
+            ),
             mail: Vec::new(),
             leaving: false,
         }
@@ -74,7 +87,7 @@ impl Loop {
 
     fn run(mut self) {
         let mut events = Events::new();
-        while !(self.leaving && self.sessions.is_empty()) {
+        while !(self.leaving && self.sessions.is_empty() && self.pump.is_empty()) {
             if let Err(errno) = self.bench.poller.wait(self.sleep(), &mut events) {
                 // epoll_wait fails only for a set that is no set: nothing could be served any more.
                 assert!(errno == Errno::INTR, "waiting for events failed: {errno}");
@@ -85,7 +98,12 @@ impl Loop {
                 self.serve(&event);
             }
             self.sessions.run_again(&mut self.bench);
+            self.pump.end_turn(&mut self.bench);
             self.sessions.on_time(&mut self.bench);
+            self.pump.on_time(&mut self.bench);
+            if let Some(permille) = self.pump.ports_in_use_permille(self.bench.now_ms()) {
+                self.crew.note_source_ports(self.bench.worker, permille);
+            }
             self.doors.rest_if_short(&mut self.bench);
             self.doors.on_time(&self.bench);
         }
@@ -93,11 +111,13 @@ impl Loop {
 
     /// How long nothing is due; `None`: until something is ready.
     fn sleep(&self) -> Option<Duration> {
-        if self.sessions.is_busy() {
+        if self.sessions.is_busy() || self.pump.is_busy() {
             return Some(Duration::ZERO);
         }
-        let wake_ms =
-            [self.sessions.next_wake_ms(), self.doors.next_wake_ms()].into_iter().flatten().min()?;
+        let wake_ms = [self.sessions.next_wake_ms(), self.pump.next_wake_ms(), self.doors.next_wake_ms()]
+            .into_iter()
+            .flatten()
+            .min()?;
         // The clock of the last turn is a little old, so this sleeps a little too long, never too short.
         Some(Duration::from_millis(wake_ms.saturating_sub(micros_since(self.epoch) / 1_000)))
     }
@@ -108,6 +128,8 @@ impl Loop {
                 self.sessions.on_ready(slot, generation, side, event, &mut self.bench);
             }
             Token::Door(door) => self.doors.on_ready(door, &self.crew, &mut self.sessions, &mut self.bench),
+            Token::DatagramDoor(door) => self.pump.on_door_ready(door, &mut self.bench),
+            Token::Flow(flow) => self.pump.on_flow_ready(flow, &mut self.bench),
             Token::Mailbox => self.read_mail(),
         }
     }
@@ -118,9 +140,17 @@ impl Loop {
         for message in mail.drain(..) {
             match message {
                 Message::Open(door) => self.doors.open(door, &self.bench),
+                Message::OpenDatagrams(door) => self.pump.open(door, &self.bench),
+                Message::Verdicts => self.pump.on_verdicts(&mut self.bench),
                 Message::Have(arrival) => self.sessions.open(arrival, &mut self.bench),
-                Message::CloseDoors => self.doors.close(&self.crew, &mut self.sessions, &mut self.bench),
-                Message::Cut(reason) => self.sessions.cut_all(reason, &mut self.bench),
+                Message::CloseDoors => {
+                    self.doors.close(&self.crew, &mut self.sessions, &mut self.bench);
+                    self.pump.drain();
+                }
+                Message::Cut(reason) => {
+                    self.sessions.cut_all(reason, &mut self.bench);
+                    self.pump.cut_all(reason, &mut self.bench);
+                }
                 Message::Ping => self.crew.beat(self.bench.worker),
                 Message::Leave => self.leaving = true,
             }

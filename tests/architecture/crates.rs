@@ -4,24 +4,25 @@ use super::Findings;
 use super::source::Source;
 
 /// Where a crate may be named, as beginnings of places below `src/`.
-pub const HOMES: [(&str, &[&str]); 17] = [
+pub const HOMES: [(&str, &[&str]); 18] = [
     ("arc_swap", &["pool/snapshot.rs"]),
     ("clap", &["cli/"]),
     ("granit_parser", &["config/document.rs"]),
+    ("hashbrown", &["flow/"]),
     ("http_body_util", &["admin/"]),
     ("hyper", &["admin/"]),
     ("hyper_util", &["admin/"]),
     ("libc", &["sys/"]),
     ("rustix", &["sys/"]),
     ("sd_notify", &["server/notify.rs"]),
-    ("siphasher", &["balance/"]),
+    ("siphasher", &["balance/", "flow/", "limits/"]),
     ("slab", &["tcp/", "worker/"]),
     ("strsim", &["config/check/"]),
     ("thiserror", &["config/", "health/", "listener/", "server/"]),
     // Never a data thread's: worker and tcp have a loop of their own.
     ("tokio", &["cli/", "server/", "admin/", "health/"]),
     ("tokio_util", &["cli/", "server/", "admin/", "health/"]),
-    ("tracing", &["cli/", "logging/", "server/", "admin/", "worker/", "tcp/"]),
+    ("tracing", &["cli/", "logging/", "server/", "listener/", "admin/", "worker/", "tcp/", "udp/"]),
     ("tracing_subscriber", &["logging/"]),
 ];
 

@@ -4,7 +4,7 @@ use super::Findings;
 use super::source::{Source, Token};
 
 /// What may stand where, as beginnings of places below `src/`, and why there.
-pub const HOMES: [(&str, &str, &str); 16] = [
+pub const HOMES: [(&str, &str, &str); 17] = [
     ("unsafe", "sys/", "the only raw system calls"),
     ("spawn", "worker/thread.rs", "a data thread"),
     ("spawn", "logging/mod.rs", "the writer, so that a slow disk stops nobody"),
@@ -20,6 +20,7 @@ pub const HOMES: [(&str, &str, &str); 16] = [
     ("now", "health/scheduler.rs", "when a check is due and how long it took"),
     ("now", "health/tcp.rs", "how long a handshake took"),
     ("now", "health/tcp_talk.rs", "how long an answer took"),
+    ("now", "health/udp_talk.rs", "how long an answer took"),
     ("now", "cli/demo/", "how fast the demo saw a backend die"),
 ];
 

@@ -4,27 +4,32 @@ use super::Findings;
 use super::source::Source;
 
 /// Rooms by floor, the highest first.
-const FLOORS: [&[&str]; 7] = [
+const FLOORS: [&[&str]; 8] = [
     &["main", "cli", "logging"],
     &["server", "listener", "admin"],
     &["worker"],
-    &["tcp", "health"],
+    &["tcp", "udp", "health"],
+    &["workbench"],
     &["pool", "metrics"],
     GROUND,
     &["sys"],
 ];
 
 /// Rooms that use no other, and nothing of the machine either.
-pub const GROUND: &[&str] = &["config", "balance", "liveness", "deadlines", "phase", "reason"];
+pub const GROUND: &[&str] =
+    &["config", "balance", "flow", "limits", "liveness", "deadlines", "phase", "reason"];
 
 /// Who may use what, against the floors, and why.
-pub const EXCEPTIONS: [(&str, &str, &str); 6] = [
+pub const EXCEPTIONS: [(&str, &str, &str); 9] = [
     ("main", "cli", "the program is one call"),
     ("cli", "logging", "a command starts the log"),
     ("server", "listener", "the server owns the doors"),
     ("server", "admin", "the server owns the HTTP door"),
     ("pool", "metrics", "what is shared is counted where it lives"),
     ("balance", "config::settings", "the choice of algorithm is a setting"),
+    ("flow", "limits", "a flow holds its place in the limits"),
+    ("flow", "reason", "a flow ends for one of the closed list"),
+    ("limits", "reason", "what is at its limit is one of the closed list"),
 ];
 
 /// Counts imports between rooms.

@@ -28,7 +28,7 @@ fn every_file_we_ship_is_read() {
 #[test]
 fn leaving_out_every_optional_key_equals_writing_all_of_them() {
     let short = "
-        listeners: { databases: { bind: 5432, pool: postgres } }
+        listeners: { databases: { bind: 5432, pool: postgres }, dns: { bind: 53, protocol: udp, backends: [10.0.0.13] } }
         pools: { postgres: { backends: [10.0.0.11:5432, { address: 10.0.0.12:5432 }] } }";
     assert_eq!(read("short", short.as_bytes()).unwrap(), read("reference", REFERENCE.as_bytes()).unwrap());
 }
@@ -44,6 +44,8 @@ fn the_reference_has_every_key() {
         ("limits: { zzz: 1 }", "`limits`"),
         ("listeners: { l: { zzz: 1 } }", "a listener"),
         ("listeners: { l: { timeouts: { zzz: 1 } } }", "`timeouts`"),
+        ("listeners: { l: { protocol: udp, limits: { zzz: 1 } } }", "the `limits` of a listener"),
+        ("listeners: { l: { protocol: udp, udp: { zzz: 1 } } }", "`udp`"),
         ("listeners: { l: { keepalive: { zzz: 1 } } }", "`keepalive`"),
         ("pools: { p: { zzz: 1 } }", "a pool"),
         ("pools: { p: { balance: { zzz: 1 } } }", "`balance`"),
@@ -53,6 +55,8 @@ fn the_reference_has_every_key() {
         ("pools: { p: { health: { zzz: 1 } } }", "`health`"),
         ("pools: { p: { health: { check: { zzz: 1 } } } }", "`check`"),
         ("pools: { p: { health: { check: { tcp: { zzz: 1 } } } } }", "`tcp`"),
+        ("pools: { p: { health: { check: { udp: { zzz: 1 } } } } }", "the `udp` of `check`"),
+        ("pools: { p: { health: { check: { dns: { zzz: 1 } } } } }", "`dns`"),
     ];
     for (text, section) in probes {
         let mistakes = read("probe", text.as_bytes()).unwrap_err();
@@ -144,10 +148,10 @@ listeners:
 "#;
 
 const ALL_FORMS_DESCRIBED: &str = "\
-LISTENER  BIND                         POOL    BALANCE
-a         10.0.0.5:80, [::]:81, 90-91  a       round_robin
-b         5432                         shared  source_hash (source_ip_port, 1.25)
-c         5433                         shared  source_hash (source_ip_port, 1.25)
+LISTENER  PROTOCOL  BIND                         POOL    BALANCE
+a         tcp       10.0.0.5:80, [::]:81, 90-91  a       round_robin
+b         tcp       5432                         shared  source_hash (source_ip_port, 1.25)
+c         tcp       5433                         shared  source_hash (source_ip_port, 1.25)
 
 POOL     BACKEND    ADDRESS        WEIGHT  TIER  MAX_SESSIONS
 waiting  10.0.0.9   10.0.0.9       1       0     off

@@ -90,7 +90,7 @@ fn bulk_without_pipes_is_copied() {
             ));
             let view = PoolView::first(Arc::new(settings.pools[0].clone()), "seed", vec![true], 1);
             let published = Arc::new(Published::new(Snapshot { generation: 1, pools: vec![Arc::new(view)] }));
-            let crew = Arc::new(Crew::new(1, 100).unwrap());
+            let crew = Arc::new(Crew::new(1, 100, Arc::new(evenkeel::limits::Places::new(None))).unwrap());
             let plan = Plan {
                 worker: 0,
                 crew: Arc::clone(&crew),
@@ -98,8 +98,9 @@ fn bulk_without_pipes_is_copied() {
                 epoch: Instant::now(),
                 seed: 1,
                 pipe_budget_bytes: 0,
+                flow_hash_key: [0; 16],
             };
-            let counters = Arc::new(evenkeel::metrics::ListenerCounters::new(1));
+            let counters = Arc::new(evenkeel::metrics::ListenerCounters::new("copying", "tcp", 0, 1));
             let terms = Terms::new(
                 &settings.listeners[0],
                 evenkeel::pool::PoolSlot(0),
@@ -107,7 +108,11 @@ fn bulk_without_pipes_is_copied() {
                 counters,
             );
             let running = worker::spawn(plan).unwrap();
-            let doors = evenkeel::listener::bind(&[(&settings.listeners[0], Arc::new(terms))], 1).unwrap();
+            let doors = evenkeel::listener::bind(
+                &[(&settings.listeners[0], evenkeel::listener::Terms::Tcp(Arc::new(terms)))],
+                1,
+            )
+            .unwrap();
             let address = doors[0].address;
             evenkeel::listener::open(doors, &crew);
             **thread_at.borrow_mut() = Some((crew, running));

@@ -4,6 +4,7 @@
 mod bulk;
 mod costs;
 mod crowds;
+mod datagrams;
 mod deadlines;
 mod doors;
 mod endings;

@@ -11,10 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::check::failed;
 use super::run::{Stop, control_runtime, fresh_seed};
-use crate::config::settings::{
-    Admin, Backend, Balance, Bind, Check, Connect, Health, Keepalive, Level, Limits, Listener, Log,
-    LogFormat, LogSessions, Pool, SessionLimit, Settings, Shutdown, Timeouts, WhenNone, Workers,
-};
+use crate::config::{self, settings::Settings};
 use crate::server::{Notify, Server, Surroundings};
 use echo::Echo;
 use traffic::{Answers, send_through};
@@ -38,7 +35,7 @@ async fn show(stay: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
     for (name, _) in BACKENDS {
         echoes.push(Echo::start(name, SocketAddr::new(LOOPBACK, 0)).await?);
     }
-    let settings = settings(&echoes);
+    let settings = settings(&echoes)?;
     let with =
         Surroundings { notify: Notify::nobody(), log_lines_dropped: Arc::default(), seed: fresh_seed() };
     let server = Server::start(&settings, &with).await?;
@@ -126,52 +123,23 @@ fn table(before: &Answers, while_down: &Answers, after: &Answers) -> String {
     text
 }
 
-/// What a file for this demo would say.
-fn settings(echoes: &[Echo]) -> Settings {
-    let backends = echoes.iter().zip(BACKENDS).map(|(echo, (name, weight))| Backend {
-        name: name.to_owned(),
-        ip: echo.address().ip(),
-        port: Some(echo.address().port()),
-        weight,
-        tier: 0,
-        max_sessions: None,
-    });
-    let seconds = Duration::from_secs;
-    Settings {
-        workers: Workers::Auto,
-        hash_seed: "evenkeel".to_owned(),
-        log: Log { level: Level::Info, format: LogFormat::Auto, sessions: LogSessions::Off },
-        admin: Admin { http: None },
-        shutdown: Shutdown { grace: seconds(1) },
-        limits: Limits { tcp_sessions: SessionLimit::Auto },
-        listeners: vec![Listener {
-            name: "demo".to_owned(),
-            bind: vec![Bind { ip: Some(LOOPBACK), port: 0 }],
-            pool: 0,
-            timeouts: Timeouts {
-                idle: None,
-                half_closed: Some(seconds(300)),
-                lifetime: None,
-                unacknowledged: None,
-            },
-            keepalive: Some(Keepalive { idle: seconds(60), interval: seconds(15), count: 4 }),
-        }],
-        pools: vec![Pool {
-            name: "demo".to_owned(),
-            balance: Balance::RoundRobin,
-            backends: backends.collect(),
-            connect: Connect { timeout: seconds(1), attempts: 3 },
-            health: Health {
-                check: Check::Tcp,
-                interval: INTERVAL,
-                timeout: INTERVAL,
-                rise: 2,
-                fall: 3,
-                port: None,
-            },
-            when_none: WhenNone::Reject,
-        }],
-    }
+/// What a file for this demo says, but for the port: any free one.
+fn settings(echoes: &[Echo]) -> Result<Settings, config::Mistakes> {
+    let backends: String = echoes
+        .iter()
+        .zip(BACKENDS)
+        .map(|(echo, (name, weight))| {
+            format!("      - {{ address: {}, name: {name}, weight: {weight} }}\n", echo.address())
+        })
+        .collect();
+    let interval = INTERVAL.as_millis();
+    let text = format!(
+        "shutdown: {{ grace: 1s }}\nlog: {{ sessions: off }}\nlisteners:\n  demo:\n    bind: {LOOPBACK}:1\n    backends:\n{backends}    \
+         connect: {{ timeout: 1s }}\n    health: {{ interval: {interval}ms, timeout: {interval}ms }}\n"
+    );
+    let mut settings = config::read("demo", text.as_bytes())?;
+    settings.listeners[0].bind[0].port = 0;
+    Ok(settings)
 }
 
 /// Names and weights.

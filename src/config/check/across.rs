@@ -10,7 +10,7 @@ use super::address::show_ip;
 use super::keys::nearest;
 use super::{DraftListener, DraftPool, PoolChoice};
 use crate::config::mistake::{Place, Report, quoted};
-use crate::config::settings::{Bind, Check, Listener, Pool};
+use crate::config::settings::{Bind, Check, Listener, OnDown, Pool, Protocol};
 use crate::config::units::show_whole;
 
 /// Gives each listener the index of its pool, and tells what does not go together.
@@ -33,10 +33,12 @@ pub(super) fn join(
             users[pool].push(at);
         }
     }
-    for (pool, users) in pools.iter().zip(&users) {
+    for (pool, users) in pools.iter_mut().zip(&users) {
         let doors: BTreeSet<(Option<IpAddr>, u16)> =
             users.iter().flat_map(|at| &listeners[*at].settings.bind).map(door).collect();
         let ports: BTreeSet<u16> = doors.iter().map(|(_, port)| *port).collect();
+        let protocols: Vec<Protocol> = users.iter().map(|at| listeners[*at].settings.protocol).collect();
+        suit_protocols(pool, &protocols, report);
         if all_found {
             check_health_port(pool, users.is_empty(), ports.len(), report);
         }
@@ -56,7 +58,8 @@ pub(super) fn admin_apart(admin: SocketAddr, place: Place, listeners: &[DraftLis
         bind.port == admin.port()
             && (ip.is_unspecified() || other.is_none_or(|other| other.is_unspecified() || other == ip))
     };
-    if let Some(listener) = listeners.iter().find(|listener| listener.settings.bind.iter().any(takes)) {
+    let mut doors = listeners.iter().filter(|listener| listener.settings.protocol == Protocol::Tcp);
+    if let Some(listener) = doors.find(|listener| listener.settings.bind.iter().any(takes)) {
         let name = quoted(&listener.settings.name);
         report.tell(place, format!("`http`: port {} is taken by the listener {name}", admin.port()));
     }
@@ -80,6 +83,24 @@ fn check_sizes(listeners: &[DraftListener], pools: &[DraftPool], report: &mut Re
     if backends > BACKENDS_MAX {
         let most = show_whole(BACKENDS_MAX as u64);
         report.tell(last, format!("{backends} backends in all; the most is {most}"));
+    }
+}
+
+/// The defaults that depend on who uses a pool, and what does not fit its users.
+fn suit_protocols(pool: &mut DraftPool, protocols: &[Protocol], report: &mut Report) {
+    let has_tcp = protocols.contains(&Protocol::Tcp);
+    let has_udp = protocols.contains(&Protocol::Udp);
+    // There ICMP refusals tell, and what answers a check over TCP is another program.
+    if !pool.check_written && has_udp && !has_tcp {
+        pool.settings.health.check = Check::Off;
+    }
+    pool.settings.on_down = if has_udp && !has_tcp { OnDown::Rehome } else { OnDown::Keep };
+    let Some((on_down, place)) = pool.on_down else { return };
+    pool.settings.on_down = on_down;
+    if has_tcp && on_down == OnDown::Rehome {
+        report.tell(place, "`on_down: rehome` is for flows; a tcp listener uses this pool");
+    } else if has_tcp && on_down == OnDown::Close {
+        report.tell(place, "`on_down: close`: this version keeps the sessions of a tcp listener");
     }
 }
 
@@ -130,13 +151,15 @@ fn find_pools(listeners: &[DraftListener], pools: &[DraftPool], report: &mut Rep
 
 /// The same door twice. A specific address beside a wildcard is fine: the kernel prefers the specific one.
 fn check_binds(listeners: &[DraftListener], report: &mut Report) {
-    let mut taken: BTreeMap<(Option<IpAddr>, u16), (&str, Place)> = BTreeMap::new();
+    let mut taken: BTreeMap<(bool, Option<IpAddr>, u16), (&str, Place)> = BTreeMap::new();
     let mut told = BTreeSet::new();
     for listener in listeners {
         let name = &*listener.settings.name;
         for (bind, place) in listener.settings.bind.iter().zip(&listener.bind_places) {
-            let door = door(bind);
-            let same = colliding(door.0).into_iter().find_map(|ip| taken.get(&(ip, door.1)));
+            let (ip, port) = door(bind);
+            // The ports of tcp and udp have nothing to do with each other.
+            let udp = listener.settings.protocol == Protocol::Udp;
+            let same = colliding(ip).into_iter().find_map(|ip| taken.get(&(udp, ip, port)));
             // One mistake for a range, not one for each of its ports.
             if let Some((other, first)) = same
                 && told.insert(*place)
@@ -149,7 +172,7 @@ fn check_binds(listeners: &[DraftListener], report: &mut Report) {
                 };
                 report.tell(*place, message);
             }
-            taken.entry(door).or_insert((name, *place));
+            taken.entry((udp, ip, port)).or_insert((name, *place));
         }
     }
 }

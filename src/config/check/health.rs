@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::keys::{CHECK, TALK, nearest};
+use super::keys::{CHECK, DNS, Section, TALK, UDP_TALK, nearest};
 use super::section::{Fields, is_word, scalar};
 use super::talk::parse_bytes;
 use crate::config::document::{Entry, Value};
@@ -40,25 +40,64 @@ fn check(entry: &Entry, report: &mut Report) -> Option<Check> {
         return None;
     }
     let fields = Fields::open(&entry.value, &CHECK, report)?;
-    let Some(tcp) = fields.get("tcp") else {
-        if fields.is_empty() {
-            report.tell(entry.value.place, format!("`check` is an empty map; it must be {EXPECTED}"));
-        }
+    let [choice] = fields.entries() else {
+        let message = if fields.is_empty() {
+            format!("`check` is an empty map; it must be {EXPECTED}")
+        } else {
+            format!("`check` is one thing: {EXPECTED}")
+        };
+        report.tell(entry.value.place, message);
         return None;
     };
-    let talk = Fields::open(&tcp.value, &TALK, report)?;
-    let mut bytes =
-        |key| talk.read(key, Some(Vec::new()), report, |entry, report| Some(bytes_of(entry, report)));
-    // Both are read before either is given up, so that both are told.
-    let (send, expect) = (bytes("send"), bytes("expect"));
-    let (send, expect) = (send?, expect?);
+    match &*choice.key {
+        "tcp" => tcp_talk(choice, report),
+        "udp" => {
+            let (send, expect) = talk(choice, &UDP_TALK, report)?;
+            Some(Check::Udp { send, expect })
+        }
+        "dns" => dns(choice, report),
+        // An unknown key was told.
+        _ => None,
+    }
+}
+
+fn tcp_talk(choice: &Entry, report: &mut Report) -> Option<Check> {
+    let (send, expect) = talk(choice, &TALK, report)?;
     if send.is_empty() && expect.is_empty() {
         report.tell(
-            tcp.place,
+            choice.place,
             "a `tcp` conversation needs `send`, `expect` or both; without them write `check: tcp`",
         );
     }
     Some(Check::TcpTalk { send, expect })
+}
+
+/// `name` and `type` of a DNS question.
+fn dns(choice: &Entry, report: &mut Report) -> Option<Check> {
+    let fields = Fields::open(&choice.value, &DNS, report)?;
+    let record_type = fields.word("type", 1, &RECORD_TYPES, report);
+    let Some(entry) = fields.get("name") else {
+        report.tell(choice.place, "`dns` needs `name`: what is asked for");
+        return None;
+    };
+    let expected = "a domain name of at most 253 characters, e.g. `example.org`, or `.`";
+    let name = scalar("name", &entry.value, expected, report)?;
+    let bare = name.strip_suffix('.').unwrap_or(name);
+    let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_graphic());
+    if name != "." && (bare.len() > 253 || !bare.split('.').all(label)) {
+        report.tell(entry.value.place, format!("`name` must be {expected}, not {}", quoted(name)));
+    }
+    Some(Check::Dns { name: bare.to_owned(), record_type })
+}
+
+/// `send` and `expect` of a conversation.
+fn talk(choice: &Entry, section: &Section, report: &mut Report) -> Option<(Vec<u8>, Vec<u8>)> {
+    let talk = Fields::open(&choice.value, section, report)?;
+    let mut bytes =
+        |key| talk.read(key, Some(Vec::new()), report, |entry, report| Some(bytes_of(entry, report)));
+    // Both are read before either is given up, so that both are told.
+    let (send, expect) = (bytes("send"), bytes("expect"));
+    Some((send?, expect?))
 }
 
 fn bytes_of(entry: &Entry, report: &mut Report) -> Option<Vec<u8>> {
@@ -70,7 +109,12 @@ fn bytes_of(entry: &Entry, report: &mut Report) -> Option<Vec<u8>> {
     bytes.ok()
 }
 
-const EXPECTED: &str = "`off`, `tcp` or `{ tcp: { send: '...', expect: '...' } }`";
+const EXPECTED: &str = "`off`, `tcp`, `{ tcp: { send: '...', expect: '...' } }`, \
+     `{ udp: { send: '...', expect: '...' } }` or `{ dns: { name: example.org, type: A } }`";
+
+/// The numbers of RFC 1035 and its successors.
+const RECORD_TYPES: [(&str, u16); 8] =
+    [("A", 1), ("NS", 2), ("CNAME", 5), ("SOA", 6), ("PTR", 12), ("MX", 15), ("TXT", 16), ("AAAA", 28)];
 
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const INTERVAL_MAX: Duration = Duration::from_secs(3600);

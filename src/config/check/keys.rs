@@ -79,10 +79,13 @@ pub(super) const TOP: Section = section(
 pub(super) const LOG: Section = section("`log`", &["level", "format", "sessions"]);
 pub(super) const ADMIN: Section = section("`admin`", &["http"]);
 pub(super) const SHUTDOWN: Section = section("`shutdown`", &["grace"]);
-pub(super) const LIMITS: Section = section("`limits`", &["tcp_sessions"]);
+pub(super) const LIMITS: Section = section("`limits`", &["tcp_sessions", "udp_sessions"]);
+pub(super) const LISTENER_LIMITS: Section =
+    section("the `limits` of a listener", &["sessions", "sessions_per_source"]);
+pub(super) const UDP: Section = section("`udp`", &["responses", "requests"]);
 pub(super) const LISTENER: Section = Section {
     what: "a listener",
-    keys: &["bind", "protocol", "pool", "timeouts", "keepalive"],
+    keys: &["bind", "protocol", "pool", "timeouts", "keepalive", "limits", "udp"],
     inline: Some(&POOL),
     choice: false,
 };
@@ -90,7 +93,7 @@ pub(super) const TIMEOUTS: Section =
     section("`timeouts`", &["idle", "half_closed", "lifetime", "unacknowledged"]);
 pub(super) const KEEPALIVE: Section = section("`keepalive`", &["idle", "interval", "count"]);
 pub(super) const POOL: Section =
-    section("a pool", &["balance", "backends", "connect", "health", "when_none"]);
+    section("a pool", &["balance", "backends", "connect", "health", "on_down", "when_none"]);
 pub(super) const BALANCE: Section = choice("`balance`", &["source_hash"]);
 pub(super) const SOURCE_HASH: Section =
     section("`source_hash`", &["key", "bounded_load", "mask_v4", "mask_v6"]);
@@ -99,15 +102,19 @@ pub(super) const BACKEND: Section =
 pub(super) const CONNECT: Section = section("`connect`", &["timeout", "attempts"]);
 pub(super) const HEALTH: Section =
     section("`health`", &["check", "interval", "timeout", "rise", "fall", "port"]);
-pub(super) const CHECK: Section = choice("`check`", &["tcp"]);
+pub(super) const CHECK: Section = choice("`check`", &["tcp", "udp", "dns"]);
 pub(super) const TALK: Section = section("`tcp`", &["send", "expect"]);
+pub(super) const UDP_TALK: Section = section("the `udp` of `check`", &["send", "expect"]);
+pub(super) const DNS: Section = section("`dns`", &["name", "type"]);
 
-pub(super) const ALL: [&Section; 16] = [
+pub(super) const ALL: [&Section; 20] = [
     &TOP,
     &LOG,
     &ADMIN,
     &SHUTDOWN,
     &LIMITS,
+    &LISTENER_LIMITS,
+    &UDP,
     &LISTENER,
     &TIMEOUTS,
     &KEEPALIVE,
@@ -119,6 +126,8 @@ pub(super) const ALL: [&Section; 16] = [
     &HEALTH,
     &CHECK,
     &TALK,
+    &UDP_TALK,
+    &DNS,
 ];
 
 #[cfg(test)]
@@ -150,6 +159,9 @@ mod tests {
             unknown_key("interval", &POOL),
             "unknown key `interval` in a pool; it is a key of `keepalive` and of `health`"
         );
-        assert_eq!(unknown_key("zzz", &LIMITS), "unknown key `zzz` in `limits`; its keys are tcp_sessions");
+        assert_eq!(
+            unknown_key("zzz", &LIMITS),
+            "unknown key `zzz` in `limits`; its keys are tcp_sessions, udp_sessions"
+        );
     }
 }

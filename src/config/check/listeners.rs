@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use super::keys::{KEEPALIVE, POOL, TIMEOUTS};
-use super::section::{Fields, is_word, scalar, word};
+use super::keys::{KEEPALIVE, LISTENER_LIMITS, POOL, TIMEOUTS, UDP};
+use super::section::{Fields, is_word, scalar};
 use super::{DAY, DraftListener, DraftPool, PoolChoice, binds, pools};
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Place, Report, quoted};
-use crate::config::settings::{Keepalive, Listener, Timeouts};
+use crate::config::settings::{Keepalive, Listener, ListenerLimits, Protocol, ShareLimit, Timeouts, Udp};
 
 /// The listener, and its own pool if it has one.
 pub(super) fn read(
@@ -26,26 +26,36 @@ pub(super) fn read(
             Vec::new()
         }
     };
-    if let Some(entry) = fields.get("protocol") {
-        protocol(entry, report);
-    }
+    let protocol = fields.word("protocol", Protocol::Tcp, &PROTOCOLS, report);
     let (pool, own_pool) = pool_choice(name, place, fields, report);
     let (bind, bind_places) = binds.into_iter().unzip();
     let settings = Listener {
         name: name.to_owned(),
         bind,
+        protocol,
         pool: 0,
-        timeouts: timeouts(&fields.section("timeouts", &TIMEOUTS, report), report),
+        timeouts: timeouts(protocol, &fields.section("timeouts", &TIMEOUTS, report), report),
         keepalive: fields.read("keepalive", Some(KEEPALIVE_DEFAULT), report, keepalive),
+        limits: limits(&fields.section("limits", &LISTENER_LIMITS, report), report),
+        udp: udp(&fields.section("udp", &UDP, report), report),
     };
+    let strangers: &[&str] = match protocol {
+        Protocol::Tcp => &["limits", "udp"],
+        Protocol::Udp => &["keepalive"],
+    };
+    refuse_strangers(protocol, fields, strangers, report);
     (DraftListener { settings, place, bind_places, pool }, own_pool)
 }
 
-fn protocol(entry: &Entry, report: &mut Report) {
-    if is_word(&entry.value, "udp") {
-        report.tell(entry.value.place, "`protocol: udp`: this version balances tcp only");
-    } else {
-        word(entry, &[("tcp", ())], report);
+/// Tells the keys that cannot apply to this protocol.
+fn refuse_strangers(protocol: Protocol, fields: &Fields<'_>, strangers: &[&str], report: &mut Report) {
+    for entry in strangers.iter().filter_map(|key| fields.get(key)) {
+        let (is, other) = match protocol {
+            Protocol::Tcp => ("tcp", "udp"),
+            Protocol::Udp => ("udp", "tcp"),
+        };
+        let message = format!("{} is for {other} listeners; this one is {is}", quoted(&entry.key));
+        report.tell(entry.place, message);
     }
 }
 
@@ -80,14 +90,40 @@ fn pool_choice(
     }
 }
 
-fn timeouts(fields: &Fields<'_>, report: &mut Report) -> Timeouts {
+fn timeouts(protocol: Protocol, fields: &Fields<'_>, report: &mut Report) -> Timeouts {
     let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+    let idle = match protocol {
+        Protocol::Tcp => fields.duration_or_off("idle", None, QUIET_MIN..=QUIET_MAX, report),
+        // Silence is the only end every flow has: it cannot be off.
+        Protocol::Udp => Some(fields.duration("idle", FLOW_IDLE, QUIET_MIN..=QUIET_MAX, report)),
+    };
+    if protocol == Protocol::Udp {
+        refuse_strangers(protocol, fields, &["half_closed", "unacknowledged"], report);
+    }
     Timeouts {
-        idle: fields.duration_or_off("idle", None, QUIET_MIN..=QUIET_MAX, report),
+        idle,
         half_closed: fields.duration_or_off("half_closed", minutes(5), QUIET_MIN..=QUIET_MAX, report),
         lifetime: fields.duration_or_off("lifetime", None, SECOND..=LIFETIME_MAX, report),
         unacknowledged: fields.duration_or_off("unacknowledged", None, SECOND..=DAY, report),
     }
+}
+
+fn limits(fields: &Fields<'_>, report: &mut Report) -> ListenerLimits {
+    let mut share = |key| {
+        fields.read(key, ShareLimit::Auto, report, |entry, report| {
+            if is_word(&entry.value, "off") {
+                return Some(ShareLimit::Off);
+            }
+            let only = Fields::of(entry);
+            only.whole_or(key, "auto", 1..=FLOWS_MAX, report).map(ShareLimit::Count)
+        })
+    };
+    ListenerLimits { sessions: share("sessions"), sessions_per_source: share("sessions_per_source") }
+}
+
+fn udp(fields: &Fields<'_>, report: &mut Report) -> Udp {
+    let mut count = |key| fields.whole_or(key, "off", 1..=DATAGRAMS_MAX, report);
+    Udp { responses: count("responses"), requests: count("requests") }
 }
 
 #[allow(clippy::option_option)] // None: told to be wrong. Some(None): off.
@@ -115,6 +151,11 @@ fn keepalive(entry: &Entry, report: &mut Report) -> Option<Option<Keepalive>> {
     let count = fields.whole("count", KEEPALIVE_DEFAULT.count, 1..=127, report);
     Some(Some(Keepalive { idle, interval, count }))
 }
+
+const PROTOCOLS: [(&str, Protocol); 2] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+const FLOW_IDLE: Duration = Duration::from_secs(60);
+const FLOWS_MAX: u64 = 10_000_000;
+const DATAGRAMS_MAX: u64 = 1_000_000;
 
 const KEEPALIVE_DEFAULT: Keepalive =
     Keepalive { idle: Duration::from_secs(60), interval: Duration::from_secs(15), count: 4 };

@@ -20,8 +20,8 @@ use std::time::Duration;
 use super::document::{Node, Value};
 use super::mistake::{Place, Report};
 use super::settings::{
-    Admin, Level, Limits, Listener, Log, LogFormat, LogSessions, Pool, SessionLimit, Settings, Shutdown,
-    Workers,
+    Admin, Level, Limits, Listener, Log, LogFormat, LogSessions, OnDown, Pool, SessionLimit, Settings,
+    Shutdown, Workers,
 };
 use section::{Fields, check_name, entries_of, scalar};
 
@@ -60,20 +60,19 @@ pub(super) fn check(document: &Node, report: &mut Report) -> Option<Settings> {
                 report,
             ),
         },
-        limits: Limits {
-            tcp_sessions: match top.section("limits", &keys::LIMITS, report).whole_or(
-                "tcp_sessions",
-                "auto",
-                1..=SESSIONS_MAX,
-                report,
-            ) {
-                Some(count) => SessionLimit::Count(count),
-                None => SessionLimit::Auto,
-            },
-        },
+        limits: limits(&top, report),
         listeners,
         pools,
     })
+}
+
+fn limits(top: &Fields<'_>, report: &mut Report) -> Limits {
+    let limits = top.section("limits", &keys::LIMITS, report);
+    let mut sessions = |key| match limits.whole_or(key, "auto", 1..=SESSIONS_MAX, report) {
+        Some(count) => SessionLimit::Count(count),
+        None => SessionLimit::Auto,
+    };
+    Limits { tcp_sessions: sessions("tcp_sessions"), udp_sessions: sessions("udp_sessions") }
 }
 
 /// A listener whose pool is not looked up yet, and where its parts stand.
@@ -104,6 +103,10 @@ struct DraftPool {
     backend_places: Vec<Place>,
     /// It stands in the listener of its name.
     own: bool,
+    /// A check is asked for by name; without one it depends on who uses the pool.
+    check_written: bool,
+    /// What is written of `on_down`, and where.
+    on_down: Option<(OnDown, Place)>,
 }
 
 fn doors_and_pools(top: &Fields<'_>, report: &mut Report) -> (Vec<DraftListener>, Vec<DraftPool>) {

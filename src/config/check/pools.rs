@@ -9,7 +9,7 @@ use super::section::{Fields, is_word, scalar, word};
 use super::{DraftPool, backends, health};
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Place, Report, quoted};
-use crate::config::settings::{Balance, Connect, HashKey, Pool, SourceHash, WhenNone};
+use crate::config::settings::{Balance, Connect, HashKey, OnDown, Pool, SourceHash, WhenNone};
 
 /// The pool that these fields describe; `own` when they stand in a listener.
 pub(super) fn read(
@@ -29,6 +29,9 @@ pub(super) fn read(
     };
     let (backends, backend_places) = backends.into_iter().unzip();
     let connect = fields.section("connect", &CONNECT, report);
+    let health = fields.section("health", &HEALTH, report);
+    let on_down =
+        fields.get("on_down").and_then(|entry| Some((word(entry, &ON_DOWN, report)??, entry.value.place)));
     let settings = Pool {
         name: name.to_owned(),
         balance: fields.read("balance", Balance::RoundRobin, report, balance),
@@ -37,7 +40,9 @@ pub(super) fn read(
             timeout: connect.duration("timeout", Duration::from_secs(5), CONNECT_MIN..=CONNECT_MAX, report),
             attempts: connect.whole("attempts", 3, 1..=16, report),
         },
-        health: health::read(&fields.section("health", &HEALTH, report), report),
+        health: health::read(&health, report),
+        // `auto`, until it is known who uses the pool.
+        on_down: OnDown::Keep,
         when_none: fields.word(
             "when_none",
             WhenNone::Reject,
@@ -45,7 +50,8 @@ pub(super) fn read(
             report,
         ),
     };
-    DraftPool { settings, place, backend_places, own }
+    let check_written = health.get("check").is_some();
+    DraftPool { settings, place, backend_places, own, check_written, on_down }
 }
 
 fn balance(entry: &Entry, report: &mut Report) -> Option<Balance> {
@@ -86,6 +92,14 @@ fn bounded_load(entry: &Entry, report: &mut Report) -> Option<Option<f64>> {
     }
     factor.map(Some)
 }
+
+/// `None`: as suits the protocol.
+const ON_DOWN: [(&str, Option<OnDown>); 4] = [
+    ("auto", None),
+    ("keep", Some(OnDown::Keep)),
+    ("close", Some(OnDown::Close)),
+    ("rehome", Some(OnDown::Rehome)),
+];
 
 const HASH_DEFAULT: SourceHash =
     SourceHash { key: HashKey::SourceIp, bounded_load: None, mask_v4: 32, mask_v6: 64 };

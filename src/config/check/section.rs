@@ -36,6 +36,16 @@ impl<'a> Fields<'a> {
         self.get(key).and_then(|entry| Self::open(&entry.value, section, report)).unwrap_or(Self::NONE)
     }
 
+    /// The map of this one entry.
+    pub(super) fn of(entry: &'a Entry) -> Self {
+        Self { entries: std::slice::from_ref(entry) }
+    }
+
+    /// The entries as they are written, unknown ones included.
+    pub(super) fn entries(&self) -> &'a [Entry] {
+        self.entries
+    }
+
     /// Whether no key is written at all.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()

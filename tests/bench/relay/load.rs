@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// The two backends: one that echoes, one that swallows and tells how much it was.
 pub(crate) struct Backends {
     echo: SocketAddr,
+    datagrams: SocketAddr,
     sink: SocketAddr,
 }
 
@@ -33,11 +34,28 @@ impl Backends {
                 }
             });
         });
-        Self { echo: told.recv().expect("the echo backend"), sink: sink_address }
+        let (tell_datagrams, told_datagrams) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+            tell_datagrams.send(socket.local_addr().expect("its address")).expect("somebody waits");
+            let mut datagram = [0; 2048];
+            while let Ok((length, from)) = socket.recv_from(&mut datagram) {
+                let _ = socket.send_to(&datagram[..length], from);
+            }
+        });
+        Self {
+            datagrams: told_datagrams.recv().expect("the datagram backend"),
+            echo: told.recv().expect("the echo backend"),
+            sink: sink_address,
+        }
     }
 
     pub(crate) fn of(&self, row: &str) -> SocketAddr {
-        if row.starts_with("bulk") { self.sink } else { self.echo }
+        match row {
+            row if row.starts_with("bulk") => self.sink,
+            row if row.starts_with("udp") => self.datagrams,
+            _ => self.echo,
+        }
     }
 }
 
@@ -68,6 +86,32 @@ pub(crate) fn small_one(door: SocketAddr) -> f64 {
 
 pub(crate) fn small_many(door: SocketAddr) -> f64 {
     rounds(door, 64, 600)
+}
+
+pub(crate) fn udp_one(door: SocketAddr) -> f64 {
+    exchanges(door, 1, 20_000)
+}
+
+pub(crate) fn udp_many(door: SocketAddr) -> f64 {
+    exchanges(door, 64, 500)
+}
+
+/// Datagrams that are answered by the same datagram, one at a time for each client.
+fn exchanges(door: SocketAddr, clients: usize, each: usize) -> f64 {
+    each_track(clients, move |track| async move {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+        socket.connect(door).await.expect("connecting");
+        for number in 0..each {
+            let number = ((track * each + number) as u64).to_le_bytes();
+            let question: [u8; 64] = std::array::from_fn(|place| number[place % 8] ^ place as u8);
+            socket.send(&question).await.expect("asking");
+            let mut answer = [0; 65];
+            let heard = tokio::time::timeout(LOST_AFTER, socket.recv(&mut answer)).await;
+            let length = heard.expect("a datagram was lost").expect("the answer");
+            assert_eq!(answer[..length], question, "a wrong answer");
+        }
+    });
+    (clients * each) as f64
 }
 
 /// Connections one after the other on 16 tracks.
@@ -140,3 +184,4 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 const BULK_BYTES: usize = 128 << 20;
+const LOST_AFTER: std::time::Duration = std::time::Duration::from_secs(10);

@@ -18,11 +18,13 @@ use std::time::{Duration, Instant};
 /// One kind of work: its name, unit, and how to do it; tells how many units were done.
 type Row = (&'static str, &'static str, fn(SocketAddr) -> f64);
 
-const ROWS: [Row; 4] = [
+const ROWS: [Row; 6] = [
     ("bulk, 4 streams one way", "us per MB", load::bulk),
     ("64 B request/response, 1 connection", "us per round", load::small_one),
     ("64 B request/response, 64 connections", "us per round", load::small_many),
     ("connect, 64 B, close", "us per connection", load::connects),
+    ("udp 64 B request/reply, 1 client", "us per exchange", load::udp_one),
+    ("udp 64 B request/reply, 64 clients", "us per exchange", load::udp_many),
 ];
 const ROUNDS: usize = 7;
 const BASELINE_FLAG: &str = "EVENKEEL_BENCH_BASELINE";
@@ -33,10 +35,12 @@ fn main() {
     }
     pin_self();
     let backends = load::Backends::start();
-    let peers = peers::found();
     println!("{:<38} {:>18} {:<26} {:>9} {:>20}", "ROW", "UNIT", "PROXY", "COST", "EVENKEEL TO IT");
-    for (name, unit, work) in ROWS {
+    // `cargo bench --bench relay -- udp` does the rows with that word.
+    let word = std::env::args().skip(1).find(|word| !word.starts_with('-')).unwrap_or_default();
+    for (name, unit, work) in ROWS.into_iter().filter(|(name, ..)| name.contains(&word)) {
         let backend = backends.of(name);
+        let peers = if name.starts_with("udp") { peers::found_udp() } else { peers::found() };
         let proxies: Vec<Proxy> = peers.iter().map(|(_, start)| start(backend)).collect();
         for proxy in &proxies {
             work(proxy.door);
@@ -83,8 +87,26 @@ impl Proxy {
     }
 
     fn evenkeel(backend: SocketAddr) -> Self {
+        Self::evenkeel_with(backend, "tcp")
+    }
+
+    fn evenkeel_udp(backend: SocketAddr) -> Self {
+        Self::evenkeel_with(backend, "udp")
+    }
+
+    fn evenkeel_with(backend: SocketAddr, protocol: &str) -> Self {
         let door = free_address();
-        let text = format!("workers: 1\nlisteners:\n  bench:\n    bind: {door}\n    backends: [{backend}]\n");
+        // Both protocols at the door: that the tcp one answers shows that the program is ready.
+        let text = format!(
+            "workers: 1\nlisteners:\n  ready: {{ bind: '{door}', backends: ['{backend}'] }}\n  \
+             bench: {{ bind: '{door}', protocol: {protocol}, backends: ['{backend}']LIMITS }}\n"
+        );
+        let text = if protocol == "tcp" {
+            text.replace("  ready: ", "  # ").replace("LIMITS", "")
+        } else {
+            // All clients of the bench are one source.
+            text.replace("LIMITS", ", limits: { sessions: off, sessions_per_source: off }")
+        };
         let mut command = pinned(env!("CARGO_BIN_EXE_evenkeel"));
         command.args(["run", "--config"]);
         Self::of_config(command, door, &text)

@@ -18,7 +18,16 @@ pub(crate) fn found() -> Vec<Peer> {
         peers.push(("haproxy, splice", |backend| haproxy(backend, "  option splice-auto\n")));
     }
     if is_there("nginx") && std::path::Path::new(STREAM_MODULE).exists() {
-        peers.push(("nginx stream", nginx));
+        peers.push(("nginx stream", |backend| nginx(backend, false)));
+    }
+    peers
+}
+
+/// Those that forward datagrams.
+pub(crate) fn found_udp() -> Vec<Peer> {
+    let mut peers: Vec<Peer> = vec![("evenkeel", Proxy::evenkeel_udp)];
+    if is_there("nginx") && std::path::Path::new(STREAM_MODULE).exists() {
+        peers.push(("nginx stream", |backend| nginx(backend, true)));
     }
     peers
 }
@@ -34,15 +43,17 @@ fn haproxy(backend: SocketAddr, options: &str) -> Proxy {
     Proxy::of_config(command, door, &text)
 }
 
-fn nginx(backend: SocketAddr) -> Proxy {
+fn nginx(backend: SocketAddr, udp: bool) -> Proxy {
     let door = free_address();
     // nginx removes this file when it ends.
     let pid = std::env::temp_dir().join(format!("evenkeel-bench-nginx-{}.pid", door.port()));
     let pid = pid.display();
+    let datagrams =
+        if udp { format!("server {{ listen {door} udp; proxy_pass {backend}; }}") } else { String::new() };
     let text = format!(
         "load_module {STREAM_MODULE};\ndaemon off;\nmaster_process off;\nworker_processes 1;\nerror_log stderr crit;\n\
          pid {pid};\nevents {{ worker_connections 8192; }}\n\
-         stream {{ server {{ listen {door}; proxy_pass {backend}; proxy_half_close on; }} }}\n"
+         stream {{ {datagrams} server {{ listen {door}; proxy_pass {backend}; proxy_half_close on; }} }}\n"
     );
     let mut command = pinned("nginx");
     command.arg("-c");

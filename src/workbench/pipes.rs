@@ -22,7 +22,7 @@ impl PipePool {
     }
 
     /// An empty pipe, while there are any.
-    pub(super) fn take(&mut self) -> Option<Pipe> {
+    pub fn take(&mut self) -> Option<Pipe> {
         if let Some(pipe) = self.empty.pop() {
             return Some(pipe);
         }
@@ -51,7 +51,7 @@ impl PipePool {
     }
 
     /// Takes a pipe back. One that still holds bytes of an ended session is closed: they must not reach anyone else.
-    pub(super) fn give_back(&mut self, pipe: Pipe) {
+    pub fn give_back(&mut self, pipe: Pipe) {
         if pipe.held_bytes() == 0 && self.empty.len() < EMPTY_MAX {
             self.empty.push(pipe);
         } else {

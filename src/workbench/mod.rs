@@ -1,12 +1,16 @@
-//! What a data thread lends to the session whose turn it is.
+//! What a data thread lends to the session or flow whose turn it is.
 
-use std::os::fd::BorrowedFd;
+mod pipes;
+mod token;
+
 use std::sync::Arc;
 
-use super::{PipePool, Terms};
+use crate::metrics::ListenerCounters;
 use crate::pool::Published;
 use crate::sys::Errno;
 use crate::sys::poller::Poller;
+pub use pipes::PipePool;
+pub use token::{GENERATION_MASK, Token};
 
 /// The tools of one thread. One session at a time uses them, and leaves nothing behind but empty pipes.
 pub struct Workbench {
@@ -24,8 +28,8 @@ pub struct Workbench {
     pub now_us: u64,
     /// Chance.
     pub random: Random,
-    /// The last dial found the system out of descriptors or memory, for a session of these terms.
-    pub shortage: Option<(Errno, Arc<Terms>)>,
+    /// The last dial found the system out of descriptors or memory, for a session that is counted there.
+    pub shortage: Option<(Errno, Arc<ListenerCounters>)>,
     /// Gives the place of an ended session back. Called before its sockets are closed: a client that has seen the end
     /// finds the place free.
     pub give_place_back: Box<dyn Fn() + Send>,
@@ -35,10 +39,6 @@ impl Workbench {
     /// The turn's time for deadlines.
     pub fn now_ms(&self) -> u64 {
         self.now_us / 1_000
-    }
-
-    pub(super) fn watch(&self, fd: BorrowedFd<'_>, token: super::Token) -> Result<(), Errno> {
-        self.poller.watch_stream(fd, token.pack())
     }
 }
 

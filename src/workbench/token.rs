@@ -7,6 +7,10 @@ pub enum Token {
     Mailbox,
     /// A door, by its number.
     Door(u32),
+    /// A door of datagrams, by its number.
+    DatagramDoor(u32),
+    /// The socket of a flow towards its backend; its 61 bits name the flow.
+    Flow(u64),
     /// One side of a session. The generation tells a session from its successors in the same slot: events of one that
     /// ended earlier in the same batch match nobody.
     Session {
@@ -20,11 +24,13 @@ pub enum Token {
 }
 
 impl Token {
-    /// As the number for the kernel: kind (1 bit), generation (30), side (1), slot (32).
+    /// As the number for the kernel: a session's is 0 (1 bit), generation (30), side (1), slot (32).
     pub fn pack(self) -> u64 {
         match self {
             Self::Mailbox => u64::MAX,
             Self::Door(number) => NO_SESSION | u64::from(number),
+            Self::DatagramDoor(number) => NO_SESSION | DATAGRAM_DOOR | u64::from(number),
+            Self::Flow(id) => NO_SESSION | FLOW | id & (FLOW - 1),
             Self::Session { slot, generation, side } => {
                 u64::from(generation & GENERATION_MASK) << 33 | (side as u64) << 32 | u64::from(slot)
             }
@@ -39,7 +45,11 @@ impl Token {
         if packed == u64::MAX {
             Self::Mailbox
         } else if packed & NO_SESSION != 0 {
-            Self::Door(low)
+            match packed & (DATAGRAM_DOOR | FLOW) {
+                0 => Self::Door(low),
+                DATAGRAM_DOOR => Self::DatagramDoor(low),
+                _ => Self::Flow(packed & (FLOW - 1)),
+            }
         } else {
             let generation = (packed >> 33) as u32 & GENERATION_MASK;
             Self::Session { slot: low, generation, side: usize::from(packed >> 32 & 1 == 1) }
@@ -48,8 +58,10 @@ impl Token {
 }
 
 /// Generations wrap here: an event would have to sleep through a billion sessions of its slot to be taken for another's.
-pub(super) const GENERATION_MASK: u32 = (1 << 30) - 1;
+pub const GENERATION_MASK: u32 = (1 << 30) - 1;
 const NO_SESSION: u64 = 1 << 63;
+const DATAGRAM_DOOR: u64 = 1 << 62;
+const FLOW: u64 = 1 << 61;
 
 #[cfg(test)]
 mod tests {
@@ -57,7 +69,13 @@ mod tests {
 
     #[test]
     fn every_token_comes_back() {
-        let mut tokens = vec![Token::Mailbox, Token::Door(0), Token::Door(u32::MAX - 1)];
+        let mut tokens = vec![Token::Mailbox, Token::Door(0), Token::Door(u32::MAX)];
+        tokens.extend([
+            Token::DatagramDoor(0),
+            Token::DatagramDoor(u32::MAX),
+            Token::Flow(0),
+            Token::Flow((1 << 61) - 1),
+        ]);
         for slot in [0, 1, u32::MAX] {
             for generation in [0, 1, GENERATION_MASK] {
                 tokens.extend([0, 1].map(|side| Token::Session { slot, generation, side }));

@@ -1,0 +1,461 @@
+//! The table itself: finding, admitting, accounting, ending.
+
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use siphasher::sip::SipHasher13;
+
+use super::key::StoredKey;
+use super::slots::{NOBODY, Record, Slots};
+use super::sweep::Sweep;
+use super::{Ended, Flow, FlowId, FlowKey, Terms};
+use crate::reason::Reason;
+
+/// The flows of one data thread.
+#[derive(Debug)]
+pub struct Flows {
+    hasher: SipHasher13,
+    /// Index and half a hash of every live flow.
+    index: HashTable<(u32, u32)>,
+    slots: Slots,
+    sweep: Sweep,
+    draining: bool,
+    ended_first: u32,
+    ended_last: u32,
+}
+
+/// What the table says to a datagram of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It belongs to this flow.
+    Known(FlowId),
+    /// It begins this flow: the caller picks a backend, or ends the flow.
+    New(FlowId),
+    /// It is dropped: `drained`, `denied`, `limit_sessions_per_source`, `limit_sessions` or `limit_process`.
+    Shed(Reason),
+}
+
+/// What became of a flow that a backend answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// It goes on.
+    On,
+    /// Every expected reply has come: forward this one, then take the ended.
+    Complete,
+    /// There is no such flow any more: nothing may be forwarded.
+    Nobody,
+}
+
+impl Flows {
+    /// An empty table. `hash_key` is random and told to nobody; `now_ms` is the clock that later calls go on with.
+    pub fn new(hash_key: [u8; 16], now_ms: u64) -> Self {
+        Self {
+            hasher: SipHasher13::new_with_key(&hash_key),
+            index: HashTable::new(),
+            slots: Slots::new(),
+            sweep: Sweep::new(now_ms),
+            draining: false,
+            ended_first: NOBODY,
+            ended_last: NOBODY,
+        }
+    }
+
+    /// Whose is a datagram with this key? In this order: a known flow, draining, `denied`, the limits; only then a new
+    /// flow is made. Counts nothing: [`Self::on_client`] follows.
+    pub fn admit(
+        &mut self,
+        key: &FlowKey,
+        now_ms: u64,
+        terms: &Arc<Terms>,
+        denied: impl FnOnce() -> bool,
+    ) -> Admission {
+        let stored = StoredKey::new(key);
+        let full_hash = stored.hash(&self.hasher);
+        // The low half: two flows that share it are told apart by their keys.
+        #[allow(clippy::cast_possible_truncation)]
+        let hash = full_hash as u32;
+        let slots = &self.slots;
+        let is_it = |&(index, half): &(u32, u32)| half == hash && slots.at(index).key == stored;
+        if let Some(&(index, _)) = self.index.find(spread(hash), is_it) {
+            return Admission::Known(self.id(index));
+        }
+        if self.draining || terms.draining.is_on() {
+            return Admission::Shed(Reason::Drained);
+        }
+        if denied() {
+            return Admission::Shed(Reason::Denied);
+        }
+        let place = match terms.limits.take(stored.client_ip()) {
+            Ok(place) => place,
+            Err(reason) => return Admission::Shed(reason),
+        };
+        let Some(index) = self.slots.take() else {
+            terms.limits.give_back(place);
+            return Admission::Shed(Reason::LimitProcess);
+        };
+        let record = self.slots.at_mut(index);
+        *record = Record {
+            key: stored,
+            hash,
+            terms: Some(Arc::clone(terms)),
+            place: Some(place),
+            began_ms: now_ms,
+            client_ms: now_ms,
+            backend_ms: now_ms,
+            lifetime_end_ms: lifetime_end_ms(terms, now_ms, full_hash),
+            ..Record::free(record.generation)
+        };
+        let (deadline_ms, _) = record.deadline();
+        self.sweep.link(&mut self.slots, index, deadline_ms);
+        self.index.insert_unique(spread(hash), (index, hash), |&(_, half)| spread(half));
+        Admission::New(self.id(index))
+    }
+
+    /// How many of these datagrams of the client may still go to the backend the flow has. The rest waits for a new
+    /// pick and [`Self::picked_anew`]. 0 also for a flow that is over.
+    pub fn before_new_pick(&self, id: FlowId, datagrams: u32) -> u32 {
+        let Some(record) = self.slots.live(id) else { return 0 };
+        match record.terms.as_ref().and_then(|terms| terms.requests) {
+            Some(requests) => datagrams.min(requests.get().saturating_sub(record.since_pick)),
+            None => datagrams,
+        }
+    }
+
+    /// The client sent so much to the backend the flow has.
+    pub fn on_client(&mut self, id: FlowId, datagrams: u32, bytes: u64, now_ms: u64) {
+        let Some(record) = self.slots.live_mut(id) else { return };
+        record.client_ms = record.client_ms.max(now_ms);
+        record.to_backend.add(datagrams, bytes);
+        record.since_pick = record.since_pick.saturating_add(datagrams);
+        if let Some(responses) = record.terms.as_ref().and_then(|terms| terms.responses) {
+            record.owed = record.owed.saturating_add(datagrams.saturating_mul(responses.get()));
+        }
+    }
+
+    /// The flow's backend sent so much.
+    pub fn on_backend(&mut self, id: FlowId, datagrams: u32, bytes: u64, now_ms: u64) -> Heard {
+        let Some(record) = self.slots.live_mut(id) else { return Heard::Nobody };
+        record.backend_ms = record.backend_ms.max(now_ms);
+        record.to_client.add(datagrams, bytes);
+        if record.owed == 0 {
+            return Heard::On;
+        }
+        record.owed = record.owed.saturating_sub(datagrams);
+        if record.owed > 0 {
+            return Heard::On;
+        }
+        self.finish(id.index, Reason::Responses);
+        Heard::Complete
+    }
+
+    /// The flow has a new pick because of `udp.requests`: its datagrams are counted from 0 again.
+    pub fn picked_anew(&mut self, id: FlowId) {
+        if let Some(record) = self.slots.live_mut(id) {
+            record.since_pick = 0;
+        }
+    }
+
+    /// The flow has another backend because its own went down. Of what the client sent before, `resent` datagrams go
+    /// to the new one as well; nobody will answer the others.
+    pub fn rehomed(&mut self, id: FlowId, resent: u32) {
+        let Some(record) = self.slots.live_mut(id) else { return };
+        record.rehomed = record.rehomed.saturating_add(1);
+        record.since_pick = resent;
+        if let Some(responses) = record.terms.as_ref().and_then(|terms| terms.responses) {
+            record.owed = resent.saturating_mul(responses.get());
+        }
+    }
+
+    /// Ends a flow. False: it is over already.
+    pub fn end(&mut self, id: FlowId, reason: Reason) -> bool {
+        let live = self.slots.live(id).is_some();
+        if live {
+            self.finish(id.index, reason);
+        }
+        live
+    }
+
+    /// Ends every flow.
+    pub fn end_all(&mut self, reason: Reason) {
+        let live: Vec<FlowId> = self.slots.live_ids().collect();
+        for id in live {
+            self.finish(id.index, reason);
+        }
+    }
+
+    /// From now on only known flows are served.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Ends the flows that are too quiet or too old, looking at no more than `most`. True: there may be more, so another
+    /// call with the same time is due, after others had their turn.
+    pub fn sweep(&mut self, now_ms: u64, most: usize) -> bool {
+        for _ in 0..most {
+            let Some(index) = self.sweep.next_due(now_ms) else { return false };
+            let (deadline_ms, reason) = self.slots.at(index).deadline();
+            if deadline_ms <= now_ms {
+                self.finish(index, reason);
+            } else {
+                self.sweep.unlink(&mut self.slots, index);
+                self.sweep.link(&mut self.slots, index, deadline_ms);
+            }
+        }
+        true
+    }
+
+    /// When [`Self::sweep`] has something to do next; `None` while there is no flow. It may lie in the past.
+    pub fn next_wake_ms(&self) -> Option<u64> {
+        self.sweep.next_wake_ms()
+    }
+
+    /// A flow that is over, in the order of the ends. Its place in the limits and its index are free from here on.
+    pub fn take_ended(&mut self) -> Option<Ended> {
+        let index = self.ended_first;
+        if index == NOBODY {
+            return None;
+        }
+        let id = self.id(index);
+        let record = self.slots.at_mut(index);
+        let flow = record.flow();
+        // What is in this chain has ended, and only then `end` is set.
+        let reason = record.end.unwrap_or(Reason::InternalError);
+        let held = record.terms.take().zip(record.place.take());
+        self.ended_first = record.link.after;
+        if self.ended_first == NOBODY {
+            self.ended_last = NOBODY;
+        }
+        self.slots.give_back(index);
+        if let Some((terms, place)) = held {
+            terms.limits.give_back(place);
+        }
+        Some(Ended { id, reason, flow })
+    }
+
+    /// A live flow as it stands.
+    pub fn get(&self, id: FlowId) -> Option<Flow> {
+        self.slots.live(id).map(Record::flow)
+    }
+
+    /// Where to answer a live flow: its client, and the address of ours that the client knows. Cheaper than
+    /// [`Self::get`].
+    pub fn key(&self, id: FlowId) -> Option<FlowKey> {
+        self.slots.live(id).map(|record| record.key.key())
+    }
+
+    /// Every live flow. A walk over the table.
+    pub fn iter(&self) -> impl Iterator<Item = FlowId> {
+        self.slots.live_ids()
+    }
+
+    /// Flows that live; those that ended and were not taken yet are not among them.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// No flow lives.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// Bytes the table holds, what it keeps for flows to come included.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.slots.bytes() + self.index.allocation_size() + self.sweep.bytes()
+    }
+
+    fn id(&self, index: u32) -> FlowId {
+        FlowId { index, generation: self.slots.at(index).generation }
+    }
+
+    /// Takes a live flow out of everything and puts it at the end of the ended ones.
+    fn finish(&mut self, index: u32, reason: Reason) {
+        self.sweep.unlink(&mut self.slots, index);
+        let record = self.slots.at_mut(index);
+        record.end = Some(reason);
+        record.link.after = NOBODY;
+        let hash = record.hash;
+        if let Ok(entry) = self.index.find_entry(spread(hash), |&(found, _)| found == index) {
+            entry.remove();
+        }
+        match std::mem::replace(&mut self.ended_last, index) {
+            NOBODY => self.ended_first = index,
+            last => self.slots.at_mut(last).link.after = index,
+        }
+    }
+}
+
+impl Drop for Flows {
+    /// The limits outlive the table: what its flows hold of them goes back.
+    fn drop(&mut self) {
+        self.end_all(Reason::Shutdown);
+        while self.take_ended().is_some() {}
+    }
+}
+
+/// The index takes a place from the low bits of a hash and a tag from the highest: both from one half.
+fn spread(half: u32) -> u64 {
+    u64::from(half) << 32 | u64::from(half)
+}
+
+/// When a flow that begins now has lived its time: give or take 10 %, by the half of its hash that chooses no place, so
+/// that flows that began together do not end together.
+fn lifetime_end_ms(terms: &Terms, now_ms: u64, hash: u64) -> u64 {
+    let Some(lifetime_ms) = terms.lifetime_ms else { return u64::MAX };
+    let tenth = u128::from(lifetime_ms / 10);
+    let offset = (tenth * 2 * u128::from(hash >> 32)) >> 32;
+    let lifetime_ms = u128::from(lifetime_ms) - tenth + offset;
+    now_ms.saturating_add(u64::try_from(lifetime_ms).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::super::{Draining, Traffic};
+    use super::*;
+    use crate::limits::{Places, SessionLimits, SourcePlaces};
+
+    fn terms(flows: u32, per_source: u32, responses: u32, requests: u32) -> Arc<Terms> {
+        let sources = SourcePlaces::new([2; 16], Some(per_source), flows);
+        let limits = SessionLimits::new(Arc::new(Places::new(None)), Some(flows), Some(sources));
+        Arc::new(Terms {
+            idle_ms: Some(60_000),
+            lifetime_ms: None,
+            responses: NonZeroU32::new(responses),
+            requests: NonZeroU32::new(requests),
+            limits: Arc::new(limits),
+            draining: Draining::default(),
+        })
+    }
+
+    fn key(client: u16) -> FlowKey {
+        FlowKey {
+            client: ([192, 0, (client >> 8) as u8, client as u8], 40_000).into(),
+            local: ([10, 0, 0, 1], 53).into(),
+        }
+    }
+
+    fn admit(flows: &mut Flows, client: u16, terms: &Arc<Terms>) -> Admission {
+        flows.admit(&key(client), 0, terms, || false)
+    }
+
+    fn begin(flows: &mut Flows, client: u16, terms: &Arc<Terms>) -> FlowId {
+        match admit(flows, client, terms) {
+            Admission::New(id) => id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_shed_datagram_allocates_nothing_and_meets_the_rules_in_their_order() {
+        let terms = terms(2, 1, 0, 0);
+        let mut flows = Flows::new([1; 16], 0);
+        let none = flows.bytes();
+        assert_eq!(flows.admit(&key(1), 0, &terms, || true), Admission::Shed(Reason::Denied));
+        assert_eq!((flows.bytes(), flows.len()), (none, 0));
+        let first = begin(&mut flows, 1, &terms);
+        begin(&mut flows, 2, &terms);
+        let full = flows.bytes();
+        for client in 3..5_000 {
+            assert_eq!(admit(&mut flows, client, &terms), Admission::Shed(Reason::LimitSessions));
+        }
+        let mut same_source = key(1);
+        same_source.client.set_port(9);
+        let shed = flows.admit(&same_source, 0, &terms, || false);
+        assert_eq!(shed, Admission::Shed(Reason::LimitSessionsPerSource));
+        terms.draining.begin();
+        assert_eq!(flows.admit(&key(3), 0, &terms, || true), Admission::Shed(Reason::Drained));
+        assert_eq!((flows.bytes(), flows.len()), (full, 2));
+        // A known flow meets no rule at all.
+        assert_eq!(flows.admit(&key(1), 0, &terms, || panic!("asked")), Admission::Known(first));
+    }
+
+    #[test]
+    fn a_place_is_free_when_the_end_was_taken_and_not_before() {
+        let terms = terms(1, 1, 0, 0);
+        let mut flows = Flows::new([1; 16], 0);
+        let id = begin(&mut flows, 1, &terms);
+        assert!(flows.end(id, Reason::NoBackend) && !flows.end(id, Reason::Idle));
+        assert_eq!(admit(&mut flows, 2, &terms), Admission::Shed(Reason::LimitSessions));
+        let ended = flows.take_ended().unwrap();
+        assert_eq!((ended.id, ended.reason, ended.flow.key), (id, Reason::NoBackend, key(1)));
+        assert_eq!(flows.take_ended(), None);
+        let next = begin(&mut flows, 2, &terms);
+        assert_eq!((next.index, flows.get(id)), (id.index, None));
+    }
+
+    #[test]
+    fn the_last_of_all_expected_replies_ends_a_flow() {
+        let terms = terms(9, 9, 2, 0);
+        let mut flows = Flows::new([1; 16], 0);
+        let id = begin(&mut flows, 1, &terms);
+        flows.on_client(id, 2, 60, 5);
+        assert_eq!(flows.on_backend(id, 3, 900, 6), Heard::On);
+        flows.on_client(id, 1, 30, 7);
+        assert_eq!(flows.on_backend(id, 2, 600, 8), Heard::On);
+        assert_eq!(flows.on_backend(id, 1, 300, 9), Heard::Complete);
+        assert_eq!(flows.on_backend(id, 1, 300, 9), Heard::Nobody);
+        let Ended { reason, flow, .. } = flows.take_ended().unwrap();
+        assert_eq!(reason, Reason::Responses);
+        assert_eq!(flow.to_backend, Traffic { datagrams: 3, bytes: 90 });
+        assert_eq!(flow.to_client, Traffic { datagrams: 6, bytes: 1_800 });
+    }
+
+    #[test]
+    fn a_dead_backend_owes_nothing() {
+        let terms = terms(9, 9, 1, 0);
+        let mut flows = Flows::new([1; 16], 0);
+        let id = begin(&mut flows, 1, &terms);
+        flows.on_client(id, 3, 90, 5);
+        flows.rehomed(id, 1);
+        assert_eq!(flows.on_backend(id, 1, 30, 6), Heard::Complete);
+        assert_eq!(flows.take_ended().unwrap().flow.rehomed, 1);
+    }
+
+    #[test]
+    fn a_new_pick_comes_after_exactly_so_many_datagrams() {
+        let terms = terms(9, 9, 0, 5);
+        let mut flows = Flows::new([1; 16], 0);
+        let id = begin(&mut flows, 1, &terms);
+        assert_eq!(flows.before_new_pick(id, 3), 3);
+        flows.on_client(id, 3, 30, 0);
+        assert_eq!(flows.before_new_pick(id, 9), 2);
+        flows.on_client(id, 2, 20, 0);
+        assert_eq!(flows.before_new_pick(id, 7), 0);
+        flows.picked_anew(id);
+        assert_eq!(flows.before_new_pick(id, 7), 5);
+    }
+
+    #[test]
+    fn a_lifetime_ends_a_busy_flow_and_is_spread() {
+        let mut long = Arc::into_inner(terms(5_000, 5_000, 0, 0)).unwrap();
+        long.lifetime_ms = Some(100_000);
+        let (long, mut flows) = (Arc::new(long), Flows::new([1; 16], 0));
+        let ids: Vec<FlowId> = (0..2_000).map(|client| begin(&mut flows, client, &long)).collect();
+        let (mut first, mut last) = (u64::MAX, 0);
+        for now_ms in (0..=111_000).step_by(500) {
+            ids.iter().for_each(|id| flows.on_client(*id, 1, 1, now_ms));
+            while flows.sweep(now_ms, 100) {}
+            while let Some(ended) = flows.take_ended() {
+                assert_eq!(ended.reason, Reason::Lifetime);
+                (first, last) = (first.min(now_ms), last.max(now_ms));
+            }
+        }
+        assert!(flows.is_empty() && (90_000..92_000).contains(&first) && (108_000..110_600).contains(&last));
+    }
+
+    #[test]
+    fn a_sweep_does_no_more_than_asked_at_once() {
+        let terms = terms(5_000, 5_000, 0, 0);
+        let mut flows = Flows::new([1; 16], 0);
+        for client in 0..1_000 {
+            begin(&mut flows, client, &terms);
+        }
+        assert!(!flows.sweep(59_999, 10) && flows.sweep(60_032, 300));
+        assert_eq!(flows.len(), 700);
+        while flows.sweep(60_032, 300) {}
+        assert!(flows.is_empty());
+        assert_eq!(flows.next_wake_ms(), None);
+    }
+}

@@ -1,0 +1,67 @@
+//! `check: { dns: { name, type } }`: does the server answer a question?
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::outcome::{Cause, Excerpt, Outcome};
+use super::udp_talk::exchange;
+
+/// Asks `peer` for a record. Any answer to this very question is good, "no such name" included, but not one that says
+/// the server could not or would not: format error, failure, not implemented, refused. Cancel safe.
+pub(super) async fn ask(peer: SocketAddr, name: &str, record_type: u16, limit: Duration) -> Outcome {
+    // Our port is fresh for each check, so it also serves as the number of the question.
+    exchange(peer, |port| question(port, name, record_type), judge, limit).await
+}
+
+/// RFC 1035 section 4: a header with one question, recursion desired.
+fn question(id: u16, name: &str, record_type: u16) -> Vec<u8> {
+    let mut bytes = id.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&[0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, 0]);
+    for label in name.split('.').filter(|label| !label.is_empty()) {
+        // The check of the file allows 63 bytes a label.
+        bytes.push(u8::try_from(label.len()).unwrap_or(63));
+        bytes.extend_from_slice(label.as_bytes());
+    }
+    bytes.push(0);
+    bytes.extend_from_slice(&record_type.to_be_bytes());
+    bytes.extend_from_slice(&[0, 1]);
+    bytes
+}
+
+fn judge(answer: &[u8], id: u16) -> Option<Outcome> {
+    let header = answer.first_chunk::<12>()?;
+    let is_answer = header[2] & 0x80 != 0;
+    if header[..2] != id.to_be_bytes() || !is_answer {
+        return None;
+    }
+    match header[3] & 0x0f {
+        1 | 2 | 4 | 5 => Some(Outcome::Bad(Cause::WrongAnswer { excerpt: Excerpt::of(answer) })),
+        _ => Some(Outcome::Good),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_as_the_standard_has_it() {
+        let expected =
+            b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07example\x03org\x00\x00\x1c\x00\x01";
+        assert_eq!(question(0x1234, "example.org", 28), expected);
+        assert_eq!(question(1, "", 2)[12..], [0, 0, 2, 0, 1]);
+    }
+
+    #[test]
+    fn only_a_fitting_answer_counts() {
+        let answer = |id: [u8; 2], flags: [u8; 2]| [&id[..], &flags[..], &[0; 8]].concat();
+        assert_eq!(judge(&answer([0, 7], [0x81, 0x80]), 7), Some(Outcome::Good));
+        assert_eq!(judge(&answer([0, 7], [0x81, 0x83]), 7), Some(Outcome::Good), "no such name");
+        for failure in [1, 2, 4, 5] {
+            assert!(matches!(judge(&answer([0, 7], [0x81, 0x80 | failure]), 7), Some(Outcome::Bad(_))));
+        }
+        assert_eq!(judge(&answer([0, 8], [0x81, 0x80]), 7), None, "another question's answer");
+        assert_eq!(judge(&answer([0, 7], [0x01, 0x00]), 7), None, "a question");
+        assert_eq!(judge(b"\x00\x07", 7), None, "too short");
+    }
+}

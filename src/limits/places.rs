@@ -1,0 +1,79 @@
+//! A number of places that all threads take from and give back to.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Places, some of them taken. A cache line pair of its own, so that two counts never slow each other.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Places {
+    taken: AtomicU32,
+    /// 0: no limit.
+    most: AtomicU32,
+}
+
+impl Places {
+    /// All free; `None` is no limit.
+    pub fn new(most: Option<u32>) -> Self {
+        Self { taken: AtomicU32::new(0), most: AtomicU32::new(most.unwrap_or(0)) }
+    }
+
+    /// Takes one. False: none is free.
+    #[must_use]
+    pub fn try_take(&self) -> bool {
+        let most = match self.most.load(Ordering::Relaxed) {
+            0 => u32::MAX,
+            most => most,
+        };
+        self.taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < most).then(|| taken + 1))
+            .is_ok()
+    }
+
+    /// Gives one back. The caller must have taken it.
+    pub fn give_back(&self) {
+        let before = self.taken.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "a place was given back twice");
+    }
+
+    /// How many are taken.
+    pub fn taken(&self) -> u32 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// How many there are; `None`: no limit.
+    pub fn most(&self) -> Option<u32> {
+        Some(self.most.load(Ordering::Relaxed)).filter(|most| *most != 0)
+    }
+
+    /// Changes how many there are. Those taken above a lowered limit stay taken.
+    pub fn set_most(&self, most: Option<u32>) {
+        self.most.store(most.unwrap_or(0), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_thousand_attempts_of_four_threads_take_exactly_what_there_is() {
+        let places = Places::new(Some(777));
+        let take = || (0..2_500).filter(|_| places.try_take()).count();
+        let taken: usize = std::thread::scope(|scope| {
+            let takers: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
+            takers.into_iter().map(|taker| taker.join().unwrap()).sum()
+        });
+        assert_eq!((taken, places.taken()), (777, 777));
+    }
+
+    #[test]
+    fn a_limit_moves_while_places_are_taken() {
+        let places = Places::new(None);
+        assert!((0..5).all(|_| places.try_take()));
+        places.set_most(Some(3));
+        assert!(!places.try_take());
+        (0..3).for_each(|_| places.give_back());
+        assert!(places.try_take() && !places.try_take());
+        assert_eq!((places.taken(), places.most()), (3, Some(3)));
+    }
+}

@@ -1,0 +1,124 @@
+//! UDP sockets: doors that tell which of our addresses a datagram came to, and connected ones towards backends.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+
+use super::Errno;
+
+/// A bound door of one worker, sharing its port with the other workers' by SO_REUSEPORT. `None` binds every address of
+/// both families where the host has IPv6. Port 0 takes any free port.
+///
+/// Path MTU discovery stays as the kernel has it for every plain UDP socket: what does not fit is fragmented.
+pub fn bind_door(ip: Option<IpAddr>, port: u16) -> Result<OwnedFd, Errno> {
+    bind_any(ip, port, true)
+}
+
+/// Would a door be alone there? Leaves nothing behind.
+pub fn probe_door(ip: Option<IpAddr>, port: u16) -> Result<(), Errno> {
+    bind_any(ip, port, false).map(drop)
+}
+
+/// A socket that exchanges datagrams with `to` alone, from this very address and port. Other sockets may have the same
+/// local address and port towards other peers; what strangers send is for the caller to tell by its source.
+pub fn connect_from(local: SocketAddr, to: SocketAddr) -> Result<OwnedFd, Errno> {
+    let fd = datagram_socket(to)?;
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    net::bind(&fd, &local)?;
+    net::connect(&fd, &to)?;
+    set_flag(fd.as_fd(), to.is_ipv6(), libc::IP_RECVTOS, libc::IPV6_RECVTCLASS)?;
+    Ok(fd)
+}
+
+/// The address this host would use towards `to`.
+pub fn source_towards(to: SocketAddr) -> Result<IpAddr, Errno> {
+    let fd = datagram_socket(to)?;
+    net::connect(&fd, &to)?;
+    super::socket::local_address(fd.as_fd()).map(|address| address.ip()).ok_or(Errno::ADDRNOTAVAIL)
+}
+
+/// Ports the kernel gives out by itself, first and last: the range an operator has set aside for outgoing traffic.
+pub fn local_ports() -> (u16, u16) {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ports = text.split_whitespace().filter_map(|port| port.parse().ok());
+    match (ports.next(), ports.next()) {
+        (Some(first), Some(last)) if first <= last => (first, last),
+        _ => (32_768, 60_999),
+    }
+}
+
+/// Asks for a receive buffer of this size. The kernel caps it at `net.core.rmem_max` for all but root.
+pub fn set_receive_buffer(fd: BorrowedFd<'_>, bytes: usize) {
+    if sockopt::set_socket_recv_buffer_size_force(fd, bytes).is_err() {
+        let _ = sockopt::set_socket_recv_buffer_size(fd, bytes);
+    }
+}
+
+/// Lets the kernel deliver several datagrams of one sender as one (UDP_GRO).
+pub fn merge_received(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    set(fd, libc::SOL_UDP, libc::UDP_GRO, 1)
+}
+
+fn bind_any(ip: Option<IpAddr>, port: u16, shared: bool) -> Result<OwnedFd, Errno> {
+    match ip {
+        Some(ip) => bind_one(SocketAddr::new(ip, port), true, shared),
+        None => match bind_one((Ipv6Addr::UNSPECIFIED, port).into(), false, shared) {
+            // A host without IPv6 has no such family, or the family but no address.
+            Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
+                bind_one((Ipv4Addr::UNSPECIFIED, port).into(), true, shared)
+            }
+            other => other,
+        },
+    }
+}
+
+fn bind_one(address: SocketAddr, v6_only: bool, shared: bool) -> Result<OwnedFd, Errno> {
+    let fd = datagram_socket(address)?;
+    sockopt::set_socket_reuseport(&fd, shared)?;
+    let v6 = address.is_ipv6();
+    if v6 {
+        sockopt::set_ipv6_v6only(&fd, v6_only)?;
+    }
+    set_flag(fd.as_fd(), v6, libc::IP_PKTINFO, libc::IPV6_RECVPKTINFO)?;
+    set_flag(fd.as_fd(), v6, libc::IP_RECVTOS, libc::IPV6_RECVTCLASS)?;
+    if v6 && !v6_only {
+        // IPv4 through an IPv6 socket shows its mark the IPv4 way.
+        set(fd.as_fd(), libc::SOL_IP, libc::IP_RECVTOS, 1)?;
+    }
+    set(fd.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
+    net::bind(&fd, &address)?;
+    Ok(fd)
+}
+
+fn datagram_socket(address: SocketAddr) -> Result<OwnedFd, Errno> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    net::socket_with(family, SocketType::DGRAM, flags, Some(ipproto::UDP))
+}
+
+fn set_flag(fd: BorrowedFd<'_>, v6: bool, v4_option: i32, v6_option: i32) -> Result<(), Errno> {
+    let (level, option) = if v6 { (libc::SOL_IPV6, v6_option) } else { (libc::SOL_IP, v4_option) };
+    set(fd, level, option, 1)
+}
+
+// The length of an int fits.
+#[allow(unsafe_code, clippy::cast_possible_truncation)]
+fn set(fd: BorrowedFd<'_>, level: i32, option: i32, value: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: the pointer and length are those of an int that lives through the call; the fd is borrowed.
+    let outcome = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if outcome == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+/// The errno of the call that just failed.
+pub(super) fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}

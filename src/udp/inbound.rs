@@ -1,0 +1,220 @@
+//! From a door to a backend: whose datagram is it, may it begin a flow, which backend, and off it goes.
+
+use std::sync::Arc;
+
+use super::parts::{parts, parts_of, parts_of_outgoing};
+use super::pump::{Pump, Side};
+use super::upstream::{NoUpstream, Upstream};
+use super::{Terms, closing};
+use crate::flow::{Admission, FlowId, FlowKey};
+use crate::metrics::{Direction, Drop};
+use crate::pool::Refusal;
+use crate::reason::Reason;
+use crate::sys::Errno;
+use crate::sys::udp_batch::{Outgoing, Received};
+use crate::workbench::Workbench;
+
+impl Pump {
+    /// The flow of a datagram, new if need be; `None`: it is dropped and counted.
+    pub(super) fn admit(&mut self, number: u32, told: &Received, bench: &mut Workbench) -> Option<FlowId> {
+        let door = &mut self.doors[number as usize];
+        let counts = door.terms.counters.shards.of(bench.worker);
+        if let Some(so_far) = told.lost_so_far {
+            let lost = so_far.wrapping_sub(std::mem::replace(&mut door.lost_seen, so_far));
+            counts.dropped(Drop::ReceiveBuffer).add(lost.into());
+        }
+        if told.cut {
+            counts.dropped(Drop::Cut).add(1);
+            return None;
+        }
+        let datagrams = parts_of(told);
+        let Some(local) = door.local(told) else {
+            counts.dropped(Drop::Cut).add(datagrams.into());
+            return None;
+        };
+        let key = FlowKey { client: told.from, local };
+        let terms = Arc::clone(&door.terms);
+        match self.flows.admit(&key, bench.now_ms(), &terms.flow, || false) {
+            Admission::Known(id) => {
+                let side = self.sides.get(id.index as usize).and_then(Option::as_ref);
+                if side.is_some_and(|side| side.upstream.wants_another()) {
+                    self.rehome(id, Why::Gone, bench);
+                } else if self.flows.before_new_pick(id, datagrams) < datagrams {
+                    self.rehome(id, Why::Requests, bench);
+                }
+                Some(id)
+            }
+            Admission::New(id) => self.begin(id, number, terms, key, datagrams, bench).then_some(id),
+            Admission::Shed(reason) => {
+                terms.counters.shards.of(bench.worker).dropped(shed(reason)).add(datagrams.into());
+                closing::log_shed(&terms, key.client, key.local, reason, bench);
+                None
+            }
+        }
+    }
+
+    /// Gives a new flow its backend.
+    pub(super) fn begin(
+        &mut self,
+        id: FlowId,
+        door: u32,
+        terms: Arc<Terms>,
+        key: FlowKey,
+        datagrams: u32,
+        bench: &mut Workbench,
+    ) -> bool {
+        let counts = terms.counters.shards.of(bench.worker);
+        counts.begun.add(1);
+        counts.active.add(1);
+        let (client, local) = (key.client, key.local);
+        let opened = Upstream::open(&terms, client, local.port(), id.pack(), &[], &mut self.ports, bench);
+        let place = id.index as usize;
+        if self.sides.len() <= place {
+            self.sides.resize_with(place + 1, || None);
+        }
+        match opened {
+            Ok((upstream, _)) => {
+                self.sides[place] = Some(Side { id, terms, door, client, local, upstream });
+                true
+            }
+            Err(none) => {
+                counts.dropped(none.as_drop()).add(datagrams.into());
+                closing::without_backend(&terms, client, local, reason_of(none), bench);
+                self.flows.end(id, reason_of(none));
+                false
+            }
+        }
+    }
+
+    /// Moves a flow to another backend. Datagrams at hand are sent there, and counted when they are.
+    fn rehome(&mut self, id: FlowId, why: Why, bench: &mut Workbench) -> bool {
+        let Some(side) = self.sides.get_mut(id.index as usize).and_then(Option::as_mut) else { return false };
+        let lost = why == Why::Gone;
+        let tried = if lost { side.upstream.index_in_pool(side.terms.pool, bench) } else { None };
+        let tried: &[u32] = tried.as_slice();
+        let (client, port) = (side.client, side.local.port());
+        // What cannot be had now may be there for the next datagram; until then the flow stays where it is.
+        let Ok((next, _)) =
+            Upstream::open(&side.terms, client, port, id.pack(), tried, &mut self.ports, bench)
+        else {
+            return false;
+        };
+        let before = std::mem::replace(&mut side.upstream, next);
+        if lost {
+            let now = side.upstream.lease().backend();
+            closing::log_rehomed(&side.terms, client, before.lease().backend(), now);
+            self.flows.rehomed(id, 0);
+            if let Some(view) = bench.published.load().pools.get(side.terms.pool.0) {
+                view.shards.of(bench.worker).rehomed.add(1);
+            }
+        } else {
+            self.flows.picked_anew(id);
+        }
+        before.close(&mut self.ports);
+        true
+    }
+
+    /// Sends the datagrams of `run` to the backend of one flow.
+    pub(super) fn send_run(&mut self, flow: Option<FlowId>, bench: &mut Workbench) {
+        let mut run = std::mem::take(&mut self.run);
+        if let Some(id) = flow {
+            let mut rehomes_left = REHOMES_PER_RUN;
+            let mut sent = 0;
+            while sent < run.len() {
+                sent += self.send_some(id, &run[sent..], &mut rehomes_left, bench);
+            }
+        }
+        run.clear();
+        self.run = run;
+    }
+
+    /// Sends as much as one call takes; tells how many of the datagrams are dealt with, at least one.
+    fn send_some(&mut self, id: FlowId, run: &[Outgoing], rehomes: &mut u32, bench: &mut Workbench) -> usize {
+        let Some(side) = self.sides.get_mut(id.index as usize).and_then(Option::as_mut) else {
+            return run.len();
+        };
+        let counts = side.terms.counters.shards.of(bench.worker);
+        let datagrams = |run: &[Outgoing]| run.iter().map(parts_of_outgoing).sum::<u64>();
+        match self.inbound.send(side.upstream.fd(), run) {
+            Ok(sent) => {
+                let bytes: usize = run[..sent].iter().map(|outgoing| outgoing.length).sum();
+                let (datagrams, bytes) = (datagrams(&run[..sent]), bytes as u64);
+                counts.datagrams(Direction::ToBackend).add(datagrams);
+                counts.bytes(Direction::ToBackend).add(bytes);
+                let backend = side.upstream.lease().backend().shards.of(bench.worker);
+                backend.bytes(Direction::ToBackend).add(bytes);
+                let datagrams = u32::try_from(datagrams).unwrap_or(u32::MAX);
+                self.flows.on_client(id, datagrams, bytes, bench.now_ms());
+                sent.max(1)
+            }
+            // The answer of the backend's host to an earlier datagram; this one has not left yet.
+            Err(Errno::CONNREFUSED) => {
+                side.upstream.note_refused(bench);
+                if *rehomes > 0 {
+                    *rehomes -= 1;
+                    if side.upstream.wants_another() {
+                        self.rehome(id, Why::Gone, bench);
+                    }
+                    return 0;
+                }
+                counts.dropped(Drop::ToBackend).add(datagrams(&run[..1]));
+                1
+            }
+            // A path that takes no parts takes the datagrams one by one.
+            Err(Errno::INVAL | Errno::IO | Errno::MSGSIZE) if run[0].part.is_some() => {
+                self.send_parts(id, run[0], bench);
+                1
+            }
+            Err(_) => {
+                counts.dropped(Drop::ToBackend).add(datagrams(&run[..1]));
+                1
+            }
+        }
+    }
+
+    /// Sends the parts of one merged datagram as datagrams of their own.
+    fn send_parts(&mut self, id: FlowId, whole: Outgoing, bench: &mut Workbench) {
+        let Some(side) = self.sides.get(id.index as usize).and_then(Option::as_ref) else { return };
+        let counts = side.terms.counters.shards.of(bench.worker);
+        for part in parts(whole) {
+            if self.inbound.send(side.upstream.fd(), &[part]) == Ok(1) {
+                counts.datagrams(Direction::ToBackend).add(1);
+                counts.bytes(Direction::ToBackend).add(part.length as u64);
+                self.flows.on_client(id, 1, part.length as u64, bench.now_ms());
+            } else {
+                counts.dropped(Drop::ToBackend).add(1);
+            }
+        }
+    }
+}
+
+fn reason_of(none: NoUpstream) -> Reason {
+    match none {
+        NoUpstream::Refused(Refusal::Full) => Reason::BackendsFull,
+        NoUpstream::Refused(Refusal::NoBackend | Refusal::AllTried) => Reason::NoBackend,
+        NoUpstream::NoPort => Reason::NoSourcePort,
+        NoUpstream::Local(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Reason::LimitProcess,
+        NoUpstream::Local(_) => Reason::ConnectFailed,
+    }
+}
+
+fn shed(reason: Reason) -> Drop {
+    match reason {
+        Reason::LimitSessions => Drop::LimitSessions,
+        Reason::LimitSessionsPerSource => Drop::LimitSessionsPerSource,
+        Reason::LimitProcess => Drop::LimitProcess,
+        _ => Drop::Draining,
+    }
+}
+
+/// Why a flow gets another backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// Its own is gone.
+    Gone,
+    /// It has had its share: `udp.requests`.
+    Requests,
+}
+
+/// Backends tried for one run of datagrams; then what is left of it is dropped.
+const REHOMES_PER_RUN: u32 = 3;

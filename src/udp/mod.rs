@@ -1,0 +1,19 @@
+//! UDP flows of one data thread: receive a batch -> who is known, who may begin -> pick -> send; and the answers back.
+//!
+//! A flow has a socket of its own towards its backend, so the kernel keeps strangers away and tells refusals; all of them
+//! are watched by the thread's one epoll set. Batches are bounded and turns are short: a flood of one flow delays the others
+//! by one batch and no more. Nothing is allocated for a datagram of a flow that is known.
+
+mod closing;
+mod doors;
+mod inbound;
+mod parts;
+mod ports;
+mod pump;
+mod replies;
+mod terms;
+mod upstream;
+
+pub use doors::Door;
+pub use pump::Pump;
+pub use terms::Terms;

@@ -1,0 +1,221 @@
+//! Everything of UDP that one thread has, and the order of its turns. The two walks of a datagram are `inbound` and
+//! `replies`.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use super::ports::Ports;
+use super::upstream::Upstream;
+use super::{Door, Terms, closing};
+use crate::flow::{FlowId, Flows};
+use crate::reason::Reason;
+use crate::sys::udp_batch::{Batch, Outgoing};
+use crate::workbench::{Token, Workbench};
+
+/// Everything of UDP that one thread has.
+pub struct Pump {
+    pub(super) doors: Vec<Door>,
+    pub(super) flows: Flows,
+    /// By [`FlowId::index`].
+    pub(super) sides: Vec<Option<Side>>,
+    pub(super) ports: Ports,
+    /// From clients.
+    pub(super) inbound: Batch,
+    /// From backends, until they are sent on at the end of the turn.
+    pub(super) replies: Batch,
+    pub(super) leaving: Vec<(u32, Outgoing)>,
+    /// Flows whose backend has more to say than one turn takes.
+    pub(super) again: VecDeque<FlowId>,
+    /// Reused: datagrams of one flow that go out together.
+    pub(super) run: Vec<Outgoing>,
+    /// How many datagrams the next look at a door asks for.
+    door_batch: usize,
+    /// When the use of ports was last looked at.
+    ports_seen_ms: u64,
+    /// When it was last warned of.
+    ports_warned_ms: Option<u64>,
+}
+
+/// What a flow has besides its entry in the table.
+#[derive(Debug)]
+pub(super) struct Side {
+    pub(super) id: FlowId,
+    pub(super) terms: Arc<Terms>,
+    pub(super) door: u32,
+    pub(super) client: SocketAddr,
+    pub(super) local: SocketAddr,
+    pub(super) upstream: Upstream,
+}
+
+impl Pump {
+    /// Without doors yet. `ports` is the range for sockets towards backends.
+    pub fn new(flows: Flows, ports: (u16, u16), worker: usize, workers: usize) -> Self {
+        Self {
+            doors: Vec::new(),
+            flows,
+            sides: Vec::new(),
+            ports: Ports::new(ports, worker, workers),
+            inbound: Batch::new(SLOTS),
+            replies: Batch::new(SLOTS),
+            leaving: Vec::with_capacity(SLOTS),
+            again: VecDeque::new(),
+            run: Vec::with_capacity(SLOTS),
+            door_batch: 1,
+            ports_seen_ms: 0,
+            ports_warned_ms: None,
+        }
+    }
+
+    /// Receives at this door from now on.
+    pub fn open(&mut self, door: Door, bench: &Workbench) {
+        let number = u32::try_from(self.doors.len()).unwrap_or(u32::MAX);
+        if let Err(errno) = bench.poller.watch_input(&door.fd, Token::DatagramDoor(number).pack()) {
+            let listener = &*door.terms.listener;
+            let error = std::io::Error::from(errno);
+            tracing::error!(listener, %error, "a door cannot be watched; it stays closed on this thread");
+        }
+        self.doors.push(door);
+    }
+
+    /// Takes nothing new. The doors stay: answers of living flows leave through them.
+    pub fn drain(&mut self) {
+        self.flows.drain();
+    }
+
+    /// No flow is left.
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    /// Some backend has more to say: do not sleep.
+    pub fn is_busy(&self) -> bool {
+        !self.again.is_empty()
+    }
+
+    /// When [`Self::on_time`] is to be called; `None` while no flow lives.
+    pub fn next_wake_ms(&self) -> Option<u64> {
+        self.flows.next_wake_ms()
+    }
+
+    /// Datagrams wait at a door: takes one batch of them.
+    pub fn on_door_ready(&mut self, number: u32, bench: &mut Workbench) {
+        let Some(door) = self.doors.get(number as usize) else { return };
+        self.inbound.clear();
+        // A door is not connected: an error is of one datagram that had left, and of no use.
+        let Ok(came) = self.inbound.receive(door.fd.as_fd(), self.door_batch) else { return };
+        // One datagram is had cheapest by asking for one; a queue, by asking for many.
+        self.door_batch = if came == self.door_batch { SLOTS.min(came * 2) } else { came.max(1) };
+        let mut current: Option<FlowId> = None;
+        for slot in 0..came {
+            let told = self.inbound.received()[slot];
+            let flow = self.admit(number, &told, bench);
+            if flow != current {
+                self.send_run(current, bench);
+            }
+            current = flow;
+            if flow.is_some() {
+                self.run.push(Outgoing {
+                    slot,
+                    start: 0,
+                    length: told.length,
+                    to: None,
+                    from: None,
+                    part: told.part,
+                    mark: told.mark,
+                });
+            }
+        }
+        self.send_run(current, bench);
+        self.bury(bench);
+    }
+
+    /// A backend has answered, or refused.
+    pub fn on_flow_ready(&mut self, packed: u64, bench: &mut Workbench) {
+        self.hear(FlowId::unpack(packed), bench);
+    }
+
+    /// The end of a turn: gives flows with more to say another one, and sends what leaves through the doors.
+    pub fn end_turn(&mut self, bench: &mut Workbench) {
+        for _ in 0..self.again.len() {
+            let Some(id) = self.again.pop_front() else { break };
+            self.hear(id, bench);
+        }
+        self.send_replies(bench);
+        self.bury(bench);
+    }
+
+    /// Ends the flows whose time has come, and those whose backend went down where `on_down` is `close`.
+    pub fn on_time(&mut self, bench: &mut Workbench) {
+        // What is left for the next turn keeps the wake-up in the past: no sleep until it is done.
+        self.flows.sweep(bench.now_ms(), ENDS_PER_TURN);
+        self.bury(bench);
+    }
+
+    /// How much of the local ports towards one backend is in use, in thousandths; once a second, otherwise `None`.
+    /// Warns before they run out.
+    pub fn ports_in_use_permille(&mut self, now_ms: u64) -> Option<u32> {
+        if now_ms < self.ports_seen_ms + PORTS_LOOK_MS {
+            return None;
+        }
+        self.ports_seen_ms = now_ms;
+        let permille = self.ports.in_use_permille();
+        let is_quiet = self.ports_warned_ms.is_none_or(|at_ms| now_ms >= at_ms + PORTS_WARNING_MS);
+        if permille >= PORTS_WARNING_PERMILLE && is_quiet {
+            self.ports_warned_ms = Some(now_ms);
+            tracing::warn!(
+                target: "evenkeel",
+                percent = permille / 10,
+                "local ports towards one backend run out: more backends, or a wider net.ipv4.ip_local_port_range, give room for more flows"
+            );
+        }
+        Some(permille)
+    }
+
+    /// A new snapshot: flows that are to end with their backend end.
+    pub fn on_verdicts(&mut self, bench: &mut Workbench) {
+        let gone: Vec<FlowId> = self
+            .sides
+            .iter()
+            .flatten()
+            .filter(|side| side.upstream.is_to_close())
+            .map(|side| side.id)
+            .collect();
+        for id in gone {
+            self.flows.end(id, Reason::BackendDown);
+        }
+        self.bury(bench);
+    }
+
+    /// Ends every flow now.
+    pub fn cut_all(&mut self, reason: Reason, bench: &mut Workbench) {
+        let all: Vec<FlowId> = self.sides.iter().flatten().map(|side| side.id).collect();
+        for id in all {
+            self.flows.end(id, reason);
+        }
+        self.bury(bench);
+    }
+
+    /// Closes what the table says is over.
+    fn bury(&mut self, bench: &mut Workbench) {
+        while let Some(ended) = self.flows.take_ended() {
+            let place = ended.id.index as usize;
+            // A flow that found no backend has no side, and has said why already.
+            let Some(side) = self.sides.get_mut(place).and_then(Option::take) else { continue };
+            let counts = side.terms.counters.shards.of(bench.worker);
+            counts.active.sub(1);
+            counts.ended(ended.reason).add(1);
+            closing::log(&side, &ended, bench);
+            side.upstream.close(&mut self.ports);
+        }
+    }
+}
+
+const PORTS_LOOK_MS: u64 = 1_000;
+const PORTS_WARNING_MS: u64 = 60_000;
+const PORTS_WARNING_PERMILLE: u32 = 800;
+/// Flows that one turn ends; then datagrams get theirs.
+const ENDS_PER_TURN: usize = 256;
+/// Datagrams in one batch; merged ones count as one.
+const SLOTS: usize = 32;

@@ -1,0 +1,162 @@
+//! A flow's side towards its backend: the place it holds there, a port of ours, and a connected socket.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::Terms;
+use super::ports::Ports;
+use crate::balance::Ask;
+use crate::config::settings::OnDown;
+use crate::metrics::Drop;
+use crate::pool::{Lease, PoolSlot, Refusal};
+use crate::sys::{Errno, udp};
+use crate::workbench::{Token, Workbench};
+
+/// Where a flow's datagrams go.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    fd: OwnedFd,
+    lease: Lease,
+    /// The backend's address: anyone else is a stranger.
+    pub(super) backend: SocketAddr,
+    /// Our port towards it.
+    port: u16,
+    /// What happens when it goes down.
+    pub(super) on_down: OnDown,
+    /// A refusal came back since the client sent last.
+    pub(super) refused: bool,
+    /// Since when the backend owes its first answer.
+    pub(super) asked_us: u64,
+    /// It has answered.
+    pub(super) answered: bool,
+}
+
+/// Why a flow has no backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoUpstream {
+    /// None is eligible, each is full, or each was tried.
+    Refused(Refusal),
+    /// No local port is free towards it.
+    NoPort,
+    /// This machine cannot: files, memory, permission.
+    Local(Errno),
+}
+
+impl NoUpstream {
+    /// How its datagrams are counted.
+    pub(super) fn as_drop(self) -> Drop {
+        match self {
+            Self::Refused(_) => Drop::NoBackend,
+            Self::NoPort => Drop::NoSourcePort,
+            Self::Local(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Drop::LimitProcess,
+            Self::Local(_) => Drop::ToBackend,
+        }
+    }
+}
+
+impl Upstream {
+    /// Picks a backend that was not tried, takes a place and a port there, and connects. `tried` gets those that failed.
+    pub(super) fn open(
+        terms: &Terms,
+        client: SocketAddr,
+        client_port: u16,
+        flow: u64,
+        tried: &[u32],
+        ports: &mut Ports,
+        bench: &mut Workbench,
+    ) -> Result<(Self, u32), NoUpstream> {
+        let random = bench.random.bits();
+        let (lease, index, on_down) = {
+            let published = bench.published.load();
+            let Some(view) = published.pools.get(terms.pool.0) else {
+                return Err(NoUpstream::Refused(Refusal::NoBackend));
+            };
+            let ask = Ask { client, random, now_ns: bench.now_us * 1_000, tried };
+            let (lease, index) = Lease::take(view, &ask).map_err(NoUpstream::Refused)?;
+            (lease, index, view.settings.on_down)
+        };
+        let backend = lease.backend().address(client_port);
+        let source = ports.source(backend, || udp::source_towards(backend)).map_err(NoUpstream::Local)?;
+        let (fd, port) = connect(source, backend, ports)?;
+        if let Err(errno) = bench.poller.watch_datagrams(&fd, Token::Flow(flow).pack()) {
+            ports.give_back(backend, port);
+            return Err(NoUpstream::Local(errno));
+        }
+        lease.backend().shards.of(bench.worker).sessions.add(1);
+        let asked_us = bench.now_us;
+        let upstream = Self { fd, lease, backend, port, on_down, refused: false, asked_us, answered: false };
+        Ok((upstream, index))
+    }
+
+    /// Gives the port back; the place and the socket go with the value.
+    pub(super) fn close(self, ports: &mut Ports) {
+        ports.give_back(self.backend, self.port);
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(super) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Its place in its pool's list, where it is still there.
+    pub(super) fn index_in_pool(&self, pool: PoolSlot, bench: &Workbench) -> Option<u32> {
+        let published = bench.published.load();
+        let view = published.pools.get(pool.0)?;
+        let name = &self.lease.backend().name;
+        view.backends
+            .iter()
+            .position(|backend| backend.name == *name)
+            .and_then(|index| u32::try_from(index).ok())
+    }
+
+    /// The backend's host said that nobody listens there.
+    pub(super) fn note_refused(&mut self, bench: &Workbench) {
+        self.refused = true;
+        self.lease.backend().shards.of(bench.worker).connect_failures.add(1);
+    }
+
+    /// The backend answered.
+    pub(super) fn note_answered(&mut self, bench: &Workbench) {
+        self.refused = false;
+        if !std::mem::replace(&mut self.answered, true) {
+            let waited_us = bench.now_us.saturating_sub(self.asked_us);
+            self.lease.backend().load.observe_latency(bench.now_us * 1_000, waited_us * 1_000);
+        }
+    }
+
+    /// The flow is to end with its backend.
+    pub(super) fn is_to_close(&self) -> bool {
+        self.on_down == OnDown::Close && self.lease.backend().is_down()
+    }
+
+    /// The next datagram of the client should go to another backend.
+    pub(super) fn wants_another(&self) -> bool {
+        self.on_down == OnDown::Rehome && (self.refused || self.lease.backend().is_down())
+    }
+}
+
+/// A socket from a free port. A port that a stranger's socket holds is passed over, a few of them.
+fn connect(
+    source: std::net::IpAddr,
+    backend: SocketAddr,
+    ports: &mut Ports,
+) -> Result<(OwnedFd, u16), NoUpstream> {
+    for _ in 0..PORTS_TRIED_MAX {
+        let port = ports.take(backend).ok_or(NoUpstream::NoPort)?;
+        match udp::connect_from(SocketAddr::new(source, port), backend) {
+            Ok(fd) => return Ok((fd, port)),
+            Err(errno) => {
+                ports.give_back(backend, port);
+                if errno != Errno::ADDRINUSE {
+                    return Err(NoUpstream::Local(errno));
+                }
+            }
+        }
+    }
+    Err(NoUpstream::NoPort)
+}
+
+const PORTS_TRIED_MAX: usize = 32;
