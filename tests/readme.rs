@@ -72,3 +72,18 @@ fn the_demo_that_stays_prints_a_line_that_works() {
     assert!(stopped.success());
     assert!(demo.wait().unwrap().success());
 }
+
+#[test]
+fn a_reader_that_leaves_early_is_no_fault() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_evenkeel"))
+        .arg("demo")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(demo.stdout.take());
+    let mut told = String::new();
+    demo.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(demo.wait().unwrap().success(), "{told}");
+    assert_eq!(told, "");
+}

@@ -44,7 +44,7 @@ pub struct Sources {
 /// Binds the HTTP address.
 pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     if !address.ip().is_loopback() {
-        tracing::warn!(%address, "admin.http is open to other hosts: anyone who reaches it sees names and counters");
+        tracing::warn!(target: "evenkeel", %address, "admin.http is open to other hosts: anyone who reaches it sees names and counters");
     }
     TcpListener::bind(address).await
 }
@@ -58,7 +58,7 @@ pub async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: Cancellat
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::debug!(%error, "an HTTP connection could not be taken");
+                    tracing::debug!(target: "evenkeel", %error, "an HTTP connection could not be taken");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -90,7 +90,7 @@ async fn converse(stream: TcpStream, sources: Arc<Sources>) {
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = outcome {
-        tracing::debug!(%error, "an HTTP connection ended badly");
+        tracing::debug!(target: "evenkeel", %error, "an HTTP connection ended badly");
     }
 }
 

@@ -4,16 +4,16 @@ use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::output::{complain, say};
 use super::{BAD_CONFIGURATION, FAILED};
 use crate::config::{self, settings::Settings};
 
 /// Prints what the file holds, or every mistake.
-#[allow(clippy::print_stdout)]
 pub(super) fn check(path: &Path) -> ExitCode {
     match load(path) {
         Ok(settings) => {
-            print!("{}", config::describe(&settings));
-            println!("\n{}: no mistakes", path.display());
+            say(config::describe(&settings));
+            say(format_args!("{}: no mistakes", path.display()));
             ExitCode::SUCCESS
         }
         Err(code) => code,
@@ -21,7 +21,6 @@ pub(super) fn check(path: &Path) -> ExitCode {
 }
 
 /// Reads the settings, or tells on standard error why there are none.
-#[allow(clippy::print_stderr)]
 pub(super) fn load(path: &Path) -> Result<Settings, ExitCode> {
     let text = read(path).map_err(|error| {
         let advice = match error.kind() {
@@ -30,21 +29,20 @@ pub(super) fn load(path: &Path) -> Result<Settings, ExitCode> {
             }
             _ => "",
         };
-        eprintln!("evenkeel: cannot read {}: {error}{advice}", path.display());
+        complain(format_args!("evenkeel: cannot read {}: {error}{advice}", path.display()));
         // A file that is not there or not readable is a configuration to mend, like a wrong one.
         ExitCode::from(BAD_CONFIGURATION)
     })?;
     let name = path.display().to_string();
     config::read(&name, &text).map_err(|mistakes| {
-        eprintln!("{mistakes}");
+        complain(&mistakes);
         ExitCode::from(BAD_CONFIGURATION)
     })
 }
 
 /// What went wrong before or after serving, on standard error.
-#[allow(clippy::print_stderr)]
 pub(super) fn failed(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("evenkeel: {error}");
+    complain(format_args!("evenkeel: {error}"));
     ExitCode::from(FAILED)
 }
 

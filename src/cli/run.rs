@@ -43,11 +43,10 @@ pub(super) fn fresh_seed() -> u64 {
 
 async fn serve(settings: &Settings, logging: &Logging) -> ExitCode {
     // Before anything else: a signal that comes while starting must not find its default action.
-    let (mut stop, mut hang_up) = match (Stop::new(), signal(SignalKind::hangup())) {
-        (Ok(stop), Ok(hang_up)) => (stop, hang_up),
-        (Err(error), _) | (_, Err(error)) => {
-            return failed(&format_args!("signals cannot be received: {error}"));
-        }
+    let signals = || Ok::<_, std::io::Error>((Stop::new()?, Later::new()?));
+    let (mut stop, mut later) = match signals() {
+        Ok(signals) => signals,
+        Err(error) => return failed(&format_args!("signals cannot be received: {error}")),
     };
     let surroundings =
         Surroundings { notify: Notify::service(), log_lines_dropped: logging.dropped(), seed: fresh_seed() };
@@ -55,7 +54,7 @@ async fn serve(settings: &Settings, logging: &Logging) -> ExitCode {
         started = Server::start(settings, &surroundings) => match started {
             Ok(server) => server,
             Err(error) => {
-                tracing::error!("{error}");
+                tracing::error!(target: "evenkeel", "{error}");
                 return ExitCode::from(super::FAILED);
             }
         },
@@ -63,25 +62,25 @@ async fn serve(settings: &Settings, logging: &Logging) -> ExitCode {
         () = stop.asked() => return ExitCode::SUCCESS,
     };
     for (listener, address) in server.addresses() {
-        tracing::info!(listener, %address, "accepting");
+        tracing::info!(target: "evenkeel", listener, %address, "accepting");
     }
     if let Some(address) = server.http_address() {
-        tracing::info!(%address, "admin.http is ready: /metrics /healthz /readyz");
+        tracing::info!(target: "evenkeel", %address, "admin.http is ready: /metrics /healthz /readyz");
     }
     loop {
         tokio::select! {
             () = stop.asked() => break,
-            _ = hang_up.recv() => {
-                tracing::warn!("SIGHUP: this version does not reload; nothing changed. Restart it to use an edited file");
+            word = later.asked() => {
+                tracing::warn!(target: "evenkeel", "{word}; nothing changed. Restart it to use an edited file or a new program");
             }
             () = server.broken() => {
-                tracing::error!("a data thread has ended by a fault; stopping, so that the service manager starts anew");
+                tracing::error!(target: "evenkeel", "a data thread has ended by a fault; stopping, so that the service manager starts anew");
                 return ExitCode::from(super::FAILED);
             }
         }
     }
     let Drained { sessions, cut } = server.stop(stop.asked()).await;
-    tracing::info!(sessions, cut, "stopped");
+    tracing::info!(target: "evenkeel", sessions, cut, "stopped");
     ExitCode::SUCCESS
 }
 
@@ -102,6 +101,28 @@ impl Stop {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// SIGHUP and SIGUSR2: reserved for reload and upgrade. Until those are there the signals must not end the process, which
+/// is what they do to a program that does not know them.
+struct Later {
+    hang_up: Signal,
+    user_2: Signal,
+}
+
+impl Later {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { hang_up: signal(SignalKind::hangup())?, user_2: signal(SignalKind::user_defined2())? })
+    }
+
+    /// Completes at the next one, with what it asks for in vain.
+    async fn asked(&mut self) -> &'static str {
+        // recv is cancel-safe, as above.
+        tokio::select! {
+            _ = self.hang_up.recv() => "SIGHUP: this version does not reload",
+            _ = self.user_2.recv() => "SIGUSR2: this version does not hand over",
         }
     }
 }

@@ -132,7 +132,7 @@ fn prepare_datagrams(fd: &OwnedFd) {
     udp_socket::set_receive_buffer(fd.as_fd(), RECEIVE_BUFFER_BYTES);
     if let Err(errno) = udp_socket::merge_received(fd.as_fd()) {
         let error = std::io::Error::from(errno);
-        tracing::info!(%error, "the kernel does not merge datagrams (UDP_GRO): each is received by itself");
+        tracing::info!(target: "evenkeel", %error, "the kernel does not merge datagrams (UDP_GRO): each is received by itself");
     }
 }
 

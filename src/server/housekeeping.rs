@@ -9,7 +9,7 @@ use super::Notify;
 use crate::metrics::ListenerCounters;
 use crate::pool::Published;
 use crate::reason::Reason;
-use crate::worker::{Crew, Message};
+use crate::worker::Crew;
 
 /// What the housekeeper looks at.
 pub(super) struct Housekeeper {
@@ -45,18 +45,17 @@ pub(super) async fn keep_watchdog_quiet(crew: Arc<Crew>, notify: Notify) {
     let Some(limit) = notify.watchdog_interval() else { return };
     let mut ticks = interval((limit / 3).max(Duration::from_millis(10)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut asked = vec![0u64; crew.workers()];
+    let mut tickets = vec![0u64; crew.workers()];
     loop {
         ticks.tick().await;
-        let stuck = (0..crew.workers()).find(|&worker| crew.beats_of(worker) < asked[worker]);
+        let stuck = (0..crew.workers()).find(|&worker| !crew.has_answered(worker, tickets[worker]));
         if let Some(worker) = stuck {
-            tracing::error!(worker, "a data thread does not turn: the watchdog is not fed");
+            tracing::error!(target: "evenkeel", worker, "a data thread does not turn: the watchdog is not fed");
             continue;
         }
         notify.watchdog();
-        for (worker, asked) in asked.iter_mut().enumerate() {
-            crew.mailbox(worker).post(Message::Ping);
-            *asked += 1;
+        for (worker, ticket) in tickets.iter_mut().enumerate() {
+            *ticket = crew.ping(worker);
         }
     }
 }

@@ -146,7 +146,7 @@ impl Server {
         // A receiver that fails has lost its sender, which then has nothing left to wait for either.
         let _ = tokio::time::timeout(FIRST_ROUND_MAX, round_over).await;
         let status = housekeeping::status_line(&server.crew, &server.listeners, &server.published);
-        tracing::info!("{status}");
+        tracing::info!(target: "evenkeel", "{status}");
         listener::open(doors, &server.crew);
         server.enter(Phase::Running);
         server.spawn_housekeeping();
@@ -380,7 +380,7 @@ fn targets_of(settings: &Settings) -> Vec<Target> {
 fn warn_of_shortage(budget: &Budget, open_files: u64) {
     if let Some((wanted, room)) = budget.short_of {
         tracing::warn!(
-            wanted,
+            target: "evenkeel", wanted,
             room,
             open_files,
             "limits: more sessions than the open-file limit allows: accepting will pause when files run out; raise LimitNOFILE="

@@ -55,7 +55,7 @@ impl Notify {
         if self.enabled
             && let Err(error) = sd_notify::notify(states)
         {
-            tracing::debug!(%error, "the service manager could not be told");
+            tracing::debug!(target: "evenkeel", %error, "the service manager could not be told");
         }
     }
 }

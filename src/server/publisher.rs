@@ -117,7 +117,7 @@ impl Publisher {
             let has = !pool.view.picker.eligible().is_empty();
             if had && !has {
                 tracing::error!(
-                    pool = &*pool.view.name,
+                    target: "evenkeel", pool = &*pool.view.name,
                     "no backend of the pool is eligible: its clients are refused"
                 );
             } else if has && !had {

@@ -28,7 +28,7 @@ pub(super) async fn drain(
 ) -> Drained {
     let sessions = crew.sessions();
     tracing::info!(
-        sessions,
+        target: "evenkeel", sessions,
         grace_s = grace.as_secs_f64(),
         "stopping: no new sessions, living ones may finish"
     );
@@ -69,7 +69,7 @@ pub(super) fn dismiss(crew: &Crew) {
 
 async fn cut(crew: &Crew, sessions: u32) -> Drained {
     let cut = crew.sessions();
-    tracing::warn!(sessions = cut, "cutting what is left");
+    tracing::warn!(target: "evenkeel", sessions = cut, "cutting what is left");
     post_all(crew, || Message::Cut(Reason::Shutdown));
     let deadline = Instant::now() + CUT_MAX;
     while crew.sessions() > 0 && Instant::now() < deadline {
@@ -82,9 +82,8 @@ async fn cut(crew: &Crew, sessions: u32) -> Drained {
 
 /// Messages are read in order: an answered ping shows that what was posted before has been done.
 async fn wait_for_doors(crew: &Crew) {
-    let before: Vec<u64> = (0..crew.workers()).map(|worker| crew.beats_of(worker)).collect();
-    post_all(crew, || Message::Ping);
-    while (0..crew.workers()).any(|worker| crew.beats_of(worker) == before[worker]) {
+    let tickets: Vec<u64> = (0..crew.workers()).map(|worker| crew.ping(worker)).collect();
+    while tickets.iter().enumerate().any(|(worker, ticket)| !crew.has_answered(worker, *ticket)) {
         sleep(LOOK_EVERY).await;
     }
 }

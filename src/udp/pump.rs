@@ -74,7 +74,7 @@ impl Pump {
         if let Err(errno) = bench.poller.watch_input(&door.fd, Token::DatagramDoor(number).pack()) {
             let listener = &*door.terms.listener;
             let error = std::io::Error::from(errno);
-            tracing::error!(listener, %error, "a door cannot be watched; it stays closed on this thread");
+            tracing::error!(target: "evenkeel", listener, %error, "a door cannot be watched; it stays closed on this thread");
         }
         self.doors.push(door);
     }

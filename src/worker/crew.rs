@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::Mailbox;
+use super::{Mailbox, Message};
 use crate::limits::Places;
 use crate::sys::Errno;
 
@@ -23,7 +23,8 @@ pub struct Crew {
 #[repr(align(128))]
 struct Member {
     sessions: AtomicU32,
-    /// Pings answered.
+    /// Pings posted, and pings answered: in order, so the n-th answer is that to the n-th ping.
+    pings: AtomicU64,
     beats: AtomicU64,
     /// How much of its local ports towards one backend is in use.
     ports_permille: AtomicU32,
@@ -36,6 +37,7 @@ impl Crew {
         let member = |_| {
             Ok(Member {
                 sessions: AtomicU32::new(0),
+                pings: AtomicU64::new(0),
                 beats: AtomicU64::new(0),
                 ports_permille: AtomicU32::new(0),
                 mailbox: Mailbox::new()?,
@@ -93,9 +95,17 @@ impl Crew {
         self.members[worker].sessions.load(Ordering::Relaxed)
     }
 
-    /// Pings that a thread has answered.
-    pub fn beats_of(&self, worker: usize) -> u64 {
-        self.members[worker].beats.load(Ordering::Relaxed)
+    /// Asks a thread for a sign of life; [`Self::has_answered`] takes the ticket. The answer also shows that everything
+    /// posted before was done. Only the control thread asks.
+    pub fn ping(&self, worker: usize) -> u64 {
+        let ticket = self.members[worker].pings.fetch_add(1, Ordering::Relaxed) + 1;
+        self.members[worker].mailbox.post(Message::Ping);
+        ticket
+    }
+
+    /// Has the thread given the sign of this ticket?
+    pub fn has_answered(&self, worker: usize, ticket: u64) -> bool {
+        self.members[worker].beats.load(Ordering::Relaxed) >= ticket
     }
 
     pub(super) fn beat(&self, worker: usize) {
@@ -177,6 +187,18 @@ mod tests {
             assert_eq!(held.iter().sum::<u32>(), 40);
             assert!(held.iter().all(|&n| n <= 13), "{held:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_belongs_to_its_own_ping() {
+        let crew = Crew::new(2, 10, Arc::new(Places::new(None))).unwrap();
+        let (first, second) = (crew.ping(0), crew.ping(0));
+        crew.beat(0);
+        assert!(crew.has_answered(0, first) && !crew.has_answered(0, second));
+        crew.beat(0);
+        assert!(crew.has_answered(0, second));
+        let other = crew.ping(1);
+        assert!(!crew.has_answered(1, other), "each thread has its own");
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Doors {
         if self.pause.is_none()
             && let Err(errno) = self.watch(key, bench)
         {
-            tracing::error!(%listener, error = %errno, "a door cannot be watched; it stays closed on this thread");
+            tracing::error!(target: "evenkeel", %listener, error = %errno, "a door cannot be watched; it stays closed on this thread");
             self.doors.remove(key);
         }
     }
@@ -93,7 +93,7 @@ impl Doors {
         for (key, door) in &self.doors {
             if let Err(errno) = self.watch(key, bench) {
                 let listener = &*door.terms.listener;
-                tracing::error!(listener, error = %errno, "a door cannot be watched again; trying later");
+                tracing::error!(target: "evenkeel", listener, error = %errno, "a door cannot be watched again; trying later");
                 self.pause = Some(Pause { until_ms: bench.now_ms() + PAUSE_MAX_MS });
             }
         }
@@ -165,7 +165,7 @@ impl Doors {
             let times = std::mem::take(&mut self.unwarned);
             let error = std::io::Error::from(errno);
             tracing::warn!(
-                listener, %error, times, pause_ms,
+                target: "evenkeel", listener, %error, times, pause_ms,
                 "no resources for another connection: accepting pauses, sessions go on; raise LimitNOFILE= or lower limits.tcp_sessions"
             );
         }

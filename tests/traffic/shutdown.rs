@@ -103,3 +103,38 @@ fn a_stop_while_the_first_checks_are_under_way_ends_at_once() {
     program.signal(Signal::TERM);
     assert_eq!(program.wait().code(), Some(0));
 }
+
+#[test]
+fn signals_of_later_versions_end_nothing() {
+    let backend = Backend::start(echo);
+    let program = program(&backend, "0s");
+    let mut client = connect(program.address());
+    exchange(&mut client, b"before");
+    for (signal, word) in [(Signal::HUP, "SIGHUP"), (Signal::USR2, "SIGUSR2")] {
+        program.signal(signal);
+        eventually("a warning names the signal", || program.log().contains(word));
+        exchange(&mut client, b"after");
+    }
+}
+
+#[test]
+fn a_living_flow_is_cut_after_the_grace_and_told() {
+    let backend = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut program = Program::start(&format!(
+        "log: {{ format: json, sessions: all }}\nshutdown: {{ grace: 100ms }}\nlisteners:\n  \
+         door: {{ bind: '127.0.0.1:PORT', backends: ['{0}'], health: {{ check: off }} }}\n  \
+         datagrams: {{ bind: '127.0.0.1:PORT', protocol: udp, backends: ['{0}'] }}\n",
+        backend.local_addr().unwrap()
+    ));
+    let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.send_to(b"hello", program.address()).unwrap();
+    let mut datagram = [0; 16];
+    backend.set_read_timeout(Some(DEADLINE)).unwrap();
+    assert_eq!(backend.recv(&mut datagram).unwrap(), 5);
+    program.signal(Signal::TERM);
+    assert_eq!(program.wait().code(), Some(0));
+    let lines = program.session_lines();
+    let flows: Vec<_> = lines.iter().filter(|line| line["proto"] == "udp").collect();
+    assert_eq!(flows.len(), 1, "{lines:?}");
+    assert_eq!((&flows[0]["reason"], &flows[0]["datagrams_to_backend"]), (&"shutdown".into(), &1.into()));
+}

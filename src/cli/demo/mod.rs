@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::check::failed;
+use super::output::say;
 use super::run::{Stop, control_runtime, fresh_seed};
 use crate::config::{self, settings::Settings};
 use crate::server::{Notify, Server, Surroundings};
@@ -28,7 +29,6 @@ pub(super) fn demo(stay: bool) -> ExitCode {
     }
 }
 
-#[allow(clippy::print_stdout)]
 async fn show(stay: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut stop = Stop::new()?;
     let mut echoes = Vec::new();
@@ -40,9 +40,9 @@ async fn show(stay: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
         Surroundings { notify: Notify::nobody(), log_lines_dropped: Arc::default(), seed: fresh_seed() };
     let server = Server::start(&settings, &with).await?;
     let door = server.addresses()[0].1;
-    println!(
+    say(format_args!(
         "three echo backends, weights 1, 2 and 3, behind {door} (round_robin, asked every {INTERVAL:?})"
-    );
+    ));
 
     let before = send_through(door, CONNECTIONS).await;
     told(&format!("{CONNECTIONS} connections made"), &before);
@@ -51,7 +51,7 @@ async fn show(stay: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let gone = echoes.remove(KILLED);
     let address = gone.address();
     gone.kill().await;
-    println!("backend {} killed", BACKENDS[KILLED].0);
+    say(format_args!("backend {} killed", BACKENDS[KILLED].0));
     let (while_down, noticed_down) = meanwhile(&server, door, false, killed_at).await?;
     told(
         &format!(
@@ -63,15 +63,15 @@ async fn show(stay: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
 
     let back_at = Instant::now();
     echoes.insert(KILLED, Echo::start(BACKENDS[KILLED].0, address).await?);
-    println!("backend {} brought back", BACKENDS[KILLED].0);
+    say(format_args!("backend {} brought back", BACKENDS[KILLED].0));
     let (_, noticed_up) = meanwhile(&server, door, true, back_at).await?;
     let after = send_through(door, CONNECTIONS).await;
     told(&format!("health noticed after {noticed_up:?}; {CONNECTIONS} connections made"), &after);
 
-    println!("\n{}", table(&before, &while_down, &after));
+    say(format_args!("\n{}", table(&before, &while_down, &after)));
     let lost = before.failed + while_down.failed + after.failed;
     if stay {
-        println!("still serving; try:  nc {} {}\nCtrl-C ends it", door.ip(), door.port());
+        say(format_args!("still serving; try:  nc {} {}\nCtrl-C ends it", door.ip(), door.port()));
         stop.asked().await;
     }
     server.stop(stop.asked()).await;
@@ -103,9 +103,8 @@ async fn meanwhile(
     }
 }
 
-#[allow(clippy::print_stdout)]
 fn told(what: &str, answers: &Answers) {
-    println!("  {what}, {} failed", answers.failed);
+    say(format_args!("  {what}, {} failed", answers.failed));
 }
 
 fn table(before: &Answers, while_down: &Answers, after: &Answers) -> String {
