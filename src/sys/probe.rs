@@ -51,8 +51,15 @@ pub fn dial(peer: SocketAddr) -> Result<TcpStream, Fault> {
 }
 
 /// The result of a connect. Only to be asked once the socket was seen writable: before that it says success.
+///
+/// Where nothing listens at a local port, the kernel may give that very port to the connect, and the socket meets itself
+/// (a simultaneous open of TCP): nobody is there.
 pub fn connected(socket: impl AsFd) -> Result<(), Fault> {
-    Ok(sockopt::socket_error(socket)??)
+    sockopt::socket_error(&socket)??;
+    match (net::getsockname(&socket), net::getpeername(&socket)) {
+        (Ok(own), Ok(Some(peer))) if own == peer => Err(Fault::Refused),
+        _ => Ok(()),
+    }
 }
 
 /// The result of a connect, or `None` while the peer has not answered; for a caller that saw no readiness.
@@ -120,6 +127,23 @@ mod tests {
 
     fn listeners() -> [TcpListener; 2] {
         ["127.0.0.1:0", "[::1]:0"].map(|address| TcpListener::bind(address).unwrap())
+    }
+
+    #[test]
+    fn a_connect_that_meets_itself_is_refused() {
+        // A port nobody has, bound by the connecting socket itself.
+        let socket = open("127.0.0.1:1".parse().unwrap()).unwrap();
+        net::bind(&socket, &"127.0.0.1:0".parse::<SocketAddr>().unwrap()).unwrap();
+        let own: SocketAddr = net::getsockname(&socket).unwrap().try_into().unwrap();
+        let socket = connect(socket, own).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let result = loop {
+            match look(&socket) {
+                Some(result) => break result,
+                None => assert!(Instant::now() < deadline, "the connect never ended"),
+            }
+        };
+        assert_eq!(result, Err(Fault::Refused));
     }
 
     #[test]
