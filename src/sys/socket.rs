@@ -20,12 +20,12 @@ pub struct StreamOptions {
 /// A bound, not yet listening door of one worker. `None` binds every address of both families where the host has IPv6.
 /// Port 0 takes any free port.
 pub fn bind_door(ip: Option<IpAddr>, port: u16) -> Result<OwnedFd, Errno> {
-    bind_any(ip, port, true)
+    bind_any(ip, port, |address, v6| bind_one(address, v6, true))
 }
 
 /// Would a door be alone there? Leaves nothing behind.
 pub fn probe_door(ip: Option<IpAddr>, port: u16) -> Result<(), Errno> {
-    bind_any(ip, port, false).map(drop)
+    bind_any(ip, port, |address, v6| bind_one(address, v6, false)).map(drop)
 }
 
 /// Makes a bound door listen. The kernel caps the backlog at `net.core.somaxconn`.
@@ -111,25 +111,39 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-fn bind_any(ip: Option<IpAddr>, port: u16, shared: bool) -> Result<OwnedFd, Errno> {
+/// One address, or every address of both families where the host has IPv6: then `bind` is to let IPv4 through, too.
+pub(super) fn bind_any(
+    ip: Option<IpAddr>,
+    port: u16,
+    bind: impl Fn(SocketAddr, V6) -> Result<OwnedFd, Errno>,
+) -> Result<OwnedFd, Errno> {
     match ip {
-        Some(ip) => bind_one(SocketAddr::new(ip, port), true, shared),
-        None => match bind_one((Ipv6Addr::UNSPECIFIED, port).into(), false, shared) {
+        Some(ip) => bind(SocketAddr::new(ip, port), V6::Only),
+        None => match bind((Ipv6Addr::UNSPECIFIED, port).into(), V6::AndV4) {
             // A host without IPv6 has no such family, or the family but no address.
             Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
-                bind_one((Ipv4Addr::UNSPECIFIED, port).into(), true, shared)
+                bind((Ipv4Addr::UNSPECIFIED, port).into(), V6::Only)
             }
             other => other,
         },
     }
 }
 
-fn bind_one(address: SocketAddr, v6_only: bool, shared: bool) -> Result<OwnedFd, Errno> {
+/// What comes through an IPv6 socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum V6 {
+    /// IPv6.
+    Only,
+    /// IPv4 as well.
+    AndV4,
+}
+
+fn bind_one(address: SocketAddr, v6: V6, shared: bool) -> Result<OwnedFd, Errno> {
     let fd = stream_socket(address)?;
     sockopt::set_socket_reuseaddr(&fd, true)?;
     sockopt::set_socket_reuseport(&fd, shared)?;
     if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&fd, v6_only)?;
+        sockopt::set_ipv6_v6only(&fd, v6 == V6::Only)?;
     }
     net::bind(&fd, &address)?;
     Ok(fd)

@@ -1,23 +1,24 @@
 //! UDP sockets: doors that tell which of our addresses a datagram came to, and connected ones towards backends.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 use super::Errno;
+use super::socket::{V6, bind_any};
 
 /// A bound door of one worker, sharing its port with the other workers' by SO_REUSEPORT. `None` binds every address of
 /// both families where the host has IPv6. Port 0 takes any free port.
 ///
 /// Path MTU discovery stays as the kernel has it for every plain UDP socket: what does not fit is fragmented.
 pub fn bind_door(ip: Option<IpAddr>, port: u16) -> Result<OwnedFd, Errno> {
-    bind_any(ip, port, true)
+    bind_any(ip, port, |address, v6| bind_one(address, v6, true))
 }
 
 /// Would a door be alone there? Leaves nothing behind.
 pub fn probe_door(ip: Option<IpAddr>, port: u16) -> Result<(), Errno> {
-    bind_any(ip, port, false).map(drop)
+    bind_any(ip, port, |address, v6| bind_one(address, v6, false)).map(drop)
 }
 
 /// A socket that exchanges datagrams with `to` alone, from this very address and port. Other sockets may have the same
@@ -60,29 +61,16 @@ pub fn merge_received(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     set(fd, libc::SOL_UDP, libc::UDP_GRO, 1)
 }
 
-fn bind_any(ip: Option<IpAddr>, port: u16, shared: bool) -> Result<OwnedFd, Errno> {
-    match ip {
-        Some(ip) => bind_one(SocketAddr::new(ip, port), true, shared),
-        None => match bind_one((Ipv6Addr::UNSPECIFIED, port).into(), false, shared) {
-            // A host without IPv6 has no such family, or the family but no address.
-            Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
-                bind_one((Ipv4Addr::UNSPECIFIED, port).into(), true, shared)
-            }
-            other => other,
-        },
-    }
-}
-
-fn bind_one(address: SocketAddr, v6_only: bool, shared: bool) -> Result<OwnedFd, Errno> {
+fn bind_one(address: SocketAddr, through: V6, shared: bool) -> Result<OwnedFd, Errno> {
     let fd = datagram_socket(address)?;
     sockopt::set_socket_reuseport(&fd, shared)?;
     let v6 = address.is_ipv6();
     if v6 {
-        sockopt::set_ipv6_v6only(&fd, v6_only)?;
+        sockopt::set_ipv6_v6only(&fd, through == V6::Only)?;
     }
     set_flag(fd.as_fd(), v6, libc::IP_PKTINFO, libc::IPV6_RECVPKTINFO)?;
     set_flag(fd.as_fd(), v6, libc::IP_RECVTOS, libc::IPV6_RECVTCLASS)?;
-    if v6 && !v6_only {
+    if v6 && through == V6::AndV4 {
         // IPv4 through an IPv6 socket shows its mark the IPv4 way.
         set(fd.as_fd(), libc::SOL_IP, libc::IP_RECVTOS, 1)?;
     }

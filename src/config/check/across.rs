@@ -95,6 +95,9 @@ fn suit_protocols(pool: &mut DraftPool, protocols: &[Protocol], report: &mut Rep
         pool.settings.health.check = Check::Off;
     }
     pool.settings.on_down = if has_udp && !has_tcp { OnDown::Rehome } else { OnDown::Keep };
+    if let Some(place) = pool.connect.filter(|_| has_udp && !has_tcp) {
+        report.tell(place, "`connect` is for tcp; only udp listeners use this pool");
+    }
     let Some((on_down, place)) = pool.on_down else { return };
     pool.settings.on_down = on_down;
     if has_tcp && on_down == OnDown::Rehome {

@@ -105,6 +105,8 @@ struct DraftPool {
     own: bool,
     /// A check is asked for by name; without one it depends on who uses the pool.
     check_written: bool,
+    /// Where `connect` is written.
+    connect: Option<Place>,
     /// What is written of `on_down`, and where.
     on_down: Option<(OnDown, Place)>,
 }

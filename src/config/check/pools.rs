@@ -28,6 +28,7 @@ pub(super) fn read(
         }
     };
     let (backends, backend_places) = backends.into_iter().unzip();
+    let connect_place = fields.get("connect").map(|entry| entry.place);
     let connect = fields.section("connect", &CONNECT, report);
     let health = fields.section("health", &HEALTH, report);
     let on_down =
@@ -51,7 +52,7 @@ pub(super) fn read(
         ),
     };
     let check_written = health.get("check").is_some();
-    DraftPool { settings, place, backend_places, own, check_written, on_down }
+    DraftPool { settings, place, backend_places, own, check_written, connect: connect_place, on_down }
 }
 
 fn balance(entry: &Entry, report: &mut Report) -> Option<Balance> {
