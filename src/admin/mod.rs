@@ -4,6 +4,7 @@ mod exposition;
 mod metrics;
 mod process;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +19,8 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::ListenerCounters;
@@ -49,9 +51,12 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Serves until stopped. A slow or hostile client costs one of 64 places for at most 30 s.
+/// Serves until stopped. A slow or hostile client costs one of 64 places for at most 30 s; a newcomer who finds none free
+/// is given that of the longest there, so that silent ones cannot lock a scraper out.
 pub async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    // Dropping the set ends what is in it.
+    let mut conversations = JoinSet::new();
+    let mut by_age: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         // Both arms may be dropped without loss: no connection is taken before the accept completes.
         let stream = tokio::select! {
@@ -65,16 +70,15 @@ pub async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: Cancellat
             },
             () = stop.cancelled() => return,
         };
-        // Above the limit a connection is closed at once: it must not wait in front of a scraper.
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let (sources, stop) = (Arc::clone(&sources), stop.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = tokio::time::timeout(CONNECTION_MAX, converse(stream, sources)) => {}
-                () = stop.cancelled() => {}
-            }
-            drop(place);
-        });
+        while conversations.try_join_next().is_some() {}
+        by_age.retain(|conversation| !conversation.is_finished());
+        if by_age.len() >= CONNECTIONS_MAX
+            && let Some(oldest) = by_age.pop_front()
+        {
+            oldest.abort();
+        }
+        let conversation = tokio::time::timeout(CONNECTION_MAX, converse(stream, Arc::clone(&sources)));
+        by_age.push_back(conversations.spawn(conversation));
     }
 }
 

@@ -1,4 +1,5 @@
-//! Running out of file descriptors: the sessions there are go on, and nobody is lost who can wait.
+//! Too many of them: out of file descriptors the sessions there are go on, and nobody is lost who can wait; silent
+//! clients of the admin door lock nobody out.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -74,4 +75,21 @@ fn is_answered(client: &mut std::net::TcpStream) -> bool {
         }
     }
     false
+}
+
+#[test]
+fn silent_clients_of_the_admin_door_lock_no_scraper_out() {
+    let backend = Backend::start(echo);
+    let program = Program::start(&format!(
+        "workers: 1\nlisteners: {{ door: {{ bind: '127.0.0.1:PORT', backends: ['{}'], health: {{ check: off }} }} }}",
+        backend.address
+    ));
+    let mut silent = Vec::new();
+    for _ in 0..10 {
+        silent.extend((0..20).map(|_| connect(program.admin())));
+        // A scraper who was turned away would have an empty page.
+        assert!(program.metric("evenkeel_sessions_active{listener=\"door\"}") == 0.0);
+    }
+    // 64 of them at most are held.
+    assert!(program.open_files() < 64 + 40, "{} files are open", program.open_files());
 }

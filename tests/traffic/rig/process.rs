@@ -108,6 +108,10 @@ impl Program {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
+    pub fn admin(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.admin))
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -147,7 +151,7 @@ impl Program {
 
     /// Everything on its metrics page.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
-        scraped(SocketAddr::from(([127, 0, 0, 1], self.admin)))
+        scraped(self.admin())
     }
 
     /// One sample; missing ones are an error.
