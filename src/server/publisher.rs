@@ -33,6 +33,8 @@ struct PoolState {
     since: Vec<Instant>,
     /// No check of it is over yet.
     awaited: Vec<bool>,
+    /// Its last check could not be made.
+    unasked: Vec<bool>,
     changed: bool,
 }
 
@@ -52,6 +54,7 @@ impl Publisher {
             up: view.up.clone(),
             since: vec![now; view.backends.len()],
             awaited: (0..view.backends.len()).map(|index| is_checked(slot, index)).collect(),
+            unasked: vec![false; view.backends.len()],
             changed: false,
         });
         let mut publisher = Self {
@@ -92,8 +95,10 @@ impl Publisher {
             Outcome::Local(_) => backend.checks.local.add(1),
         }
         pool.view.check_seconds.observe(u64::try_from(event.took.as_micros()).unwrap_or(u64::MAX));
-        // That all is well from the start is told once, for all.
-        if !(first && event.outcome == Outcome::Good) {
+        let unasked = matches!(event.outcome, Outcome::Local(_));
+        let still_unasked = std::mem::replace(&mut pool.unasked[index], unasked) && unasked;
+        // That all is well from the start is told once, for all; that it cannot be asked, when that begins.
+        if !(first && event.outcome == Outcome::Good || still_unasked) {
             tell(event, &pool.view.name, &backend.name, pool.since[index]);
         }
         if let Some(change) = event.verdict.change {
