@@ -7,15 +7,16 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::settings::{Level, Log, LogFormat};
 
-/// The running log. Dropping it writes what is queued.
+/// The running log. Dropping it writes what is queued, and takes three seconds at most.
 pub struct Logging {
     queue: Queue,
     writer: Option<JoinHandle<()>>,
@@ -66,12 +67,17 @@ impl Logging {
 
 impl Drop for Logging {
     fn drop(&mut self) {
-        // Waits for room if need be: these are the last lines.
-        if self.queue.lines.send(Entry::End).is_ok()
-            && let Some(writer) = self.writer.take()
-        {
-            // A writer that panicked has nothing more to say.
-            let _ = writer.join();
+        let Some(writer) = self.writer.take() else { return };
+        let mut asked = false;
+        // These are the last lines, so they are waited for; not for ever, since nobody may read them.
+        for _ in 0..LAST_LOOKS_MAX {
+            asked = asked || !matches!(self.queue.lines.try_send(Entry::End), Err(TrySendError::Full(_)));
+            if writer.is_finished() {
+                // A writer that panicked has nothing more to say.
+                let _ = writer.join();
+                return;
+            }
+            thread::sleep(LOOK_EVERY);
         }
     }
 }
@@ -145,6 +151,9 @@ fn filter(level: Level) -> LevelFilter {
 /// Lines that may wait for the writer: some megabytes.
 const LINES_MAX: usize = 8_192;
 const BATCH_BYTES: usize = 64 * 1024;
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Three seconds.
+const LAST_LOOKS_MAX: usize = 600;
 
 #[cfg(test)]
 mod tests {
@@ -164,6 +173,54 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    /// Takes nothing until its sender is dropped, as a pipe that nobody reads.
+    struct Stalled(Receiver<()>);
+
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_log_that_nobody_reads_does_not_hold_the_end() {
+        let (lines, received) = sync_channel(4);
+        let queue = Queue { lines, dropped: Arc::default() };
+        let (release, held) = std::sync::mpsc::channel();
+        let writer = thread::spawn(move || write_out(&received, Stalled(held)));
+        for _ in 0..20 {
+            queue.make_writer().write_all(b"line\n").unwrap();
+        }
+        let (ended, end) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            drop(Logging { queue, writer: Some(writer) });
+            ended.send(()).unwrap();
+        });
+        end.recv_timeout(Duration::from_secs(60)).unwrap();
+        drop(release);
+    }
+
+    #[test]
+    fn the_last_lines_are_written() {
+        let (lines, received) = sync_channel(100);
+        let queue = Queue { lines, dropped: Arc::default() };
+        let out = Shared::default();
+        let written = out.clone();
+        let writer = thread::spawn(move || write_out(&received, out));
+        for _ in 0..100 {
+            queue.make_writer().write_all(b"line\n").unwrap();
+        }
+        let dropped = Arc::clone(&queue.dropped);
+        drop(Logging { queue, writer: Some(writer) });
+        let lost = usize::try_from(dropped.load(Ordering::Relaxed)).unwrap();
+        assert_eq!(written.0.lock().unwrap().len(), (100 - lost) * 5);
     }
 
     #[test]
