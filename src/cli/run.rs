@@ -1,6 +1,7 @@
 //! `evenkeel run`: read, start, serve, stop.
 
 use std::hash::{BuildHasher, Hasher};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -61,8 +62,8 @@ async fn serve(settings: &Settings, logging: &Logging) -> ExitCode {
         // Dropping what is half started closes it: nothing was accepted yet.
         () = stop.asked() => return ExitCode::SUCCESS,
     };
-    for (listener, address) in server.addresses() {
-        tracing::info!(target: "evenkeel", listener, %address, "accepting");
+    for (listener, address) in runs(server.addresses()) {
+        tracing::info!(target: "evenkeel", listener, address, "accepting");
     }
     if let Some(address) = server.http_address() {
         tracing::info!(target: "evenkeel", %address, "admin.http is ready: /metrics /healthz /readyz");
@@ -82,6 +83,24 @@ async fn serve(settings: &Settings, logging: &Logging) -> ExitCode {
     let Drained { sessions, cut } = server.stop(stop.asked()).await;
     tracing::info!(target: "evenkeel", sessions, cut, "stopped");
     ExitCode::SUCCESS
+}
+
+/// Addresses of one listener whose ports follow each other become one: a range of 1,000 ports is one line.
+fn runs(addresses: &[(String, SocketAddr)]) -> Vec<(&str, String)> {
+    let follows = |(listener, address): &(String, SocketAddr), (next, then): &(String, SocketAddr)| {
+        listener == next && address.ip() == then.ip() && address.port().checked_add(1) == Some(then.port())
+    };
+    let mut runs = Vec::new();
+    for run in addresses.chunk_by(follows) {
+        match run {
+            [] => {}
+            [(listener, only)] => runs.push((listener.as_str(), only.to_string())),
+            [(listener, first), .., (_, last)] => {
+                runs.push((listener.as_str(), format!("{first}-{}", last.port())));
+            }
+        }
+    }
+    runs
 }
 
 /// SIGTERM and SIGINT.
@@ -124,5 +143,35 @@ impl Later {
             _ = self.hang_up.recv() => "SIGHUP: this version does not reload",
             _ = self.user_2.recv() => "SIGUSR2: this version does not hand over",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_that_follow_each_other_are_one_line() {
+        let at = |listener: &str, address: &str| (listener.to_owned(), address.parse().unwrap());
+        let addresses = [
+            at("a", "127.0.0.1:10"),
+            at("a", "127.0.0.1:11"),
+            at("a", "127.0.0.1:12"),
+            at("a", "127.0.0.1:14"),
+            at("a", "127.0.0.2:15"),
+            at("b", "127.0.0.2:16"),
+            at("b", "[::]:65535"),
+            at("b", "[::]:1"),
+        ];
+        let expected = [
+            ("a", "127.0.0.1:10-12"),
+            ("a", "127.0.0.1:14"),
+            ("a", "127.0.0.2:15"),
+            ("b", "127.0.0.2:16"),
+            ("b", "[::]:65535"),
+            ("b", "[::]:1"),
+        ];
+        assert_eq!(runs(&addresses), expected.map(|(listener, shown)| (listener, shown.to_owned())));
+        assert!(runs(&[]).is_empty());
     }
 }

@@ -8,7 +8,7 @@ use super::mistake::{Place, Report};
 /// The error is the text as far as it can be shown.
 pub(super) fn decode(bytes: &[u8], report: &mut Report) -> Result<String, String> {
     if bytes.len() > BYTES_MAX {
-        let message = format!("the file is {} bytes long; the longest allowed is 1 MiB", bytes.len());
+        let message = "the file is too long; the longest allowed is 1 MiB".to_owned();
         report.tell(Place::FILE, message);
         return Err(String::new());
     }
@@ -59,7 +59,7 @@ mod tests {
             (b"\xef\xbb\xbfa\x7f", "1:2 control character U+007F in the file"),
             (b"\xc3", "1:1 byte 0xc3 is not UTF-8"),
             (b"\xff\xfea\0", "0:0 the file is UTF-16; save it as UTF-8"),
-            (&[b'a'; BYTES_MAX + 1], "0:0 the file is 1048577 bytes long; the longest allowed is 1 MiB"),
+            (&[b'a'; BYTES_MAX + 1], "0:0 the file is too long; the longest allowed is 1 MiB"),
         ];
         for (bytes, expected) in cases {
             let mut report = Report::default();
