@@ -64,8 +64,10 @@ async fn show(stay: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let back_at = Instant::now();
     echoes.insert(KILLED, Echo::start(BACKENDS[KILLED].0, address).await?);
     say(format_args!("backend {} brought back", BACKENDS[KILLED].0));
-    let (_, noticed_up) = meanwhile(&server, door, true, back_at).await?;
-    let after = send_through(door, CONNECTIONS).await;
+    let (returning, noticed_up) = meanwhile(&server, door, true, back_at).await?;
+    let mut after = send_through(door, CONNECTIONS).await;
+    // Who failed while it came back has failed too.
+    after.failed += returning.failed;
     told(&format!("health noticed after {noticed_up:?}; {CONNECTIONS} connections made"), &after);
 
     say(format_args!("\n{}", table(&before, &while_down, &after)));
