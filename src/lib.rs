@@ -9,7 +9,7 @@
 //!  work     tcp/  udp/  health/                      move bytes, ask backends how they are
 //!  lent     workbench/                         the tools of a data thread
 //!  shared   pool/  metrics/                    what several threads look at: atomics, the one swapped snapshot
-//!  ground   config/  balance/  flow/  limits/  liveness  deadlines  phase  reason   pure: values in, values out
+//!  ground   config/  balance/  flow/  limits/  liveness  standing/  sticky  deadlines  phase  reason   pure: values in, values out
 //!  cellar   sys/                               the only unsafe and raw system calls; knows nothing above
 //! ```
 
@@ -29,6 +29,8 @@ pub mod phase;
 pub mod pool;
 pub mod reason;
 pub mod server;
+pub mod standing;
+pub mod sticky;
 pub mod sys;
 pub mod tcp;
 pub mod udp;

@@ -28,6 +28,10 @@ pub enum Reason {
     NoBackend,
     /// Every eligible backend is at its `max_sessions`.
     BackendsFull,
+    /// As many sessions as `queue.sessions` allows wait for a place already.
+    QueueFull,
+    /// No place was free within `queue.timeout`.
+    QueueTimeout,
     /// The source is on the listener's `deny` list, or not on its `allow` list.
     Denied,
     /// The listener is at its `limits.sessions`.
@@ -52,7 +56,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::ClientClosed,
         Self::BackendClosed,
         Self::ClientReset,
@@ -65,6 +69,8 @@ impl Reason {
         Self::ConnectFailed,
         Self::NoBackend,
         Self::BackendsFull,
+        Self::QueueFull,
+        Self::QueueTimeout,
         Self::Denied,
         Self::LimitSessions,
         Self::LimitSessionsPerSource,
@@ -92,6 +98,8 @@ impl Reason {
             Self::ConnectFailed => "connect_failed",
             Self::NoBackend => "no_backend",
             Self::BackendsFull => "backends_full",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
             Self::Denied => "denied",
             Self::LimitSessions => "limit_sessions",
             Self::LimitSessionsPerSource => "limit_sessions_per_source",
@@ -111,6 +119,8 @@ impl Reason {
             self,
             Self::NoBackend
                 | Self::BackendsFull
+                | Self::QueueFull
+                | Self::QueueTimeout
                 | Self::Denied
                 | Self::LimitSessions
                 | Self::LimitSessionsPerSource

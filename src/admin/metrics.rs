@@ -8,6 +8,7 @@ use super::{Sources, process};
 use crate::metrics::{AcceptTrouble, Direction, Drop, Histogram};
 use crate::pool::{Backend, PoolView};
 use crate::reason::Reason;
+use crate::standing::TENTHS;
 
 /// The whole page.
 pub(super) fn render(sources: &Sources) -> String {
@@ -88,13 +89,13 @@ fn pools(out: &mut Exposition, pools: &[Arc<PoolView>]) {
     out.histogram("evenkeel_connect_seconds", "Time until a backend answered the connect.");
     for pool in pools {
         let mut counts = vec![0; Histogram::BOUNDS_US.len() + 1];
-        for shard in pool.shards.iter() {
+        for shard in pool.lasting.shards.iter() {
             counts.iter_mut().zip(shard.connect.counts()).for_each(|(sum, count)| *sum += count);
         }
-        let sum_us = pool.shards.sum(|shard| shard.connect.sum_us());
+        let sum_us = pool.lasting.shards.sum(|shard| shard.connect.sum_us());
         out.buckets(
             "evenkeel_connect_seconds",
-            &[("pool", &pool.name)],
+            &[("pool", &pool.lasting.name)],
             &Histogram::BOUNDS_US,
             &counts,
             sum_us,
@@ -102,13 +103,17 @@ fn pools(out: &mut Exposition, pools: &[Arc<PoolView>]) {
     }
     out.counter("evenkeel_retries", "Attempts at a backend after the first of a session.");
     for pool in pools {
-        let retries = pool.shards.sum(|shard| shard.retries.value());
-        out.sample("evenkeel_retries_total", &[("pool", &pool.name)], retries);
+        let retries = pool.lasting.shards.sum(|shard| shard.retries.value());
+        out.sample("evenkeel_retries_total", &[("pool", &pool.lasting.name)], retries);
+    }
+    out.gauge("evenkeel_queue_length", "Sessions that wait for a place.");
+    for pool in pools {
+        out.sample("evenkeel_queue_length", &[("pool", &pool.lasting.name)], pool.lasting.waiting());
     }
     out.counter("evenkeel_flows_rehomed", "Flows that got another backend because theirs was gone.");
     for pool in pools {
-        let rehomed = pool.shards.sum(|shard| shard.rehomed.value());
-        out.sample("evenkeel_flows_rehomed_total", &[("pool", &pool.name)], rehomed);
+        let rehomed = pool.lasting.shards.sum(|shard| shard.rehomed.value());
+        out.sample("evenkeel_flows_rehomed_total", &[("pool", &pool.lasting.name)], rehomed);
     }
 }
 
@@ -118,22 +123,31 @@ fn backends(out: &mut Exposition, pools: &[Arc<PoolView>]) {
         let failures = backend.shards.sum(|shard| shard.connect_failures.value());
         out.sample("evenkeel_connect_failures_total", &labels, failures);
     });
+    out.counter("evenkeel_backend_ejections", "Times it was taken out because real traffic failed there.");
+    each_backend(pools, |_, _, backend, labels| {
+        out.sample("evenkeel_backend_ejections_total", &labels, backend.checks.ejections.value());
+    });
     out.gauge("evenkeel_backend_up", "1: its health checks say so, or nobody asks.");
     each_backend(pools, |pool, index, _, labels| {
-        out.sample("evenkeel_backend_up", &labels, u8::from(pool.up[index]));
+        out.sample("evenkeel_backend_up", &labels, u8::from(pool.standings[index].is_up()));
     });
     out.gauge("evenkeel_backend_eligible", "1: it may be picked.");
     for pool in pools {
         let mut eligible = vec![false; pool.backends.len()];
         pool.picker.eligible().iter().for_each(|&index| eligible[index as usize] = true);
         for (backend, eligible) in pool.backends.iter().zip(eligible) {
-            let labels = [("pool", &*pool.name), ("backend", &*backend.name)];
+            let labels = [("pool", &*pool.lasting.name), ("backend", &*backend.name)];
             out.sample("evenkeel_backend_eligible", &labels, u8::from(eligible));
         }
     }
-    out.gauge("evenkeel_backend_weight", "Its weight.");
+    out.gauge("evenkeel_backend_weight", "Its weight, as far as it has grown after it came back.");
     each_backend(pools, |pool, index, _, labels| {
-        out.sample("evenkeel_backend_weight", &labels, pool.settings.backends[index].weight);
+        let grown = f64::from(pool.standings[index].tenths()) / f64::from(TENTHS);
+        out.sample(
+            "evenkeel_backend_weight",
+            &labels,
+            f64::from(pool.settings.backends[index].weight) * grown,
+        );
     });
     out.gauge("evenkeel_backend_sessions_active", "Sessions it has, those being dialled included.");
     each_backend(pools, |_, _, backend, labels| {
@@ -163,9 +177,15 @@ fn checks(out: &mut Exposition, pools: &[Arc<PoolView>]) {
     });
     out.histogram("evenkeel_health_check_seconds", "Time a health check took.");
     for pool in pools {
-        let (bounds, counts) = (&Histogram::BOUNDS_US, pool.check_seconds.counts());
-        let labels = [("pool", &*pool.name)];
-        out.buckets("evenkeel_health_check_seconds", &labels, bounds, &counts, pool.check_seconds.sum_us());
+        let (bounds, counts) = (&Histogram::BOUNDS_US, pool.lasting.check_seconds.counts());
+        let labels = [("pool", &*pool.lasting.name)];
+        out.buckets(
+            "evenkeel_health_check_seconds",
+            &labels,
+            bounds,
+            &counts,
+            pool.lasting.check_seconds.sum_us(),
+        );
     }
 }
 
@@ -191,7 +211,7 @@ fn each_backend<'a>(
 ) {
     for pool in pools {
         for (index, backend) in pool.backends.iter().enumerate() {
-            add(pool, index, backend, [("pool", &*pool.name), ("backend", &*backend.name)]);
+            add(pool, index, backend, [("pool", &*pool.lasting.name), ("backend", &*backend.name)]);
         }
     }
 }

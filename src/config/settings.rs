@@ -220,12 +220,51 @@ pub struct Pool {
     pub backends: Vec<Backend>,
     /// How a backend is dialled.
     pub connect: Connect,
+    /// Sessions of the whole pool at once; `None` is `off`. Never 0.
+    pub max_sessions: Option<u32>,
+    /// A source returns to its backend; `None` is `off`.
+    pub sticky: Option<Sticky>,
     /// How backends are asked for their health.
     pub health: Health,
+    /// Real traffic counts too; `None` is `off`.
+    pub passive: Option<Passive>,
+    /// How long the weight of a backend that came back grows; `None` is `off`.
+    pub slow_start: Option<Duration>,
     /// What happens to the flows of a backend that goes down.
     pub on_down: OnDown,
     /// What happens when no backend is eligible.
     pub when_none: WhenNone,
+    /// Sessions wait when every eligible backend is full; `None` is `off`.
+    pub queue: Option<Queue>,
+}
+
+/// The `sticky` of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sticky {
+    /// How long a source is remembered after its last session began.
+    pub lasts: Duration,
+    /// How many sources are remembered; the least recently used goes first. At least 1.
+    pub entries: u32,
+}
+
+/// The `passive` of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passive {
+    /// Failures in a row until a backend is ejected. At least 1.
+    pub failures: u32,
+    /// How long the first ejection lasts.
+    pub eject: Duration,
+    /// How much of the pool may be ejected at once, rounded down; 0 to 100.
+    pub max_ejected_percent: u8,
+}
+
+/// The `queue` of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// How many sessions may wait. At least 1.
+    pub sessions: u32,
+    /// How long each may wait.
+    pub timeout: Duration,
 }
 
 /// The `balance` of a pool.

@@ -23,7 +23,7 @@ pub struct BackendShard {
     bytes: [Counter; 2],
 }
 
-/// The health checks of one backend. The publisher alone writes.
+/// What the publisher counts of one backend. It alone writes.
 #[derive(Debug, Default)]
 pub struct CheckCounts {
     /// Good answers.
@@ -32,6 +32,8 @@ pub struct CheckCounts {
     pub bad: Counter,
     /// Checks that this machine could not make.
     pub local: Counter,
+    /// Times it was taken out because real traffic failed there.
+    pub ejections: Counter,
 }
 
 impl BackendShard {

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use super::Lasting;
 use crate::balance::load::Load;
 use crate::config::settings;
 use crate::metrics::{BackendShard, CheckCounts, PerWorker};
@@ -12,7 +13,7 @@ use crate::metrics::{BackendShard, CheckCounts, PerWorker};
 #[derive(Debug)]
 pub struct Backend {
     /// The pool it belongs to.
-    pub pool: Arc<str>,
+    pub pool: Arc<Lasting>,
     /// Its name, unique in the pool.
     pub name: Arc<str>,
     ip: IpAddr,
@@ -23,13 +24,17 @@ pub struct Backend {
     pub shards: PerWorker<BackendShard>,
     /// The health verdict, for those that have a place here already; snapshots are for those that look for one.
     down: AtomicBool,
-    /// How often it was asked for its health.
+    /// Failures of real traffic since its last success.
+    failures_in_a_row: AtomicU32,
+    /// When real traffic last failed here, in milliseconds of the shared clock; 0: never.
+    failed_ms: AtomicU64,
+    /// How often it was asked for its health, and ejected.
     pub checks: CheckCounts,
 }
 
 impl Backend {
     /// A backend without sessions.
-    pub fn new(pool: &Arc<str>, settings: &settings::Backend, workers: usize) -> Self {
+    pub fn new(pool: &Arc<Lasting>, settings: &settings::Backend, workers: usize) -> Self {
         Self {
             pool: Arc::clone(pool),
             name: settings.name.as_str().into(),
@@ -38,6 +43,8 @@ impl Backend {
             load: Arc::new(Load::new(settings.max_sessions)),
             shards: PerWorker::new(workers),
             down: AtomicBool::new(false),
+            failures_in_a_row: AtomicU32::new(0),
+            failed_ms: AtomicU64::new(0),
             checks: CheckCounts::default(),
         }
     }
@@ -55,5 +62,34 @@ impl Backend {
     /// Where a client that came to `client_port` is sent.
     pub fn address(&self, client_port: u16) -> SocketAddr {
         SocketAddr::new(self.ip, self.port.unwrap_or(client_port))
+    }
+
+    /// Real traffic failed here, by no fault of this machine. Tells the publisher when that was once too often.
+    pub fn note_failure(&self, now_ms: u64) {
+        self.failed_ms.store(now_ms.max(1), Ordering::Relaxed);
+        let in_a_row = self.failures_in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        self.pool.failed(in_a_row);
+    }
+
+    /// Real traffic succeeded. Costs a read of a line that is seldom written.
+    pub fn note_success(&self) {
+        if self.failures_in_a_row.load(Ordering::Relaxed) != 0 {
+            self.failures_in_a_row.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Failures of real traffic since its last success.
+    pub fn failures_in_a_row(&self) -> u32 {
+        self.failures_in_a_row.load(Ordering::Relaxed)
+    }
+
+    /// They were acted on: counting begins anew. Only the publisher calls this.
+    pub fn forget_failures(&self) {
+        self.failures_in_a_row.store(0, Ordering::Relaxed);
+    }
+
+    /// When real traffic last failed here, in milliseconds of the shared clock.
+    pub fn failed_ms(&self) -> Option<u64> {
+        Some(self.failed_ms.load(Ordering::Relaxed)).filter(|at_ms| *at_ms != 0)
     }
 }

@@ -1,11 +1,13 @@
 //! Taking a backend, and giving it back: the place in its session count is held exactly as long as the [`Lease`] lives.
 
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 use super::{Backend, PoolView};
 use crate::balance::{Ask, Pick};
+use crate::sticky::Source;
 
-/// A place at a backend. Dropping it gives the place back.
+/// A place at a backend and in its pool. Dropping it gives the place back, to the longest waiter if somebody waits.
 #[derive(Debug)]
 pub struct Lease {
     backend: Arc<Backend>,
@@ -16,16 +18,71 @@ pub struct Lease {
 pub enum Refusal {
     /// None is eligible.
     NoBackend,
-    /// Each eligible one is full.
+    /// Each eligible one is full, the pool is, or others wait already.
     Full,
     /// Those that are not full were all tried by this session.
     AllTried,
 }
 
 impl Lease {
-    /// Picks and takes a place, in one step as far as anyone else can see: `max_sessions` is never exceeded. Also tells
-    /// the index of the backend in the view, for `Ask::tried`.
+    /// Picks and takes a place, in one step as far as anyone else can see: `max_sessions` is never exceeded, and those
+    /// that wait come first. Also tells the index of the backend in the view, for `Ask::tried`.
     pub fn take(view: &PoolView, ask: &Ask<'_>) -> Result<(Self, u32), Refusal> {
+        if view.lasting.queue.waiting() > 0 {
+            let none = view.picker.eligible().is_empty();
+            return Err(if none { Refusal::NoBackend } else { Refusal::Full });
+        }
+        let taken = Self::take_place(view, ask);
+        if taken.is_err() && view.settings.max_sessions.is_some() {
+            // The pool's place was held for a moment: somebody may have seen it taken and joined the line.
+            view.lasting.hand_on();
+        }
+        taken
+    }
+
+    /// The same without regard to those that wait.
+    pub(super) fn take_place(view: &PoolView, ask: &Ask<'_>) -> Result<(Self, u32), Refusal> {
+        let places = &view.lasting.places;
+        if !places.try_take() {
+            let none = view.picker.eligible().is_empty();
+            return Err(if none { Refusal::NoBackend } else { Refusal::Full });
+        }
+        let taken = match view.settings.sticky {
+            Some(sticky) => Self::take_sticky(view, ask, &sticky),
+            None => Self::take_backend(view, ask),
+        };
+        if taken.is_err() {
+            places.give_back();
+        }
+        taken
+    }
+
+    /// At the backend that this source had last, if that can take it.
+    fn take_sticky(
+        view: &PoolView,
+        ask: &Ask<'_>,
+        sticky: &crate::config::settings::Sticky,
+    ) -> Result<(Self, u32), Refusal> {
+        let (source, now_ms) = (Source::from(ask.client.ip()), ask.now_ns / 1_000_000);
+        let known = view.lasting.recall(source, sticky, now_ms);
+        let index = known.as_ref().and_then(|name| view.eligible_index(name));
+        if let Some(index) = index
+            && let Some(backend) = view.backends.get(index as usize)
+            && !ask.tried.contains(&index)
+        {
+            if backend.load.try_take() {
+                view.lasting.remember(source, &backend.name, sticky, now_ms);
+                return Ok((Self { backend: Arc::clone(backend) }, index));
+            }
+            // Only full: this session goes elsewhere, and the source comes back when there is room.
+            return Self::take_backend(view, ask);
+        }
+        let taken = Self::take_backend(view, ask)?;
+        view.lasting.remember(source, &taken.0.backend.name, sticky, now_ms);
+        Ok(taken)
+    }
+
+    fn take_backend(view: &PoolView, ask: &Ask<'_>) -> Result<(Self, u32), Refusal> {
         // A pick that lost the last place to another worker asks again; the loser of as many races as there are
         // backends has seen each of them full.
         for _ in 0..=view.backends.len() {
@@ -47,7 +104,7 @@ impl Lease {
     }
 
     /// Where the place is.
-    pub fn backend(&self) -> &Backend {
+    pub fn backend(&self) -> &Arc<Backend> {
         &self.backend
     }
 }
@@ -55,5 +112,10 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.backend.load.give_back();
+        self.backend.pool.places.give_back();
+        // Given first, looked for waiters then; a waiter joins first and looks for places then. One of the two sees the
+        // other: see `Lasting::wait`.
+        fence(Ordering::SeqCst);
+        self.backend.pool.hand_on();
     }
 }

@@ -4,9 +4,13 @@
 //! longer.
 
 mod backend;
+mod lasting;
 mod lease;
+mod queue;
 mod snapshot;
 
 pub use backend::Backend;
+pub use lasting::{Lasting, Reach};
 pub use lease::{Lease, Refusal};
-pub use snapshot::{PoolSlot, PoolView, Published, Snapshot};
+pub use queue::{End, Ticket, Waiter};
+pub use snapshot::{PoolSlot, PoolView, Published, Snapshot, rules};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::Backend;
+use super::{Backend, Lasting};
 use crate::balance::{Member, Picker};
 use crate::config::settings;
-use crate::metrics::{Histogram, PerWorker, PoolShard};
+use crate::standing::{Rules, Standing, TENTHS};
 
 /// All pools at one moment.
 #[derive(Debug)]
@@ -25,20 +25,16 @@ pub struct PoolSlot(pub usize);
 /// One pool at one moment.
 #[derive(Debug)]
 pub struct PoolView {
-    /// Its name.
-    pub name: Arc<str>,
+    /// What outlasts this view.
+    pub lasting: Arc<Lasting>,
     /// What the file says of it.
     pub settings: Arc<settings::Pool>,
     /// In the order of the file.
     pub backends: Vec<Arc<Backend>>,
-    /// Whether each is up, in the same order; true where nobody asks.
-    pub up: Vec<bool>,
+    /// How each stands, in the same order.
+    pub standings: Vec<Standing>,
     /// Chooses among them.
     pub picker: Picker,
-    /// What is counted of it, whatever the snapshot.
-    pub shards: Arc<PerWorker<PoolShard>>,
-    /// How long its health checks took. The publisher alone writes.
-    pub check_seconds: Arc<Histogram>,
 }
 
 /// The one swapped pointer. The publisher alone stores.
@@ -46,35 +42,43 @@ pub struct PoolView {
 pub struct Published(ArcSwap<Snapshot>);
 
 impl PoolView {
-    /// A pool whose backends are new to the process.
-    pub fn first(settings: Arc<settings::Pool>, hash_seed: &str, up: Vec<bool>, workers: usize) -> Self {
-        let name: Arc<str> = settings.name.as_str().into();
-        let backends: Vec<_> =
-            settings.backends.iter().map(|backend| Arc::new(Backend::new(&name, backend, workers))).collect();
-        let picker = build_picker(&settings, hash_seed, &backends, &up, None);
+    /// A pool whose backends are new to the process; each counts as up.
+    pub fn first(
+        lasting: Arc<Lasting>,
+        settings: Arc<settings::Pool>,
+        hash_seed: &str,
+        workers: usize,
+        now_ms: u64,
+    ) -> Self {
+        let backends: Vec<_> = settings
+            .backends
+            .iter()
+            .map(|backend| Arc::new(Backend::new(&lasting, backend, workers)))
+            .collect();
+        let standings = vec![Standing::new(now_ms); backends.len()];
+        let picker = build_picker(&settings, hash_seed, &backends, &standings, None);
+        Self { lasting, settings, backends, standings, picker }
+    }
+
+    /// The same pool when its backends stand otherwise.
+    pub fn with_standings(&self, hash_seed: &str, standings: Vec<Standing>) -> Self {
+        let picker = build_picker(&self.settings, hash_seed, &self.backends, &standings, Some(&self.picker));
         Self {
-            name,
-            settings,
-            backends,
-            up,
+            lasting: Arc::clone(&self.lasting),
+            settings: Arc::clone(&self.settings),
+            backends: self.backends.clone(),
+            standings,
             picker,
-            shards: Arc::new(PerWorker::new(workers)),
-            check_seconds: Arc::default(),
         }
     }
 
-    /// The same pool after other verdicts.
-    pub fn with_up(&self, hash_seed: &str, up: Vec<bool>) -> Self {
-        let picker = build_picker(&self.settings, hash_seed, &self.backends, &up, Some(&self.picker));
-        Self {
-            name: Arc::clone(&self.name),
-            settings: Arc::clone(&self.settings),
-            backends: self.backends.clone(),
-            up,
-            picker,
-            shards: Arc::clone(&self.shards),
-            check_seconds: Arc::clone(&self.check_seconds),
-        }
+    /// The place in the list of an eligible backend of this name.
+    pub fn eligible_index(&self, name: &str) -> Option<u32> {
+        self.picker
+            .eligible()
+            .iter()
+            .copied()
+            .find(|index| self.backends.get(*index as usize).is_some_and(|backend| &*backend.name == name))
     }
 }
 
@@ -95,24 +99,36 @@ impl Published {
     }
 }
 
+/// What of a pool's settings decides how its backends stand.
+pub fn rules(settings: &settings::Pool) -> Rules {
+    let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Rules {
+        eject_ms: settings.passive.map(|passive| millis(passive.eject)),
+        slow_start_ms: settings.slow_start.map(millis),
+    }
+}
+
 fn build_picker(
     settings: &settings::Pool,
     hash_seed: &str,
     backends: &[Arc<Backend>],
-    up: &[bool],
+    standings: &[Standing],
     previous: Option<&Picker>,
 ) -> Picker {
-    assert_eq!(backends.len(), up.len(), "each backend is up or not");
+    assert_eq!(backends.len(), standings.len(), "each backend has a standing");
+    let tenths: Vec<u16> = standings.iter().map(Standing::tenths).collect();
+    // While all weights are whole, they are as the file has them: shorter tables.
+    let whole = tenths.iter().all(|tenths| *tenths == TENTHS);
     let members: Vec<Member> = settings
         .backends
         .iter()
         .zip(backends)
-        .zip(up)
-        .map(|((settings, backend), &up)| Member {
+        .zip(standings.iter().zip(tenths))
+        .map(|((settings, backend), (standing, tenths))| Member {
             name: Arc::clone(&backend.name),
-            weight: settings.weight,
+            weight: if whole { settings.weight } else { settings.weight * tenths },
             tier: settings.tier,
-            up,
+            up: standing.serves(),
             // Weight 0 is how the file takes a backend out.
             out: settings.weight == 0,
             load: Arc::clone(&backend.load),

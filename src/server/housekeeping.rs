@@ -76,8 +76,9 @@ pub(super) fn summarise_refusals(listeners: &[Arc<ListenerCounters>]) {
 /// `2 listeners, 5 of 6 backends up, 123 sessions`.
 pub(super) fn status_line(crew: &Crew, listeners: &[Arc<ListenerCounters>], published: &Published) -> String {
     let snapshot = published.load();
-    let backends: usize = snapshot.pools.iter().map(|pool| pool.up.len()).sum();
-    let up = snapshot.pools.iter().flat_map(|pool| &pool.up).filter(|up| **up).count();
+    let backends: usize = snapshot.pools.iter().map(|pool| pool.backends.len()).sum();
+    let up =
+        snapshot.pools.iter().flat_map(|pool| &pool.standings).filter(|standing| standing.is_up()).count();
     format!(
         "serving: {}, {up} of {}, {}",
         counted(listeners.len() as u64, "listener"),

@@ -5,6 +5,7 @@
 mod budget;
 mod housekeeping;
 mod notify;
+mod pools;
 mod publisher;
 mod stopping;
 
@@ -22,12 +23,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Sources};
 use crate::config::settings::{self, LogSessions, Protocol, Settings, ShareLimit, Workers};
-use crate::health::{Checker, Target};
+use crate::health::Checker;
 use crate::limits::{Places, SessionLimits, SourcePlaces, udp_defaults};
 use crate::listener::{self, BindError};
 use crate::metrics::ListenerCounters;
 use crate::phase::Phase;
-use crate::pool::{PoolSlot, PoolView, Published, Snapshot};
+use crate::pool::{PoolSlot, Published};
 use crate::sys::limits as system;
 use crate::workbench::Random;
 use crate::worker::{self, Crew, Plan};
@@ -35,7 +36,7 @@ use crate::{flow, tcp, udp};
 use budget::Budget;
 use housekeeping::Housekeeper;
 pub use notify::Notify;
-use publisher::{Publisher, target_id};
+use publisher::{Beginnings, Publisher, target_id};
 pub use stopping::Drained;
 
 /// What a server is given by the program around it.
@@ -112,19 +113,25 @@ impl Server {
             None => None,
         };
 
-        let published = Arc::new(Published::new(first_snapshot(settings, workers)));
         let crew = Crew::new(workers, budget.tcp_sessions, udp_places)
             .map_err(|errno| StartError::Thread(errno.into()))?;
         let crew = Arc::new(crew);
-        let threads = spawn_threads(&crew, &published, with.seed)?;
+        let alarm = Arc::new(tokio::sync::Notify::new());
+        let published = pools::publish_first(settings, &crew, &alarm, with.seed);
+        let epoch = Instant::now();
+        let threads = spawn_threads(&crew, &published, epoch, with.seed)?;
 
-        let (events, inbox) = mpsc::channel(EVENTS_MAX);
         let (first_round, round_over) = oneshot::channel();
-        let targets = targets_of(settings);
-        let asked: std::collections::HashSet<_> = targets.iter().map(|target| target.id).collect();
-        let is_checked = |slot, index| asked.contains(&target_id(slot, index));
-        let publisher = Publisher::new(&published, &crew, &settings.hash_seed, is_checked, first_round);
-        let checker = Checker::start(targets, budget.probes, with.seed, events);
+        let beginnings = Beginnings {
+            published: Arc::clone(&published),
+            crew: Arc::clone(&crew),
+            hash_seed: settings.hash_seed.clone(),
+            epoch,
+            alarm,
+            first_round,
+        };
+        let tasks = TaskTracker::new();
+        let checker = begin_checks(settings, beginnings, &tasks, budget.probes, with.seed);
 
         let (phase, _) = watch::channel(Phase::Starting);
         let mut server = Self {
@@ -135,13 +142,12 @@ impl Server {
             http: http.as_ref().and_then(|listener| listener.local_addr().ok()),
             threads,
             checker,
-            tasks: TaskTracker::new(),
+            tasks,
             stop: CancellationToken::new(),
             phase,
             notify: with.notify,
             grace: settings.shutdown.grace,
         };
-        server.tasks.spawn(publisher.run(inbox));
         server.spawn_admin(http, with);
         // A receiver that fails has lost its sender, which then has nothing left to wait for either.
         let _ = tokio::time::timeout(FIRST_ROUND_MAX, round_over).await;
@@ -251,6 +257,24 @@ impl Server {
     }
 }
 
+/// Asks the backends of these settings from now on, and publishes what they answer.
+fn begin_checks(
+    settings: &Settings,
+    beginnings: Beginnings,
+    tasks: &TaskTracker,
+    probes_max: usize,
+    seed: u64,
+) -> Checker {
+    let (events, inbox) = mpsc::channel(EVENTS_MAX);
+    let targets = pools::targets_of(settings);
+    let asked = pools::asked(settings, &targets);
+    let publisher = Publisher::new(beginnings, |slot, index| {
+        asked.get(&target_id(slot, index)).copied().unwrap_or_default()
+    });
+    tasks.spawn(publisher.run(inbox));
+    Checker::start(targets, probes_max, seed, events)
+}
+
 fn counters_of(settings: &Settings, workers: usize) -> Vec<Arc<ListenerCounters>> {
     let counters = |listener: &settings::Listener| {
         let proto = match listener.protocol {
@@ -314,24 +338,15 @@ fn hash_key(seed: u64) -> [u8; 16] {
     key
 }
 
-/// Every backend counts as up until it has answered.
-fn first_snapshot(settings: &Settings, workers: usize) -> Snapshot {
-    let pools = settings.pools.iter().map(|pool| {
-        let up = vec![true; pool.backends.len()];
-        Arc::new(PoolView::first(Arc::new(pool.clone()), &settings.hash_seed, up, workers))
-    });
-    Snapshot { generation: 1, pools: pools.collect() }
-}
-
 fn spawn_threads(
     crew: &Arc<Crew>,
     published: &Arc<Published>,
+    epoch: Instant,
     seed: u64,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     let workers = crew.workers();
     // A quarter is left to other programs of the same user, and to pipes under way.
     let pipes_bytes = system::pipe_budget_bytes().unwrap_or(PIPES_WITHOUT_LIMIT_BYTES) / 4 * 3;
-    let epoch = Instant::now();
     let spawn = |worker| {
         worker::spawn(Plan {
             worker,
@@ -354,27 +369,6 @@ fn spawn_threads(
         }
     }
     Ok(threads)
-}
-
-/// Whom to ask: every backend whose pool is checked and whose port is known.
-fn targets_of(settings: &Settings) -> Vec<Target> {
-    let mut targets = Vec::new();
-    for (slot, pool) in settings.pools.iter().enumerate() {
-        if pool.health.check == settings::Check::Off {
-            continue;
-        }
-        let health = Arc::new(pool.health.clone());
-        // A backend without a port is reached at its listener's; several make `health.port` a must, as does none.
-        let client_port =
-            settings.listeners.iter().find(|listener| listener.pool == slot).map(|l| l.bind[0].port);
-        for (index, backend) in pool.backends.iter().enumerate() {
-            if let Some(port) = pool.health.port.or(backend.port).or(client_port) {
-                let address = SocketAddr::new(backend.ip, port);
-                targets.push(Target { id: target_id(slot, index), address, health: Arc::clone(&health) });
-            }
-        }
-    }
-    targets
 }
 
 fn warn_of_shortage(budget: &Budget, open_files: u64) {

@@ -4,13 +4,14 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::session::{Phase, Session};
-use super::{Terms, Workbench};
+use super::{Terms, Workbench, dial};
 use crate::reason::Reason;
 use crate::sys::{Errno, socket};
 
 /// Ends a session. A truncated stream must not look like a complete one: what was read and cannot be delivered any more
 /// makes every end a reset.
 pub(super) fn close(mut session: Session, reason: Reason, bench: &mut Workbench) {
+    dial::leave_line(&mut session, bench);
     if session.terms.logs(reason) && may_log(&session.terms, reason, bench) {
         log(&session, reason, bench);
     }
@@ -29,7 +30,9 @@ pub(super) fn close(mut session: Session, reason: Reason, bench: &mut Workbench)
     let counts = session.terms.counters.shards.of(bench.worker);
     counts.active.sub(1);
     counts.ended(reason).add(1);
-    // Whoever learns of the end by the closing sockets finds it counted, and the places free.
+    // The backend hears of the end before its place is given to the next; the client finds, when it hears of it, the end
+    // counted and the places free.
+    session.backend = None;
     session.lease = None;
     (bench.give_place_back)();
 }
@@ -87,11 +90,12 @@ fn log(session: &Session, reason: Reason, bench: &Workbench) {
         local = socket::local_address(session.client.fd()).map(tracing::field::display),
         backend = backend.map(|backend| &*backend.name),
         via = session.backend.as_ref().and_then(|side| socket::local_address(side.fd())).map(tracing::field::display),
-        pool = backend.map(|backend| &*backend.pool),
+        pool = backend.map(|backend| &*backend.pool.name),
         reason = reason.word(),
         to_backend = relay.to_backend.delivered_bytes,
         to_client = relay.to_client.delivered_bytes,
         connect_ms = session.connect_us.map(in_ms),
+        queue_ms = session.queue_us.map(in_ms),
         ms = in_ms(bench.now_us.saturating_sub(session.started_us)),
         attempts = session.attempts,
         error = session.error.map(|errno| tracing::field::display(Told(errno))),

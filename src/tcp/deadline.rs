@@ -9,7 +9,7 @@ use crate::reason::Reason;
 pub(super) fn of(session: &Session) -> Option<u64> {
     match session.phase {
         Phase::Dialling { deadline_ms, .. } => Some(deadline_ms),
-        Phase::Pausing { until_ms } => Some(until_ms),
+        Phase::Pausing { until_ms } | Phase::Queued { until_ms, .. } => Some(until_ms),
         Phase::Lingering { look_ms, until_ms, .. } => Some(look_ms.min(until_ms)),
         Phase::Relaying => ends_of(session).into_iter().flatten().map(|(at_ms, _)| at_ms).min(),
     }
@@ -25,17 +25,18 @@ pub(super) fn on_reached(session: &mut Session, backend_token: Token, bench: &mu
             dial::on_timeout(session, backend_token, bench)
         }
         Phase::Pausing { until_ms } if now_ms >= until_ms => dial::attempt(session, backend_token, bench),
+        Phase::Queued { until_ms, .. } if now_ms >= until_ms => dial::on_queue_timeout(session, bench),
         Phase::Lingering { .. } => relay::linger(session, bench),
         Phase::Relaying => {
             let due = ends_of(session).into_iter().flatten().filter(|(at_ms, _)| now_ms >= *at_ms);
             due.min_by_key(|(at_ms, _)| *at_ms).map_or(Next::Wait, |(_, reason)| Next::End(reason))
         }
-        Phase::Dialling { .. } | Phase::Pausing { .. } => Next::Wait,
+        Phase::Dialling { .. } | Phase::Pausing { .. } | Phase::Queued { .. } => Next::Wait,
     }
 }
 
 /// The moments at which a relaying session ends if nothing moves until then.
-fn ends_of(session: &Session) -> [Option<(u64, Reason)>; 3] {
+fn ends_of(session: &Session) -> [Option<(u64, Reason)>; 4] {
     let relay = &session.relay;
     let after = |ms: Option<u64>, reason| ms.map(|ms| (relay.moved_ms.saturating_add(ms), reason));
     let half_closed_ms = session.terms.half_closed_ms.filter(|_| session.is_half_closed());
@@ -43,5 +44,6 @@ fn ends_of(session: &Session) -> [Option<(u64, Reason)>; 3] {
         after(session.terms.idle_ms, Reason::Idle),
         after(half_closed_ms, Reason::HalfClosed),
         relay.lifetime_end_ms.map(|at_ms| (at_ms, Reason::Lifetime)),
+        session.doomed_ms.map(|at_ms| (at_ms, Reason::BackendDown)),
     ]
 }

@@ -7,7 +7,7 @@ use super::side::{BACKEND, Side};
 use super::{Token, Workbench, relay};
 use crate::balance::Ask;
 use crate::config::settings;
-use crate::pool::{Lease, Refusal};
+use crate::pool::{End, Lease, Refusal, Waiter};
 use crate::reason::Reason;
 use crate::sys::poller::Ready;
 use crate::sys::{Errno, socket};
@@ -16,60 +16,133 @@ use crate::sys::{Errno, socket};
 pub(super) fn attempt(session: &mut Session, token: Token, bench: &mut Workbench) -> Next {
     // Each turn of the loop uses up one of at most 16 attempts, or leaves it.
     loop {
-        let random = bench.random.bits();
-        let (connect, taken) = {
+        let ask = Ask {
+            client: session.client_address,
+            random: bench.random.bits(),
+            now_ns: bench.now_us * 1_000,
+            tried: &session.tried,
+        };
+        let (connect, queue, taken) = {
             let published = bench.published.load();
             let Some(view) = published.pools.get(session.terms.pool.0) else {
                 return Next::End(Reason::InternalError);
             };
-            let ask = Ask {
-                client: session.client_address,
-                random,
-                now_ns: bench.now_us * 1_000,
-                tried: &session.tried,
-            };
-            let taken = Lease::take(view, &ask);
-            if taken.is_ok() && session.attempts > 0 {
-                view.shards.of(bench.worker).retries.add(1);
-            }
-            (view.settings.connect, taken)
+            (view.settings.connect, view.settings.queue, Lease::take(view, &ask))
         };
-        let (lease, index) = match taken {
-            Ok(taken) => taken,
-            Err(Refusal::AllTried) => return pause(session, connect.timeout.as_millis(), bench),
+        let place = match (taken, queue) {
+            (Ok(place), _) => place,
+            (Err(Refusal::AllTried), _) => return pause(session, connect.timeout.as_millis(), bench),
+            (Err(Refusal::Full), Some(queue)) => return wait_in_line(session, token, &queue, bench),
             // What the first attempt met is the better explanation.
-            Err(_) if session.attempts > 0 => return Next::End(Reason::ConnectFailed),
-            Err(Refusal::NoBackend) => return Next::End(Reason::NoBackend),
-            Err(Refusal::Full) => return Next::End(Reason::BackendsFull),
+            (Err(_), _) if session.attempts > 0 => return Next::End(Reason::ConnectFailed),
+            (Err(Refusal::NoBackend), _) => return Next::End(Reason::NoBackend),
+            (Err(Refusal::Full), None) => return Next::End(Reason::BackendsFull),
         };
-        session.attempts += 1;
-        let address = lease.backend().address(session.local_port);
-        session.lease = Some(lease);
-        match socket::dial(address, &session.terms.options) {
-            Ok(fd) => {
-                let side = Side::new(fd);
-                if let Err(errno) = bench.poller.watch_stream(&side.fd, token.pack()) {
-                    session.error = Some(errno);
-                    return Next::End(Reason::InternalError);
-                }
-                session.backend = Some(side);
-                let timeout_ms = u64::try_from(connect.timeout.as_millis()).unwrap_or(u64::MAX);
-                let deadline_ms = bench.now_ms().saturating_add(timeout_ms);
-                session.enter(Phase::Dialling { began_us: bench.now_us, deadline_ms });
-                return Next::Wait;
-            }
-            Err(errno) => {
+        if let Some(next) = dial(session, place, token, bench) {
+            return next;
+        }
+    }
+}
+
+/// A place has come to a session that waited for it.
+pub(super) fn have_place(
+    session: &mut Session,
+    place: (Lease, u32),
+    token: Token,
+    bench: &mut Workbench,
+) -> Next {
+    let Phase::Queued { since_us, .. } = session.phase else { return Next::Wait };
+    note_waited(session, since_us, bench);
+    dial(session, place, token, bench).unwrap_or_else(|| attempt(session, token, bench))
+}
+
+/// Nobody gave a place back in time.
+pub(super) fn on_queue_timeout(session: &mut Session, bench: &mut Workbench) -> Next {
+    leave_line(session, bench);
+    Next::End(Reason::QueueTimeout)
+}
+
+/// Leaves the line, if it is in one: the session ends.
+pub(super) fn leave_line(session: &mut Session, bench: &Workbench) {
+    let Phase::Queued { ticket, since_us, until_ms } = session.phase else { return };
+    note_waited(session, since_us, bench);
+    if let Some(view) = bench.published.load().pools.get(session.terms.pool.0) {
+        view.lasting.leave(ticket);
+    }
+    session.phase = Phase::Pausing { until_ms };
+}
+
+/// Joins the line of its pool. One that lost its place to a failure was there before all others.
+fn wait_in_line(session: &mut Session, token: Token, queue: &settings::Queue, bench: &mut Workbench) -> Next {
+    let Token::Session { slot, generation, .. } = token else { return Next::End(Reason::InternalError) };
+    let waiter = Waiter {
+        worker: bench.worker,
+        slot,
+        generation,
+        client: session.client_address,
+        now_ns: bench.now_us * 1_000,
+    };
+    let end = if session.attempts > 0 { End::Front } else { End::Back };
+    let ticket = {
+        let published = bench.published.load();
+        let view = published.pools.get(session.terms.pool.0);
+        view.and_then(|view| view.lasting.wait(waiter, end, queue.sessions))
+    };
+    let Some(ticket) = ticket else { return Next::End(Reason::QueueFull) };
+    let timeout_ms = u64::try_from(queue.timeout.as_millis()).unwrap_or(u64::MAX);
+    let until_ms = bench.now_ms().saturating_add(timeout_ms);
+    session.enter(Phase::Queued { ticket, since_us: bench.now_us, until_ms });
+    Next::Wait
+}
+
+fn note_waited(session: &mut Session, since_us: u64, bench: &Workbench) {
+    let waited_us = bench.now_us.saturating_sub(since_us);
+    session.queue_us = Some(session.queue_us.unwrap_or(0) + waited_us);
+}
+
+/// Dials the backend where a place was taken. `None`: that failed, and another attempt may be made.
+fn dial(
+    session: &mut Session,
+    (lease, index): (Lease, u32),
+    token: Token,
+    bench: &mut Workbench,
+) -> Option<Next> {
+    let connect = {
+        let published = bench.published.load();
+        let Some(view) = published.pools.get(session.terms.pool.0) else {
+            return Some(Next::End(Reason::InternalError));
+        };
+        if session.attempts > 0 {
+            view.lasting.shards.of(bench.worker).retries.add(1);
+        }
+        session.on_down = view.settings.on_down;
+        view.settings.connect
+    };
+    session.attempts = session.attempts.saturating_add(1);
+    let address = lease.backend().address(session.local_port);
+    session.lease = Some(lease);
+    match socket::dial(address, &session.terms.options) {
+        Ok(fd) => {
+            let side = Side::new(fd);
+            if let Err(errno) = bench.poller.watch_stream(&side.fd, token.pack()) {
                 session.error = Some(errno);
-                if let Some(reason) = local_trouble(errno) {
-                    if reason == Reason::LimitProcess {
-                        bench.shortage = Some((errno, Arc::clone(&session.terms.counters)));
-                    }
-                    return Next::End(reason);
-                }
-                if fail(session, index, &connect, bench) {
-                    return Next::End(Reason::ConnectFailed);
-                }
+                return Some(Next::End(Reason::InternalError));
             }
+            session.backend = Some(side);
+            let timeout_ms = u64::try_from(connect.timeout.as_millis()).unwrap_or(u64::MAX);
+            let deadline_ms = bench.now_ms().saturating_add(timeout_ms);
+            session.enter(Phase::Dialling { began_us: bench.now_us, deadline_ms });
+            Some(Next::Wait)
+        }
+        Err(errno) => {
+            session.error = Some(errno);
+            if let Some(reason) = local_trouble(errno) {
+                if reason == Reason::LimitProcess {
+                    bench.shortage = Some((errno, Arc::clone(&session.terms.counters)));
+                }
+                return Some(Next::End(reason));
+            }
+            fail(session, index, &connect, bench).then_some(Next::End(Reason::ConnectFailed))
         }
     }
 }
@@ -108,10 +181,11 @@ pub(super) fn on_backend_ready(
     if let Some(lease) = &session.lease {
         let backend = lease.backend();
         backend.load.observe_latency(bench.now_us * 1_000, took_us * 1_000);
+        backend.note_success();
         backend.shards.of(bench.worker).sessions.add(1);
     }
     if let Some(view) = bench.published.load().pools.get(session.terms.pool.0) {
-        view.shards.of(bench.worker).connect.observe(took_us);
+        view.lasting.shards.of(bench.worker).connect.observe(took_us);
     }
     if let Some(side) = session.backend.as_mut() {
         side.note(ready);
@@ -167,6 +241,7 @@ fn fail(session: &mut Session, index: u32, connect: &settings::Connect, bench: &
     if let Some(lease) = &session.lease {
         let backend = lease.backend();
         backend.shards.of(bench.worker).connect_failures.add(1);
+        backend.note_failure(bench.now_ms());
         // A backend that refuses at once must not look fast.
         let waited_ns = u64::try_from(connect.timeout.as_nanos()).unwrap_or(u64::MAX);
         backend.load.observe_latency(bench.now_us * 1_000, waited_ns);

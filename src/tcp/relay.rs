@@ -47,6 +47,9 @@ pub(super) fn begin(session: &mut Session, bench: &mut Workbench) -> Next {
     session.relay.asked_us = bench.now_us;
     session.relay.moved_ms = bench.now_ms();
     session.enter(Phase::Relaying);
+    if session.is_to_close() {
+        session.doom(bench);
+    }
     step(session, bench)
 }
 

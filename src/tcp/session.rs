@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::relay::Relay;
 use super::side::{CLIENT, Side};
 use super::{Terms, Workbench};
-use crate::pool::Lease;
+use crate::config::settings::OnDown;
+use crate::pool::{Lease, Ticket};
 use crate::reason::Reason;
 use crate::sys::Errno;
 use crate::sys::poller::Ready;
@@ -26,6 +27,12 @@ pub(super) struct Session {
     pub(super) relay: Relay,
     pub(super) started_us: u64,
     pub(super) connect_us: Option<u64>,
+    /// How long it waited in line, all times together; `None`: not at all.
+    pub(super) queue_us: Option<u64>,
+    /// Its end, because its backend went down.
+    pub(super) doomed_ms: Option<u64>,
+    /// What happens to it when its backend goes down; as its pool had it when it was dialled.
+    pub(super) on_down: OnDown,
     /// Attempts at a backend so far.
     pub(super) attempts: u8,
     /// Backends that failed this session, by their place in the pool. Without failures it holds no memory.
@@ -41,6 +48,8 @@ pub(super) struct Session {
 pub(super) enum Phase {
     /// A connect is under way.
     Dialling { began_us: u64, deadline_ms: u64 },
+    /// Every eligible backend is full: in the line for a place.
+    Queued { ticket: Ticket, since_us: u64, until_ms: u64 },
     /// Every backend there is has failed this session once; the next attempt comes after a pause.
     Pausing { until_ms: u64 },
     /// Bytes flow both ways.
@@ -82,6 +91,9 @@ impl Session {
             phase: Phase::Pausing { until_ms: bench.now_ms() },
             started_us: bench.now_us,
             connect_us: None,
+            queue_us: None,
+            doomed_ms: None,
+            on_down: OnDown::Keep,
             attempts: 0,
             tried: Vec::new(),
             error: None,
@@ -92,6 +104,20 @@ impl Session {
     /// A turn would read from the client: it may have something, and nothing of it waits to be written.
     pub(super) fn can_read_client(&self) -> bool {
         self.client.readable && !self.client.read_out && self.relay.to_backend.is_empty()
+    }
+
+    /// Its backend is down, and it is to end with it.
+    pub(super) fn is_to_close(&self) -> bool {
+        self.on_down == OnDown::Close
+            && self.doomed_ms.is_none()
+            && self.phase == Phase::Relaying
+            && self.lease.as_ref().is_some_and(|lease| lease.backend().is_down())
+    }
+
+    /// Its end is near, at a moment of its own, so that the clients of one backend do not all return at once.
+    pub(super) fn doom(&mut self, bench: &mut Workbench) {
+        self.doomed_ms = Some(bench.now_ms() + bench.random.bits() % CLOSES_SPREAD_MS);
+        self.deadline_moved = true;
     }
 
     /// One side announced its end, so the other may be silent for so long and no longer.
@@ -124,6 +150,9 @@ impl Session {
 pub(super) fn is_reset(errno: Errno) -> bool {
     matches!(errno, Errno::CONNRESET | Errno::PIPE | Errno::CONNABORTED | Errno::CONNREFUSED)
 }
+
+/// `on_down: close` takes so long.
+const CLOSES_SPREAD_MS: u64 = 1_000;
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,7 @@ use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, CLIENT, Side};
 use super::{Terms, Token, Workbench, closing, deadline, dial, relay};
 use crate::deadlines::Wheel;
+use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
 use crate::sys::poller::Ready;
 use crate::sys::socket;
@@ -123,11 +124,42 @@ impl Sessions {
                 match phase {
                     Phase::Relaying => relay::step(session, bench),
                     Phase::Lingering { .. } => relay::linger_on_ready(session, side, ready),
-                    Phase::Dialling { .. } | Phase::Pausing { .. } => dial::on_client_ready(session, ready),
+                    Phase::Dialling { .. } | Phase::Pausing { .. } | Phase::Queued { .. } => {
+                        dial::on_client_ready(session, ready)
+                    }
                 }
             }
         };
         self.follow(slot, next, bench);
+    }
+
+    /// A place for a session that waited for one. If the session has left meanwhile the place goes on to the next.
+    pub fn have_place(&mut self, waiter: &Waiter, lease: Lease, index: u32, bench: &mut Workbench) {
+        let slot = waiter.slot;
+        let Some(entry) =
+            self.slots.get_mut(slot as usize).filter(|entry| entry.generation == waiter.generation)
+        else {
+            return;
+        };
+        let next = dial::have_place(
+            &mut entry.session,
+            (lease, index),
+            dial::backend_token(slot, waiter.generation),
+            bench,
+        );
+        self.follow(slot, next, bench);
+    }
+
+    /// Some backends went down: their sessions end where `on_down` is `close`, each at its own moment within a second, so
+    /// that not all clients return at once.
+    pub fn on_verdicts(&mut self, bench: &mut Workbench) {
+        let keys: Vec<usize> =
+            self.slots.iter().filter(|(_, slot)| slot.session.is_to_close()).map(|(key, _)| key).collect();
+        for key in keys {
+            let session = &mut self.slots[key].session;
+            session.doom(bench);
+            self.follow(u32::try_from(key).unwrap_or(u32::MAX), Next::Wait, bench);
+        }
     }
 
     /// Gives each session with work left one more turn. New work of this turn waits for the next.

@@ -25,7 +25,7 @@ pub(super) fn log(side: &Side, ended: &Ended, bench: &Workbench) {
         local = %flow.key.local,
         backend = &*backend.name,
         via = socket::local_address(side.upstream.fd()).map(tracing::field::display),
-        pool = &*backend.pool,
+        pool = &*backend.pool.name,
         reason = ended.reason.word(),
         to_backend = flow.to_backend.bytes,
         to_client = flow.to_client.bytes,

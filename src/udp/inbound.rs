@@ -105,7 +105,7 @@ impl Pump {
             closing::log_rehomed(&side.terms, client, before.lease().backend(), now);
             self.flows.rehomed(id, 0);
             if let Some(view) = bench.published.load().pools.get(side.terms.pool.0) {
-                view.shards.of(bench.worker).rehomed.add(1);
+                view.lasting.shards.of(bench.worker).rehomed.add(1);
             }
         } else {
             self.flows.picked_anew(id);

@@ -115,12 +115,15 @@ impl Upstream {
     /// The backend's host said that nobody listens there.
     pub(super) fn note_refused(&mut self, bench: &Workbench) {
         self.refused = true;
-        self.lease.backend().shards.of(bench.worker).connect_failures.add(1);
+        let backend = self.lease.backend();
+        backend.shards.of(bench.worker).connect_failures.add(1);
+        backend.note_failure(bench.now_ms());
     }
 
     /// The backend answered.
     pub(super) fn note_answered(&mut self, bench: &Workbench) {
         self.refused = false;
+        self.lease.backend().note_success();
         if !std::mem::replace(&mut self.answered, true) {
             let waited_us = bench.now_us.saturating_sub(self.asked_us);
             self.lease.backend().load.observe_latency(bench.now_us * 1_000, waited_us * 1_000);

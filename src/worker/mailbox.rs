@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::Door;
+use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
 use crate::sys::Errno;
 use crate::sys::poller::Waker;
@@ -18,7 +19,16 @@ pub enum Message {
     OpenDatagrams(udp::Door),
     /// Have this session, which another thread accepted; its place is taken already.
     Have(Arrival),
-    /// Verdicts have changed: end the flows that are to end with their backend.
+    /// A place for a session of this thread that waited for one.
+    Place {
+        /// Who waited.
+        waiter: Waiter,
+        /// The place.
+        lease: Lease,
+        /// Where its backend stands in the list of its pool.
+        index: u32,
+    },
+    /// Verdicts have changed: end the sessions that are to end with their backend.
     Verdicts,
     /// Take what waits at the doors, then close them; flows that live keep theirs.
     CloseDoors,
@@ -31,7 +41,7 @@ pub enum Message {
 }
 
 /// Messages that a thread has not read yet. Their number is bounded by what is posted: arrivals by the session limit,
-/// all others by the control thread.
+/// places by those who wait for one, all others by the control thread.
 #[derive(Debug)]
 pub struct Mailbox {
     messages: Mutex<Vec<Message>>,

@@ -141,7 +141,13 @@ impl Loop {
             match message {
                 Message::Open(door) => self.doors.open(door, &self.bench),
                 Message::OpenDatagrams(door) => self.pump.open(door, &self.bench),
-                Message::Verdicts => self.pump.on_verdicts(&mut self.bench),
+                Message::Place { waiter, lease, index } => {
+                    self.sessions.have_place(&waiter, lease, index, &mut self.bench);
+                }
+                Message::Verdicts => {
+                    self.sessions.on_verdicts(&mut self.bench);
+                    self.pump.on_verdicts(&mut self.bench);
+                }
                 Message::Have(arrival) => self.sessions.open(arrival, &mut self.bench),
                 Message::CloseDoors => {
                     self.doors.close(&self.crew, &mut self.sessions, &mut self.bench);

@@ -15,8 +15,8 @@ pub const HOMES: [(&str, &[&str]); 18] = [
     ("libc", &["sys/"]),
     ("rustix", &["sys/"]),
     ("sd_notify", &["server/notify.rs"]),
-    ("siphasher", &["balance/", "flow/", "limits/"]),
-    ("slab", &["tcp/", "worker/"]),
+    ("siphasher", &["balance/", "flow/", "limits/", "sticky.rs"]),
+    ("slab", &["tcp/", "worker/", "sticky.rs"]),
     ("strsim", &["config/check/"]),
     ("thiserror", &["config/", "health/", "listener/", "server/"]),
     // Never a data thread's: worker and tcp have a loop of their own.

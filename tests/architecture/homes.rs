@@ -15,7 +15,7 @@ pub const HOMES: [(&str, &str, &str); 17] = [
     ("spawn", "cli/demo/", "built-in backends and clients"),
     ("now", "worker/thread.rs", "once for each batch of events; everything below is told the time"),
     ("now", "server/mod.rs", "the zero of the clock that all threads share"),
-    ("now", "server/publisher.rs", "how long a backend has been up or down"),
+    ("now", "server/publisher/", "how long a backend has been up, down or ejected"),
     ("now", "server/stopping.rs", "the end of the grace"),
     ("now", "health/scheduler.rs", "when a check is due and how long it took"),
     ("now", "health/tcp.rs", "how long a handshake took"),

@@ -16,8 +16,18 @@ const FLOORS: [&[&str]; 8] = [
 ];
 
 /// Rooms that use no other, and nothing of the machine either.
-pub const GROUND: &[&str] =
-    &["config", "balance", "flow", "limits", "liveness", "deadlines", "phase", "reason"];
+pub const GROUND: &[&str] = &[
+    "config",
+    "balance",
+    "flow",
+    "limits",
+    "liveness",
+    "standing",
+    "sticky",
+    "deadlines",
+    "phase",
+    "reason",
+];
 
 /// Who may use what, against the floors, and why.
 pub const EXCEPTIONS: [(&str, &str, &str); 9] = [

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use evenkeel::config::settings::{Balance, Bind, Check, HashKey, SourceHash, Workers};
+use evenkeel::config::settings::{
+    Balance, Bind, Check, HashKey, OnDown, Passive, Queue, SourceHash, Sticky, Workers,
+};
 use evenkeel::config::{describe, read};
 
 #[test]
@@ -96,6 +98,20 @@ fn every_form_of_every_key_is_understood() {
     assert_eq!((&*one.name, one.weight, one.tier, one.max_sessions), ("one", 0, 255, Some(5)));
     assert_eq!((two.port, two.ip), (None, "fd00::1".parse().unwrap()));
     assert_eq!(settings.pools[0].health.check, Check::Off);
+    let pool = &settings.pools[1];
+    assert_eq!((pool.max_sessions, pool.on_down, pool.slow_start), (Some(9), OnDown::Close, None));
+    assert_eq!(pool.sticky, Some(Sticky { lasts: Duration::from_secs(3_600), entries: 5 }));
+    assert_eq!(
+        pool.passive,
+        Some(Passive { failures: 7, eject: Duration::from_secs(60), max_ejected_percent: 100 })
+    );
+    assert_eq!(pool.queue, Some(Queue { sessions: 8, timeout: Duration::from_secs(2) }));
+    let pool = &settings.pools[0];
+    assert_eq!((pool.max_sessions, pool.sticky, pool.queue), (None, None, None));
+    assert_eq!(
+        pool.passive,
+        Some(Passive { failures: 5, eject: Duration::from_secs(10), max_ejected_percent: 50 })
+    );
 }
 
 #[test]
@@ -127,6 +143,11 @@ pools:
     connect: { timeout: 10ms, attempts: 16 }
     health: { port: 5432, interval: 1h, timeout: 1m, rise: 255, fall: 1 }
     when_none: try_all
+    max_sessions: 9
+    sticky: { for: 1h, entries: 5 }
+    passive: { failures: 7, eject: 1m, max_ejected: 100% }
+    queue: { sessions: 8, timeout: 2s }
+    on_down: close
 workers: 4
 log:
 admin: { http: "[::1]:9900" }

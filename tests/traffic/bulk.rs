@@ -76,7 +76,7 @@ fn a_gib_each_way_through_one_session() {
 fn bulk_without_pipes_is_copied() {
     use std::sync::Arc;
 
-    use evenkeel::pool::{PoolView, Published, Snapshot};
+    use evenkeel::pool::{Lasting, PoolSlot, PoolView, Published, Reach, Snapshot};
     use evenkeel::tcp::Terms;
     use evenkeel::worker::{self, Crew, Message, Plan};
 
@@ -88,7 +88,14 @@ fn bulk_without_pipes_is_copied() {
                 "listeners: {{ door: {{ bind: '127.0.0.1:1', backends: ['{}'], health: {{ check: off }} }} }}",
                 backend.address
             ));
-            let view = PoolView::first(Arc::new(settings.pools[0].clone()), "seed", vec![true], 1);
+            let pool = Arc::new(settings.pools[0].clone());
+            let reach = Reach {
+                published: std::sync::Weak::new(),
+                deliver: Box::new(|_, _, _| {}),
+                alarm: Box::new(|| {}),
+            };
+            let lasting = Arc::new(Lasting::new(&pool, PoolSlot(0), [0; 16], 1, reach));
+            let view = PoolView::first(lasting, pool, "seed", 1, 0);
             let published = Arc::new(Published::new(Snapshot { generation: 1, pools: vec![Arc::new(view)] }));
             let crew = Arc::new(Crew::new(1, 100, Arc::new(evenkeel::limits::Places::new(None))).unwrap());
             let plan = Plan {
@@ -101,12 +108,7 @@ fn bulk_without_pipes_is_copied() {
                 flow_hash_key: [0; 16],
             };
             let counters = Arc::new(evenkeel::metrics::ListenerCounters::new("copying", "tcp", 0, 1));
-            let terms = Terms::new(
-                &settings.listeners[0],
-                evenkeel::pool::PoolSlot(0),
-                settings.log.sessions,
-                counters,
-            );
+            let terms = Terms::new(&settings.listeners[0], PoolSlot(0), settings.log.sessions, counters);
             let running = worker::spawn(plan).unwrap();
             let doors = evenkeel::listener::bind(
                 &[(&settings.listeners[0], evenkeel::listener::Terms::Tcp(Arc::new(terms)))],

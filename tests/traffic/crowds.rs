@@ -84,7 +84,7 @@ fn a_backend_that_dies_gets_nothing_after_its_checks_have_failed_and_returns_aft
     mortal.off();
     // Connects in between succeed elsewhere.
     let killed = Instant::now();
-    let up = || balancer.server().published().load().pools[0].up.clone();
+    let up = || balancer.ups();
     eventually("it is seen to be down", || {
         assert_eq!(short_session(balancer.address()).unwrap(), "steady");
         up() == [false, true]
@@ -310,7 +310,7 @@ fn a_higher_tier_serves_only_while_the_lower_is_down() {
     let balancer = Balancer::start(&yaml(2, "health: { interval: 100ms, timeout: 1s },", &entries));
     assert_eq!(names_reached(balancer.address(), 30)["first"], 30);
     first.off();
-    let up = |index: usize| balancer.server().published().load().pools[0].up[index];
+    let up = |index: usize| balancer.ups()[index];
     eventually("the first tier is down", || !up(0));
     assert_eq!(names_reached(balancer.address(), 30)["backup"], 30);
     first.on();
@@ -330,7 +330,7 @@ fn when_none_is_eligible_clients_are_reset_or_all_are_tried() {
         let keys =
             format!("when_none: {when_none}, health: {{ interval: 100ms, timeout: 1s, port: {port} }},");
         let balancer = Balancer::start(&yaml(1, &keys, &entries));
-        eventually("all are down", || !balancer.server().published().load().pools[0].up.contains(&true));
+        eventually("all are down", || !balancer.ups().contains(&true));
         for _ in 0..10 {
             match expected {
                 Some(word) => assert_eq!(short_session(balancer.address()).unwrap(), word),

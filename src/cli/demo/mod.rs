@@ -92,7 +92,7 @@ async fn meanwhile(
 ) -> Result<(Answers, Duration), String> {
     let mut answers = Answers::default();
     loop {
-        let seen = server.published().load().pools[0].up[KILLED] == up;
+        let seen = server.published().load().pools[0].standings[KILLED].is_up() == up;
         let took = since.elapsed();
         answers.add(send_through(door, ROUND).await);
         if seen {

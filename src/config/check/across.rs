@@ -98,12 +98,13 @@ fn suit_protocols(pool: &mut DraftPool, protocols: &[Protocol], report: &mut Rep
     if let Some(place) = pool.connect.filter(|_| has_udp && !has_tcp) {
         report.tell(place, "`connect` is for tcp; only udp listeners use this pool");
     }
+    if let Some(place) = pool.queue.filter(|_| has_udp && !has_tcp) {
+        report.tell(place, "`queue` is for tcp: a datagram does not wait; only udp listeners use this pool");
+    }
     let Some((on_down, place)) = pool.on_down else { return };
     pool.settings.on_down = on_down;
     if has_tcp && on_down == OnDown::Rehome {
         report.tell(place, "`on_down: rehome` is for flows; a tcp listener uses this pool");
-    } else if has_tcp && on_down == OnDown::Close {
-        report.tell(place, "`on_down: close`: this version keeps the sessions of a tcp listener");
     }
 }
 

@@ -92,13 +92,30 @@ pub(super) const LISTENER: Section = Section {
 pub(super) const TIMEOUTS: Section =
     section("`timeouts`", &["idle", "half_closed", "lifetime", "unacknowledged"]);
 pub(super) const KEEPALIVE: Section = section("`keepalive`", &["idle", "interval", "count"]);
-pub(super) const POOL: Section =
-    section("a pool", &["balance", "backends", "connect", "health", "on_down", "when_none"]);
+pub(super) const POOL: Section = section(
+    "a pool",
+    &[
+        "balance",
+        "backends",
+        "max_sessions",
+        "sticky",
+        "connect",
+        "health",
+        "passive",
+        "slow_start",
+        "on_down",
+        "when_none",
+        "queue",
+    ],
+);
 pub(super) const BALANCE: Section = choice("`balance`", &["source_hash"]);
 pub(super) const SOURCE_HASH: Section =
     section("`source_hash`", &["key", "bounded_load", "mask_v4", "mask_v6"]);
 pub(super) const BACKEND: Section =
     section("a backend", &["address", "name", "weight", "tier", "max_sessions"]);
+pub(super) const STICKY: Section = section("`sticky`", &["for", "entries"]);
+pub(super) const PASSIVE: Section = section("`passive`", &["failures", "eject", "max_ejected"]);
+pub(super) const QUEUE: Section = section("`queue`", &["sessions", "timeout"]);
 pub(super) const CONNECT: Section = section("`connect`", &["timeout", "attempts"]);
 pub(super) const HEALTH: Section =
     section("`health`", &["check", "interval", "timeout", "rise", "fall", "port"]);
@@ -107,7 +124,7 @@ pub(super) const TALK: Section = section("`tcp`", &["send", "expect"]);
 pub(super) const UDP_TALK: Section = section("the `udp` of `check`", &["send", "expect"]);
 pub(super) const DNS: Section = section("`dns`", &["name", "type"]);
 
-pub(super) const ALL: [&Section; 20] = [
+pub(super) const ALL: [&Section; 23] = [
     &TOP,
     &LOG,
     &ADMIN,
@@ -122,6 +139,9 @@ pub(super) const ALL: [&Section; 20] = [
     &BALANCE,
     &SOURCE_HASH,
     &BACKEND,
+    &STICKY,
+    &PASSIVE,
+    &QUEUE,
     &CONNECT,
     &HEALTH,
     &CHECK,

@@ -10,6 +10,7 @@ mod binds;
 mod health;
 mod keys;
 mod listeners;
+mod policy;
 mod pools;
 mod section;
 mod talk;
@@ -107,6 +108,8 @@ struct DraftPool {
     check_written: bool,
     /// Where `connect` is written.
     connect: Option<Place>,
+    /// Where a `queue` is written.
+    queue: Option<Place>,
     /// What is written of `on_down`, and where.
     on_down: Option<(OnDown, Place)>,
 }

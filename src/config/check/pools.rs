@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::keys::{BALANCE, CONNECT, HEALTH, SOURCE_HASH};
 use super::section::{Fields, is_word, scalar, word};
-use super::{DraftPool, backends, health};
+use super::{DraftPool, backends, health, policy};
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Place, Report, quoted};
 use crate::config::settings::{Balance, Connect, HashKey, OnDown, Pool, SourceHash, WhenNone};
@@ -41,7 +41,11 @@ pub(super) fn read(
             timeout: connect.duration("timeout", Duration::from_secs(5), CONNECT_MIN..=CONNECT_MAX, report),
             attempts: connect.whole("attempts", 3, 1..=16, report),
         },
+        max_sessions: fields.whole_or("max_sessions", "off", 1..=u64::from(u32::MAX), report),
+        sticky: policy::sticky(fields, report),
         health: health::read(&health, report),
+        passive: policy::passive(fields, report),
+        slow_start: policy::slow_start(fields, report),
         // `auto`, until it is known who uses the pool.
         on_down: OnDown::Keep,
         when_none: fields.word(
@@ -50,9 +54,12 @@ pub(super) fn read(
             &[("reject", WhenNone::Reject), ("try_all", WhenNone::TryAll)],
             report,
         ),
+        queue: policy::queue(fields, report),
     };
+    policy::check_sense(fields, &settings, report);
     let check_written = health.get("check").is_some();
-    DraftPool { settings, place, backend_places, own, check_written, connect: connect_place, on_down }
+    let queue = fields.get("queue").filter(|_| settings.queue.is_some()).map(|entry| entry.place);
+    DraftPool { settings, place, backend_places, own, check_written, connect: connect_place, queue, on_down }
 }
 
 fn balance(entry: &Entry, report: &mut Report) -> Option<Balance> {

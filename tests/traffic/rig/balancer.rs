@@ -92,12 +92,29 @@ impl Balancer {
     }
 
     pub fn retries(&self) -> u64 {
-        self.server().published().load().pools[0].shards.sum(|shard| shard.retries.value())
+        self.server().published().load().pools[0].lasting.shards.sum(|shard| shard.retries.value())
     }
 
     /// Of the first pool: what a backend's counters say.
     pub fn backend<T>(&self, index: usize, look: impl Fn(&evenkeel::pool::Backend) -> T) -> T {
         look(&self.server().published().load().pools[0].backends[index])
+    }
+
+    /// Of the first pool: which backends are up.
+    pub fn ups(&self) -> Vec<bool> {
+        let snapshot = self.server().published().load();
+        snapshot.pools[0].standings.iter().map(evenkeel::standing::Standing::is_up).collect()
+    }
+
+    /// Of the first pool: which backends are ejected.
+    pub fn ejected(&self) -> Vec<bool> {
+        let snapshot = self.server().published().load();
+        snapshot.pools[0].standings.iter().map(evenkeel::standing::Standing::is_ejected).collect()
+    }
+
+    /// Sessions in line at the first pool.
+    pub fn waiting(&self) -> u32 {
+        self.server().published().load().pools[0].lasting.waiting()
     }
 
     /// Every reason that counted something, as one text: what a failed assertion shows.
@@ -121,6 +138,8 @@ impl Balancer {
         becomes("begun less ended", 0, || self.begun() as i64 - ended() as i64);
         becomes("places taken", 0, || self.server().crew().tcp_sessions());
         for pool in &self.server().published().load().pools {
+            becomes("places taken in the pool", 0, || pool.lasting.sessions());
+            becomes("sessions in line", 0, || pool.lasting.waiting());
             for backend in &pool.backends {
                 becomes("places taken at a backend", 0, || backend.load.active());
             }

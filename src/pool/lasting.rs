@@ -1,0 +1,146 @@
+//! What of a pool outlasts every snapshot: its places, who waits for one, who was sent where, and what is counted.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::queue::Queue;
+use super::{Lease, PoolSlot, Published, Waiter};
+use crate::config::settings;
+use crate::limits::Places;
+use crate::metrics::{Histogram, PerWorker, PoolShard};
+use crate::sticky::{Source, Sticky};
+
+/// One pool, whatever the snapshot.
+#[derive(Debug)]
+pub struct Lasting {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where it stands in every snapshot.
+    pub slot: PoolSlot,
+    /// What is counted of it.
+    pub shards: PerWorker<PoolShard>,
+    /// How long its health checks took. The publisher alone writes.
+    pub check_seconds: Histogram,
+    /// `max_sessions` of the pool.
+    pub(super) places: Places,
+    /// Who waits for a place.
+    pub(super) queue: Queue,
+    sticky: Mutex<Sticky>,
+    reach: Reach,
+    /// `passive.failures`; 0: off.
+    failures_max: AtomicU32,
+}
+
+/// How a pool reaches the rest of the program: the snapshots, the sessions that wait, and the publisher.
+pub struct Reach {
+    /// Where the current view of the pool is.
+    pub published: Weak<Published>,
+    /// Brings a place to the session that waited for it. Called under the queue's lock: posts and returns.
+    pub deliver: Box<dyn Fn(Waiter, Lease, u32) + Send + Sync>,
+    /// Tells the publisher that real traffic fails somewhere. Called by data threads: never waits.
+    pub alarm: Box<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Reach {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Reach")
+    }
+}
+
+impl Lasting {
+    /// A pool without sessions.
+    pub fn new(
+        settings: &settings::Pool,
+        slot: PoolSlot,
+        hash_key: [u8; 16],
+        workers: usize,
+        reach: Reach,
+    ) -> Self {
+        let lasting = Self {
+            name: settings.name.as_str().into(),
+            slot,
+            shards: PerWorker::new(workers),
+            check_seconds: Histogram::default(),
+            places: Places::new(None),
+            queue: Queue::default(),
+            sticky: Mutex::new(Sticky::new(hash_key)),
+            reach,
+            failures_max: AtomicU32::new(0),
+        };
+        lasting.follow(settings);
+        lasting
+    }
+
+    /// Takes over what the file says. Only the publisher calls this.
+    pub fn follow(&self, settings: &settings::Pool) {
+        self.places.set_most(settings.max_sessions);
+        let failures = settings.passive.map_or(0, |passive| passive.failures);
+        self.failures_max.store(failures, Ordering::Relaxed);
+    }
+
+    /// Sessions of the pool, those being dialled included.
+    pub fn sessions(&self) -> u32 {
+        self.places.taken()
+    }
+
+    /// Sessions that wait for a place.
+    pub fn waiting(&self) -> u32 {
+        self.queue.waiting()
+    }
+
+    /// Entries of the sticky table.
+    pub fn remembered(&self) -> usize {
+        self.sticky().len()
+    }
+
+    pub(super) fn published(&self) -> Option<Arc<Published>> {
+        self.reach.published.upgrade()
+    }
+
+    pub(super) fn deliver(&self, waiter: Waiter, lease: Lease, index: u32) {
+        (self.reach.deliver)(waiter, lease, index);
+    }
+
+    /// A backend has failed so often in a row.
+    pub(super) fn failed(&self, in_a_row: u32) {
+        let most = self.failures_max.load(Ordering::Relaxed);
+        if most != 0 && in_a_row >= most {
+            (self.reach.alarm)();
+        }
+    }
+
+    /// Where this source was sent last.
+    pub(super) fn recall(
+        &self,
+        source: Source,
+        settings: &settings::Sticky,
+        now_ms: u64,
+    ) -> Option<Arc<str>> {
+        self.sticky().find(source, millis(settings), now_ms).cloned()
+    }
+
+    /// It is sent there now. A little of what ran out is forgotten on the way.
+    pub(super) fn remember(
+        &self,
+        source: Source,
+        backend: &Arc<str>,
+        settings: &settings::Sticky,
+        now_ms: u64,
+    ) {
+        let mut sticky = self.sticky();
+        sticky.sweep(millis(settings), now_ms, SWEPT_PER_USE);
+        sticky.note(source, backend, settings.entries as usize, now_ms);
+    }
+
+    fn sticky(&self) -> std::sync::MutexGuard<'_, Sticky> {
+        self.sticky.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn millis(settings: &settings::Sticky) -> u64 {
+    u64::try_from(settings.lasts.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// More than one, so that a table that grew shrinks again.
+const SWEPT_PER_USE: usize = 2;

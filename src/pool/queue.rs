@@ -1,0 +1,138 @@
+//! Who waits for a place of a pool: one line for all threads, in order.
+//!
+//! Whoever gives a place back hands it to the longest waiter, on its own thread; nobody polls. What must stay true:
+//!
+//! - a place that is free while somebody waits is on its way to a waiter. A waiter joins the line first and then hands on
+//!   what is free; a giver gives first and then looks whether somebody waits. One of the two sees the other;
+//! - newcomers join the end while anyone waits; only a session that had a place and lost it goes to the front;
+//! - a session is in the line once, and a place comes to a session that left the line at most once: it gives it back.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{Lasting, Lease};
+use crate::balance::Ask;
+
+/// A session in the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiter {
+    /// The thread that has it.
+    pub worker: usize,
+    /// Its place in that thread's table.
+    pub slot: u32,
+    /// Which of the sessions of that place.
+    pub generation: u32,
+    /// Who asks.
+    pub client: SocketAddr,
+    /// When it joined.
+    pub now_ns: u64,
+}
+
+/// A place in the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+/// Where to join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// A newcomer.
+    Back,
+    /// It had a place, at a backend that failed it.
+    Front,
+}
+
+/// The line of one pool.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// As many as the line is long; changed under its lock.
+    waiting: AtomicU32,
+    line: Mutex<Line>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    waiters: BTreeMap<Ticket, Waiter>,
+    /// How many joined at each end so far.
+    joined: [u64; 2],
+    handed_on: u64,
+}
+
+impl Queue {
+    pub(super) fn waiting(&self) -> u32 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell_length(&self, line: &Line) {
+        self.waiting.store(u32::try_from(line.waiters.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+}
+
+impl Lasting {
+    /// Joins the line; the place will be delivered. `None`: `most` wait already.
+    pub fn wait(&self, waiter: Waiter, end: End, most: u32) -> Option<Ticket> {
+        let ticket = {
+            let mut line = self.queue.line();
+            if line.waiters.len() >= most as usize {
+                return None;
+            }
+            let joined = &mut line.joined[end as usize];
+            *joined += 1;
+            let ticket = Ticket(match end {
+                End::Back => MIDDLE + *joined,
+                End::Front => MIDDLE - *joined,
+            });
+            line.waiters.insert(ticket, waiter);
+            self.queue.tell_length(&line);
+            ticket
+        };
+        // A place may have been given back before anybody knew of this waiter. The giver gave it before it looked: see
+        // `Lease::drop`.
+        fence(Ordering::SeqCst);
+        self.hand_on();
+        Some(ticket)
+    }
+
+    /// Leaves the line. A place that is on its way already comes all the same.
+    pub fn leave(&self, ticket: Ticket) {
+        let mut line = self.queue.line();
+        line.waiters.remove(&ticket);
+        self.queue.tell_length(&line);
+    }
+
+    /// Gives what places are free to those that wait longest. Cheap while nobody waits.
+    pub fn hand_on(&self) {
+        if self.queue.waiting() == 0 {
+            return;
+        }
+        let Some(published) = self.published() else { return };
+        let snapshot = published.load();
+        let Some(view) = snapshot.pools.get(self.slot.0) else { return };
+        let mut line = self.queue.line();
+        while let Some((ticket, waiter)) =
+            line.waiters.first_key_value().map(|(ticket, waiter)| (*ticket, *waiter))
+        {
+            line.handed_on += 1;
+            let random = line.handed_on.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let ask = Ask {
+                client: waiter.client,
+                random: random ^ waiter.now_ns,
+                now_ns: waiter.now_ns,
+                tried: &[],
+            };
+            // What one waiter cannot have, the others cannot have either.
+            let Ok((lease, index)) = Lease::take_place(view, &ask) else { break };
+            line.waiters.remove(&ticket);
+            self.queue.tell_length(&line);
+            self.deliver(waiter, lease, index);
+        }
+    }
+}
+
+/// Tickets of the back are above, those of the front below.
+const MIDDLE: u64 = 1 << 63;

@@ -1,0 +1,189 @@
+//! How the backends of one pool stand: verdicts, failures of real traffic and time go in, a changed view comes out.
+
+use std::sync::Arc;
+
+use super::Asked;
+use crate::health::{Checked, Outcome};
+use crate::liveness::Change;
+use crate::pool::{PoolView, rules};
+use crate::standing::{Rules, Standing};
+
+/// One pool as the publisher keeps it.
+pub(super) struct PoolState {
+    pub(super) view: Arc<PoolView>,
+    /// The view is not up to date.
+    pub(super) changed: bool,
+    rules: Rules,
+    backends: Vec<BackendState>,
+}
+
+struct BackendState {
+    standing: Standing,
+    asked: Asked,
+    /// No check of it is over yet.
+    awaited: bool,
+    /// Its last check could not be made.
+    unasked: bool,
+    /// It was told that it fails and cannot be ejected, since it last had a success.
+    spared: bool,
+}
+
+impl PoolState {
+    pub(super) fn new(view: &Arc<PoolView>, asked: Vec<Asked>) -> Self {
+        let backend = |(standing, asked): (&Standing, Asked)| BackendState {
+            standing: standing.clone(),
+            asked,
+            awaited: asked.at_all,
+            unasked: false,
+            spared: false,
+        };
+        Self {
+            rules: rules(&view.settings),
+            backends: view.standings.iter().zip(asked).map(backend).collect(),
+            view: Arc::clone(view),
+            changed: false,
+        }
+    }
+
+    /// Some backend was not asked yet.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.backends.iter().any(|backend| backend.awaited)
+    }
+
+    /// Takes what came of a check that began at `asked_ms`.
+    pub(super) fn apply(&mut self, index: usize, event: &Checked, asked_ms: u64, now_ms: u64) {
+        let (Some(backend), Some(state)) = (self.view.backends.get(index), self.backends.get_mut(index))
+        else {
+            return;
+        };
+        let first = std::mem::take(&mut state.awaited);
+        match &event.outcome {
+            Outcome::Good => backend.checks.good.add(1),
+            Outcome::Bad(_) => backend.checks.bad.add(1),
+            Outcome::Local(_) => backend.checks.local.add(1),
+        }
+        let took_us = u64::try_from(event.took.as_micros()).unwrap_or(u64::MAX);
+        self.view.lasting.check_seconds.observe(took_us);
+        let unasked = matches!(event.outcome, Outcome::Local(_));
+        let still_unasked = std::mem::replace(&mut state.unasked, unasked) && unasked;
+        // That all is well from the start is told once, for all; that it cannot be asked, when that begins.
+        if !(first && event.outcome == Outcome::Good || still_unasked) {
+            let for_s = now_ms.saturating_sub(state.standing.since_ms()) / 1_000;
+            tell(event, &self.view.lasting.name, &backend.name, for_s);
+        }
+        if let Some(change) = event.verdict.change {
+            let up = change == Change::CameUp;
+            self.changed |= state.standing.is_up() != up;
+            state.standing.on_verdict(up, &self.rules, now_ms);
+            backend.set_down(!up);
+        }
+        if event.outcome == Outcome::Good
+            && state.asked.vouches
+            && state.standing.on_good_check(asked_ms, &self.rules, now_ms)
+        {
+            self.changed = true;
+            backend.forget_failures();
+            let (pool, backend) = (&*self.view.lasting.name, &*backend.name);
+            tracing::info!(target: "health", pool, backend, "backend answers its check: it gets sessions again");
+        }
+    }
+
+    /// Ejects backends that failed real traffic too often in a row, as many as the pool can do without.
+    pub(super) fn eject_failing(&mut self, now_ms: u64) {
+        let Some(passive) = self.view.settings.passive else { return };
+        let most = self.backends.len() * usize::from(passive.max_ejected_percent) / 100;
+        for index in 0..self.backends.len() {
+            let backend = &self.view.backends[index];
+            let failures = backend.failures_in_a_row();
+            let state = &self.backends[index];
+            if failures < passive.failures {
+                self.backends[index].spared = false;
+                continue;
+            }
+            if state.standing.is_ejected() {
+                continue;
+            }
+            let out = self.backends.iter().filter(|state| state.standing.is_ejected()).count();
+            let others_serve = self.backends.iter().enumerate().any(|(other, state)| {
+                other != index && state.standing.serves() && self.view.settings.backends[other].weight > 0
+            });
+            let (pool, name) = (&*self.view.lasting.name, &*backend.name);
+            let state = &mut self.backends[index];
+            if out >= most || !others_serve {
+                if !std::mem::replace(&mut state.spared, true) && self.view.backends.len() > 1 {
+                    let why = if others_serve {
+                        "passive.max_ejected is reached"
+                    } else {
+                        "no other backend serves"
+                    };
+                    tracing::warn!(target: "health", pool, backend = name, failures, why, "backend fails real traffic and is kept");
+                }
+                continue;
+            }
+            if let Some(for_ms) = state.standing.eject(&self.rules, now_ms) {
+                backend.forget_failures();
+                backend.checks.ejections.add(1);
+                self.changed = true;
+                tracing::warn!(target: "health", pool, backend = name, failures, for_ms, "backend is ejected: real traffic fails there");
+            }
+        }
+    }
+
+    /// Does what time has brought.
+    pub(super) fn on_time(&mut self, now_ms: u64) {
+        for (state, backend) in self.backends.iter_mut().zip(&self.view.backends) {
+            if state.standing.next_wake_ms(&self.rules).is_none_or(|at_ms| at_ms > now_ms) {
+                continue;
+            }
+            let before = state.standing.tenths();
+            let is_over = state.standing.on_time(backend.failed_ms(), &self.rules, now_ms);
+            self.changed |= is_over || state.standing.tenths() != before;
+            if is_over {
+                backend.forget_failures();
+                let (pool, backend) = (&*self.view.lasting.name, &*backend.name);
+                tracing::info!(target: "health", pool, backend, "ejection is over: backend gets sessions again");
+            }
+        }
+    }
+
+    /// When [`Self::on_time`] is to be called.
+    pub(super) fn next_wake_ms(&self) -> Option<u64> {
+        self.backends.iter().filter_map(|state| state.standing.next_wake_ms(&self.rules)).min()
+    }
+
+    /// Makes the view that says how the backends stand now.
+    pub(super) fn rebuild(&mut self, hash_seed: &str) {
+        let had = !self.view.picker.eligible().is_empty();
+        let standings = self.backends.iter().map(|state| state.standing.clone()).collect();
+        self.view = Arc::new(self.view.with_standings(hash_seed, standings));
+        let has = !self.view.picker.eligible().is_empty();
+        let pool = &*self.view.lasting.name;
+        if had && !has {
+            tracing::error!(target: "evenkeel", pool, "no backend of the pool is eligible: its clients are refused");
+        } else if has && !had {
+            tracing::info!(target: "health", pool, "the pool has an eligible backend again");
+        }
+    }
+}
+
+/// The log lines of one check: a line for what changed, detail for what did not.
+fn tell(event: &Checked, pool: &str, backend: &str, for_s: u64) {
+    let progress = event.verdict.progress;
+    let state = event.verdict.state.word();
+    match (&event.outcome, event.verdict.change) {
+        (Outcome::Bad(cause), Some(_)) => {
+            tracing::warn!(target: "health", pool, backend, %cause, was_up_s = for_s, "backend is down");
+        }
+        (_, Some(_)) => tracing::info!(target: "health", pool, backend, was_down_s = for_s, "backend is up"),
+        (Outcome::Bad(cause), None) if progress.done > 0 => {
+            tracing::info!(target: "health", pool, backend, %cause, "backend is {state}, {progress} bad");
+        }
+        (Outcome::Local(error), None) => {
+            tracing::warn!(target: "health", pool, backend, %error, "backend could not be asked");
+        }
+        (outcome, None) => {
+            let answer = outcome.word();
+            tracing::debug!(target: "health", pool, backend, answer, state, "backend was asked");
+        }
+    }
+}
