@@ -124,10 +124,11 @@ fn ready(query: Option<&str>, sources: &Sources) -> Response<Full<Bytes>> {
         return text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", phase.word()));
     }
     let Some(query) = query else { return text(StatusCode::OK, "accepting\n".into()) };
-    let Some(name) = query.strip_prefix("listener=") else {
+    let Some(name) = query.strip_prefix("listener=").map(unescaped) else {
         return text(StatusCode::BAD_REQUEST, "the only question here is ?listener=NAME\n".into());
     };
-    let Some(listener) = sources.listeners.iter().find(|counters| &*counters.listener == name) else {
+    let Some(listener) = sources.listeners.iter().find(|counters| counters.listener.as_bytes() == name)
+    else {
         return text(StatusCode::NOT_FOUND, "no listener has that name\n".into());
     };
     let snapshot = sources.published.load();
@@ -136,6 +137,22 @@ fn ready(query: Option<&str>, sources: &Sources) -> Response<Full<Bytes>> {
         return text(StatusCode::SERVICE_UNAVAILABLE, "no eligible backend\n".into());
     }
     text(StatusCode::OK, format!("accepting, {eligible} eligible\n"))
+}
+
+/// `%5B` is `[`. What is no escape stands for itself.
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let digit = |at: usize| after.get(at).and_then(|&digit| char::from(digit).to_digit(16));
+        let escaped = match (first, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => u8::try_from(high * 16 + low).ok(),
+            _ => None,
+        };
+        bytes.push(escaped.unwrap_or(first));
+        rest = if escaped.is_some() { &after[2..] } else { after };
+    }
+    bytes
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
@@ -151,3 +168,24 @@ const CONNECTION_MAX: Duration = Duration::from_secs(30);
 const HEADER_MAX: Duration = Duration::from_secs(5);
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_undone_and_what_is_none_stays() {
+        for (text, plain) in [
+            ("redis-1", "redis-1"),
+            ("%5Bx%5d", "[x]"),
+            ("caf%C3%A9", "caf\u{e9}"),
+            ("%2525", "%25"),
+            ("100%", "100%"),
+            ("%4", "%4"),
+            ("%zz%4g%", "%zz%4g%"),
+            ("", ""),
+        ] {
+            assert_eq!(unescaped(text), plain.as_bytes(), "{text}");
+        }
+    }
+}

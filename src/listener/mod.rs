@@ -153,7 +153,11 @@ fn advice(errno: Errno, address: SocketAddr) -> String {
                 .to_owned()
         }
         Errno::ADDRINUSE => {
-            format!("; another program listens there: `ss -ltnp 'sport = :{}'` shows which", address.port())
+            let port = address.port();
+            format!(
+                "; another program has that port: `ss -tuanp 'sport = :{port}'` shows which. Where it only went out from \
+                 there, put the port into net.ipv4.ip_local_reserved_ports"
+            )
         }
         Errno::ADDRNOTAVAIL => {
             "; no interface of this host has that address: `ip address` shows those it has".to_owned()

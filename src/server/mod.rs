@@ -65,7 +65,9 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The system refuses a thread or what it needs.
-    #[error("a data thread cannot be started: {0}")]
+    #[error(
+        "a data thread cannot be started: {0}; raise LimitNOFILE=, TasksMax= or the memory limit, or lower `workers`"
+    )]
     Thread(#[source] std::io::Error),
 }
 

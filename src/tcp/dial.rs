@@ -34,7 +34,7 @@ pub(super) fn attempt(session: &mut Session, token: Token, bench: &mut Workbench
             (Err(Refusal::AllTried), _) => return pause(session, connect.timeout.as_millis(), bench),
             (Err(Refusal::Full), Some(queue)) => return wait_in_line(session, token, &queue, bench),
             // What the first attempt met is the better explanation.
-            (Err(_), _) if session.attempts > 0 => return Next::End(Reason::ConnectFailed),
+            (Err(_), _) if session.attempts > 0 => return Next::End(given_up(session)),
             (Err(Refusal::NoBackend), _) => return Next::End(Reason::NoBackend),
             (Err(Refusal::Full), None) => return Next::End(Reason::BackendsFull),
         };
@@ -136,13 +136,21 @@ fn dial(
         }
         Err(errno) => {
             session.error = Some(errno);
-            if let Some(reason) = local_trouble(errno) {
-                if reason == Reason::LimitProcess {
+            match local_trouble(errno) {
+                Some(Reason::LimitProcess) => {
                     bench.shortage = Some((errno, Arc::clone(&session.terms.counters)));
+                    return Some(Next::End(Reason::LimitProcess));
                 }
-                return Some(Next::End(reason));
+                // No port or no address towards this backend: there may be one towards another.
+                Some(Reason::NoSourcePort) if session.attempts < connect.attempts => {
+                    session.lease = None;
+                    session.tried.push(index);
+                    return None;
+                }
+                Some(reason) => return Some(Next::End(reason)),
+                None => {}
             }
-            fail(session, index, &connect, bench).then_some(Next::End(Reason::ConnectFailed))
+            fail(session, index, &connect, bench).then_some(Next::End(given_up(session)))
         }
     }
 }
@@ -230,7 +238,7 @@ fn failed(session: &mut Session, token: Token, errno: Errno, bench: &mut Workben
         (index.and_then(|index| u32::try_from(index).ok()).unwrap_or(u32::MAX), view.settings.connect)
     };
     if fail(session, index, &connect, bench) {
-        return Next::End(Reason::ConnectFailed);
+        return Next::End(given_up(session));
     }
     attempt(session, token, bench)
 }
@@ -260,6 +268,11 @@ fn pause(session: &mut Session, timeout_ms: u128, bench: &mut Workbench) -> Next
     let pause_ms = bench.random.jitter(u64::try_from(timeout_ms.min(REPEAT_PAUSE_MAX_MS)).unwrap_or(0), 25);
     session.enter(Phase::Pausing { until_ms: bench.now_ms() + pause_ms });
     Next::Wait
+}
+
+/// Why no attempt is left: what the last one met.
+fn given_up(session: &Session) -> Reason {
+    session.error.and_then(local_trouble).unwrap_or(Reason::ConnectFailed)
 }
 
 /// Trouble of this machine, which says nothing about the backend and would meet the next one as well.

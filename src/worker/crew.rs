@@ -96,20 +96,21 @@ impl Crew {
     }
 
     /// Asks a thread for a sign of life; [`Self::has_answered`] takes the ticket. The answer also shows that everything
-    /// posted before was done. Only the control thread asks.
+    /// this asker posted before was done: tickets are numbered before they are posted, so a later ping of somebody else
+    /// may be read first, and the n-th answer comes when n pings were read, whoever asked.
     pub fn ping(&self, worker: usize) -> u64 {
-        let ticket = self.members[worker].pings.fetch_add(1, Ordering::Relaxed) + 1;
+        let ticket = self.members[worker].pings.fetch_add(1, Ordering::AcqRel) + 1;
         self.members[worker].mailbox.post(Message::Ping);
         ticket
     }
 
     /// Has the thread given the sign of this ticket?
     pub fn has_answered(&self, worker: usize, ticket: u64) -> bool {
-        self.members[worker].beats.load(Ordering::Relaxed) >= ticket
+        self.members[worker].beats.load(Ordering::Acquire) >= ticket
     }
 
     pub(super) fn beat(&self, worker: usize) {
-        self.members[worker].beats.fetch_add(1, Ordering::Relaxed);
+        self.members[worker].beats.fetch_add(1, Ordering::Release);
     }
 
     /// Takes a place for a session at the thread that is to have it: `worker` itself, or the least loaded one when that

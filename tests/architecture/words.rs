@@ -7,6 +7,8 @@ use evenkeel::reason::Reason;
 use super::Findings;
 use super::source::Source;
 
+const LOG_TARGETS: [&str; 3] = ["evenkeel", "health", "session"];
+
 /// Each algorithm lives in a file of its name. Counts the words that `balance` takes.
 pub fn balance(root: &Path) -> Findings {
     let mut findings = Findings::default();
@@ -66,6 +68,26 @@ pub fn metrics(sources: &[Source], page: &str) -> Findings {
     findings
 }
 
+/// Each log line names a target that users may filter by; without one it would show the layout of the modules. Counts
+/// lines.
+pub fn targets(sources: &[Source]) -> Findings {
+    let mut findings = Findings::default();
+    for source in sources {
+        for (place, token) in source.live.iter().enumerate() {
+            let word = |ahead: usize| source.live.get(place + ahead).map_or("", |token| &*token.text);
+            if token.text != "tracing" || word(1) != "::" || word(3) != "!" {
+                continue;
+            }
+            findings.checked += 1;
+            let target = word(7).trim_matches('"');
+            if word(5) != "target" || !LOG_TARGETS.contains(&target) {
+                findings.add(source, token.line, &format!("a log line without a target of {LOG_TARGETS:?}"));
+            }
+        }
+    }
+    findings
+}
+
 fn is_metric(word: &str) -> bool {
     let rest = word.strip_prefix("evenkeel_").or_else(|| word.strip_prefix("process_"));
     rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
@@ -85,6 +107,10 @@ fn the_rules_can_fail() {
     assert_eq!(metrics(&source, "`evenkeel_c_total`").problems, [""; 0]);
     assert_eq!(metrics(&source, "`evenkeel_e_total`").problems.len(), 3);
     assert_eq!(metrics(&source, "").problems.len(), 2);
+
+    let lines = "fn a() { tracing::info!(target: \"health\", b, \"c\"); tracing::warn!(\"d\"); tracing::warn!(target: \"e\", \"f\"); }";
+    let found = targets(&[Source::new("src/a.rs", lines)]);
+    assert_eq!((found.checked, found.problems.len()), (3, 2));
 
     assert!(!balance(Path::new("/nowhere")).problems.is_empty());
 }

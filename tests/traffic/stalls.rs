@@ -131,8 +131,10 @@ fn slow_sum(stream: &mut impl Read, length: usize) -> u64 {
 #[test]
 fn a_backend_that_refuses_is_passed_over() {
     let good = Backend::start(answer_with("good"));
-    let balancer =
-        Balancer::start(&yaml("balance: first,", &[closed_address().to_string(), good.address.to_string()]));
+    let balancer = Balancer::start(&yaml(
+        "balance: first, passive: off,",
+        &[closed_address().to_string(), good.address.to_string()],
+    ));
     assert_eq!(names_reached(balancer.address(), 20).get("good"), Some(&20));
     balancer.ends(Reason::BackendClosed, 20);
     assert_eq!(balancer.retries(), 20);
