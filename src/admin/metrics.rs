@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::exposition::Exposition;
 use super::{Sources, process};
-use crate::metrics::{AcceptTrouble, Direction, Drop, Histogram};
+use crate::metrics::{AcceptTrouble, Direction, Drop, Histogram, ListenerCounters};
 use crate::pool::{Backend, PoolView};
 use crate::reason::Reason;
 use crate::standing::TENTHS;
@@ -13,20 +13,21 @@ use crate::standing::TENTHS;
 /// The whole page.
 pub(super) fn render(sources: &Sources) -> String {
     let mut out = Exposition::default();
-    listeners(&mut out, sources);
-    datagrams(&mut out, sources);
+    let all = sources.listeners.all();
+    listeners(&mut out, &all);
+    datagrams(&mut out, &all);
     let snapshot = sources.published.load();
-    pools(&mut out, &snapshot.pools);
-    backends(&mut out, &snapshot.pools);
-    checks(&mut out, &snapshot.pools);
+    let in_file: Vec<_> = snapshot.pools.iter().filter(|pool| !pool.gone).map(Arc::clone).collect();
+    pools(&mut out, &in_file);
+    backends(&mut out, &in_file);
+    checks(&mut out, &in_file);
     whole_process(&mut out, sources);
     process::add(&mut out);
     out.finish()
 }
 
-fn listeners(out: &mut Exposition, sources: &Sources) {
-    let listeners: Vec<_> =
-        sources.listeners.iter().map(|counters| (&*counters.listener, &counters.shards)).collect();
+fn listeners(out: &mut Exposition, all: &[Arc<ListenerCounters>]) {
+    let listeners: Vec<_> = all.iter().map(|counters| (&*counters.listener, &counters.shards)).collect();
     out.counter("evenkeel_sessions", "Sessions that ended, by why.");
     for (listener, shards) in &listeners {
         for reason in Reason::ALL {
@@ -65,8 +66,8 @@ fn listeners(out: &mut Exposition, sources: &Sources) {
 }
 
 /// What only UDP listeners have.
-fn datagrams(out: &mut Exposition, sources: &Sources) {
-    let listeners: Vec<_> = sources.listeners.iter().filter(|counters| counters.proto == "udp").collect();
+fn datagrams(out: &mut Exposition, all: &[Arc<ListenerCounters>]) {
+    let listeners: Vec<_> = all.iter().filter(|counters| counters.proto == "udp").collect();
     out.counter("evenkeel_udp_datagrams", "Datagrams sent on.");
     for counters in &listeners {
         for direction in Direction::ALL {
@@ -146,7 +147,7 @@ fn backends(out: &mut Exposition, pools: &[Arc<PoolView>]) {
         out.sample(
             "evenkeel_backend_weight",
             &labels,
-            f64::from(pool.settings.backends[index].weight) * grown,
+            f64::from(pool.standings[index].weight(pool.settings.backends[index].weight)) * grown,
         );
     });
     out.gauge("evenkeel_backend_sessions_active", "Sessions it has, those being dialled included.");
@@ -198,6 +199,13 @@ fn whole_process(out: &mut Exposition, sources: &Sources) {
     out.sample("evenkeel_limit_in_use_ratio", &[("limit", "udp_sessions")], ratio);
     let ratio = f64::from(sources.crew.source_ports_permille()) / 1_000.0;
     out.sample("evenkeel_limit_in_use_ratio", &[("limit", "source_ports")], ratio);
+    let (done, refused) =
+        (sources.reloads.done.load(Ordering::Relaxed), sources.reloads.refused.load(Ordering::Relaxed));
+    out.counter("evenkeel_config_reloads", "Times the file was read again, by what came of it.");
+    out.sample("evenkeel_config_reloads_total", &[("result", "done")], done);
+    out.sample("evenkeel_config_reloads_total", &[("result", "refused")], refused);
+    out.gauge("evenkeel_config_generation", "Which configuration is served: 1 is the one it started with.");
+    out.sample("evenkeel_config_generation", &[], done + 1);
     out.counter("evenkeel_log_lines_dropped", "Log lines that found no room in the buffer.");
     let dropped = sources.log_lines_dropped.load(Ordering::Relaxed);
     out.sample("evenkeel_log_lines_dropped_total", &[], dropped);

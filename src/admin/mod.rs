@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::ListenerCounters;
+use crate::metrics::{Listeners, Reloads};
 use crate::phase::Phase;
 use crate::pool::Published;
 use crate::worker::Crew;
@@ -34,13 +34,15 @@ pub struct Sources {
     /// The pools.
     pub published: Arc<Published>,
     /// The listeners.
-    pub listeners: Vec<Arc<ListenerCounters>>,
+    pub listeners: Arc<Listeners>,
     /// The data threads.
     pub crew: Arc<Crew>,
     /// The life of the process.
     pub phase: watch::Receiver<Phase>,
     /// Log lines that found no room.
     pub log_lines_dropped: Arc<AtomicU64>,
+    /// How often the file was read again.
+    pub reloads: Arc<Reloads>,
 }
 
 /// Binds the HTTP address.
@@ -127,12 +129,11 @@ fn ready(query: Option<&str>, sources: &Sources) -> Response<Full<Bytes>> {
     let Some(name) = query.strip_prefix("listener=").map(unescaped) else {
         return text(StatusCode::BAD_REQUEST, "the only question here is ?listener=NAME\n".into());
     };
-    let Some(listener) = sources.listeners.iter().find(|counters| counters.listener.as_bytes() == name)
-    else {
+    let Some(listener) = sources.listeners.named(&name) else {
         return text(StatusCode::NOT_FOUND, "no listener has that name\n".into());
     };
     let snapshot = sources.published.load();
-    let eligible = snapshot.pools.get(listener.pool).map_or(0, |pool| pool.picker.eligible().len());
+    let eligible = snapshot.pools.get(listener.pool()).map_or(0, |pool| pool.picker.eligible().len());
     if eligible == 0 {
         return text(StatusCode::SERVICE_UNAVAILABLE, "no eligible backend\n".into());
     }

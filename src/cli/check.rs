@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use super::output::{complain, say};
 use super::{BAD_CONFIGURATION, FAILED};
 use crate::config::{self, settings::Settings};
+use crate::server::Refused;
 
 /// Prints what the file holds, or every mistake.
 pub(super) fn check(path: &Path) -> ExitCode {
@@ -22,6 +23,18 @@ pub(super) fn check(path: &Path) -> ExitCode {
 
 /// Reads the settings, or tells on standard error why there are none.
 pub(super) fn load(path: &Path) -> Result<Settings, ExitCode> {
+    read_settings(path).map_err(|refused| {
+        match &refused {
+            Refused::Unreadable(why) => complain(format_args!("evenkeel: {why}")),
+            other => complain(other),
+        }
+        // A file that is not there or not readable is a configuration to mend, like a wrong one.
+        ExitCode::from(BAD_CONFIGURATION)
+    })
+}
+
+/// Reads and checks the file.
+pub(super) fn read_settings(path: &Path) -> Result<Settings, Refused> {
     let text = read(path).map_err(|error| {
         let advice = match error.kind() {
             std::io::ErrorKind::NotFound => {
@@ -29,15 +42,9 @@ pub(super) fn load(path: &Path) -> Result<Settings, ExitCode> {
             }
             _ => "",
         };
-        complain(format_args!("evenkeel: cannot read {}: {error}{advice}", path.display()));
-        // A file that is not there or not readable is a configuration to mend, like a wrong one.
-        ExitCode::from(BAD_CONFIGURATION)
+        Refused::Unreadable(format!("cannot read {}: {error}{advice}", path.display()))
     })?;
-    let name = path.display().to_string();
-    config::read(&name, &text).map_err(|mistakes| {
-        complain(&mistakes);
-        ExitCode::from(BAD_CONFIGURATION)
-    })
+    Ok(config::read(&path.display().to_string(), &text)?)
 }
 
 /// What went wrong before or after serving, on standard error.

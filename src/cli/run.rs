@@ -4,13 +4,14 @@ use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::check::{failed, load};
+use super::check::{failed, load, read_settings};
 use crate::config::settings::Settings;
 use crate::logging::Logging;
-use crate::server::{Drained, Notify, Server, Surroundings};
+use crate::server::{Drained, File, Notify, Server, Surroundings};
 
 /// Serves until a signal says stop.
 pub(super) fn run(path: &Path) -> ExitCode {
@@ -26,7 +27,7 @@ pub(super) fn run(path: &Path) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format_args!("the control thread cannot be started: {error}")),
     };
-    let code = runtime.block_on(serve(&settings, &logging));
+    let code = runtime.block_on(serve(path, &settings, &logging));
     drop(runtime);
     drop(logging);
     code
@@ -42,15 +43,19 @@ pub(super) fn fresh_seed() -> u64 {
     std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
-async fn serve(settings: &Settings, logging: &Logging) -> ExitCode {
+async fn serve(path: &Path, settings: &Settings, logging: &Logging) -> ExitCode {
     // Before anything else: a signal that comes while starting must not find its default action.
-    let signals = || Ok::<_, std::io::Error>((Stop::new()?, Later::new()?));
+    let signals = || Ok::<_, std::io::Error>((Stop::new()?, Others::new()?));
     let (mut stop, mut later) = match signals() {
         Ok(signals) => signals,
         Err(error) => return failed(&format_args!("signals cannot be received: {error}")),
     };
-    let surroundings =
-        Surroundings { notify: Notify::service(), log_lines_dropped: logging.dropped(), seed: fresh_seed() };
+    let surroundings = Surroundings {
+        notify: Notify::service(),
+        log_lines_dropped: logging.dropped(),
+        seed: fresh_seed(),
+        file: file(path, logging),
+    };
     let server = tokio::select! {
         started = Server::start(settings, &surroundings) => match started {
             Ok(server) => server,
@@ -62,7 +67,7 @@ async fn serve(settings: &Settings, logging: &Logging) -> ExitCode {
         // Dropping what is half started closes it: nothing was accepted yet.
         () = stop.asked() => return ExitCode::SUCCESS,
     };
-    for (listener, address) in runs(server.addresses()) {
+    for (listener, address) in runs(&server.addresses()) {
         tracing::info!(target: "evenkeel", listener, address, "accepting");
     }
     if let Some(address) = server.http_address() {
@@ -71,9 +76,13 @@ async fn serve(settings: &Settings, logging: &Logging) -> ExitCode {
     loop {
         tokio::select! {
             () = stop.asked() => break,
-            word = later.asked() => {
-                tracing::warn!(target: "evenkeel", "{word}; nothing changed. Restart it to use an edited file or a new program");
-            }
+            signal = later.asked() => match signal {
+                // What came of it is in the log.
+                Later::Reload => drop(server.reload_file().await),
+                Later::Upgrade => {
+                    tracing::warn!(target: "evenkeel", "SIGUSR2: this version does not hand over; nothing changed. Restart it to run a new program");
+                }
+            },
             () = server.broken() => {
                 tracing::error!(target: "evenkeel", "a data thread has ended by a fault; stopping, so that the service manager starts anew");
                 return ExitCode::from(super::FAILED);
@@ -124,26 +133,39 @@ impl Stop {
     }
 }
 
-/// SIGHUP and SIGUSR2: reserved for reload and upgrade. Until those are there the signals must not end the process, which
-/// is what they do to a program that does not know them.
-struct Later {
+/// What a signal other than [`Stop`] asks for.
+enum Later {
+    /// SIGHUP.
+    Reload,
+    /// SIGUSR2.
+    Upgrade,
+}
+
+/// SIGHUP and SIGUSR2.
+struct Others {
     hang_up: Signal,
     user_2: Signal,
 }
 
-impl Later {
+impl Others {
     fn new() -> std::io::Result<Self> {
         Ok(Self { hang_up: signal(SignalKind::hangup())?, user_2: signal(SignalKind::user_defined2())? })
     }
 
-    /// Completes at the next one, with what it asks for in vain.
-    async fn asked(&mut self) -> &'static str {
+    /// Completes at the next one.
+    async fn asked(&mut self) -> Later {
         // recv is cancel-safe, as above.
         tokio::select! {
-            _ = self.hang_up.recv() => "SIGHUP: this version does not reload",
-            _ = self.user_2.recv() => "SIGUSR2: this version does not hand over",
+            _ = self.hang_up.recv() => Later::Reload,
+            _ = self.user_2.recv() => Later::Upgrade,
         }
     }
+}
+
+/// The file that is read again at a reload.
+fn file(path: &Path, logging: &Logging) -> File {
+    let (path, level) = (path.to_owned(), logging.level());
+    File { read: Arc::new(move || read_settings(&path)), set_log_level: Arc::new(move |to| level.set(to)) }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 mod check;
 mod describe;
+mod difference;
 mod document;
 mod mistake;
 pub mod settings;
@@ -13,6 +14,7 @@ mod text;
 pub mod units;
 
 pub use describe::describe;
+pub use difference::difference;
 pub use mistake::{Mistake, Mistakes};
 
 use mistake::Report;

@@ -147,6 +147,16 @@ pub enum Protocol {
     Udp,
 }
 
+impl Protocol {
+    /// Its word in the file, in logs and in metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
 /// The `limits` of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerLimits {

@@ -23,6 +23,15 @@ pub struct Terms {
     pub draining: Draining,
 }
 
+impl Terms {
+    /// The terms of a listener that left: its flows go on, and none begins.
+    pub fn last(&self) -> Self {
+        let last = Self { limits: Arc::clone(&self.limits), draining: Draining::default(), ..*self };
+        last.draining.begin();
+        last
+    }
+}
+
 /// A switch that only goes one way.
 #[derive(Debug, Default)]
 pub struct Draining(AtomicBool);

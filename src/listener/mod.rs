@@ -21,23 +21,37 @@ pub enum Terms {
     Udp(Arc<udp::Terms>),
 }
 
+/// A door that is to be.
+#[derive(Debug, Clone)]
+pub struct Wanted<'a> {
+    /// Names it from now on, on every thread the same.
+    pub id: u64,
+    /// Whose.
+    pub listener: &'a Listener,
+    /// Where.
+    pub at: Bind,
+    /// This process has other doors at that port: then a stranger could not be told from them.
+    pub beside_own: bool,
+}
+
 /// The doors of one listener at one address and port.
 #[derive(Debug)]
 pub struct BoundDoor {
+    /// Its name on every thread.
+    pub id: u64,
     /// Where it listens, its real port included.
     pub address: SocketAddr,
     /// The address it was asked for.
     ip: Option<IpAddr>,
-    terms: Terms,
     sockets: Vec<OwnedFd>,
 }
 
-impl BoundDoor {
-    /// Whose door it is.
+impl Terms {
+    /// The listener's name.
     pub fn listener(&self) -> &str {
-        match &self.terms {
-            Terms::Tcp(terms) => &terms.listener,
-            Terms::Udp(terms) => &terms.listener,
+        match self {
+            Self::Tcp(terms) => &terms.listener,
+            Self::Udp(terms) => &terms.listener,
         }
     }
 }
@@ -54,40 +68,48 @@ pub struct BindError {
     pub errno: Errno,
 }
 
-/// Binds every door of these listeners, `workers` sockets each.
-pub fn bind(listeners: &[(&Listener, Terms)], workers: usize) -> Result<Vec<BoundDoor>, BindError> {
-    let doors = || {
-        listeners
-            .iter()
-            .flat_map(|(listener, terms)| listener.bind.iter().map(move |at| (listener, at, terms)))
-    };
+/// Binds every one of these doors, `workers` sockets each.
+pub fn bind(doors: &[Wanted<'_>], workers: usize) -> Result<Vec<BoundDoor>, BindError> {
     // Sockets that share a port by SO_REUSEPORT would also share it with a stranger of the same user, such as an
     // evenkeel started twice, each getting some of the clients. One look without the option tells.
-    for (listener, at, _) in doors() {
-        probe(listener.protocol, at).map_err(|errno| failure(listener, at, errno))?;
+    for door in doors.iter().filter(|door| !door.beside_own) {
+        probe(door.listener.protocol, &door.at).map_err(|errno| failure(door, errno))?;
     }
-    doors()
-        .map(|(listener, at, terms)| {
-            bind_door(at, terms, workers).map_err(|errno| failure(listener, at, errno))
-        })
-        .collect()
+    doors.iter().map(|door| bind_door(door, workers).map_err(|errno| failure(door, errno))).collect()
 }
 
-/// Hands the doors to the data threads.
-pub fn open(doors: Vec<BoundDoor>, crew: &Crew) {
-    for door in doors {
-        let port = door.address.port();
-        for (worker, fd) in door.sockets.into_iter().enumerate() {
-            let message = match &door.terms {
-                Terms::Tcp(terms) => Message::Open(Door { fd, port, terms: Arc::clone(terms) }),
-                Terms::Udp(terms) => {
-                    let is_dual = door.ip.is_none() && door.address.is_ipv6();
-                    let terms = Arc::clone(terms);
-                    Message::OpenDatagrams(udp::Door { fd, ip: door.ip, port, is_dual, terms, lost_seen: 0 })
-                }
-            };
-            crew.mailbox(worker).post(message);
-        }
+/// Hands a door to the data threads, with what its sessions are born with.
+pub fn open(door: BoundDoor, terms: &Terms, crew: &Crew) {
+    let (id, port) = (door.id, door.address.port());
+    for (worker, fd) in door.sockets.into_iter().enumerate() {
+        crew.mailbox(worker).post(match terms {
+            Terms::Tcp(terms) => Message::Open(Door { id, fd, port, terms: Arc::clone(terms) }),
+            Terms::Udp(terms) => {
+                let is_dual = door.ip.is_none() && door.address.is_ipv6();
+                let (ip, terms) = (door.ip, Arc::clone(terms));
+                Message::OpenDatagrams(udp::Door { id, fd, ip, port, is_dual, terms, lost_seen: 0 })
+            }
+        });
+    }
+}
+
+/// New sessions of this door are born with these terms.
+pub fn renew(id: u64, terms: &Terms, crew: &Crew) {
+    for worker in 0..crew.workers() {
+        crew.mailbox(worker).post(match terms {
+            Terms::Tcp(terms) => Message::Renew(id, Arc::clone(terms)),
+            Terms::Udp(terms) => Message::RenewDatagrams(id, Arc::clone(terms)),
+        });
+    }
+}
+
+/// Closes this door. Connections that wait there are taken; flows that live there end.
+pub fn close(id: u64, protocol: Protocol, crew: &Crew) {
+    for worker in 0..crew.workers() {
+        crew.mailbox(worker).post(match protocol {
+            Protocol::Tcp => Message::CloseDoor(id),
+            Protocol::Udp => Message::CloseDatagrams(id),
+        });
     }
 }
 
@@ -98,13 +120,14 @@ fn probe(protocol: Protocol, at: &Bind) -> Result<(), Errno> {
     }
 }
 
-fn bind_door(at: &Bind, terms: &Terms, workers: usize) -> Result<BoundDoor, Errno> {
+fn bind_door(door: &Wanted<'_>, workers: usize) -> Result<BoundDoor, Errno> {
+    let (at, protocol) = (&door.at, door.listener.protocol);
     let mut sockets: Vec<OwnedFd> = Vec::with_capacity(workers);
     let mut port = at.port;
     for _ in 0..workers {
-        let fd = match terms {
-            Terms::Tcp(_) => socket::bind_door(at.ip, port)?,
-            Terms::Udp(_) => udp_socket::bind_door(at.ip, port)?,
+        let fd = match protocol {
+            Protocol::Tcp => socket::bind_door(at.ip, port)?,
+            Protocol::Udp => udp_socket::bind_door(at.ip, port)?,
         };
         // Port 0: the first socket finds a free port, the others join it.
         port = socket::local_address(fd.as_fd()).map_or(port, |address| address.port());
@@ -112,9 +135,9 @@ fn bind_door(at: &Bind, terms: &Terms, workers: usize) -> Result<BoundDoor, Errn
     }
     // Only when all are bound: a datagram socket that joins later would move flows to another thread.
     for fd in &sockets {
-        match terms {
-            Terms::Tcp(terms) => socket::listen(fd, &terms.options)?,
-            Terms::Udp(_) => prepare_datagrams(fd),
+        match protocol {
+            Protocol::Tcp => socket::listen(fd, &tcp::options_of(door.listener))?,
+            Protocol::Udp => prepare_datagrams(fd),
         }
     }
     let mut address = address_of(at, port);
@@ -124,7 +147,7 @@ fn bind_door(at: &Bind, terms: &Terms, workers: usize) -> Result<BoundDoor, Errn
         // No IPv6 on this host.
         address.set_ip(std::net::Ipv4Addr::UNSPECIFIED.into());
     }
-    Ok(BoundDoor { address, ip: at.ip, terms: terms.clone(), sockets })
+    Ok(BoundDoor { id: door.id, address, ip: at.ip, sockets })
 }
 
 /// Room for bursts, and several datagrams at once where the kernel can.
@@ -136,8 +159,8 @@ fn prepare_datagrams(fd: &OwnedFd) {
     }
 }
 
-fn failure(listener: &Listener, at: &Bind, errno: Errno) -> BindError {
-    BindError { listener: listener.name.clone(), address: address_of(at, at.port), errno }
+fn failure(door: &Wanted<'_>, errno: Errno) -> BindError {
+    BindError { listener: door.listener.name.clone(), address: address_of(&door.at, door.at.port), errno }
 }
 
 /// A bind without an address shows as `[::]`, as it does in `ss`.

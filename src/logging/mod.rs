@@ -12,14 +12,31 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Registry, reload};
 
 use crate::config::settings::{Level, Log, LogFormat};
 
 /// The running log. Dropping it writes what is queued, and takes three seconds at most.
 pub struct Logging {
     queue: Queue,
+    level: LevelSwitch,
     writer: Option<JoinHandle<()>>,
+}
+
+/// Sets the level while the log runs.
+#[derive(Debug, Clone, Default)]
+pub struct LevelSwitch(Option<reload::Handle<LevelFilter, Registry>>);
+
+impl LevelSwitch {
+    /// From now on the least serious level that is written.
+    pub fn set(&self, level: Level) {
+        if let Some(handle) = &self.0 {
+            // It fails only when the log is gone: then there is no level.
+            let _ = handle.reload(filter(level));
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -41,22 +58,29 @@ impl Logging {
         let writer =
             thread::Builder::new().name("log".into()).spawn(move || write_out(&received, io::stderr()))?;
         let terminal = io::stderr().is_terminal();
-        let builder = tracing_subscriber::fmt().with_max_level(filter(log.level)).with_writer(queue.clone());
+        let (level_filter, level_handle) = reload::Layer::new(filter(log.level));
+        let registry = tracing_subscriber::registry().with(level_filter);
+        let layer = fmt::layer().with_writer(queue.clone());
         let json = match log.format {
             LogFormat::Json => true,
             LogFormat::Text => false,
             LogFormat::Auto => !terminal,
         };
         let outcome = if json {
-            let builder = builder.json().flatten_event(true).with_current_span(false).with_span_list(false);
-            tracing::subscriber::set_global_default(builder.finish())
+            let layer = layer.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            tracing::subscriber::set_global_default(registry.with(layer))
         } else {
             let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            tracing::subscriber::set_global_default(builder.with_ansi(colours).finish())
+            tracing::subscriber::set_global_default(registry.with(layer.with_ansi(colours)))
         };
         // In a process that logs already, this log stays empty.
         drop(outcome);
-        Ok(Self { queue, writer: Some(writer) })
+        Ok(Self { queue, level: LevelSwitch(Some(level_handle)), writer: Some(writer) })
+    }
+
+    /// What moves its level.
+    pub fn level(&self) -> LevelSwitch {
+        self.level.clone()
     }
 
     /// Lines that found no room.
@@ -200,7 +224,7 @@ mod tests {
         }
         let (ended, end) = std::sync::mpsc::channel();
         thread::spawn(move || {
-            drop(Logging { queue, writer: Some(writer) });
+            drop(Logging { queue, level: LevelSwitch::default(), writer: Some(writer) });
             ended.send(()).unwrap();
         });
         end.recv_timeout(Duration::from_secs(60)).unwrap();
@@ -218,7 +242,7 @@ mod tests {
             queue.make_writer().write_all(b"line\n").unwrap();
         }
         let dropped = Arc::clone(&queue.dropped);
-        drop(Logging { queue, writer: Some(writer) });
+        drop(Logging { queue, level: LevelSwitch::default(), writer: Some(writer) });
         let lost = usize::try_from(dropped.load(Ordering::Relaxed)).unwrap();
         assert_eq!(written.0.lock().unwrap().len(), (100 - lost) * 5);
     }

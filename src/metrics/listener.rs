@@ -1,7 +1,8 @@
 //! What is counted per listener: sessions by the reason of their end, bytes, trouble at the door, unlogged refusals.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 use super::{Counter, Direction, PerWorker};
 use crate::reason::Reason;
@@ -13,12 +14,39 @@ pub struct ListenerCounters {
     pub listener: Arc<str>,
     /// `tcp` or `udp`.
     pub proto: &'static str,
-    /// Where its pool stands in the snapshot.
-    pub pool: usize,
+    /// Where its pool stands in the snapshot; a reload may give it another.
+    pool: AtomicUsize,
     /// One shard a worker.
     pub shards: PerWorker<ListenerShard>,
     /// Which refusals may still have a log line this second.
     pub refusals: Refusals,
+}
+
+/// The listeners there are, those that left the file and still have sessions included. For the control thread.
+#[derive(Debug, Default)]
+pub struct Listeners(RwLock<Vec<Arc<ListenerCounters>>>);
+
+impl Listeners {
+    /// These.
+    pub fn new(all: Vec<Arc<ListenerCounters>>) -> Self {
+        Self(RwLock::new(all))
+    }
+
+    /// All of them, in the order of the file.
+    pub fn all(&self) -> Vec<Arc<ListenerCounters>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The one of this name.
+    pub fn named(&self, name: &[u8]) -> Option<Arc<ListenerCounters>> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.iter().find(|counters| counters.listener.as_bytes() == name).map(Arc::clone)
+    }
+
+    /// These from now on.
+    pub fn replace(&self, all: Vec<Arc<ListenerCounters>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = all;
+    }
 }
 
 /// One worker's counters of one listener. Begun = sum over ended + active, at every quiet moment.
@@ -134,10 +162,25 @@ impl ListenerCounters {
         Self {
             listener: listener.into(),
             proto,
-            pool,
+            pool: AtomicUsize::new(pool),
             shards: PerWorker::new(workers),
             refusals: Refusals::default(),
         }
+    }
+
+    /// Where its pool stands in the snapshot.
+    pub fn pool(&self) -> usize {
+        self.pool.load(Ordering::Relaxed)
+    }
+
+    /// Its pool stands there now. Only a reload calls this.
+    pub fn set_pool(&self, pool: usize) {
+        self.pool.store(pool, Ordering::Relaxed);
+    }
+
+    /// Sessions there are.
+    pub fn active(&self) -> u64 {
+        self.shards.sum(|shard| shard.active.value())
     }
 }
 

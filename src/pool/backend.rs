@@ -12,6 +12,8 @@ use crate::metrics::{BackendShard, CheckCounts, PerWorker};
 /// Identity is pool + name: a new weight, tier or limit changes nothing of what is here.
 #[derive(Debug)]
 pub struct Backend {
+    /// No other backend of this process has, had or will have it.
+    pub number: u64,
     /// The pool it belongs to.
     pub pool: Arc<Lasting>,
     /// Its name, unique in the pool.
@@ -21,7 +23,7 @@ pub struct Backend {
     /// What the algorithms see of it.
     pub load: Arc<Load>,
     /// What is counted of it.
-    pub shards: PerWorker<BackendShard>,
+    pub shards: Arc<PerWorker<BackendShard>>,
     /// The health verdict, for those that have a place here already; snapshots are for those that look for one.
     down: AtomicBool,
     /// Failures of real traffic since its last success.
@@ -29,27 +31,42 @@ pub struct Backend {
     /// When real traffic last failed here, in milliseconds of the shared clock; 0: never.
     failed_ms: AtomicU64,
     /// How often it was asked for its health, and ejected.
-    pub checks: CheckCounts,
+    pub checks: Arc<CheckCounts>,
 }
 
 impl Backend {
     /// A backend without sessions.
-    pub fn new(pool: &Arc<Lasting>, settings: &settings::Backend, workers: usize) -> Self {
+    pub fn new(number: u64, pool: &Arc<Lasting>, settings: &settings::Backend, workers: usize) -> Self {
         Self {
+            number,
             pool: Arc::clone(pool),
             name: settings.name.as_str().into(),
             ip: settings.ip,
             port: settings.port,
             load: Arc::new(Load::new(settings.max_sessions)),
-            shards: PerWorker::new(workers),
+            shards: Arc::new(PerWorker::new(workers)),
             down: AtomicBool::new(false),
             failures_in_a_row: AtomicU32::new(0),
             failed_ms: AtomicU64::new(0),
-            checks: CheckCounts::default(),
+            checks: Arc::default(),
         }
     }
 
-    /// Its checks say that it is down.
+    /// The same backend at another address: what is counted goes on, everything else begins anew.
+    pub fn moved(&self, number: u64, settings: &settings::Backend) -> Self {
+        Self {
+            shards: Arc::clone(&self.shards),
+            checks: Arc::clone(&self.checks),
+            ..Self::new(number, &self.pool, settings, 0)
+        }
+    }
+
+    /// It answers where these settings say.
+    pub fn is_at(&self, settings: &settings::Backend) -> bool {
+        (self.ip, self.port) == (settings.ip, settings.port)
+    }
+
+    /// Its checks, or an operator, say that it is down.
     pub fn is_down(&self) -> bool {
         self.down.load(Ordering::Relaxed)
     }

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use super::{Backend, Lasting};
 use crate::balance::{Member, Picker};
 use crate::config::settings;
-use crate::standing::{Rules, Standing, TENTHS};
+use crate::standing::{Health, Rules, Standing, TENTHS};
 
 /// All pools at one moment.
 #[derive(Debug)]
@@ -33,6 +33,10 @@ pub struct PoolView {
     pub backends: Vec<Arc<Backend>>,
     /// How each stands, in the same order.
     pub standings: Vec<Standing>,
+    /// Backends that left the file and still have sessions.
+    pub leaving: Vec<Arc<Backend>>,
+    /// The pool itself left the file; sessions that it has stay.
+    pub gone: bool,
     /// Chooses among them.
     pub picker: Picker,
 }
@@ -42,34 +46,27 @@ pub struct PoolView {
 pub struct Published(ArcSwap<Snapshot>);
 
 impl PoolView {
-    /// A pool whose backends are new to the process; each counts as up.
-    pub fn first(
+    /// A pool of these backends. `previous` lends its turns.
+    pub fn new(
         lasting: Arc<Lasting>,
         settings: Arc<settings::Pool>,
+        backends: Vec<Arc<Backend>>,
+        standings: Vec<Standing>,
         hash_seed: &str,
-        workers: usize,
-        now_ms: u64,
+        previous: Option<&Self>,
     ) -> Self {
-        let backends: Vec<_> = settings
-            .backends
-            .iter()
-            .map(|backend| Arc::new(Backend::new(&lasting, backend, workers)))
-            .collect();
-        let standings = vec![Standing::new(now_ms); backends.len()];
-        let picker = build_picker(&settings, hash_seed, &backends, &standings, None);
-        Self { lasting, settings, backends, standings, picker }
+        let picker =
+            build_picker(&settings, hash_seed, &backends, &standings, previous.map(|view| &view.picker));
+        Self { lasting, settings, backends, standings, leaving: Vec::new(), gone: false, picker }
     }
 
     /// The same pool when its backends stand otherwise.
     pub fn with_standings(&self, hash_seed: &str, standings: Vec<Standing>) -> Self {
-        let picker = build_picker(&self.settings, hash_seed, &self.backends, &standings, Some(&self.picker));
-        Self {
-            lasting: Arc::clone(&self.lasting),
-            settings: Arc::clone(&self.settings),
-            backends: self.backends.clone(),
-            standings,
-            picker,
-        }
+        let (lasting, settings) = (Arc::clone(&self.lasting), Arc::clone(&self.settings));
+        let view = Self::new(lasting, settings, self.backends.clone(), standings, hash_seed, Some(self));
+        let still_there = |backend: &&Arc<Backend>| backend.load.active() > 0;
+        let leaving = self.leaving.iter().filter(still_there).map(Arc::clone).collect();
+        Self { leaving, gone: self.gone, ..view }
     }
 
     /// The place in the list of an eligible backend of this name.
@@ -119,18 +116,25 @@ fn build_picker(
     let tenths: Vec<u16> = standings.iter().map(Standing::tenths).collect();
     // While all weights are whole, they are as the file has them: shorter tables.
     let whole = tenths.iter().all(|tenths| *tenths == TENTHS);
-    let members: Vec<Member> = settings
-        .backends
-        .iter()
+    let is_out = |settings: &settings::Backend, standing: &Standing| {
+        // Weight 0 takes a backend out, in the file or at run time.
+        standing.marked().is_some() || standing.weight(settings.weight) == 0
+    };
+    let each = || settings.backends.iter().zip(standings);
+    // One that was added waits for its first good answer, unless there is no other.
+    let others_serve = each().any(|(settings, standing)| standing.serves() && !is_out(settings, standing));
+    let serves = |standing: &Standing| {
+        standing.serves() || (!others_serve && standing.health() == Health::Untested { added: true })
+    };
+    let members: Vec<Member> = each()
         .zip(backends)
-        .zip(standings.iter().zip(tenths))
-        .map(|((settings, backend), (standing, tenths))| Member {
+        .zip(tenths)
+        .map(|(((settings, standing), backend), tenths)| Member {
             name: Arc::clone(&backend.name),
-            weight: if whole { settings.weight } else { settings.weight * tenths },
+            weight: standing.weight(settings.weight) * if whole { 1 } else { tenths },
             tier: settings.tier,
-            up: standing.serves(),
-            // Weight 0 is how the file takes a backend out.
-            out: settings.weight == 0,
+            up: serves(standing),
+            out: is_out(settings, standing),
             load: Arc::clone(&backend.load),
         })
         .collect();

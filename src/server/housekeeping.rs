@@ -6,16 +6,15 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Notify;
-use crate::metrics::ListenerCounters;
+use super::control::Control;
+use crate::metrics::Listeners;
 use crate::pool::Published;
 use crate::reason::Reason;
 use crate::worker::Crew;
 
 /// What the housekeeper looks at.
 pub(super) struct Housekeeper {
-    pub(super) crew: Arc<Crew>,
-    pub(super) listeners: Vec<Arc<ListenerCounters>>,
-    pub(super) published: Arc<Published>,
+    pub(super) control: Arc<Control>,
     pub(super) notify: Notify,
 }
 
@@ -27,8 +26,8 @@ impl Housekeeper {
         let mut told = String::new();
         loop {
             ticks.tick().await;
-            summarise_refusals(&self.listeners);
-            let status = status_line(&self.crew, &self.listeners, &self.published);
+            summarise_refusals(&self.control.listeners);
+            let status = self.control.status_line();
             if status != told {
                 self.notify.status(&status);
                 told = status;
@@ -61,8 +60,8 @@ pub(super) async fn keep_watchdog_quiet(crew: Arc<Crew>, notify: Notify) {
 }
 
 /// One line for each kind of refusal that had no lines of its own.
-pub(super) fn summarise_refusals(listeners: &[Arc<ListenerCounters>]) {
-    for counters in listeners {
+pub(super) fn summarise_refusals(listeners: &Listeners) {
+    for counters in listeners.all() {
         for reason in Reason::ALL.into_iter().filter(|reason| reason.is_refusal()) {
             let sessions = counters.refusals.take_suppressed(reason);
             if sessions > 0 {
@@ -74,14 +73,14 @@ pub(super) fn summarise_refusals(listeners: &[Arc<ListenerCounters>]) {
 }
 
 /// `2 listeners, 5 of 6 backends up, 123 sessions`.
-pub(super) fn status_line(crew: &Crew, listeners: &[Arc<ListenerCounters>], published: &Published) -> String {
+pub(super) fn status_line(crew: &Crew, listeners: usize, published: &Published) -> String {
     let snapshot = published.load();
-    let backends: usize = snapshot.pools.iter().map(|pool| pool.backends.len()).sum();
-    let up =
-        snapshot.pools.iter().flat_map(|pool| &pool.standings).filter(|standing| standing.is_up()).count();
+    let pools = || snapshot.pools.iter().filter(|pool| !pool.gone);
+    let backends: usize = pools().map(|pool| pool.backends.len()).sum();
+    let up = pools().flat_map(|pool| &pool.standings).filter(|standing| standing.is_up()).count();
     format!(
         "serving: {}, {up} of {}, {}",
-        counted(listeners.len() as u64, "listener"),
+        counted(listeners as u64, "listener"),
         counted(backends as u64, "backend") + " up",
         counted(u64::from(crew.sessions()), "session")
     )

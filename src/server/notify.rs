@@ -26,6 +26,14 @@ impl Notify {
         self.send(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
+    /// Reading the file again; [`Self::ready`] ends that.
+    pub fn reloading(self) {
+        // Without the time a manager that waits for the reload would not know which one is over.
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            self.send(&[NotifyState::Reloading, now]);
+        }
+    }
+
     /// Draining; it may take so much longer.
     pub fn stopping(self, status: &str, at_most: Duration) {
         self.send(&[NotifyState::Stopping, NotifyState::Status(status), extend(at_most)]);

@@ -1,17 +1,56 @@
-//! The pools of a configuration as they begin: live backends, the first snapshot, and whom to ask for their health.
+//! Making pools and backends of their settings, and whom to ask for their health.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::Notify;
 
 use super::hash_key;
-use super::publisher::{Asked, target_id};
+use super::publisher::Asked;
 use crate::config::settings::{self, Check, Protocol, Settings};
 use crate::health::{Target, TargetId};
-use crate::pool::{Lasting, PoolSlot, PoolView, Published, Reach, Snapshot};
+use crate::pool::{Backend, Lasting, PoolSlot, PoolView, Published, Reach, Snapshot};
+use crate::standing::{Health, Standing};
 use crate::worker::{Crew, Message};
+
+/// Makes pools and backends: all that they need besides their settings.
+pub(super) struct Maker {
+    published: Weak<Published>,
+    crew: Arc<Crew>,
+    alarm: Arc<Notify>,
+    seed: u64,
+    /// Numbers given to backends so far.
+    numbered: u64,
+}
+
+impl Maker {
+    /// A pool without sessions.
+    pub(super) fn lasting(&self, pool: &settings::Pool, slot: usize) -> Arc<Lasting> {
+        let (crew, alarm) = (Arc::clone(&self.crew), Arc::clone(&self.alarm));
+        let reach = Reach {
+            published: Weak::clone(&self.published),
+            deliver: Box::new(move |waiter, lease, index| {
+                crew.mailbox(waiter.worker).post(Message::Place { waiter, lease, index });
+            }),
+            alarm: Box::new(move || alarm.notify_one()),
+        };
+        let key = hash_key(self.seed.wrapping_add(slot as u64).rotate_left(31));
+        Arc::new(Lasting::new(pool, PoolSlot(slot), key, self.crew.workers(), reach))
+    }
+
+    /// A backend that is new to the process.
+    pub(super) fn backend(&mut self, pool: &Arc<Lasting>, settings: &settings::Backend) -> Arc<Backend> {
+        self.numbered += 1;
+        Arc::new(Backend::new(self.numbered, pool, settings, self.crew.workers()))
+    }
+
+    /// A backend whose address is new.
+    pub(super) fn moved(&mut self, before: &Backend, settings: &settings::Backend) -> Arc<Backend> {
+        self.numbered += 1;
+        Arc::new(before.moved(self.numbered, settings))
+    }
+}
 
 /// The first snapshot: every backend counts as up until it has answered.
 pub(super) fn publish_first(
@@ -19,68 +58,69 @@ pub(super) fn publish_first(
     crew: &Arc<Crew>,
     alarm: &Arc<Notify>,
     seed: u64,
-) -> Arc<Published> {
-    Arc::new_cyclic(|published| {
-        let view = |(slot, pool): (usize, &settings::Pool)| {
-            let (crew, alarm) = (Arc::clone(crew), Arc::clone(alarm));
-            let workers = crew.workers();
-            let reach = Reach {
-                published: published.clone(),
-                deliver: Box::new(move |waiter, lease, index| {
-                    crew.mailbox(waiter.worker).post(Message::Place { waiter, lease, index });
-                }),
-                alarm: Box::new(move || alarm.notify_one()),
-            };
-            let key = hash_key(seed.wrapping_add(slot as u64).rotate_left(31));
-            let lasting = Arc::new(Lasting::new(pool, PoolSlot(slot), key, workers, reach));
-            Arc::new(PoolView::first(lasting, Arc::new(pool.clone()), &settings.hash_seed, workers, 0))
-        };
-        Published::new(Snapshot {
-            generation: 1,
-            pools: settings.pools.iter().enumerate().map(view).collect(),
-        })
-    })
+) -> (Arc<Published>, Maker) {
+    let mut maker =
+        Maker { published: Weak::new(), crew: Arc::clone(crew), alarm: Arc::clone(alarm), seed, numbered: 0 };
+    let published = Arc::new_cyclic(|published| {
+        maker.published = Weak::clone(published);
+        let pools = settings.pools.iter().enumerate().map(|(slot, pool)| {
+            let lasting = maker.lasting(pool, slot);
+            let backends: Vec<_> =
+                pool.backends.iter().map(|backend| maker.backend(&lasting, backend)).collect();
+            let standings = vec![Standing::new(first_health(pool, false), 0); backends.len()];
+            let pool = Arc::new(pool.clone());
+            Arc::new(PoolView::new(lasting, pool, backends, standings, &settings.hash_seed, None))
+        });
+        Published::new(Snapshot { generation: 1, pools: pools.collect() })
+    });
+    (published, maker)
 }
 
-/// Whom to ask: every backend whose pool is checked and whose port is known.
-pub(super) fn targets_of(settings: &Settings) -> Vec<Target> {
+/// The health of a backend that nobody has asked yet.
+pub(super) fn first_health(pool: &settings::Pool, added: bool) -> Health {
+    if pool.health.check == Check::Off { Health::Unchecked } else { Health::Untested { added } }
+}
+
+/// Whom to ask: every backend whose pool is checked and whose port is known. `views` are the pools of `settings`.
+pub(super) fn targets_of(settings: &Settings, views: &[Arc<PoolView>]) -> Vec<Target> {
     let mut targets = Vec::new();
-    for (slot, pool) in settings.pools.iter().enumerate().filter(|(_, pool)| pool.health.check != Check::Off)
-    {
+    for (at, (pool, view)) in settings.pools.iter().zip(views).enumerate() {
+        if pool.health.check == Check::Off {
+            continue;
+        }
         let health = Arc::new(pool.health.clone());
         // A backend without a port is reached at its listener's; several make `health.port` a must, as does none.
-        let client_port = users(settings, slot).next().map(|listener| listener.bind[0].port);
-        for (index, backend) in pool.backends.iter().enumerate() {
+        let client_port = users(settings, at).next().map(|listener| listener.bind[0].port);
+        for (backend, live) in pool.backends.iter().zip(&view.backends) {
             if let Some(port) = pool.health.port.or(backend.port).or(client_port) {
                 let address = SocketAddr::new(backend.ip, port);
-                targets.push(Target { id: target_id(slot, index), address, health: Arc::clone(&health) });
+                targets.push(Target { id: TargetId(live.number), address, health: Arc::clone(&health) });
             }
         }
     }
     targets
 }
 
-/// How each of these targets is asked.
-pub(super) fn asked(settings: &Settings, targets: &[Target]) -> HashMap<TargetId, Asked> {
+/// How each backend is asked, by its number. `views` are the pools of `settings`.
+pub(super) fn asked(settings: &Settings, views: &[Arc<PoolView>], targets: &[Target]) -> HashMap<u64, Asked> {
     let mut asked = HashMap::new();
-    for (slot, pool) in settings.pools.iter().enumerate() {
+    for (at, (pool, view)) in settings.pools.iter().zip(views).enumerate() {
         let protocol = match pool.health.check {
             Check::Udp { .. } | Check::Dns { .. } => Protocol::Udp,
             Check::Off | Check::Tcp | Check::TcpTalk { .. } => Protocol::Tcp,
         };
         let same_port = pool.health.port.is_none();
-        let vouches = same_port && users(settings, slot).any(|listener| listener.protocol == protocol);
-        let ids = (0..pool.backends.len()).map(|index| target_id(slot, index));
-        asked.extend(ids.map(|id| (id, Asked { at_all: false, vouches })));
+        let vouches = same_port && users(settings, at).any(|listener| listener.protocol == protocol);
+        asked.extend(view.backends.iter().map(|backend| (backend.number, Asked { at_all: false, vouches })));
     }
     for target in targets {
-        if let Some(asked) = asked.get_mut(&target.id) {
+        if let Some(asked) = asked.get_mut(&target.id.0) {
             asked.at_all = true;
         }
     }
     asked
 }
 
-fn users(settings: &Settings, slot: usize) -> impl Iterator<Item = &settings::Listener> {
-    settings.listeners.iter().filter(move |listener| listener.pool == slot)
+fn users(settings: &Settings, pool: usize) -> impl Iterator<Item = &settings::Listener> {
+    settings.listeners.iter().filter(move |listener| listener.pool == pool)
 }

@@ -6,6 +6,8 @@
 
 mod ejection;
 
+use std::sync::Arc;
+
 use ejection::Ejection;
 
 /// The settings of a pool that decide here. `None` is `off`.
@@ -17,15 +19,66 @@ pub struct Rules {
     pub slow_start_ms: Option<u64>,
 }
 
+/// What is known of its health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Nobody asks: it counts as up.
+    Unchecked,
+    /// Not asked yet. One that was there from the start counts as up; one that was added gets nothing until it answers.
+    Untested {
+        /// It was added later.
+        added: bool,
+    },
+    /// Its checks say so.
+    Up,
+    /// Its checks say so.
+    Down,
+}
+
+/// What an operator said of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// Nothing new; what is there stays.
+    Drain,
+    /// As if its checks had failed.
+    Down,
+}
+
+impl Mark {
+    /// Its word in commands, logs and answers.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// A [`Mark`], and whose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marked {
+    /// What was said.
+    pub mark: Mark,
+    /// By whom, for people.
+    pub by: Arc<str>,
+    /// When.
+    pub since_ms: u64,
+}
+
 /// One backend's standing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
-    up: bool,
-    /// Since when it is up, or down.
+    health: Health,
+    /// Why it is down, for people.
+    cause: Option<Arc<str>>,
+    /// Since when its health is as it is.
     since_ms: u64,
     ejection: Ejection,
     /// It came back, and its weight still grows.
     rising: Option<Rising>,
+    marked: Option<Marked>,
+    /// Set at run time instead of the file's.
+    weight: Option<u16>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,24 +89,83 @@ struct Rising {
 }
 
 impl Standing {
-    /// Counts as up until it was asked.
-    pub fn new(now_ms: u64) -> Self {
-        Self { up: true, since_ms: now_ms, ejection: Ejection::default(), rising: None }
+    /// Nothing is known but its health.
+    pub fn new(health: Health, now_ms: u64) -> Self {
+        Self {
+            health,
+            cause: None,
+            since_ms: now_ms,
+            ejection: Ejection::default(),
+            rising: None,
+            marked: None,
+            weight: None,
+        }
     }
 
-    /// Its checks say so, or nobody asks.
+    /// What is known of its health.
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
+    /// Why it is down.
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
+    }
+
+    /// Its checks say so, or nothing else is known of one that was there from the start.
     pub fn is_up(&self) -> bool {
-        self.up
+        match self.health {
+            Health::Unchecked | Health::Up | Health::Untested { added: false } => true,
+            Health::Down | Health::Untested { added: true } => false,
+        }
     }
 
-    /// Since when it is as [`Self::is_up`] says.
+    /// Since when its health is as it is.
     pub fn since_ms(&self) -> u64 {
         self.since_ms
     }
 
     /// Up and not ejected.
     pub fn serves(&self) -> bool {
-        self.up && !self.is_ejected()
+        self.is_up() && !self.is_ejected()
+    }
+
+    /// What an operator said of it.
+    pub fn marked(&self) -> Option<&Marked> {
+        self.marked.as_ref()
+    }
+
+    /// Says something of it, or takes back what was said; one that comes back begins with little of its weight.
+    pub fn mark(&mut self, marked: Option<Marked>, rules: &Rules, now_ms: u64) {
+        if self.marked.is_some() && marked.is_none() && self.serves() {
+            self.rise(rules, now_ms);
+        }
+        self.marked = marked;
+    }
+
+    /// Its weight, where the file says `file`.
+    pub fn weight(&self, file: u16) -> u16 {
+        self.weight.unwrap_or(file)
+    }
+
+    /// Sets the weight until that is undone (`None`).
+    pub fn set_weight(&mut self, weight: Option<u16>) {
+        self.weight = weight;
+    }
+
+    /// The weight is not the file's.
+    pub fn has_own_weight(&self) -> bool {
+        self.weight.is_some()
+    }
+
+    /// Clients that have it may stay no longer: its checks failed, or an operator said so.
+    pub fn is_down(&self) -> bool {
+        self.health == Health::Down || self.marked.as_ref().is_some_and(|marked| marked.mark == Mark::Down)
+    }
+
+    /// When the ejection that lasts ends.
+    pub fn ejected_until_ms(&self) -> Option<u64> {
+        self.ejection.until_ms()
     }
 
     /// Real traffic failed there too often.
@@ -61,15 +173,26 @@ impl Standing {
         self.ejection.until_ms().is_some()
     }
 
-    /// Takes a verdict of its checks.
-    pub fn on_verdict(&mut self, up: bool, rules: &Rules, now_ms: u64) {
-        let came_back = up && !self.up;
-        self.up = up;
+    /// Another state of knowledge that is no verdict: checks began, or nobody asks any more.
+    pub fn set_health(&mut self, health: Health, now_ms: u64) {
+        (self.health, self.since_ms, self.cause) = (health, now_ms, None);
+    }
+
+    /// The standing of the same backend at another address: only what was said of it stays.
+    pub fn at_new_address(&self, health: Health, now_ms: u64) -> Self {
+        Self { marked: self.marked.clone(), weight: self.weight, ..Self::new(health, now_ms) }
+    }
+
+    /// Takes a verdict of its checks: it is up, or down for this cause.
+    pub fn on_verdict(&mut self, verdict: Result<(), &str>, rules: &Rules, now_ms: u64) {
+        let was =
+            std::mem::replace(&mut self.health, if verdict.is_ok() { Health::Up } else { Health::Down });
         self.since_ms = now_ms;
-        if came_back {
-            self.rise(rules, now_ms);
-        } else if !up {
-            self.rising = None;
+        self.cause = verdict.err().map(Arc::from);
+        match verdict {
+            Ok(()) if was == Health::Down => self.rise(rules, now_ms),
+            Ok(()) => {}
+            Err(_) => self.rising = None,
         }
     }
 
@@ -158,13 +281,13 @@ mod tests {
 
     #[test]
     fn a_backend_that_came_back_grows_from_a_tenth_to_the_whole() {
-        let mut standing = Standing::new(0);
+        let mut standing = Standing::new(Health::Untested { added: false }, 0);
         assert_eq!(standing.tenths(), TENTHS, "the first verdict is no return");
-        standing.on_verdict(true, &RULES, 5);
+        standing.on_verdict(Ok(()), &RULES, 5);
         assert_eq!((standing.tenths(), standing.next_wake_ms(&RULES)), (TENTHS, None));
-        standing.on_verdict(false, &RULES, 100);
+        standing.on_verdict(Err("refused"), &RULES, 100);
         assert!(!standing.serves());
-        standing.on_verdict(true, &RULES, 1_000);
+        standing.on_verdict(Ok(()), &RULES, 1_000);
         assert!(standing.serves());
         assert_eq!(standing.tenths(), 1);
         let steps: Vec<_> =
@@ -176,7 +299,7 @@ mod tests {
 
     #[test]
     fn ejections_in_a_row_double_up_to_five_minutes() {
-        let mut standing = Standing::new(0);
+        let mut standing = Standing::new(Health::Untested { added: false }, 0);
         let mut lasted = Vec::new();
         let mut now_ms = 0;
         for _ in 0..7 {
@@ -193,7 +316,7 @@ mod tests {
 
     #[test]
     fn one_quiet_time_makes_the_next_ejection_a_first_one() {
-        let mut standing = Standing::new(0);
+        let mut standing = Standing::new(Health::Untested { added: false }, 0);
         standing.eject(&RULES, 0);
         assert!(standing.on_time(Some(0), &RULES, 10_000));
         // A failure 5 s after its return: the quiet time begins there.
@@ -207,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_good_check_that_began_later_ends_an_ejection_early() {
-        let mut standing = Standing::new(0);
+        let mut standing = Standing::new(Health::Untested { added: false }, 0);
         standing.eject(&RULES, 1_000);
         assert!(!standing.on_good_check(999, &RULES, 1_100), "asked before it began");
         assert!(!standing.serves());
@@ -219,22 +342,47 @@ mod tests {
 
     #[test]
     fn down_and_ejected_must_both_pass() {
-        let mut standing = Standing::new(0);
+        let mut standing = Standing::new(Health::Untested { added: false }, 0);
         standing.eject(&RULES, 0);
-        standing.on_verdict(false, &RULES, 100);
+        standing.on_verdict(Err("refused"), &RULES, 100);
         standing.on_time(None, &RULES, 10_000);
         assert!(!standing.is_ejected() && !standing.serves());
-        standing.on_verdict(true, &RULES, 20_000);
+        standing.on_verdict(Ok(()), &RULES, 20_000);
         assert!(standing.serves());
+    }
+
+    #[test]
+    fn one_that_was_added_gets_nothing_until_it_answers() {
+        let mut standing = Standing::new(Health::Untested { added: true }, 0);
+        assert!(!standing.is_up() && !standing.serves() && !standing.is_down());
+        standing.on_verdict(Ok(()), &RULES, 10);
+        assert!(standing.serves());
+        assert_eq!(standing.tenths(), TENTHS, "it did not come back: it came");
+    }
+
+    #[test]
+    fn marks_last_until_they_are_taken_back_and_say_whose_they_are() {
+        let mut standing = Standing::new(Health::Up, 0);
+        let marked = Marked { mark: Mark::Down, by: "root".into(), since_ms: 5 };
+        standing.mark(Some(marked.clone()), &RULES, 5);
+        assert!(standing.is_down() && standing.is_up(), "its health is another matter");
+        standing.mark(Some(Marked { mark: Mark::Drain, ..marked }), &RULES, 6);
+        assert!(!standing.is_down());
+        assert_eq!(standing.marked().map(|marked| &*marked.by), Some("root"));
+        standing.mark(None, &RULES, 7);
+        assert_eq!((standing.marked(), standing.tenths()), (None, 1));
+        assert_eq!(standing.weight(7), 7);
+        standing.set_weight(Some(0));
+        assert_eq!((standing.weight(7), standing.has_own_weight()), (0, true));
     }
 
     #[test]
     fn without_the_rules_nothing_of_it_happens() {
         let off = Rules { eject_ms: None, slow_start_ms: None };
-        let mut standing = Standing::new(0);
+        let mut standing = Standing::new(Health::Untested { added: false }, 0);
         assert_eq!(standing.eject(&off, 0), None);
-        standing.on_verdict(false, &off, 1);
-        standing.on_verdict(true, &off, 2);
+        standing.on_verdict(Err("refused"), &off, 1);
+        standing.on_verdict(Ok(()), &off, 2);
         assert_eq!((standing.tenths(), standing.next_wake_ms(&off)), (TENTHS, None));
     }
 }

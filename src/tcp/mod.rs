@@ -16,4 +16,4 @@ mod way;
 
 use crate::workbench::{Token, Workbench};
 pub use table::{Arrival, Sessions};
-pub use terms::Terms;
+pub use terms::{Terms, options_of};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::settings::{Listener, LogSessions};
 use crate::metrics::ListenerCounters;
-use crate::pool::PoolSlot;
+use crate::pool::{Lasting, PoolSlot};
 use crate::reason::Reason;
 use crate::sys::socket::StreamOptions;
 
@@ -16,6 +16,8 @@ pub struct Terms {
     pub listener: Arc<str>,
     /// Where its pool stands in the snapshot.
     pub pool: PoolSlot,
+    /// The pool itself: while anyone holds it, no other gets its slot.
+    pub lasting: Arc<Lasting>,
     /// Options of both sockets.
     pub options: StreamOptions,
     /// Neither side sent anything for so long.
@@ -34,17 +36,15 @@ impl Terms {
     /// The terms of a listener.
     pub fn new(
         listener: &Listener,
-        pool: PoolSlot,
+        lasting: &Arc<Lasting>,
         log_sessions: LogSessions,
         counters: Arc<ListenerCounters>,
     ) -> Self {
         Self {
             listener: Arc::clone(&counters.listener),
-            pool,
-            options: StreamOptions {
-                keepalive: listener.keepalive.map(|k| (k.idle, k.interval, k.count)),
-                unacknowledged: listener.timeouts.unacknowledged,
-            },
+            pool: lasting.slot,
+            lasting: Arc::clone(lasting),
+            options: options_of(listener),
             idle_ms: listener.timeouts.idle.map(whole_ms),
             half_closed_ms: listener.timeouts.half_closed.map(whole_ms),
             lifetime_ms: listener.timeouts.lifetime.map(whole_ms),
@@ -60,6 +60,14 @@ impl Terms {
             LogSessions::Failed => !reason.is_ordinary(),
             LogSessions::Off => false,
         }
+    }
+}
+
+/// The options of both sockets of a listener's sessions.
+pub fn options_of(listener: &Listener) -> StreamOptions {
+    StreamOptions {
+        keepalive: listener.keepalive.map(|k| (k.idle, k.interval, k.count)),
+        unacknowledged: listener.timeouts.unacknowledged,
     }
 }
 

@@ -10,6 +10,8 @@ use crate::sys::udp_batch::{Outgoing, Received};
 /// One thread's socket of a listener at one address and port.
 #[derive(Debug)]
 pub struct Door {
+    /// Names the door, on every thread the same.
+    pub id: u64,
     /// Bound, and telling which address a datagram came to.
     pub fd: OwnedFd,
     /// The address it is bound to; `None`: every one.

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use slab::Slab;
+
 use super::ports::Ports;
 use super::upstream::Upstream;
 use super::{Door, Terms, closing};
@@ -16,7 +18,8 @@ use crate::workbench::{Token, Workbench};
 
 /// Everything of UDP that one thread has.
 pub struct Pump {
-    pub(super) doors: Vec<Door>,
+    /// By the number in the token; a door that was closed leaves a gap for the next.
+    pub(super) doors: Slab<Door>,
     pub(super) flows: Flows,
     /// By [`FlowId::index`].
     pub(super) sides: Vec<Option<Side>>,
@@ -53,7 +56,7 @@ impl Pump {
     /// Without doors yet. `ports` is the range for sockets towards backends.
     pub fn new(flows: Flows, ports: (u16, u16), worker: usize, workers: usize) -> Self {
         Self {
-            doors: Vec::new(),
+            doors: Slab::new(),
             flows,
             sides: Vec::new(),
             ports: Ports::new(ports, worker, workers),
@@ -70,13 +73,36 @@ impl Pump {
 
     /// Receives at this door from now on.
     pub fn open(&mut self, door: Door, bench: &Workbench) {
-        let number = u32::try_from(self.doors.len()).unwrap_or(u32::MAX);
+        let key = self.doors.insert(door);
+        let number = u32::try_from(key).unwrap_or(u32::MAX);
+        let door = &self.doors[key];
         if let Err(errno) = bench.poller.watch_input(&door.fd, Token::DatagramDoor(number).pack()) {
             let listener = &*door.terms.listener;
             let error = std::io::Error::from(errno);
             tracing::error!(target: "evenkeel", listener, %error, "a door cannot be watched; it stays closed on this thread");
         }
-        self.doors.push(door);
+    }
+
+    /// New flows of this door are born with other terms; those there are keep theirs.
+    pub fn renew(&mut self, id: u64, terms: &Arc<Terms>) {
+        for (_, door) in self.doors.iter_mut().filter(|(_, door)| door.id == id) {
+            door.terms = Arc::clone(terms);
+        }
+    }
+
+    /// Ends the flows of this door and closes it.
+    pub fn close_door(&mut self, id: u64, bench: &mut Workbench) {
+        let found = self.doors.iter().find(|(_, door)| door.id == id).map(|(key, _)| key);
+        let Some(key) = found else { return };
+        // What waits to be sent leaves through it.
+        self.send_replies(bench);
+        let is_of_door = |side: &&Side| side.door as usize == key;
+        let flows: Vec<FlowId> = self.sides.iter().flatten().filter(is_of_door).map(|side| side.id).collect();
+        for id in flows {
+            self.flows.end(id, Reason::Drained);
+        }
+        self.bury(bench);
+        self.doors.remove(key);
     }
 
     /// Takes nothing new. The doors stay: answers of living flows leave through them.

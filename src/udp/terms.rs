@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::config::settings::LogSessions;
 use crate::flow;
 use crate::metrics::ListenerCounters;
-use crate::pool::PoolSlot;
+use crate::pool::{Lasting, PoolSlot};
 use crate::reason::Reason;
 
 /// Shared by all flows of one listener.
@@ -15,6 +15,8 @@ pub struct Terms {
     pub listener: Arc<str>,
     /// Where its pool stands in the snapshot.
     pub pool: PoolSlot,
+    /// The pool itself: while anyone holds it, no other gets its slot.
+    pub lasting: Arc<Lasting>,
     /// What the table needs to know.
     pub flow: Arc<flow::Terms>,
     /// Which ends have a line in the log.
@@ -24,6 +26,18 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// The terms of a listener that left: its flows go on, and none begins.
+    pub fn last(&self) -> Self {
+        Self {
+            listener: Arc::clone(&self.listener),
+            pool: self.pool,
+            lasting: Arc::clone(&self.lasting),
+            flow: Arc::new(self.flow.last()),
+            log_sessions: self.log_sessions,
+            counters: Arc::clone(&self.counters),
+        }
+    }
+
     /// Does an end for this reason have a line?
     pub(super) fn logs(&self, reason: Reason) -> bool {
         match self.log_sessions {

@@ -13,7 +13,7 @@ pub struct Crew {
     members: Box<[Member]>,
     /// Sessions of all threads, those on their way to a thread included.
     tcp_sessions: AtomicU32,
-    tcp_sessions_max: u32,
+    tcp_sessions_max: AtomicU32,
     /// Flows of all threads.
     udp_places: Arc<Places>,
 }
@@ -46,7 +46,7 @@ impl Crew {
         Ok(Self {
             members: (0..workers).map(member).collect::<Result<_, Errno>>()?,
             tcp_sessions: AtomicU32::new(0),
-            tcp_sessions_max,
+            tcp_sessions_max: AtomicU32::new(tcp_sessions_max),
             udp_places,
         })
     }
@@ -71,6 +71,11 @@ impl Crew {
         &self.udp_places
     }
 
+    /// The same, to be held.
+    pub fn shared_udp_places(&self) -> Arc<Places> {
+        Arc::clone(&self.udp_places)
+    }
+
     /// How much of the local ports towards one backend is in use, in thousandths, on the thread that uses most.
     pub fn source_ports_permille(&self) -> u32 {
         self.members.iter().map(|member| member.ports_permille.load(Ordering::Relaxed)).max().unwrap_or(0)
@@ -87,7 +92,12 @@ impl Crew {
 
     /// How many there may be.
     pub fn tcp_sessions_max(&self) -> u32 {
-        self.tcp_sessions_max
+        self.tcp_sessions_max.load(Ordering::Relaxed)
+    }
+
+    /// Changes how many there may be; those above a lowered limit stay.
+    pub fn set_tcp_sessions_max(&self, most: u32) {
+        self.tcp_sessions_max.store(most, Ordering::Relaxed);
     }
 
     /// Sessions of one thread.
@@ -116,7 +126,7 @@ impl Crew {
     /// Takes a place for a session at the thread that is to have it: `worker` itself, or the least loaded one when that
     /// holds clearly fewer. `None`: the process is at its limit. Exact: the places of all threads add up to the total.
     pub(super) fn admit(&self, worker: usize) -> Option<usize> {
-        let max = self.tcp_sessions_max;
+        let max = self.tcp_sessions_max();
         self.tcp_sessions
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now < max).then_some(now + 1))
             .ok()?;

@@ -19,6 +19,8 @@ use crate::workbench::{Token, Workbench};
 /// One thread's socket of a listener at one address and port.
 #[derive(Debug)]
 pub struct Door {
+    /// Names the door, on every thread the same.
+    pub id: u64,
     /// Listening.
     pub fd: OwnedFd,
     /// The port clients come to.
@@ -67,6 +69,28 @@ impl Doors {
         bench: &mut Workbench,
     ) {
         self.accept(door as usize, ACCEPTS_PER_TURN, crew, sessions, bench);
+    }
+
+    /// New sessions of this door are born with other terms.
+    pub(super) fn renew(&mut self, id: u64, terms: &Arc<Terms>) {
+        for (_, door) in self.doors.iter_mut().filter(|(_, door)| door.id == id) {
+            // Accepted sockets inherit their options from the door.
+            if let Err(errno) = socket::listen(&door.fd, &terms.options) {
+                let (listener, error) = (&*terms.listener, std::io::Error::from(errno));
+                tracing::warn!(target: "evenkeel", listener, %error, "a door does not take its new settings; it goes on with the old ones");
+                continue;
+            }
+            door.terms = Arc::clone(terms);
+        }
+    }
+
+    /// Takes what waits at one door and closes it.
+    pub(super) fn close_one(&mut self, id: u64, crew: &Crew, sessions: &mut Sessions, bench: &mut Workbench) {
+        let found = self.doors.iter().find(|(_, door)| door.id == id).map(|(key, _)| key);
+        if let Some(key) = found {
+            self.accept(key, ACCEPTS_AT_CLOSE_MAX, crew, sessions, bench);
+            self.doors.remove(key);
+        }
     }
 
     /// Takes what waits and closes the doors. What the kernel has queued was promised to the client already.

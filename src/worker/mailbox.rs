@@ -1,13 +1,13 @@
 //! What other threads tell a data thread.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Door;
 use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
 use crate::sys::Errno;
 use crate::sys::poller::Waker;
-use crate::tcp::Arrival;
+use crate::tcp::{self, Arrival};
 use crate::udp;
 
 /// One thing to do.
@@ -17,6 +17,14 @@ pub enum Message {
     Open(Door),
     /// Receive datagrams at this door from now on.
     OpenDatagrams(udp::Door),
+    /// New sessions of this door are born with these terms.
+    Renew(u64, Arc<tcp::Terms>),
+    /// New flows of this door are born with these terms.
+    RenewDatagrams(u64, Arc<udp::Terms>),
+    /// Take what waits at this door, then close it.
+    CloseDoor(u64),
+    /// End the flows of this door, then close it.
+    CloseDatagrams(u64),
     /// Have this session, which another thread accepted; its place is taken already.
     Have(Arrival),
     /// A place for a session of this thread that waited for one.

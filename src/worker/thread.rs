@@ -141,6 +141,12 @@ impl Loop {
             match message {
                 Message::Open(door) => self.doors.open(door, &self.bench),
                 Message::OpenDatagrams(door) => self.pump.open(door, &self.bench),
+                Message::Renew(id, terms) => self.doors.renew(id, &terms),
+                Message::RenewDatagrams(id, terms) => self.pump.renew(id, &terms),
+                Message::CloseDoor(id) => {
+                    self.doors.close_one(id, &self.crew, &mut self.sessions, &mut self.bench);
+                }
+                Message::CloseDatagrams(id) => self.pump.close_door(id, &mut self.bench),
                 Message::Place { waiter, lease, index } => {
                     self.sessions.have_place(&waiter, lease, index, &mut self.bench);
                 }

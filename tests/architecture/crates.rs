@@ -16,7 +16,7 @@ pub const HOMES: [(&str, &[&str]); 18] = [
     ("rustix", &["sys/"]),
     ("sd_notify", &["server/notify.rs"]),
     ("siphasher", &["balance/", "flow/", "limits/", "sticky.rs"]),
-    ("slab", &["tcp/", "worker/", "sticky.rs"]),
+    ("slab", &["tcp/", "udp/", "worker/", "sticky.rs"]),
     ("strsim", &["config/check/"]),
     ("thiserror", &["config/", "health/", "listener/", "server/"]),
     // Never a data thread's: worker and tcp have a loop of their own.

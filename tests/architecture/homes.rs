@@ -8,7 +8,7 @@ pub const HOMES: [(&str, &str, &str); 17] = [
     ("unsafe", "sys/", "the only raw system calls"),
     ("spawn", "worker/thread.rs", "a data thread"),
     ("spawn", "logging/mod.rs", "the writer, so that a slow disk stops nobody"),
-    ("spawn", "server/mod.rs", "its tasks and its data threads; it waits for both"),
+    ("spawn", "server/", "its tasks and its data threads; it waits for both"),
     ("spawn", "admin/mod.rs", "one task for each HTTP connection, at most 64"),
     ("spawn", "health/mod.rs", "the scheduler"),
     ("spawn", "health/scheduler.rs", "one task for each check in flight"),

@@ -76,7 +76,9 @@ fn a_gib_each_way_through_one_session() {
 fn bulk_without_pipes_is_copied() {
     use std::sync::Arc;
 
+    use evenkeel::listener::{self, Wanted};
     use evenkeel::pool::{Lasting, PoolSlot, PoolView, Published, Reach, Snapshot};
+    use evenkeel::standing::{Health, Standing};
     use evenkeel::tcp::Terms;
     use evenkeel::worker::{self, Crew, Message, Plan};
 
@@ -95,7 +97,9 @@ fn bulk_without_pipes_is_copied() {
                 alarm: Box::new(|| {}),
             };
             let lasting = Arc::new(Lasting::new(&pool, PoolSlot(0), [0; 16], 1, reach));
-            let view = PoolView::first(lasting, pool, "seed", 1, 0);
+            let backends = vec![Arc::new(evenkeel::pool::Backend::new(1, &lasting, &pool.backends[0], 1))];
+            let standings = vec![Standing::new(Health::Unchecked, 0)];
+            let view = PoolView::new(Arc::clone(&lasting), pool, backends, standings, "seed", None);
             let published = Arc::new(Published::new(Snapshot { generation: 1, pools: vec![Arc::new(view)] }));
             let crew = Arc::new(Crew::new(1, 100, Arc::new(evenkeel::limits::Places::new(None))).unwrap());
             let plan = Plan {
@@ -108,15 +112,13 @@ fn bulk_without_pipes_is_copied() {
                 flow_hash_key: [0; 16],
             };
             let counters = Arc::new(evenkeel::metrics::ListenerCounters::new("copying", "tcp", 0, 1));
-            let terms = Terms::new(&settings.listeners[0], PoolSlot(0), settings.log.sessions, counters);
+            let listener = &settings.listeners[0];
+            let terms = Terms::new(listener, &lasting, settings.log.sessions, counters);
             let running = worker::spawn(plan).unwrap();
-            let doors = evenkeel::listener::bind(
-                &[(&settings.listeners[0], evenkeel::listener::Terms::Tcp(Arc::new(terms)))],
-                1,
-            )
-            .unwrap();
-            let address = doors[0].address;
-            evenkeel::listener::open(doors, &crew);
+            let wanted = Wanted { id: 1, listener, at: listener.bind[0], beside_own: false };
+            let door = listener::bind(&[wanted], 1).unwrap().remove(0);
+            let address = door.address;
+            listener::open(door, &listener::Terms::Tcp(Arc::new(terms)), &crew);
             **thread_at.borrow_mut() = Some((crew, running));
             address
         },

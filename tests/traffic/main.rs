@@ -12,6 +12,7 @@ mod failing;
 mod limits;
 mod log_lines;
 mod queue;
+mod reload;
 mod rig;
 mod shutdown;
 mod stalls;

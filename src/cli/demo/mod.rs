@@ -13,7 +13,7 @@ use super::check::failed;
 use super::output::say;
 use super::run::{Stop, control_runtime, fresh_seed};
 use crate::config::{self, settings::Settings};
-use crate::server::{Notify, Server, Surroundings};
+use crate::server::{File, Notify, Server, Surroundings};
 use echo::Echo;
 use traffic::{Answers, send_through};
 
@@ -36,8 +36,12 @@ async fn show(stay: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
         echoes.push(Echo::start(name, SocketAddr::new(LOOPBACK, 0)).await?);
     }
     let settings = settings(&echoes)?;
-    let with =
-        Surroundings { notify: Notify::nobody(), log_lines_dropped: Arc::default(), seed: fresh_seed() };
+    let with = Surroundings {
+        notify: Notify::nobody(),
+        log_lines_dropped: Arc::default(),
+        seed: fresh_seed(),
+        file: File::none(),
+    };
     let server = Server::start(&settings, &with).await?;
     let door = server.addresses()[0].1;
     say(format_args!(

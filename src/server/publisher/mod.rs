@@ -1,19 +1,24 @@
-//! The one task that stores snapshots. Everyone else sends it events.
+//! The one task that stores snapshots. Everyone else sends it events and orders.
 //!
 //! It gathers what comes within 10 ms and rebuilds only the pools that changed, so a rack that dies at once costs one
 //! new snapshot and not forty. Tables are built here, on the control thread, never on a data thread. How each backend
-//! stands is worked out in `pools`.
+//! stands is worked out in `pools`; what a new file makes of the pools, in `reload`.
 
 mod pools;
+mod reload;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{sleep, sleep_until, timeout_at};
 
-use crate::health::{Checked, TargetId};
-use crate::pool::{Published, Snapshot};
+use super::pools::Maker;
+use crate::config::settings::Settings;
+use crate::health::{Checked, Target};
+use crate::pool::{Lasting, Published, Snapshot};
+use crate::standing::Mark;
 use crate::worker::{Crew, Message};
 use pools::PoolState;
 
@@ -22,11 +27,14 @@ pub(super) struct Publisher {
     published: Arc<Published>,
     /// Told of new snapshots: some sessions end with their backend.
     crew: Arc<Crew>,
+    maker: Maker,
     hash_seed: String,
     /// The zero of the clock that all threads share.
     epoch: Instant,
     generation: u64,
     pools: Vec<PoolState>,
+    /// Where a backend stands, by its number: slot and index.
+    places: HashMap<u64, (usize, usize)>,
     /// Rung by data threads when real traffic fails somewhere once too often.
     alarm: Arc<Notify>,
     /// Told when every backend that is asked at all has answered once, or failed to.
@@ -46,25 +54,87 @@ pub(super) struct Asked {
 pub(super) struct Beginnings {
     pub(super) published: Arc<Published>,
     pub(super) crew: Arc<Crew>,
+    pub(super) maker: Maker,
     pub(super) hash_seed: String,
     pub(super) epoch: Instant,
     pub(super) alarm: Arc<Notify>,
     pub(super) first_round: oneshot::Sender<()>,
 }
 
+/// What somebody wants changed.
+pub(super) enum Order {
+    /// Serve the pools of these settings.
+    Reload {
+        /// Checked and complete.
+        settings: Arc<Settings>,
+        /// What came of it.
+        reply: oneshot::Sender<Reloaded>,
+    },
+    /// Say this of a backend, or take back what was said.
+    Mark {
+        /// Whom.
+        whom: Whom,
+        /// What.
+        mark: Option<Mark>,
+        /// Who says so, for people.
+        by: Arc<str>,
+        /// Whether there is such a backend.
+        reply: oneshot::Sender<Result<(), NoSuch>>,
+    },
+    /// Set the weight of a backend; `None`: the file's again.
+    Weight {
+        /// Whose.
+        whom: Whom,
+        /// The weight.
+        weight: Option<u16>,
+        /// Who says so, for people.
+        by: Arc<str>,
+        /// Whether there is such a backend.
+        reply: oneshot::Sender<Result<(), NoSuch>>,
+    },
+}
+
+/// A backend as commands name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whom {
+    /// The name of its pool.
+    pub pool: String,
+    /// Its own.
+    pub backend: String,
+}
+
+/// There is no backend of this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoSuch {
+    /// Nor its pool.
+    #[error("there is no pool `{0}`")]
+    Pool(String),
+    /// The pool is there.
+    #[error("the pool `{0}` has no backend `{1}`")]
+    Backend(String, String),
+}
+
+/// The pools of new settings are published.
+pub(super) struct Reloaded {
+    /// By the index of the pool in the settings.
+    pub(super) pools: Vec<Arc<Lasting>>,
+    /// Whom to ask from now on.
+    pub(super) targets: Vec<Target>,
+    pub(super) generation: u64,
+}
+
 impl Publisher {
-    /// Publishes what becomes of these pools, of which `asked` says how (slot, index) is asked.
-    pub(super) fn new(with: Beginnings, asked: impl Fn(usize, usize) -> Asked) -> Self {
+    /// Publishes what becomes of the pools, of which `asked` says how a backend of that number is asked.
+    pub(super) fn new(with: Beginnings, asked: &HashMap<u64, Asked>) -> Self {
         let snapshot = with.published.load();
-        let pools = snapshot.pools.iter().enumerate().map(|(slot, view)| {
-            let asked = (0..view.backends.len()).map(|index| asked(slot, index)).collect();
-            PoolState::new(view, asked)
-        });
+        let pools: Vec<_> = snapshot.pools.iter().map(|view| PoolState::new(view, asked)).collect();
         let mut publisher = Self {
             generation: snapshot.generation,
-            pools: pools.collect(),
+            places: places_of(&pools),
+            pools,
             published: Arc::clone(&with.published),
             crew: with.crew,
+            maker: with.maker,
             hash_seed: with.hash_seed,
             epoch: with.epoch,
             alarm: with.alarm,
@@ -75,8 +145,12 @@ impl Publisher {
         publisher
     }
 
-    /// Serves events until their senders are gone.
-    pub(super) async fn run(mut self, mut events: mpsc::Receiver<Checked>) {
+    /// Serves events and orders until nobody checks any more: the balancer stops.
+    pub(super) async fn run(
+        mut self,
+        mut events: mpsc::Receiver<Checked>,
+        mut orders: mpsc::Receiver<Order>,
+    ) {
         let alarm = Arc::clone(&self.alarm);
         loop {
             let wake_at = self.next_wake();
@@ -89,6 +163,10 @@ impl Publisher {
                     while let Ok(Some(event)) = timeout_at(gathered, events.recv()).await {
                         self.apply(&event);
                     }
+                }
+                Some(order) = orders.recv() => {
+                    self.obey(order);
+                    continue;
                 }
                 () = alarm.notified() => {
                     // However many failures ring, this is done a hundred times a second at most.
@@ -106,6 +184,41 @@ impl Publisher {
         }
     }
 
+    /// The answer is sent when what was ordered is published.
+    fn obey(&mut self, order: Order) {
+        // Who asked may have gone: what was ordered is done all the same.
+        match order {
+            Order::Reload { settings, reply } => {
+                let reloaded = self.reload(&settings);
+                let _ = reply.send(reloaded);
+            }
+            Order::Mark { whom, mark, by, reply } => {
+                let now_ms = self.now_ms();
+                let outcome = self.find(&whom).map(|(pool, index)| pool.mark(index, mark, &by, now_ms));
+                self.publish();
+                let _ = reply.send(outcome);
+            }
+            Order::Weight { whom, weight, by, reply } => {
+                let outcome = self.find(&whom).map(|(pool, index)| pool.set_weight(index, weight, &by));
+                self.publish();
+                let _ = reply.send(outcome);
+            }
+        }
+    }
+
+    fn find(&mut self, whom: &Whom) -> Result<(&mut PoolState, usize), NoSuch> {
+        let pool = self
+            .pools
+            .iter_mut()
+            .find(|pool| !pool.view.gone && *pool.view.lasting.name == *whom.pool)
+            .ok_or_else(|| NoSuch::Pool(whom.pool.clone()))?;
+        let index = pool.view.backends.iter().position(|backend| *backend.name == *whom.backend);
+        match index {
+            Some(index) => Ok((pool, index)),
+            None => Err(NoSuch::Backend(whom.pool.clone(), whom.backend.clone())),
+        }
+    }
+
     fn now_ms(&self) -> u64 {
         millis_between(self.epoch, Instant::now())
     }
@@ -117,10 +230,12 @@ impl Publisher {
     }
 
     fn apply(&mut self, event: &Checked) {
-        let (slot, index) = target_place(event.target);
         let now_ms = self.now_ms();
         let asked_ms = millis_between(self.epoch, event.began);
-        if let Some(pool) = self.pools.get_mut(slot) {
+        // The event may be of a backend that left the file.
+        if let Some((slot, index)) = self.places.get(&event.target.0).copied()
+            && let Some(pool) = self.pools.get_mut(slot)
+        {
             pool.apply(index, event, asked_ms, now_ms);
         }
     }
@@ -135,13 +250,17 @@ impl Publisher {
         for &slot in &changed {
             self.pools[slot].rebuild(&self.hash_seed);
         }
-        self.generation += 1;
-        let pools = self.pools.iter().map(|pool| Arc::clone(&pool.view)).collect();
-        self.published.store(Snapshot { generation: self.generation, pools });
+        self.store();
         for slot in changed {
             // A backend that came back has places for those that wait.
             self.pools[slot].view.lasting.hand_on();
         }
+    }
+
+    fn store(&mut self) {
+        self.generation += 1;
+        let pools = self.pools.iter().map(|pool| Arc::clone(&pool.view)).collect();
+        self.published.store(Snapshot { generation: self.generation, pools });
         for worker in 0..self.crew.workers() {
             self.crew.mailbox(worker).post(Message::Verdicts);
         }
@@ -157,15 +276,12 @@ impl Publisher {
     }
 }
 
-/// The name under which a backend is asked.
-pub(super) fn target_id(slot: usize, index: usize) -> TargetId {
-    TargetId((slot as u64) << 32 | index as u64)
-}
-
-fn target_place(TargetId(id): TargetId) -> (usize, usize) {
-    // Both halves were indices before.
-    let half = |bits: u64| usize::try_from(bits & u64::from(u32::MAX)).unwrap_or(usize::MAX);
-    (half(id >> 32), half(id))
+fn places_of(pools: &[PoolState]) -> HashMap<u64, (usize, usize)> {
+    let numbers = |(slot, pool): (usize, &PoolState)| {
+        let numbers: Vec<_> = pool.view.backends.iter().map(|backend| backend.number).collect();
+        numbers.into_iter().enumerate().map(move |(index, number)| (number, (slot, index)))
+    };
+    pools.iter().enumerate().filter(|(_, pool)| !pool.view.gone).flat_map(numbers).collect()
 }
 
 fn millis_between(epoch: Instant, at: Instant) -> u64 {

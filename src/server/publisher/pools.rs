@@ -1,25 +1,25 @@
 //! How the backends of one pool stand: verdicts, failures of real traffic and time go in, a changed view comes out.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Asked;
 use crate::health::{Checked, Outcome};
-use crate::liveness::Change;
-use crate::pool::{PoolView, rules};
-use crate::standing::{Rules, Standing};
+use crate::pool::{Backend, PoolView, rules};
+use crate::standing::{Mark, Marked, Rules, Standing};
 
 /// One pool as the publisher keeps it.
 pub(super) struct PoolState {
     pub(super) view: Arc<PoolView>,
     /// The view is not up to date.
     pub(super) changed: bool,
-    rules: Rules,
-    backends: Vec<BackendState>,
+    pub(super) rules: Rules,
+    pub(super) backends: Vec<BackendState>,
 }
 
-struct BackendState {
-    standing: Standing,
-    asked: Asked,
+pub(super) struct BackendState {
+    pub(super) standing: Standing,
+    pub(super) asked: Asked,
     /// No check of it is over yet.
     awaited: bool,
     /// Its last check could not be made.
@@ -28,21 +28,57 @@ struct BackendState {
     spared: bool,
 }
 
+impl BackendState {
+    pub(super) fn new(standing: Standing) -> Self {
+        Self { standing, asked: Asked::default(), awaited: false, unasked: false, spared: false }
+    }
+
+    pub(super) fn is_asked_no_more(&mut self) {
+        (self.asked, self.awaited) = (Asked::default(), false);
+    }
+}
+
 impl PoolState {
-    pub(super) fn new(view: &Arc<PoolView>, asked: Vec<Asked>) -> Self {
-        let backend = |(standing, asked): (&Standing, Asked)| BackendState {
-            standing: standing.clone(),
-            asked,
-            awaited: asked.at_all,
-            unasked: false,
-            spared: false,
+    /// A pool as it is published, of which `asked` says how a backend of that number is asked.
+    pub(super) fn new(view: &Arc<PoolView>, asked: &HashMap<u64, Asked>) -> Self {
+        let backend = |(standing, backend): (&Standing, &Arc<Backend>)| {
+            let asked = asked.get(&backend.number).copied().unwrap_or_default();
+            BackendState { asked, awaited: asked.at_all, ..BackendState::new(standing.clone()) }
         };
         Self {
             rules: rules(&view.settings),
-            backends: view.standings.iter().zip(asked).map(backend).collect(),
+            backends: view.standings.iter().zip(&view.backends).map(backend).collect(),
             view: Arc::clone(view),
             changed: false,
         }
+    }
+
+    /// Says something of a backend, or takes back what was said.
+    pub(super) fn mark(&mut self, index: usize, mark: Option<Mark>, by: &Arc<str>, now_ms: u64) {
+        let (Some(backend), Some(state)) = (self.view.backends.get(index), self.backends.get_mut(index))
+        else {
+            return;
+        };
+        let marked = mark.map(|mark| Marked { mark, by: Arc::clone(by), since_ms: now_ms });
+        state.standing.mark(marked, &self.rules, now_ms);
+        backend.set_down(state.standing.is_down());
+        self.changed = true;
+        let word = mark.map_or("ready", |mark| mark.word());
+        let (pool, backend) = (&*self.view.lasting.name, &*backend.name);
+        tracing::info!(target: "evenkeel", pool, backend, %by, "backend is marked: {word}");
+    }
+
+    /// Sets the weight of a backend; `None`: the file's again.
+    pub(super) fn set_weight(&mut self, index: usize, weight: Option<u16>, by: &Arc<str>) {
+        let (Some(backend), Some(state)) = (self.view.backends.get(index), self.backends.get_mut(index))
+        else {
+            return;
+        };
+        state.standing.set_weight(weight);
+        self.changed = true;
+        let file = self.view.settings.backends[index].weight;
+        let (pool, backend, weight) = (&*self.view.lasting.name, &*backend.name, weight.unwrap_or(file));
+        tracing::info!(target: "evenkeel", pool, backend, weight, file, %by, "backend has another weight");
     }
 
     /// Some backend was not asked yet.
@@ -71,11 +107,14 @@ impl PoolState {
             let for_s = now_ms.saturating_sub(state.standing.since_ms()) / 1_000;
             tell(event, &self.view.lasting.name, &backend.name, for_s);
         }
-        if let Some(change) = event.verdict.change {
-            let up = change == Change::CameUp;
-            self.changed |= state.standing.is_up() != up;
-            state.standing.on_verdict(up, &self.rules, now_ms);
-            backend.set_down(!up);
+        if event.verdict.change.is_some() {
+            let cause = match &event.outcome {
+                Outcome::Bad(cause) => Some(cause.to_string()),
+                _ => None,
+            };
+            state.standing.on_verdict(cause.as_deref().map_or(Ok(()), Err), &self.rules, now_ms);
+            backend.set_down(state.standing.is_down());
+            self.changed = true;
         }
         if event.outcome == Outcome::Good
             && state.asked.vouches
@@ -105,7 +144,8 @@ impl PoolState {
             }
             let out = self.backends.iter().filter(|state| state.standing.is_ejected()).count();
             let others_serve = self.backends.iter().enumerate().any(|(other, state)| {
-                other != index && state.standing.serves() && self.view.settings.backends[other].weight > 0
+                let weight = state.standing.weight(self.view.settings.backends[other].weight);
+                other != index && state.standing.serves() && state.standing.marked().is_none() && weight > 0
             });
             let (pool, name) = (&*self.view.lasting.name, &*backend.name);
             let state = &mut self.backends[index];

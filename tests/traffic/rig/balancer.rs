@@ -8,7 +8,7 @@ use evenkeel::config;
 use evenkeel::config::settings::{LogSessions, Settings};
 use evenkeel::metrics::{Direction, ListenerCounters};
 use evenkeel::reason::Reason;
-use evenkeel::server::{Notify, Server, Surroundings};
+use evenkeel::server::{Changes, File, Notify, ReloadError, Server, Surroundings};
 use tokio::sync::oneshot;
 
 use super::becomes;
@@ -33,6 +33,7 @@ pub struct Balancer {
     server: Option<Arc<Server>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    runtime: tokio::runtime::Handle,
 }
 
 impl Balancer {
@@ -46,18 +47,32 @@ impl Balancer {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let with =
-                    Surroundings { notify: Notify::nobody(), log_lines_dropped: Arc::default(), seed: 7 };
+                let with = Surroundings {
+                    notify: Notify::nobody(),
+                    log_lines_dropped: Arc::default(),
+                    seed: 7,
+                    file: File::none(),
+                };
                 let server = Server::start(&settings, &with).await.unwrap();
                 let server = Arc::new(server);
-                started.send(Arc::clone(&server)).unwrap();
+                started.send((Arc::clone(&server), tokio::runtime::Handle::current())).unwrap();
                 let _ = stopped.await;
                 let server = Arc::into_inner(server).expect("the test holds no copy of the server");
                 server.stop(std::future::pending()).await;
             });
         });
-        let server = has_started.recv().expect("the server starts");
-        Self { server: Some(server), stop: Some(stop), thread: Some(thread) }
+        let (server, runtime) = has_started.recv().expect("the server starts");
+        Self { server: Some(server), stop: Some(stop), thread: Some(thread), runtime }
+    }
+
+    /// Serves another file from now on.
+    pub fn reload(&self, yaml: &str) -> Result<Changes, ReloadError> {
+        self.runtime.block_on(self.server().reload(settings(yaml)))
+    }
+
+    /// Runs something of the server's on its runtime.
+    pub fn wait_for<T>(&self, what: impl Future<Output = T>) -> T {
+        self.runtime.block_on(what)
     }
 
     pub fn server(&self) -> &Server {
@@ -70,7 +85,7 @@ impl Balancer {
     }
 
     /// The counters of the first listener.
-    pub fn counters(&self) -> &ListenerCounters {
+    pub fn counters(&self) -> Arc<ListenerCounters> {
         let name = &self.server().addresses()[0].0;
         self.server().counters(name).unwrap()
     }

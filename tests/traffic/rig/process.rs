@@ -104,6 +104,18 @@ impl Program {
         Self { child, folder, port, admin }
     }
 
+    /// The file it was started with.
+    pub fn file(&self) -> String {
+        fs::read_to_string(self.folder.path().join("evenkeel.yaml")).unwrap()
+    }
+
+    /// Edits it, as an editor does: at once.
+    pub fn write_file(&self, text: &str) {
+        let new = self.folder.path().join("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, self.folder.path().join("evenkeel.yaml")).unwrap();
+    }
+
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }

@@ -1,0 +1,217 @@
+//! What the control side of a running balancer holds, for whoever steers it: signals and the admin doors.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::housekeeping::{self, Housekeeper};
+use super::http::HttpDoor;
+use super::publisher::{NoSuch, Order, Whom};
+use super::served::Served;
+use super::stopping::{self, Drained};
+use super::terms::Making;
+use super::{File, Notify, Surroundings, hash_key};
+use crate::admin::{self, Sources};
+use crate::config::settings::Settings;
+use crate::health::Checker;
+use crate::metrics::{Listeners, Reloads};
+use crate::phase::Phase;
+use crate::pool::Published;
+use crate::standing::Mark;
+use crate::worker::Crew;
+
+/// Why an order was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    /// Nobody has that name.
+    #[error(transparent)]
+    NoSuch(#[from] NoSuch),
+    /// The program is on its way out.
+    #[error("the program is stopping")]
+    Stopping,
+}
+
+/// The control side.
+pub(super) struct Control {
+    pub(super) crew: Arc<Crew>,
+    pub(super) published: Arc<Published>,
+    pub(super) listeners: Arc<Listeners>,
+    pub(super) served: Arc<Mutex<Served>>,
+    /// Held by the reload under way.
+    pub(super) reloading: tokio::sync::Mutex<()>,
+    pub(super) orders: mpsc::Sender<Order>,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+    pub(super) phase: watch::Sender<Phase>,
+    /// Until the end.
+    checker: Mutex<Option<Checker>>,
+    http: Mutex<Option<(SocketAddr, CancellationToken)>>,
+    pub(super) notify: Notify,
+    pub(super) file: File,
+    pub(super) reloads: Arc<Reloads>,
+    log_lines_dropped: Arc<AtomicU64>,
+    flow_hash_key: [u8; 16],
+}
+
+impl Control {
+    pub(super) fn new(
+        crew: Arc<Crew>,
+        published: Arc<Published>,
+        served: Served,
+        checker: Checker,
+        orders: mpsc::Sender<Order>,
+        tasks: TaskTracker,
+        with: &Surroundings,
+    ) -> Self {
+        Self {
+            crew,
+            published,
+            listeners: Arc::default(),
+            served: Arc::new(Mutex::new(served)),
+            reloading: tokio::sync::Mutex::new(()),
+            orders,
+            tasks,
+            stop: CancellationToken::new(),
+            phase: watch::channel(Phase::Starting).0,
+            checker: Mutex::new(Some(checker)),
+            http: Mutex::new(None),
+            notify: with.notify,
+            file: with.file.clone(),
+            reloads: Arc::default(),
+            log_lines_dropped: Arc::clone(&with.log_lines_dropped),
+            flow_hash_key: hash_key(with.seed),
+        }
+    }
+
+    /// What is served. Held for a look or a change, never while waiting.
+    pub(super) fn served(&self) -> MutexGuard<'_, Served> {
+        lock(&self.served)
+    }
+
+    /// What the checker is told.
+    pub(super) fn with_checker(&self, tell: impl FnOnce(&Checker)) {
+        if let Some(checker) = &*lock(&self.checker) {
+            tell(checker);
+        }
+    }
+
+    /// Makes the terms of listeners.
+    pub(super) fn making(&self, settings: &Settings) -> Making {
+        Making {
+            log_sessions: settings.log.sessions,
+            udp_places: self.crew.shared_udp_places(),
+            hash_key: self.flow_hash_key,
+        }
+    }
+
+    /// Says something of a backend, or takes back what was said. `by`: who says so, for people.
+    pub(super) async fn mark(&self, whom: Whom, mark: Option<Mark>, by: &str) -> Result<(), OrderError> {
+        let by = by.into();
+        self.order(|reply| Order::Mark { whom, mark, by, reply }).await
+    }
+
+    /// Sets the weight of a backend; `None`: the file's again.
+    pub(super) async fn set_weight(
+        &self,
+        whom: Whom,
+        weight: Option<u16>,
+        by: &str,
+    ) -> Result<(), OrderError> {
+        let by = by.into();
+        self.order(|reply| Order::Weight { whom, weight, by, reply }).await
+    }
+
+    async fn order(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<(), NoSuch>>) -> Order,
+    ) -> Result<(), OrderError> {
+        let (reply, done) = oneshot::channel();
+        self.orders.send(order(reply)).await.map_err(|_| OrderError::Stopping)?;
+        Ok(done.await.map_err(|_| OrderError::Stopping)??)
+    }
+
+    pub(super) fn http_address(&self) -> Option<SocketAddr> {
+        lock(&self.http).as_ref().map(|(address, _)| *address)
+    }
+
+    /// Answers at this HTTP door from now on, and at no other.
+    pub(super) fn serve_http(&self, door: Option<HttpDoor>) {
+        let now = door.as_ref().map(|door| (door.address, door.stop.clone()));
+        if let Some((_, stop)) = std::mem::replace(&mut *lock(&self.http), now) {
+            stop.cancel();
+        }
+        let Some(HttpDoor { listener, stop, .. }) = door else { return };
+        let sources = Sources {
+            published: Arc::clone(&self.published),
+            listeners: Arc::clone(&self.listeners),
+            crew: Arc::clone(&self.crew),
+            phase: self.phase.subscribe(),
+            log_lines_dropped: Arc::clone(&self.log_lines_dropped),
+            reloads: Arc::clone(&self.reloads),
+        };
+        self.tasks.spawn(admin::serve(listener, Arc::new(sources), stop));
+    }
+
+    pub(super) fn status_line(&self) -> String {
+        housekeeping::status_line(&self.crew, self.served().settings.listeners.len(), &self.published)
+    }
+
+    pub(super) fn enter(&self, next: Phase) {
+        let now = *self.phase.borrow();
+        assert!(now.may_become(next), "{now:?} cannot become {next:?}");
+        self.phase.send_replace(next);
+    }
+
+    /// Looks after what has to be looked after all the time.
+    pub(super) fn keep_house(self: &Arc<Self>) {
+        let housekeeper = Housekeeper { control: Arc::clone(self), notify: self.notify };
+        // The status line of a drain is the drain's own.
+        let mut phase = self.phase.subscribe();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = housekeeper.run() => {}
+                _ = phase.wait_for(|phase| *phase != Phase::Running) => {}
+            }
+        });
+        let watchdog = housekeeping::keep_watchdog_quiet(Arc::clone(&self.crew), self.notify);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = watchdog => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Nothing new, time for living sessions, the cut, and the end of every task.
+    pub(super) async fn stop(&self, hurry: impl Future<Output = ()>) -> Drained {
+        // A reload under way comes to its end first.
+        let reloading = self.reloading.lock().await;
+        self.enter(Phase::Draining);
+        drop(reloading);
+        let grace = self.served().settings.shutdown.grace;
+        let drained = stopping::drain(&self.crew, grace, hurry, self.notify).await;
+        stopping::dismiss(&self.crew);
+        let checker = lock(&self.checker).take();
+        if let Some(checker) = checker {
+            checker.stop().await;
+        }
+        self.serve_http(None);
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        housekeeping::summarise_refusals(&self.listeners);
+        self.phase.send_replace(Phase::Stopped);
+        drained
+    }
+}
+
+/// The lock of something whose holder cannot have left it half changed.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,156 @@
+//! What a new file makes of the pools: what stays, what comes, what leaves.
+//!
+//! Identity is pool + name. A backend that is still there keeps everything; one of the same name at a new address keeps
+//! its marks and counters; one that left drains. A pool that left keeps its slot while anyone may still look at it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::pools::{BackendState, PoolState};
+use super::{Asked, Publisher, Reloaded, places_of};
+use crate::config::settings::{self, Settings};
+use crate::pool::{Backend, PoolView};
+use crate::server::pools::{Maker, asked, first_health, targets_of};
+use crate::standing::{Health, Standing};
+
+impl Publisher {
+    /// Publishes the pools of these settings.
+    pub(super) fn reload(&mut self, settings: &Settings) -> Reloaded {
+        let now_ms = self.now_ms();
+        self.hash_seed.clone_from(&settings.hash_seed);
+        let slots: Vec<usize> = settings.pools.iter().map(|pool| self.slot_for(pool)).collect();
+        for (slot, pool) in self.pools.iter_mut().enumerate() {
+            if !slots.contains(&slot) && !pool.view.gone {
+                let standings = pool.view.standings.clone();
+                let mut view = pool.view.with_standings(&self.hash_seed, standings);
+                view.gone = true;
+                pool.view = Arc::new(view);
+                pool.backends.iter_mut().for_each(BackendState::is_asked_no_more);
+            }
+        }
+        for (pool, &slot) in settings.pools.iter().zip(&slots) {
+            self.pools[slot].follow(pool, &settings.hash_seed, &mut self.maker, now_ms);
+        }
+        let views: Vec<Arc<PoolView>> =
+            slots.iter().map(|slot| Arc::clone(&self.pools[*slot].view)).collect();
+        let targets = targets_of(settings, &views);
+        let asked = asked(settings, &views, &targets);
+        slots.iter().for_each(|slot| self.pools[*slot].note_asked(&asked));
+        self.places = places_of(&self.pools);
+        self.store();
+        // Places may have come with larger limits.
+        views.iter().for_each(|view| view.lasting.hand_on());
+        let pools = views.iter().map(|view| Arc::clone(&view.lasting)).collect();
+        Reloaded { pools, targets, generation: self.generation }
+    }
+
+    /// Where a pool of this name stands: where it stood, or where one stood that nobody remembers, or at the end.
+    fn slot_for(&mut self, pool: &settings::Pool) -> usize {
+        let mut named = self.pools.iter().enumerate();
+        if let Some((slot, _)) = named.find(|(_, state)| *state.view.lasting.name == *pool.name) {
+            return slot;
+        }
+        let free = self.pools.iter().position(PoolState::is_forgotten).unwrap_or(self.pools.len());
+        let view = PoolView::new(
+            self.maker.lasting(pool, free),
+            Arc::new(settings::Pool { backends: Vec::new(), ..pool.clone() }),
+            Vec::new(),
+            Vec::new(),
+            &self.hash_seed,
+            None,
+        );
+        let state = PoolState::new(&Arc::new(view), &HashMap::new());
+        if free == self.pools.len() {
+            self.pools.push(state);
+        } else {
+            self.pools[free] = state;
+        }
+        free
+    }
+}
+
+impl PoolState {
+    /// It left the file, and no session, flow or listener remembers it.
+    fn is_forgotten(&self) -> bool {
+        let view = &self.view;
+        // Each backend holds its pool, and the view does.
+        let own = 1 + view.backends.len() + view.leaving.len();
+        view.gone && view.lasting.sessions() == 0 && Arc::strong_count(&view.lasting) <= own
+    }
+
+    /// Takes over what the file says now.
+    fn follow(&mut self, pool: &settings::Pool, hash_seed: &str, maker: &mut Maker, now_ms: u64) {
+        let before = Arc::clone(&self.view);
+        let mut states: Vec<Option<BackendState>> =
+            std::mem::take(&mut self.backends).into_iter().map(Some).collect();
+        let mut backends = Vec::with_capacity(pool.backends.len());
+        for settings in &pool.backends {
+            let known = before.backends.iter().position(|backend| *backend.name == *settings.name);
+            let known = known.and_then(|at| {
+                Some((&before.backends[at], before.settings.backends.get(at)?, states.get_mut(at)?.take()?))
+            });
+            let (backend, state) = match known {
+                Some((backend, was, state)) => keep(backend, was, state, settings, pool, maker, now_ms),
+                None => {
+                    let same =
+                        |backend: &&Arc<Backend>| *backend.name == *settings.name && backend.is_at(settings);
+                    let backend = before.leaving.iter().find(same).map(Arc::clone);
+                    let backend = backend.unwrap_or_else(|| maker.backend(&before.lasting, settings));
+                    (backend, BackendState::new(Standing::new(first_health(pool, true), now_ms)))
+                }
+            };
+            backend.load.set_max_sessions(settings.max_sessions);
+            backend.set_down(state.standing.is_down());
+            self.backends.push(state);
+            backends.push(backend);
+        }
+        before.lasting.follow(pool);
+        self.rules = crate::pool::rules(pool);
+        let leaving: Vec<_> = before
+            .backends
+            .iter()
+            .chain(&before.leaving)
+            .filter(|old| old.load.active() > 0 && !backends.iter().any(|new| Arc::ptr_eq(old, new)))
+            .map(Arc::clone)
+            .collect();
+        let standings = self.backends.iter().map(|state| state.standing.clone()).collect();
+        let (lasting, settings) = (Arc::clone(&before.lasting), Arc::new(pool.clone()));
+        let mut view = PoolView::new(lasting, settings, backends, standings, hash_seed, Some(&before));
+        view.leaving = leaving;
+        self.view = Arc::new(view);
+    }
+
+    fn note_asked(&mut self, asked: &HashMap<u64, Asked>) {
+        for (state, backend) in self.backends.iter_mut().zip(&self.view.backends) {
+            state.asked = asked.get(&backend.number).copied().unwrap_or_default();
+        }
+    }
+}
+
+/// A backend whose name was there before.
+fn keep(
+    backend: &Arc<Backend>,
+    was: &settings::Backend,
+    mut state: BackendState,
+    settings: &settings::Backend,
+    pool: &settings::Pool,
+    maker: &mut Maker,
+    now_ms: u64,
+) -> (Arc<Backend>, BackendState) {
+    if was.weight != settings.weight {
+        state.standing.set_weight(None);
+    }
+    if !backend.is_at(settings) {
+        state.standing = state.standing.at_new_address(first_health(pool, true), now_ms);
+        return (maker.moved(backend, settings), BackendState::new(state.standing));
+    }
+    let is_asked = pool.health.check != settings::Check::Off;
+    match state.standing.health() {
+        // It served until now: a check that begins must not take it out before it has said anything.
+        Health::Unchecked if is_asked => state.standing.set_health(first_health(pool, false), now_ms),
+        Health::Unchecked => {}
+        _ if !is_asked => state.standing.set_health(Health::Unchecked, now_ms),
+        _ => {}
+    }
+    (Arc::clone(backend), state)
+}

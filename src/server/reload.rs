@@ -1,0 +1,326 @@
+//! From one file to the next without losing a session: doors kept, opened and closed, pools rebuilt, limits moved.
+//!
+//! Everything that can fail is done first and undone if it fails: on an error nothing has changed. Then the pools are
+//! published, then the doors follow, so that no session is born with terms whose pool is not there.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::HttpError;
+use super::budget::Budget;
+use super::control::{Control, lock};
+use super::http::HttpDoor;
+use super::publisher::{Order, Reloaded};
+use super::served::{Matched, OpenDoor, Served};
+use crate::config::settings::{Listener, Protocol, Settings};
+use crate::config::{Mistakes, difference};
+use crate::listener::{self, BindError, BoundDoor, Terms};
+use crate::metrics::ListenerCounters;
+use crate::phase::Phase;
+use crate::pool::Lasting;
+use crate::sys::limits as system;
+
+/// Why a checked file is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// What is fixed when the process starts.
+    #[error("`{0}` cannot change while the program runs: restart it to use the new value")]
+    Fixed(&'static str),
+    /// A door of the new file cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The new HTTP address cannot be bound.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// It is stopping, or not ready yet.
+    #[error("the program is {0}")]
+    NotRunning(&'static str),
+}
+
+/// Why the file is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// It has mistakes.
+    #[error(transparent)]
+    Mistakes(#[from] Mistakes),
+    /// It is right, and cannot be served.
+    #[error(transparent)]
+    Serve(#[from] ReloadError),
+}
+
+/// What a reload changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// What is different, a line each. None: the file says what it said.
+    pub lines: Vec<String>,
+    /// The snapshot that has it.
+    pub generation: u64,
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.lines.is_empty() {
+            out.write_str("nothing changed")
+        } else {
+            out.write_str(&self.lines.join("; "))
+        }
+    }
+}
+
+/// A door that was bound and is not open yet.
+pub(super) struct NewDoor {
+    door: OpenDoor,
+    /// The listener that has it.
+    at: usize,
+    bound: BoundDoor,
+}
+
+impl Control {
+    /// Reads the file again and serves what it says. Whatever is wrong leaves everything as it was.
+    pub(super) async fn reload_file(&self) -> Result<Changes, Refused> {
+        self.notify.reloading();
+        let outcome = match (self.file.read)() {
+            Ok(settings) => self.reload(settings).await.map_err(Refused::from),
+            Err(refused) => Err(refused),
+        };
+        match &outcome {
+            Ok(changes) => {
+                self.reloads.done.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(target: "evenkeel", generation = changes.generation, "reloaded: {changes}");
+            }
+            Err(refused) => {
+                self.reloads.refused.fetch_add(1, Ordering::Relaxed);
+                tell(refused);
+            }
+        }
+        self.notify.ready(&self.status_line());
+        outcome
+    }
+
+    /// Serves these settings from now on. One at a time: a second one waits for the first.
+    pub(super) async fn reload(&self, settings: Settings) -> Result<Changes, ReloadError> {
+        let _one_at_a_time = self.reloading.lock().await;
+        let phase = *self.phase.borrow();
+        if phase != Phase::Running {
+            return Err(ReloadError::NotRunning(phase.word()));
+        }
+        let settings = Arc::new(settings);
+        let before = Arc::clone(&self.served().settings);
+        fixed(&before, &settings)?;
+        let http = self.bind_new_http(&before, &settings).await?;
+        let (matched, bound) = self.bind_missing(&settings)?;
+
+        // From here on nothing fails.
+        self.set_limits(&settings);
+        let reloaded = self.publish(&settings).await.ok_or(ReloadError::NotRunning("stopping"))?;
+        self.with_checker(|checker| checker.update(reloaded.targets));
+        self.move_doors(&settings, matched, bound, &reloaded.pools);
+        if let Some(http) = http {
+            self.serve_http(http);
+        }
+        if before.log.level != settings.log.level {
+            (self.file.set_log_level)(settings.log.level);
+        }
+        let lines = difference(&before, &settings);
+        Ok(Changes { lines, generation: reloaded.generation })
+    }
+
+    /// Binds what the new listeners need and nobody has.
+    fn bind_missing(&self, settings: &Settings) -> Result<(Matched, Vec<NewDoor>), BindError> {
+        let mut served = self.served();
+        let matched = served.matched(&settings.listeners);
+        let wanted = served.wanted(&matched.missing, &settings.listeners);
+        let bound = listener::bind(&wanted, self.crew.workers())?;
+        let doors = bound.into_iter().zip(&matched.missing).map(|(bound, (at, bind))| NewDoor {
+            door: OpenDoor::new(&bound, &settings.listeners[*at], *bind),
+            at: *at,
+            bound,
+        });
+        let doors = doors.collect();
+        Ok((matched, doors))
+    }
+
+    fn set_limits(&self, settings: &Settings) {
+        let open_files = system::raise_open_files();
+        let budget = Budget::new(open_files, settings, self.crew.workers());
+        super::warn_of_shortage(&budget, open_files);
+        self.crew.set_tcp_sessions_max(budget.tcp_sessions);
+        self.crew.udp_places().set_most(Some(budget.udp_sessions));
+    }
+
+    /// `None`: the publisher has ended, because the program is stopping.
+    async fn publish(&self, settings: &Arc<Settings>) -> Option<Reloaded> {
+        let (reply, published) = oneshot::channel();
+        self.orders.send(Order::Reload { settings: Arc::clone(settings), reply }).await.ok()?;
+        published.await.ok()
+    }
+
+    /// Opens the doors of a balancer that starts.
+    pub(super) fn open_doors(&self, settings: &Arc<Settings>, matched: Matched, bound: Vec<BoundDoor>) {
+        let pools: Vec<_> =
+            self.published.load().pools.iter().map(|view| Arc::clone(&view.lasting)).collect();
+        let doors = bound.into_iter().zip(&matched.missing).map(|(bound, (at, bind))| NewDoor {
+            door: OpenDoor::new(&bound, &settings.listeners[*at], *bind),
+            at: *at,
+            bound,
+        });
+        let doors = doors.collect();
+        self.move_doors(settings, matched, doors, &pools);
+    }
+
+    /// Gives every door to the listener that has it now, opens the new ones and lets the others go.
+    fn move_doors(
+        &self,
+        settings: &Arc<Settings>,
+        matched: Matched,
+        bound: Vec<NewDoor>,
+        pools: &[Arc<Lasting>],
+    ) {
+        let mut served = self.served();
+        let making = self.making(settings);
+        let counters: Vec<_> = settings
+            .listeners
+            .iter()
+            .map(|listener| self.counters_for(listener, &pools[listener.pool]))
+            .collect();
+        let terms: Vec<Terms> = settings
+            .listeners
+            .iter()
+            .zip(&counters)
+            .map(|(listener, counters)| {
+                making.terms(listener, &pools[listener.pool], counters, served.terms.get(&listener.name))
+            })
+            .collect();
+        let mut doors: Vec<(usize, OpenDoor)> = Vec::new();
+        for (mut door, at) in matched.kept {
+            door.listener.clone_from(&settings.listeners[at].name);
+            door.leaving = None;
+            listener::renew(door.id, &terms[at], &self.crew);
+            doors.push((at, door));
+        }
+        for NewDoor { door, at, bound } in bound {
+            listener::open(bound, &terms[at], &self.crew);
+            doors.push((at, door));
+        }
+        doors.sort_by_key(|(at, _)| *at);
+        let mut doors: Vec<OpenDoor> = doors.into_iter().map(|(_, door)| door).collect();
+        for door in matched.unwanted {
+            let departure = served.next_id();
+            doors.extend(self.let_go(door, departure, &served));
+        }
+        served.doors = doors;
+        served.terms = terms.into_iter().map(|terms| (terms.listener().to_owned(), terms)).collect();
+        served.settings = Arc::clone(settings);
+        drop(served);
+        self.replace_counters(counters);
+    }
+
+    /// A door that left the file. A tcp door closes; a udp door, through which the answers of its flows leave, admits
+    /// nothing and closes when the grace is over: then it stays in the list.
+    fn let_go(&self, door: OpenDoor, departure: u64, before: &Served) -> Option<OpenDoor> {
+        if door.protocol == Protocol::Tcp {
+            listener::close(door.id, door.protocol, &self.crew);
+            return None;
+        }
+        if door.leaving.is_some() {
+            return Some(door);
+        }
+        let Some(Terms::Udp(terms)) = before.terms.get(&door.listener) else {
+            listener::close(door.id, door.protocol, &self.crew);
+            return None;
+        };
+        listener::renew(door.id, &Terms::Udp(Arc::new(terms.last())), &self.crew);
+        self.close_after_grace(door.id, departure, before.settings.shutdown.grace);
+        Some(OpenDoor { leaving: Some(departure), ..door })
+    }
+
+    /// Ends a udp door when the grace is over, unless a file brought it back meanwhile.
+    fn close_after_grace(&self, id: u64, departure: u64, grace: Duration) {
+        let (crew, served, stop) = (Arc::clone(&self.crew), Arc::clone(&self.served), self.stop.clone());
+        self.tasks.spawn(async move {
+            // Both arms may be dropped without loss.
+            tokio::select! {
+                () = tokio::time::sleep(grace) => {}
+                () = stop.cancelled() => return,
+            }
+            let mut served = lock(&served);
+            let gone = |door: &OpenDoor| door.id == id && door.leaving == Some(departure);
+            if served.doors.iter().any(gone) {
+                served.doors.retain(|door| !gone(door));
+                listener::close(id, Protocol::Udp, &crew);
+            }
+        });
+    }
+
+    /// The counters of a listener: those of the one that had its name and protocol, so that they go on.
+    fn counters_for(&self, listener: &Listener, pool: &Lasting) -> Arc<ListenerCounters> {
+        let proto = listener.protocol.word();
+        let known = self.listeners.named(listener.name.as_bytes());
+        let known = known.filter(|counters| counters.proto == proto);
+        let counters = known.unwrap_or_else(|| {
+            Arc::new(ListenerCounters::new(&listener.name, proto, pool.slot.0, self.crew.workers()))
+        });
+        counters.set_pool(pool.slot.0);
+        counters
+    }
+
+    /// These listeners are in the file; others stay visible while they have sessions.
+    fn replace_counters(&self, mut counters: Vec<Arc<ListenerCounters>>) {
+        let is_new = |old: &Arc<ListenerCounters>, new: &[Arc<ListenerCounters>]| {
+            new.iter().any(|new| new.listener == old.listener)
+        };
+        let old: Vec<_> = self
+            .listeners
+            .all()
+            .into_iter()
+            .filter(|old| !is_new(old, &counters) && old.active() > 0)
+            .collect();
+        counters.extend(old);
+        self.listeners.replace(counters);
+    }
+
+    /// The new HTTP door, where the file has another; `Some(None)`: it has none any more.
+    #[allow(clippy::option_option)]
+    async fn bind_new_http(
+        &self,
+        before: &Settings,
+        settings: &Settings,
+    ) -> Result<Option<Option<HttpDoor>>, HttpError> {
+        if before.admin.http == settings.admin.http {
+            return Ok(None);
+        }
+        Ok(Some(HttpDoor::bind(settings).await?))
+    }
+}
+
+/// A refused file, in the log: each mistake is a line.
+fn tell(refused: &Refused) {
+    let Refused::Mistakes(mistakes) = refused else {
+        tracing::error!(target: "evenkeel", error = %refused, "the file is refused; what was served goes on");
+        return;
+    };
+    for mistake in mistakes.list() {
+        let (line, column, hint) = (mistake.line, mistake.column, mistake.hint.as_deref());
+        tracing::error!(target: "evenkeel", line, column, hint, "the file has a mistake: {}", mistake.message);
+    }
+    let count = mistakes.count();
+    tracing::error!(target: "evenkeel", mistakes = count, "the file is refused; what was served goes on");
+}
+
+/// What was settled when the process started.
+fn fixed(before: &Settings, settings: &Settings) -> Result<(), ReloadError> {
+    if before.workers != settings.workers {
+        return Err(ReloadError::Fixed("workers"));
+    }
+    if before.log.format != settings.log.format {
+        return Err(ReloadError::Fixed("log.format"));
+    }
+    Ok(())
+}
