@@ -9,10 +9,11 @@
 //!  work     tcp/  udp/  health/                      move bytes, ask backends how they are
 //!  lent     workbench/                         the tools of a data thread
 //!  shared   pool/  metrics/                    what several threads look at: atomics, the one swapped snapshot
-//!  ground   config/  balance/  flow/  limits/  liveness  standing/  sticky  deadlines  phase  reason   pure: values in, values out
+//!  ground   config/  access/  balance/  flow/  limits/  liveness  standing/  sticky  deadlines  phase  reason   pure: values in, values out
 //!  cellar   sys/                               the only unsafe and raw system calls; knows nothing above
 //! ```
 
+pub mod access;
 pub mod admin;
 pub mod balance;
 pub mod cli;

@@ -38,6 +38,10 @@ pub enum Reason {
     LimitSessions,
     /// The source is at the listener's `limits.sessions_per_source`.
     LimitSessionsPerSource,
+    /// The listener is at its `limits.rate`.
+    LimitRate,
+    /// The source is at the listener's `limits.rate_per_source`.
+    LimitRatePerSource,
     /// The process is at `limits.tcp_sessions` or `limits.udp_sessions`, or out of file descriptors.
     LimitProcess,
     /// No local port was free towards the backend.
@@ -56,7 +60,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::ClientClosed,
         Self::BackendClosed,
         Self::ClientReset,
@@ -74,6 +78,8 @@ impl Reason {
         Self::Denied,
         Self::LimitSessions,
         Self::LimitSessionsPerSource,
+        Self::LimitRate,
+        Self::LimitRatePerSource,
         Self::LimitProcess,
         Self::NoSourcePort,
         Self::BackendDown,
@@ -103,6 +109,8 @@ impl Reason {
             Self::Denied => "denied",
             Self::LimitSessions => "limit_sessions",
             Self::LimitSessionsPerSource => "limit_sessions_per_source",
+            Self::LimitRate => "limit_rate",
+            Self::LimitRatePerSource => "limit_rate_per_source",
             Self::LimitProcess => "limit_process",
             Self::NoSourcePort => "no_source_port",
             Self::BackendDown => "backend_down",
@@ -124,6 +132,8 @@ impl Reason {
                 | Self::Denied
                 | Self::LimitSessions
                 | Self::LimitSessionsPerSource
+                | Self::LimitRate
+                | Self::LimitRatePerSource
                 | Self::LimitProcess
         )
     }

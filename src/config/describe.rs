@@ -7,7 +7,8 @@ use std::fmt::Write;
 use super::check::show_ip;
 use super::mistake::harmless;
 use super::settings::{
-    Backend, Balance, Bind, Check, HashKey, Health, Listener, Pool, Protocol, Settings, SourceHash,
+    Backend, Balance, Bind, Check, Cidr, HashKey, Health, Listener, Pool, Protocol, Rate, Settings,
+    ShareLimit, SourceHash,
 };
 use super::units::show_duration;
 
@@ -16,6 +17,12 @@ pub fn describe(settings: &Settings) -> String {
     let mut rows = vec![["LISTENER", "PROTOCOL", "BIND", "POOL", "BALANCE"].map(str::to_owned)];
     rows.extend(settings.listeners.iter().map(|listener| listener_row(listener, &settings.pools)));
     let mut text = table(&rows);
+    let rows: Vec<[String; 4]> = settings.listeners.iter().filter_map(entry_row).collect();
+    if !rows.is_empty() {
+        let head = ["LISTENER", "ALLOW", "DENY", "LIMITS"].map(str::to_owned);
+        text.push('\n');
+        text.push_str(&table(&std::iter::once(head).chain(rows).collect::<Vec<_>>()));
+    }
     let mut rows = vec![["POOL", "BACKEND", "ADDRESS", "WEIGHT", "TIER", "MAX_SESSIONS"].map(str::to_owned)];
     for pool in &settings.pools {
         let name = |at| if at == 0 { pool.name.clone() } else { String::new() };
@@ -48,6 +55,37 @@ fn listener_row(listener: &Listener, pools: &[Pool]) -> [String; 5] {
         pool.map_or(String::new(), |pool| pool.name.clone()),
         pool.map_or(String::new(), |pool| balance(&pool.balance)),
     ]
+}
+
+/// Who may come in, and how many; nothing of a listener that says neither.
+fn entry_row(listener: &Listener) -> Option<[String; 4]> {
+    let networks = |list: &[Cidr], none: &str| match list {
+        [] => none.to_owned(),
+        [only] => format!("{}/{}", only.ip, only.bits),
+        list => format!("{} networks", list.len()),
+    };
+    let limits = &listener.limits;
+    let count = |limit, of: &str| match limit {
+        ShareLimit::Count(count) => Some(format!("{count} sessions{of}")),
+        ShareLimit::Auto | ShareLimit::Off => None,
+    };
+    let rate = |rate: Option<Rate>, of: &str| {
+        let time = |rate: Rate| if rate.per.as_secs() == 60 { "m" } else { "s" };
+        rate.map(|rate| format!("{}/{}{of}", rate.count, time(rate)))
+    };
+    let limits: Vec<String> = [
+        count(limits.sessions, ""),
+        count(limits.sessions_per_source, " per source"),
+        rate(limits.rate, ""),
+        rate(limits.rate_per_source, " per source"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let says_something = !(listener.allow.is_empty() && listener.deny.is_empty() && limits.is_empty());
+    let allow = networks(&listener.allow, if listener.deny.is_empty() { "all" } else { "all others" });
+    let row = [listener.name.clone(), allow, networks(&listener.deny, "none"), limits.join(", ")];
+    says_something.then_some(row)
 }
 
 fn backend_row(pool: String, backend: &Backend) -> [String; 6] {

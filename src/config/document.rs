@@ -43,6 +43,8 @@ pub(super) struct Entry {
     pub(super) place: Place,
     /// The value.
     pub(super) value: Node,
+    /// It stands in `defaults`, and here for want of another.
+    pub(super) is_default: bool,
 }
 
 /// The tree of a text. `None`: the report says why. With a tree, the report may still have got mistakes.
@@ -254,7 +256,8 @@ impl Builder<'_> {
             Some(Key::Plain(key, place)) => {
                 // Nothing has no place of its own that a reader would look at.
                 let at = if matches!(node.value, Value::Empty) { place } else { node.place };
-                entries.push(Entry { key, place, value: Node { place: at, ..node } });
+                let value = Node { place: at, ..node };
+                entries.push(Entry { key, place, value, is_default: false });
             }
             Some(Key::Merge(place)) => *merge = Some(Node { place, ..node }),
             Some(Key::Refused) => {}

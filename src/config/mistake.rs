@@ -110,6 +110,14 @@ impl Report {
         self.push(place, message.into(), Some(hint.into()));
     }
 
+    /// Everything that another one was told.
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.dropped += other.dropped;
+        for (place, message, hint) in other.found {
+            self.push(place, message, hint);
+        }
+    }
+
     /// Whether nothing was told so far.
     pub(super) fn is_empty(&self) -> bool {
         self.found.is_empty()

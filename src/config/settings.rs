@@ -132,9 +132,19 @@ pub struct Listener {
     pub timeouts: Timeouts,
     /// TCP keepalive probes, both sides; nothing for udp.
     pub keepalive: Option<Keepalive>,
-    /// How many flows there may be; nothing for tcp.
+    /// Who may come in; empty: everyone who is not denied.
+    pub allow: Vec<Cidr>,
+    /// Who may not. The longest match of both lists decides; a tie is deny.
+    pub deny: Vec<Cidr>,
+    /// How many sessions there may be, and how many may begin.
     pub limits: ListenerLimits,
-    /// What ends a flow besides silence; nothing for tcp.
+    /// Connections that may wait to be accepted; `None` is `auto`: what the kernel allows. Nothing for udp.
+    pub backlog: Option<u32>,
+    /// Bind addresses that this host does not have yet.
+    pub freebind: bool,
+    /// Which ended sessions are logged; `None` is `inherit`: as `log.sessions` says.
+    pub log_sessions: Option<LogSessions>,
+    /// What concerns flows alone; nothing for tcp.
     pub udp: Udp,
 }
 
@@ -160,10 +170,30 @@ impl Protocol {
 /// The `limits` of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerLimits {
-    /// Flows at once; `Auto` is a quarter of the process's.
+    /// Sessions at once; `Auto`, for udp, is a quarter of the process's.
     pub sessions: ShareLimit,
-    /// Flows of one source at once; `Auto` is a sixteenth of the listener's.
+    /// Sessions of one source at once; `Auto`, for udp, is a sixteenth of the listener's.
     pub sessions_per_source: ShareLimit,
+    /// Sessions that may begin in a time.
+    pub rate: Option<Rate>,
+    /// Sessions of one source that may begin in a time.
+    pub rate_per_source: Option<Rate>,
+}
+
+/// So many in a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many; never 0.
+    pub count: u32,
+    /// In which time: a second or a minute.
+    pub per: Duration,
+}
+
+impl Rate {
+    /// The time between two of them.
+    pub fn interval(self) -> Duration {
+        self.per / self.count.max(1)
+    }
 }
 
 /// A limit that may be a share of a larger one.
@@ -178,12 +208,14 @@ pub enum ShareLimit {
 }
 
 /// The `udp` of a listener; `None` is `off`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Udp {
     /// Replies to each datagram of the client; the flow ends when all have come.
     pub responses: Option<u32>,
     /// A new pick after so many datagrams of the client.
     pub requests: Option<u32>,
+    /// Bytes of datagrams that may wait at a door.
+    pub receive_buffer: u32,
 }
 
 /// One address and port to bind.
@@ -193,6 +225,27 @@ pub struct Bind {
     pub ip: Option<IpAddr>,
     /// Never 0 in a file that passed the check; 0 (any free port) in settings that tests write.
     pub port: u16,
+}
+
+/// A network. No bit behind its prefix is set; IPv4 is never written as IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Cidr {
+    /// Its first address.
+    pub ip: IpAddr,
+    /// How many leading bits all its addresses share: 0 to 32, for IPv6 to 128.
+    pub bits: u8,
+}
+
+impl Cidr {
+    /// Is this address in it? IPv4 that is written as IPv6 is IPv4.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let bits = u32::from(self.bits);
+        match (self.ip, ip.to_canonical()) {
+            (IpAddr::V4(own), IpAddr::V4(ip)) => (own.to_bits() ^ ip.to_bits()).leading_zeros() >= bits,
+            (IpAddr::V6(own), IpAddr::V6(ip)) => (own.to_bits() ^ ip.to_bits()).leading_zeros() >= bits,
+            _ => false,
+        }
+    }
 }
 
 /// The `timeouts` of a listener; `None` is `off`.

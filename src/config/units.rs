@@ -1,4 +1,4 @@
-//! How values with units are written: durations `250ms`, `2s`, `5m`, `1h`; and whole numbers.
+//! How values with units are written: durations `250ms`, `2s`, `5m`, `1h`; sizes `64KiB`; rates `500/s`; whole numbers.
 //!
 //! Pure. Must stay true: one value has one way to be read; nothing is rounded or repaired.
 
@@ -46,6 +46,76 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
         _ => return Err(DurationError::Form),
     };
     number.checked_mul(unit_ms).map(Duration::from_millis).ok_or(DurationError::TooLong)
+}
+
+/// Why a text is not a size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SizeError {
+    /// `65536`.
+    #[error("has no unit; write `{0}B` for bytes (units: B, KiB, MiB, GiB)")]
+    NoUnit(u64),
+    /// `64KB`: nobody knows whether that is 64,000.
+    #[error("has a unit of 1,000; sizes are in units of 1,024: KiB, MiB, GiB")]
+    Decimal,
+    /// `1.5MiB`, `64k`.
+    #[error("is not a whole number and one unit: B, KiB, MiB or GiB")]
+    Form,
+    /// More than 64 bits of bytes.
+    #[error("is too large")]
+    TooLarge,
+}
+
+/// Reads `64KiB`, `4MiB`.
+pub fn parse_size(text: &str) -> Result<u64, SizeError> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    if number.is_empty() {
+        return Err(SizeError::Form);
+    }
+    let number: u64 = number.parse().map_err(|_| SizeError::TooLarge)?;
+    let shift = match unit {
+        "" => return Err(SizeError::NoUnit(number)),
+        "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "kB" | "KB" | "MB" | "GB" => return Err(SizeError::Decimal),
+        _ => return Err(SizeError::Form),
+    };
+    number.checked_mul(1 << shift).ok_or(SizeError::TooLarge)
+}
+
+/// The size as a file would say it, in the largest unit that keeps it whole.
+pub fn show_size(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let fitting = units.iter().find(|(shift, _)| bytes != 0 && bytes.is_multiple_of(1 << shift));
+    fitting.map_or_else(|| format!("{bytes}B"), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+}
+
+/// Why a text is not a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RateError {
+    /// `500`.
+    #[error("has no time; write `{0}/s` for so many a second (times: s, m)")]
+    NoTime(u64),
+    /// `5/h`, `1.5/s`.
+    #[error("is not a whole number, a slash and one of s, m")]
+    Form,
+}
+
+/// Reads `500/s` or `600/m`: how many, and in which time.
+pub fn parse_rate(text: &str) -> Result<(u64, Duration), RateError> {
+    let (count, time) = match text.split_once('/') {
+        Some((count, time)) => (parse_whole(count), Some(time)),
+        None => (parse_whole(text), None),
+    };
+    let count = count.map_err(|_| RateError::Form)?;
+    match time {
+        None => Err(RateError::NoTime(count)),
+        Some("s") => Ok((count, Duration::from_secs(1))),
+        Some("m") => Ok((count, Duration::from_secs(60))),
+        Some(_) => Err(RateError::Form),
+    }
 }
 
 /// The duration as a file would say it, in the largest unit that keeps it whole. Below a millisecond is left out.
@@ -114,6 +184,43 @@ mod tests {
     }
 
     #[test]
+    fn sizes_and_rates_are_read_as_written() {
+        let cases = [
+            ("0B", Ok(0)),
+            ("64KiB", Ok(65_536)),
+            ("4MiB", Ok(4 << 20)),
+            ("1GiB", Ok(1 << 30)),
+            ("4096", Err(SizeError::NoUnit(4_096))),
+            ("64KB", Err(SizeError::Decimal)),
+            ("64k", Err(SizeError::Form)),
+            ("1.5MiB", Err(SizeError::Form)),
+            ("MiB", Err(SizeError::Form)),
+            ("", Err(SizeError::Form)),
+            ("99999999999999999999B", Err(SizeError::TooLarge)),
+            ("99999999999999GiB", Err(SizeError::TooLarge)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_size(text), expected, "{text}");
+        }
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let cases = [
+            ("500/s", Ok((500, second))),
+            ("600/m", Ok((600, minute))),
+            ("0/s", Ok((0, second))),
+            ("500", Err(RateError::NoTime(500))),
+            ("5/h", Err(RateError::Form)),
+            ("5 /s", Err(RateError::Form)),
+            ("1.5/s", Err(RateError::Form)),
+            ("/s", Err(RateError::Form)),
+            ("5/", Err(RateError::Form)),
+            ("", Err(RateError::Form)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_rate(text), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn whole_numbers_are_digits_alone() {
         assert_eq!(parse_whole("0"), Ok(0));
         assert_eq!(parse_whole("256"), Ok(256));
@@ -132,8 +239,15 @@ mod tests {
         }
 
         #[test]
+        fn sizes_round_trip(bytes in 0..u64::MAX) {
+            prop_assert_eq!(parse_size(&show_size(bytes)), Ok(bytes));
+        }
+
+        #[test]
         fn any_text_is_answered(text in ".*") {
             let _ = parse_duration(&text);
+            let _ = parse_size(&text);
+            let _ = parse_rate(&text);
             let _ = parse_whole(&text);
         }
     }

@@ -31,7 +31,7 @@ pub enum Admission {
     Known(FlowId),
     /// It begins this flow: the caller picks a backend, or ends the flow.
     New(FlowId),
-    /// It is dropped: `drained`, `denied`, `limit_sessions_per_source`, `limit_sessions` or `limit_process`.
+    /// It is dropped: `drained`, `denied`, one of the `limit_…` words.
     Shed(Reason),
 }
 
@@ -85,7 +85,7 @@ impl Flows {
         if denied() {
             return Admission::Shed(Reason::Denied);
         }
-        let place = match terms.limits.take(stored.client_ip()) {
+        let place = match terms.limits.take(stored.client_ip(), now_ms.saturating_mul(1_000_000)) {
             Ok(place) => place,
             Err(reason) => return Admission::Shed(reason),
         };
@@ -314,11 +314,11 @@ mod tests {
 
     use super::super::{Draining, Traffic};
     use super::*;
-    use crate::limits::{Places, SessionLimits, SourcePlaces};
+    use crate::limits::{SessionLimits, SourcePlaces};
 
     fn terms(flows: u32, per_source: u32, responses: u32, requests: u32) -> Arc<Terms> {
         let sources = SourcePlaces::new([2; 16], Some(per_source), flows);
-        let limits = SessionLimits::new(Arc::new(Places::new(None)), Some(flows), Some(sources));
+        let limits = SessionLimits::new(None, Some(flows), Some(sources));
         Arc::new(Terms {
             idle_ms: Some(60_000),
             lifetime_ms: None,

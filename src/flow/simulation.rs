@@ -98,7 +98,11 @@ impl World {
                 lifetime_ms: [None, Some(200_000), None][number],
                 responses: [None, None, NonZeroU32::new(1 + draw(&mut random, 3) as u32)][number],
                 requests: [NonZeroU32::new(1 + draw(&mut random, 5) as u32), None, None][number],
-                limits: Arc::new(SessionLimits::new(Arc::clone(&process), Some(*listener), Some(sources))),
+                limits: Arc::new(SessionLimits::new(
+                    Some(Arc::clone(&process)),
+                    Some(*listener),
+                    Some(sources),
+                )),
                 draining: Draining::default(),
             })
         });

@@ -1,14 +1,16 @@
-//! How many sessions there may be: of the process, of a listener, of one source.
+//! How many sessions there may be, and how many may begin in a time: of the process, of a listener, of one source.
 //!
 //! Shared by all workers: atomics, and a lock only where a source that has no session yet takes its first. Pure: no
 //! clock, no randomness of its own (the hash key is an argument). What must stay true: no limit is ever exceeded,
 //! however many threads take at once; what was taken is given back exactly once; nothing here grows.
 
 mod places;
+mod rates;
 mod session_limits;
 mod sources;
 
 pub use places::Places;
+pub use rates::{RateLimit, SourceRates};
 pub use session_limits::{Place, SessionLimits};
 pub use sources::{Source, SourcePlaces};
 

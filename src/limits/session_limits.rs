@@ -3,15 +3,17 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Places, Source, SourcePlaces};
+use super::{Places, RateLimit, Source, SourcePlaces, SourceRates};
 use crate::reason::Reason;
 
 /// What limits the sessions of one listener.
 #[derive(Debug)]
 pub struct SessionLimits {
-    process: Arc<Places>,
-    listener: Places,
-    sources: Option<SourcePlaces>,
+    process: Option<Arc<Places>>,
+    listener: Arc<Places>,
+    sources: Option<Arc<SourcePlaces>>,
+    rate: Option<RateLimit>,
+    source_rates: Option<SourceRates>,
 }
 
 /// What one session has taken. To be given back to the limits it is from, once.
@@ -22,44 +24,84 @@ pub struct Place {
 }
 
 impl SessionLimits {
-    /// Of a listener with this many sessions, whose sources are counted in `sources`, in a process with such places.
-    pub fn new(process: Arc<Places>, listener: Option<u32>, sources: Option<SourcePlaces>) -> Self {
-        Self { process, listener: Places::new(listener), sources }
+    /// Of a listener with this many sessions, whose sources are counted in `sources`. `process`: where the sessions of the
+    /// process are counted, unless they are elsewhere.
+    pub fn new(process: Option<Arc<Places>>, listener: Option<u32>, sources: Option<SourcePlaces>) -> Self {
+        Self::sharing(process, Arc::new(Places::new(listener)), sources.map(Arc::new))
     }
 
-    /// Takes a place for a session of this source, or tells which limit is reached.
-    pub fn take(&self, source: IpAddr) -> Result<Place, Reason> {
+    /// The same, with sessions counted where others are counted too.
+    pub fn sharing(
+        process: Option<Arc<Places>>,
+        listener: Arc<Places>,
+        sources: Option<Arc<SourcePlaces>>,
+    ) -> Self {
+        Self { process, listener, sources, rate: None, source_rates: None }
+    }
+
+    /// Where the sessions of the listener are counted, for limits that take over.
+    pub fn shared_listener(&self) -> Arc<Places> {
+        Arc::clone(&self.listener)
+    }
+
+    /// Where the sessions of each source are counted, for limits that take over.
+    pub fn shared_sources(&self) -> Option<Arc<SourcePlaces>> {
+        self.sources.clone()
+    }
+
+    /// With limits of how many may begin in a time.
+    #[must_use]
+    pub fn with_rates(self, rate: Option<RateLimit>, source_rates: Option<SourceRates>) -> Self {
+        Self { rate, source_rates, ..self }
+    }
+
+    /// Takes a place for a session of this source that begins now, or tells which limit is reached.
+    pub fn take(&self, source: IpAddr, now_ns: u64) -> Result<Place, Reason> {
         // From the narrowest to the widest: what is taken for a moment and given back because a wider limit is
         // reached can only turn away sessions that the wider one turns away as well.
+        match &self.source_rates {
+            Some(rates) => rates.take(source, now_ns, || self.take_places(source, now_ns)),
+            None => self.take_places(source, now_ns),
+        }
+    }
+
+    fn take_places(&self, source: IpAddr, now_ns: u64) -> Result<Place, Reason> {
         let source = match &self.sources {
             Some(sources) => Some(sources.take(source).ok_or(Reason::LimitSessionsPerSource)?),
             None => None,
         };
         let place = Place { source };
-        if !self.listener.try_take() {
-            self.give_back_source(&place);
-            return Err(Reason::LimitSessions);
-        }
-        if !self.process.try_take() {
-            self.listener.give_back();
-            self.give_back_source(&place);
-            return Err(Reason::LimitProcess);
-        }
+        self.take_wider(now_ns).inspect_err(|_| self.give_back_source(&place))?;
         Ok(place)
+    }
+
+    fn take_wider(&self, now_ns: u64) -> Result<(), Reason> {
+        if self.rate.as_ref().is_some_and(|rate| !rate.try_take(now_ns)) {
+            return Err(Reason::LimitRate);
+        }
+        let reached = if !self.listener.try_take() {
+            Reason::LimitSessions
+        } else if self.process.as_ref().is_some_and(|process| !process.try_take()) {
+            self.listener.give_back();
+            Reason::LimitProcess
+        } else {
+            return Ok(());
+        };
+        if let Some(rate) = &self.rate {
+            rate.give_back();
+        }
+        Err(reached)
     }
 
     /// Gives back what a session had.
     // Taken by value: a place cannot be given back twice.
     #[allow(clippy::needless_pass_by_value)]
     pub fn give_back(&self, place: Place) {
-        self.process.give_back();
+        if let Some(process) = &self.process {
+            process.give_back();
+        }
         self.listener.give_back();
         self.give_back_source(&place);
-    }
-
-    /// Sessions of the whole process.
-    pub fn process(&self) -> &Places {
-        &self.process
     }
 
     /// Sessions of the listener.
@@ -69,7 +111,7 @@ impl SessionLimits {
 
     /// Sessions of each source, where they are counted.
     pub fn sources(&self) -> Option<&SourcePlaces> {
-        self.sources.as_ref()
+        self.sources.as_deref()
     }
 
     fn give_back_source(&self, place: &Place) {
@@ -94,14 +136,14 @@ mod tests {
     fn the_limit_that_is_reached_is_named_and_nothing_is_kept() {
         let process = Arc::new(Places::new(Some(4)));
         let sources = || Some(SourcePlaces::new([7; 16], Some(2), 64));
-        let first = SessionLimits::new(Arc::clone(&process), Some(3), sources());
-        let second = SessionLimits::new(Arc::clone(&process), None, sources());
-        let mut places: Vec<Place> = (0..2).map(|_| first.take(source(1)).unwrap()).collect();
-        assert_eq!(first.take(source(1)).unwrap_err(), Reason::LimitSessionsPerSource);
-        places.push(first.take(source(2)).unwrap());
-        assert_eq!(first.take(source(2)).unwrap_err(), Reason::LimitSessions);
-        let other = second.take(source(9)).unwrap();
-        assert_eq!(second.take(source(8)).unwrap_err(), Reason::LimitProcess);
+        let first = SessionLimits::new(Some(Arc::clone(&process)), Some(3), sources());
+        let second = SessionLimits::new(Some(Arc::clone(&process)), None, sources());
+        let mut places: Vec<Place> = (0..2).map(|_| first.take(source(1), 0).unwrap()).collect();
+        assert_eq!(first.take(source(1), 0).unwrap_err(), Reason::LimitSessionsPerSource);
+        places.push(first.take(source(2), 0).unwrap());
+        assert_eq!(first.take(source(2), 0).unwrap_err(), Reason::LimitSessions);
+        let other = second.take(source(9), 0).unwrap();
+        assert_eq!(second.take(source(8), 0).unwrap_err(), Reason::LimitProcess);
         assert_eq!((process.taken(), first.listener().taken(), second.listener().taken()), (4, 3, 1));
         second.give_back(other);
         places.into_iter().for_each(|place| first.give_back(place));
@@ -113,9 +155,10 @@ mod tests {
     #[test]
     fn workers_that_take_at_once_never_pass_a_limit_and_never_waste_it() {
         let process = Arc::new(Places::new(Some(90)));
-        let limits = SessionLimits::new(process, Some(64), Some(SourcePlaces::new([3; 16], Some(10), 64)));
+        let limits =
+            SessionLimits::new(Some(process), Some(64), Some(SourcePlaces::new([3; 16], Some(10), 64)));
         let attempt = |worker: u8| {
-            let ask = |turn: u32| limits.take(source((turn % 5) as u8 + worker % 2)).ok();
+            let ask = |turn: u32| limits.take(source((turn % 5) as u8 + worker % 2), 0).ok();
             (0..2_500).filter_map(ask).collect::<Vec<_>>()
         };
         let places: Vec<Place> = std::thread::scope(|scope| {

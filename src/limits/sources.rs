@@ -52,7 +52,7 @@ impl SourcePlaces {
 
     /// Counts one more session of this source. `None`: it has as many as it may.
     pub fn take(&self, source: IpAddr) -> Option<Source> {
-        let hash = self.hash(source);
+        let hash = hash_of(&self.hasher, source);
         let most = match self.most.load(Ordering::Relaxed) {
             0 => COUNT,
             most => u64::from(most).min(COUNT),
@@ -83,15 +83,13 @@ impl SourcePlaces {
         let slots = self.buckets.iter().flat_map(|bucket| &bucket.slots);
         slots.map(|slot| slot.load(Ordering::Relaxed) & COUNT).sum()
     }
+}
 
-    fn hash(&self, source: IpAddr) -> u64 {
-        match source {
-            IpAddr::V4(ip) => self.hasher.hash(&ip.octets()),
-            IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
-                Some(ip) => self.hasher.hash(&ip.octets()),
-                None => self.hasher.hash(&ip.octets()[..8]),
-            },
-        }
+/// An IPv4 address, also one written as IPv6, or the /64 of an IPv6 address.
+pub(super) fn hash_of(hasher: &SipHasher13, source: IpAddr) -> u64 {
+    match source.to_canonical() {
+        IpAddr::V4(ip) => hasher.hash(&ip.octets()),
+        IpAddr::V6(ip) => hasher.hash(&ip.octets()[..8]),
     }
 }
 

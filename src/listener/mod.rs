@@ -3,6 +3,8 @@
 //! All are bound, or none stays: the first that cannot be bound is told with its listener, address and reason. They
 //! listen from then on, so clients that come before the first round of health checks wait in the kernel's queue.
 
+mod grants;
+
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -44,6 +46,8 @@ pub struct BoundDoor {
     /// The address it was asked for.
     ip: Option<IpAddr>,
     sockets: Vec<OwnedFd>,
+    /// Bytes that the kernel grants to datagrams that wait; nothing for tcp.
+    receive_buffer: usize,
 }
 
 impl Terms {
@@ -73,9 +77,14 @@ pub fn bind(doors: &[Wanted<'_>], workers: usize) -> Result<Vec<BoundDoor>, Bind
     // Sockets that share a port by SO_REUSEPORT would also share it with a stranger of the same user, such as an
     // evenkeel started twice, each getting some of the clients. One look without the option tells.
     for door in doors.iter().filter(|door| !door.beside_own) {
-        probe(door.listener.protocol, &door.at).map_err(|errno| failure(door, errno))?;
+        probe(door.listener, &door.at).map_err(|errno| failure(door, errno))?;
     }
-    doors.iter().map(|door| bind_door(door, workers).map_err(|errno| failure(door, errno))).collect()
+    let bound = doors
+        .iter()
+        .map(|door| bind_door(door, workers).map_err(|errno| failure(door, errno)))
+        .collect::<Result<Vec<_>, BindError>>()?;
+    grants::warn(doors.iter().map(|door| door.listener), &bound);
+    Ok(bound)
 }
 
 /// Hands a door to the data threads, with what its sessions are born with.
@@ -113,10 +122,10 @@ pub fn close(id: u64, protocol: Protocol, crew: &Crew) {
     }
 }
 
-fn probe(protocol: Protocol, at: &Bind) -> Result<(), Errno> {
-    match protocol {
-        Protocol::Tcp => socket::probe_door(at.ip, at.port),
-        Protocol::Udp => udp_socket::probe_door(at.ip, at.port),
+fn probe(listener: &Listener, at: &Bind) -> Result<(), Errno> {
+    match listener.protocol {
+        Protocol::Tcp => socket::probe_door(at.ip, at.port, listener.freebind),
+        Protocol::Udp => udp_socket::probe_door(at.ip, at.port, listener.freebind),
     }
 }
 
@@ -126,18 +135,19 @@ fn bind_door(door: &Wanted<'_>, workers: usize) -> Result<BoundDoor, Errno> {
     let mut port = at.port;
     for _ in 0..workers {
         let fd = match protocol {
-            Protocol::Tcp => socket::bind_door(at.ip, port)?,
-            Protocol::Udp => udp_socket::bind_door(at.ip, port)?,
+            Protocol::Tcp => socket::bind_door(at.ip, port, door.listener.freebind)?,
+            Protocol::Udp => udp_socket::bind_door(at.ip, port, door.listener.freebind)?,
         };
         // Port 0: the first socket finds a free port, the others join it.
         port = socket::local_address(fd.as_fd()).map_or(port, |address| address.port());
         sockets.push(fd);
     }
+    let mut receive_buffer = usize::MAX;
     // Only when all are bound: a datagram socket that joins later would move flows to another thread.
     for fd in &sockets {
         match protocol {
-            Protocol::Tcp => socket::listen(fd, &tcp::options_of(door.listener))?,
-            Protocol::Udp => prepare_datagrams(fd),
+            Protocol::Tcp => socket::listen(fd, &tcp::options_of(door.listener), door.listener.backlog)?,
+            Protocol::Udp => receive_buffer = receive_buffer.min(prepare_datagrams(fd, door.listener)),
         }
     }
     let mut address = address_of(at, port);
@@ -147,16 +157,18 @@ fn bind_door(door: &Wanted<'_>, workers: usize) -> Result<BoundDoor, Errno> {
         // No IPv6 on this host.
         address.set_ip(std::net::Ipv4Addr::UNSPECIFIED.into());
     }
-    Ok(BoundDoor { id: door.id, address, ip: at.ip, sockets })
+    Ok(BoundDoor { id: door.id, address, ip: at.ip, sockets, receive_buffer })
 }
 
-/// Room for bursts, and several datagrams at once where the kernel can.
-fn prepare_datagrams(fd: &OwnedFd) {
-    udp_socket::set_receive_buffer(fd.as_fd(), RECEIVE_BUFFER_BYTES);
+/// Room for bursts, and several datagrams at once where the kernel can. Tells how much room there is.
+fn prepare_datagrams(fd: &OwnedFd, listener: &Listener) -> usize {
+    let asked = usize::try_from(listener.udp.receive_buffer).unwrap_or(usize::MAX);
+    let granted = udp_socket::set_receive_buffer(fd.as_fd(), asked);
     if let Err(errno) = udp_socket::merge_received(fd.as_fd()) {
         let error = std::io::Error::from(errno);
         tracing::info!(target: "evenkeel", %error, "the kernel does not merge datagrams (UDP_GRO): each is received by itself");
     }
+    granted
 }
 
 fn failure(door: &Wanted<'_>, errno: Errno) -> BindError {
@@ -183,12 +195,11 @@ fn advice(errno: Errno, address: SocketAddr) -> String {
             )
         }
         Errno::ADDRNOTAVAIL => {
-            "; no interface of this host has that address: `ip address` shows those it has".to_owned()
+            "; no interface of this host has that address: `ip address` shows those it has. If it comes later, as a \
+             VIP on a standby does: `freebind: on`"
+                .to_owned()
         }
         Errno::MFILE => "; too few open files are allowed: raise LimitNOFILE= or `ulimit -n`".to_owned(),
         _ => String::new(),
     }
 }
-
-/// What the kernel grants of it is capped at `net.core.rmem_max` for all but root.
-const RECEIVE_BUFFER_BYTES: usize = 4 << 20;

@@ -80,10 +80,16 @@ pub enum Drop {
     NoBackend,
     /// No local port was free towards the backend.
     NoSourcePort,
+    /// Its source may not use the listener.
+    Denied,
     /// Its flow would have been one too many of the listener.
     LimitSessions,
     /// Its flow would have been one too many of the source.
     LimitSessionsPerSource,
+    /// Its flow would have been one too many of the listener in that second.
+    LimitRate,
+    /// Its flow would have been one too many of the source in that second.
+    LimitRatePerSource,
     /// Its flow would have been one too many of the process.
     LimitProcess,
     /// Nothing new is taken any more.
@@ -92,7 +98,7 @@ pub enum Drop {
 
 impl Drop {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::ReceiveBuffer,
         Self::Cut,
         Self::Stranger,
@@ -100,8 +106,11 @@ impl Drop {
         Self::ToClient,
         Self::NoBackend,
         Self::NoSourcePort,
+        Self::Denied,
         Self::LimitSessions,
         Self::LimitSessionsPerSource,
+        Self::LimitRate,
+        Self::LimitRatePerSource,
         Self::LimitProcess,
         Self::Draining,
     ];
@@ -116,8 +125,11 @@ impl Drop {
             Self::ToClient => "to_client",
             Self::NoBackend => "no_backend",
             Self::NoSourcePort => "no_source_port",
+            Self::Denied => "denied",
             Self::LimitSessions => "limit_sessions",
             Self::LimitSessionsPerSource => "limit_sessions_per_source",
+            Self::LimitRate => "limit_rate",
+            Self::LimitRatePerSource => "limit_rate_per_source",
             Self::LimitProcess => "limit_process",
             Self::Draining => "draining",
         }

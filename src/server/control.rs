@@ -102,11 +102,8 @@ impl Control {
 
     /// Makes the terms of listeners.
     pub(super) fn making(&self, settings: &Settings) -> Making {
-        Making {
-            log_sessions: settings.log.sessions,
-            udp_places: self.crew.shared_udp_places(),
-            hash_key: self.flow_hash_key,
-        }
+        let tcp_sessions = self.crew.tcp_sessions_max();
+        Making::new(settings, tcp_sessions, self.crew.shared_udp_places(), self.flow_hash_key)
     }
 
     /// Says something of a backend, or takes back what was said. `by`: who says so, for people.

@@ -4,86 +4,150 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::settings::{self, LogSessions, Protocol, ShareLimit};
-use crate::limits::{Places, SessionLimits, SourcePlaces, udp_defaults};
+use crate::access::Access;
+use crate::config::settings::{Listener, LogSessions, Protocol, Rate, Settings, ShareLimit};
+use crate::limits::{Places, RateLimit, SessionLimits, SourcePlaces, SourceRates, udp_defaults};
 use crate::listener::Terms;
 use crate::metrics::ListenerCounters;
 use crate::pool::Lasting;
 use crate::{flow, tcp, udp};
 
-/// What terms are made of, besides the listener's settings and its pool.
+/// What all listeners have in common.
 #[derive(Debug)]
 pub(super) struct Making {
-    pub(super) log_sessions: LogSessions,
-    /// Flows of the whole process.
-    pub(super) udp_places: Arc<Places>,
-    pub(super) hash_key: [u8; 16],
+    log_sessions: LogSessions,
+    tcp_sessions: u32,
+    udp_places: Arc<Places>,
+    /// Places clients in tables where nobody outside can foresee them.
+    hash_key: [u8; 16],
+    /// Sources in the table of each `rate_per_source`.
+    rated_sources: usize,
 }
 
 impl Making {
+    pub(super) fn new(
+        settings: &Settings,
+        tcp_sessions: u32,
+        udp_places: Arc<Places>,
+        hash_key: [u8; 16],
+    ) -> Self {
+        let tables = settings.listeners.iter().filter(|one| one.limits.rate_per_source.is_some()).count();
+        Self {
+            log_sessions: settings.log.sessions,
+            tcp_sessions,
+            udp_places,
+            hash_key,
+            rated_sources: (RATED_SOURCES / tables.max(1)).min(RATED_SOURCES_EACH_MAX),
+        }
+    }
+
     /// The terms of a listener. `before` are those of the listener that had its name: its limits count on.
     pub(super) fn terms(
         &self,
-        listener: &settings::Listener,
+        listener: &Listener,
         lasting: &Arc<Lasting>,
         counters: &Arc<ListenerCounters>,
         before: Option<&Terms>,
     ) -> Terms {
         let counters = Arc::clone(counters);
+        let log_sessions = listener.log_sessions.unwrap_or(self.log_sessions);
+        let is_open = listener.allow.is_empty() && listener.deny.is_empty();
+        let access = (!is_open).then(|| Access::new(&listener.allow, &listener.deny));
         match listener.protocol {
             Protocol::Tcp => {
-                Terms::Tcp(Arc::new(tcp::Terms::new(listener, lasting, self.log_sessions, counters)))
+                let before = match before {
+                    Some(Terms::Tcp(before)) => before.entry.as_ref().and_then(tcp::Entry::limits),
+                    _ => None,
+                };
+                let entry = tcp::Entry::new(access, self.tcp_limits(listener, before));
+                Terms::Tcp(Arc::new(tcp::Terms::new(listener, lasting, log_sessions, entry, counters)))
             }
             Protocol::Udp => {
                 let before = match before {
-                    Some(Terms::Udp(before)) => Some(&before.flow.limits),
+                    Some(Terms::Udp(before)) => Some(&*before.flow.limits),
                     _ => None,
                 };
-                let flow = Arc::new(self.flow_terms(listener, before));
                 Terms::Udp(Arc::new(udp::Terms {
                     listener: Arc::clone(&counters.listener),
                     pool: lasting.slot,
                     lasting: Arc::clone(lasting),
-                    flow,
-                    log_sessions: self.log_sessions,
+                    access,
+                    receive_buffer: usize::try_from(listener.udp.receive_buffer).unwrap_or(usize::MAX),
+                    flow: Arc::new(self.flow_terms(listener, before)),
+                    log_sessions,
                     counters,
                 }))
             }
         }
     }
 
-    fn flow_terms(&self, listener: &settings::Listener, before: Option<&Arc<SessionLimits>>) -> flow::Terms {
+    /// `None`: nothing is limited but the process, whose sessions are counted where they are accepted.
+    fn tcp_limits(&self, listener: &Listener, before: Option<&SessionLimits>) -> Option<SessionLimits> {
+        let limits = &listener.limits;
+        let (sessions, per_source) = (share(limits.sessions, None), share(limits.sessions_per_source, None));
+        let any = sessions.is_some()
+            || per_source.is_some()
+            || limits.rate.is_some()
+            || limits.rate_per_source.is_some();
+        let most = sessions.unwrap_or(self.tcp_sessions).min(self.tcp_sessions);
+        any.then(|| self.limits(listener, None, (sessions, per_source), most, before))
+    }
+
+    fn flow_terms(&self, listener: &Listener, before: Option<&SessionLimits>) -> flow::Terms {
         let process = self.udp_places.most().unwrap_or(u32::MAX);
-        let share = |limit, auto| match limit {
-            ShareLimit::Auto => Some(auto),
-            ShareLimit::Off => None,
-            ShareLimit::Count(count) => Some(count),
-        };
-        let sessions = share(listener.limits.sessions, udp_defaults(process).0);
+        let sessions = share(listener.limits.sessions, Some(udp_defaults(process).0));
         let most = sessions.unwrap_or(process).min(process);
-        let per_source = share(listener.limits.sessions_per_source, (most / 16).max(1));
-        let limits = match before.filter(|before| before.sources().is_some() == per_source.is_some()) {
-            // Flows that live are counted where they were taken, so that new limits hold for all together.
-            Some(before) => {
-                before.listener().set_most(sessions);
-                if let Some(sources) = before.sources() {
-                    sources.set_most(per_source);
-                }
-                Arc::clone(before)
-            }
-            None => {
-                let sources = per_source.map(|each| SourcePlaces::new(self.hash_key, Some(each), most));
-                Arc::new(SessionLimits::new(Arc::clone(&self.udp_places), sessions, sources))
-            }
-        };
+        let per_source = share(listener.limits.sessions_per_source, Some((most / 16).max(1)));
+        let places = Some(Arc::clone(&self.udp_places));
         let whole_ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         flow::Terms {
             idle_ms: listener.timeouts.idle.map(whole_ms),
             lifetime_ms: listener.timeouts.lifetime.map(whole_ms),
             responses: listener.udp.responses.and_then(NonZeroU32::new),
             requests: listener.udp.requests.and_then(NonZeroU32::new),
-            limits,
+            limits: Arc::new(self.limits(listener, places, (sessions, per_source), most, before)),
             draining: flow::Draining::default(),
         }
     }
+
+    /// Limits that count sessions where those before counted them, so that old and new ones keep them together.
+    fn limits(
+        &self,
+        listener: &Listener,
+        process: Option<Arc<Places>>,
+        (sessions, per_source): (Option<u32>, Option<u32>),
+        most: u32,
+        before: Option<&SessionLimits>,
+    ) -> SessionLimits {
+        let places =
+            before.map_or_else(|| Arc::new(Places::new(sessions)), |before| before.shared_listener());
+        places.set_most(sessions);
+        let sources = per_source.map(|each| {
+            let known = before.and_then(SessionLimits::shared_sources);
+            let sources =
+                known.unwrap_or_else(|| Arc::new(SourcePlaces::new(self.hash_key, Some(each), most)));
+            sources.set_most(Some(each));
+            sources
+        });
+        let interval_ns = |rate: Rate| u64::try_from(rate.interval().as_nanos()).unwrap_or(u64::MAX);
+        let rate = listener.limits.rate.map(|rate| RateLimit::new(interval_ns(rate)));
+        let source_rates = listener
+            .limits
+            .rate_per_source
+            .map(|rate| SourceRates::new(self.hash_key, interval_ns(rate), self.rated_sources));
+        SessionLimits::sharing(process, places, sources).with_rates(rate, source_rates)
+    }
 }
+
+fn share(limit: ShareLimit, auto: Option<u32>) -> Option<u32> {
+    match limit {
+        ShareLimit::Auto => auto,
+        ShareLimit::Off => None,
+        ShareLimit::Count(count) => Some(count),
+    }
+}
+
+/// 30 MiB of tables, however many listeners have one.
+const RATED_SOURCES: usize = 7 << 18;
+/// 2 MiB each at most.
+const RATED_SOURCES_EACH_MAX: usize = 7 << 14;

@@ -21,6 +21,11 @@ pub fn pipe_budget_bytes() -> Option<u64> {
     (pages > 0).then(|| pages * rustix::param::page_size() as u64)
 }
 
+/// Connections that the kernel queues at a door at most; `None` where it cannot be told.
+pub fn backlog_max() -> Option<u32> {
+    std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?.trim().parse().ok()
+}
+
 /// CPUs this process may use; at least 1.
 pub fn cpus() -> u16 {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

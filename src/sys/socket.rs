@@ -18,18 +18,18 @@ pub struct StreamOptions {
 }
 
 /// A bound, not yet listening door of one worker. `None` binds every address of both families where the host has IPv6.
-/// Port 0 takes any free port.
-pub fn bind_door(ip: Option<IpAddr>, port: u16) -> Result<OwnedFd, Errno> {
-    bind_any(ip, port, |address, v6| bind_one(address, v6, true))
+/// Port 0 takes any free port. `freebind`: the address need not be here yet.
+pub fn bind_door(ip: Option<IpAddr>, port: u16, freebind: bool) -> Result<OwnedFd, Errno> {
+    bind_any(ip, port, |address, v6| bind_one(address, v6, true, freebind))
 }
 
 /// Would a door be alone there? Leaves nothing behind.
-pub fn probe_door(ip: Option<IpAddr>, port: u16) -> Result<(), Errno> {
-    bind_any(ip, port, |address, v6| bind_one(address, v6, false)).map(drop)
+pub fn probe_door(ip: Option<IpAddr>, port: u16, freebind: bool) -> Result<(), Errno> {
+    bind_any(ip, port, |address, v6| bind_one(address, v6, false, freebind)).map(drop)
 }
 
-/// Makes a bound door listen. The kernel caps the backlog at `net.core.somaxconn`.
-pub fn listen(door: &OwnedFd, options: &StreamOptions) -> Result<(), Errno> {
+/// Makes a bound door listen. The kernel caps the backlog at `net.core.somaxconn`, which is also what `None` means.
+pub fn listen(door: &OwnedFd, options: &StreamOptions, backlog: Option<u32>) -> Result<(), Errno> {
     set_options(door.as_fd(), options)?;
     if options.keepalive.is_none() {
         // A door that was kept may still carry what an earlier configuration said.
@@ -38,7 +38,8 @@ pub fn listen(door: &OwnedFd, options: &StreamOptions) -> Result<(), Errno> {
     if options.unacknowledged.is_none() {
         sockopt::set_tcp_user_timeout(door, 0)?;
     }
-    net::listen(door, BACKLOG_MAX)
+    let backlog = backlog.and_then(|backlog| i32::try_from(backlog).ok()).unwrap_or(BACKLOG_MAX);
+    net::listen(door, backlog)
 }
 
 /// Takes one waiting connection: its socket and who it is.
@@ -138,8 +139,16 @@ pub(super) enum V6 {
     AndV4,
 }
 
-fn bind_one(address: SocketAddr, v6: V6, shared: bool) -> Result<OwnedFd, Errno> {
+/// Lets a socket bind an address that this host does not have yet.
+pub(super) fn set_freebind(fd: BorrowedFd<'_>, address: SocketAddr) -> Result<(), Errno> {
+    if address.is_ipv4() { sockopt::set_ip_freebind(fd, true) } else { sockopt::set_ipv6_freebind(fd, true) }
+}
+
+fn bind_one(address: SocketAddr, v6: V6, shared: bool, freebind: bool) -> Result<OwnedFd, Errno> {
     let fd = stream_socket(address)?;
+    if freebind {
+        set_freebind(fd.as_fd(), address)?;
+    }
     sockopt::set_socket_reuseaddr(&fd, true)?;
     sockopt::set_socket_reuseport(&fd, shared)?;
     if address.is_ipv6() {
@@ -206,12 +215,12 @@ mod tests {
 
     #[test]
     fn an_accepted_socket_inherits_the_options_of_its_door() {
-        let door = bind_door(Some(Ipv4Addr::LOCALHOST.into()), 0).unwrap();
+        let door = bind_door(Some(Ipv4Addr::LOCALHOST.into()), 0, false).unwrap();
         let options = StreamOptions {
             keepalive: Some((Duration::from_secs(61), Duration::from_secs(16), 5)),
             unacknowledged: Some(Duration::from_millis(7_000)),
         };
-        listen(&door, &options).unwrap();
+        listen(&door, &options, None).unwrap();
         let client = std::net::TcpStream::connect(door_address(&door)).unwrap();
         let (taken, peer) = until_accepted(&door);
         assert_eq!(peer, client.local_addr().unwrap());
@@ -225,8 +234,8 @@ mod tests {
 
     #[test]
     fn a_port_alone_takes_both_families_and_shows_ipv4_as_ipv4() {
-        let door = bind_door(None, 0).unwrap();
-        listen(&door, &StreamOptions::default()).unwrap();
+        let door = bind_door(None, 0, false).unwrap();
+        listen(&door, &StreamOptions::default(), None).unwrap();
         let port = door_address(&door).port();
         let _client = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         let (_, peer) = until_accepted(&door);
@@ -240,8 +249,8 @@ mod tests {
 
     #[test]
     fn unacknowledged_bytes_are_seen_and_a_reset_is_a_reset() {
-        let door = bind_door(Some(Ipv4Addr::LOCALHOST.into()), 0).unwrap();
-        listen(&door, &StreamOptions::default()).unwrap();
+        let door = bind_door(Some(Ipv4Addr::LOCALHOST.into()), 0, false).unwrap();
+        listen(&door, &StreamOptions::default(), None).unwrap();
         let mut client = std::net::TcpStream::connect(door_address(&door)).unwrap();
         let (taken, _) = until_accepted(&door);
         // More than the peer's window: the rest stays unacknowledged until it reads.

@@ -6,19 +6,19 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 use super::Errno;
-use super::socket::{V6, bind_any};
+use super::socket::{V6, bind_any, set_freebind};
 
 /// A bound door of one worker, sharing its port with the other workers' by SO_REUSEPORT. `None` binds every address of
-/// both families where the host has IPv6. Port 0 takes any free port.
+/// both families where the host has IPv6. Port 0 takes any free port. `freebind`: the address need not be here yet.
 ///
 /// Path MTU discovery stays as the kernel has it for every plain UDP socket: what does not fit is fragmented.
-pub fn bind_door(ip: Option<IpAddr>, port: u16) -> Result<OwnedFd, Errno> {
-    bind_any(ip, port, |address, v6| bind_one(address, v6, true))
+pub fn bind_door(ip: Option<IpAddr>, port: u16, freebind: bool) -> Result<OwnedFd, Errno> {
+    bind_any(ip, port, |address, v6| bind_one(address, v6, true, freebind))
 }
 
 /// Would a door be alone there? Leaves nothing behind.
-pub fn probe_door(ip: Option<IpAddr>, port: u16) -> Result<(), Errno> {
-    bind_any(ip, port, |address, v6| bind_one(address, v6, false)).map(drop)
+pub fn probe_door(ip: Option<IpAddr>, port: u16, freebind: bool) -> Result<(), Errno> {
+    bind_any(ip, port, |address, v6| bind_one(address, v6, false, freebind)).map(drop)
 }
 
 /// A socket that exchanges datagrams with `to` alone, from this very address and port. Other sockets may have the same
@@ -49,11 +49,14 @@ pub fn local_ports() -> (u16, u16) {
     }
 }
 
-/// Asks for a receive buffer of this size. The kernel caps it at `net.core.rmem_max` for all but root.
-pub fn set_receive_buffer(fd: BorrowedFd<'_>, bytes: usize) {
+/// Asks for a receive buffer of this size and tells what was granted: the kernel caps it at `net.core.rmem_max` for those
+/// without CAP_NET_ADMIN.
+pub fn set_receive_buffer(fd: BorrowedFd<'_>, bytes: usize) -> usize {
     if sockopt::set_socket_recv_buffer_size_force(fd, bytes).is_err() {
         let _ = sockopt::set_socket_recv_buffer_size(fd, bytes);
     }
+    // The kernel takes twice of what is asked for, for its own book-keeping, and tells that.
+    sockopt::socket_recv_buffer_size(fd).map_or(0, |doubled| doubled / 2)
 }
 
 /// Lets the kernel deliver several datagrams of one sender as one (UDP_GRO).
@@ -61,8 +64,11 @@ pub fn merge_received(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     set(fd, libc::SOL_UDP, libc::UDP_GRO, 1)
 }
 
-fn bind_one(address: SocketAddr, through: V6, shared: bool) -> Result<OwnedFd, Errno> {
+fn bind_one(address: SocketAddr, through: V6, shared: bool, freebind: bool) -> Result<OwnedFd, Errno> {
     let fd = datagram_socket(address)?;
+    if freebind {
+        set_freebind(fd.as_fd(), address)?;
+    }
     sockopt::set_socket_reuseport(&fd, shared)?;
     let v6 = address.is_ipv6();
     if v6 {

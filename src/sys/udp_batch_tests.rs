@@ -7,7 +7,7 @@ use super::*;
 use crate::sys::{socket, udp};
 
 fn door(ip: Option<IpAddr>) -> (OwnedFd, u16) {
-    let fd = udp::bind_door(ip, 0).unwrap();
+    let fd = udp::bind_door(ip, 0, false).unwrap();
     let port = socket::local_address(fd.as_fd()).unwrap().port();
     (fd, port)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::session::{Phase, Session};
-use super::{Terms, Workbench, dial};
+use super::{Terms, Workbench, dial, entry};
 use crate::reason::Reason;
 use crate::sys::{Errno, socket};
 
@@ -34,6 +34,7 @@ pub(super) fn close(mut session: Session, reason: Reason, bench: &mut Workbench)
     // counted and the places free.
     session.backend = None;
     session.lease = None;
+    entry::leave(&mut session);
     (bench.give_place_back)();
 }
 
@@ -99,7 +100,9 @@ fn log(session: &Session, reason: Reason, bench: &Workbench) {
         ms = in_ms(bench.now_us.saturating_sub(session.started_us)),
         attempts = session.attempts,
         error = session.error.map(|errno| tracing::field::display(Told(errno))),
-        "session ended"
+        "{}",
+        // Turned away before any backend was looked at.
+        if session.attempts == 0 && reason.is_refusal() { "session refused" } else { "session ended" }
     );
 }
 

@@ -7,6 +7,7 @@
 mod closing;
 mod deadline;
 mod dial;
+mod entry;
 mod relay;
 mod session;
 mod side;
@@ -15,5 +16,6 @@ mod terms;
 mod way;
 
 use crate::workbench::{Token, Workbench};
+pub use entry::Entry;
 pub use table::{Arrival, Sessions};
 pub use terms::{Terms, options_of};

@@ -7,6 +7,7 @@ use super::relay::Relay;
 use super::side::{CLIENT, Side};
 use super::{Terms, Workbench};
 use crate::config::settings::OnDown;
+use crate::limits::Place;
 use crate::pool::{Lease, Ticket};
 use crate::reason::Reason;
 use crate::sys::Errno;
@@ -23,6 +24,8 @@ pub(super) struct Session {
     /// There from the first dial on.
     pub(super) backend: Option<Side>,
     pub(super) lease: Option<Lease>,
+    /// What it holds of the listener's limits.
+    pub(super) place: Option<Place>,
     pub(super) phase: Phase,
     pub(super) relay: Relay,
     pub(super) started_us: u64,
@@ -88,6 +91,7 @@ impl Session {
             local_port,
             backend: None,
             lease: None,
+            place: None,
             phase: Phase::Pausing { until_ms: bench.now_ms() },
             started_us: bench.now_us,
             connect_us: None,

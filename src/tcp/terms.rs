@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Entry;
 use crate::config::settings::{Listener, LogSessions};
 use crate::metrics::ListenerCounters;
 use crate::pool::{Lasting, PoolSlot};
@@ -18,6 +19,10 @@ pub struct Terms {
     pub pool: PoolSlot,
     /// The pool itself: while anyone holds it, no other gets its slot.
     pub lasting: Arc<Lasting>,
+    /// Who may come in, and how many; `None`: everyone.
+    pub entry: Option<Entry>,
+    /// Connections that may wait at its doors; `None`: as many as the kernel allows.
+    pub backlog: Option<u32>,
     /// Options of both sockets.
     pub options: StreamOptions,
     /// Neither side sent anything for so long.
@@ -38,12 +43,15 @@ impl Terms {
         listener: &Listener,
         lasting: &Arc<Lasting>,
         log_sessions: LogSessions,
+        entry: Option<Entry>,
         counters: Arc<ListenerCounters>,
     ) -> Self {
         Self {
             listener: Arc::clone(&counters.listener),
             pool: lasting.slot,
             lasting: Arc::clone(lasting),
+            entry,
+            backlog: listener.backlog,
             options: options_of(listener),
             idle_ms: listener.timeouts.idle.map(whole_ms),
             half_closed_ms: listener.timeouts.half_closed.map(whole_ms),

@@ -34,7 +34,7 @@ impl Pump {
         };
         let key = FlowKey { client: told.from, local };
         let terms = Arc::clone(&door.terms);
-        match self.flows.admit(&key, bench.now_ms(), &terms.flow, || false) {
+        match self.flows.admit(&key, bench.now_ms(), &terms.flow, || terms.denies(key.client.ip())) {
             Admission::Known(id) => {
                 let side = self.sides.get(id.index as usize).and_then(Option::as_ref);
                 if side.is_some_and(|side| side.upstream.wants_another()) {
@@ -200,8 +200,11 @@ fn reason_of(none: NoUpstream) -> Reason {
 
 fn shed(reason: Reason) -> Drop {
     match reason {
+        Reason::Denied => Drop::Denied,
         Reason::LimitSessions => Drop::LimitSessions,
         Reason::LimitSessionsPerSource => Drop::LimitSessionsPerSource,
+        Reason::LimitRate => Drop::LimitRate,
+        Reason::LimitRatePerSource => Drop::LimitRatePerSource,
         Reason::LimitProcess => Drop::LimitProcess,
         _ => Drop::Draining,
     }

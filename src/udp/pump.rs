@@ -13,6 +13,7 @@ use super::upstream::Upstream;
 use super::{Door, Terms, closing};
 use crate::flow::{FlowId, Flows};
 use crate::reason::Reason;
+use crate::sys::udp;
 use crate::sys::udp_batch::{Batch, Outgoing};
 use crate::workbench::{Token, Workbench};
 
@@ -86,6 +87,7 @@ impl Pump {
     /// New flows of this door are born with other terms; those there are keep theirs.
     pub fn renew(&mut self, id: u64, terms: &Arc<Terms>) {
         for (_, door) in self.doors.iter_mut().filter(|(_, door)| door.id == id) {
+            udp::set_receive_buffer(door.fd.as_fd(), terms.receive_buffer);
             door.terms = Arc::clone(terms);
         }
     }

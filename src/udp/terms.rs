@@ -1,7 +1,9 @@
 //! What a flow is born with.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::access::Access;
 use crate::config::settings::LogSessions;
 use crate::flow;
 use crate::metrics::ListenerCounters;
@@ -17,6 +19,10 @@ pub struct Terms {
     pub pool: PoolSlot,
     /// The pool itself: while anyone holds it, no other gets its slot.
     pub lasting: Arc<Lasting>,
+    /// Who may come in; `None`: everyone.
+    pub access: Option<Access>,
+    /// Bytes of datagrams that may wait at its doors.
+    pub receive_buffer: usize,
     /// What the table needs to know.
     pub flow: Arc<flow::Terms>,
     /// Which ends have a line in the log.
@@ -32,10 +38,18 @@ impl Terms {
             listener: Arc::clone(&self.listener),
             pool: self.pool,
             lasting: Arc::clone(&self.lasting),
+            // Nobody is asked any more.
+            access: None,
+            receive_buffer: self.receive_buffer,
             flow: Arc::new(self.flow.last()),
             log_sessions: self.log_sessions,
             counters: Arc::clone(&self.counters),
         }
+    }
+
+    /// May this client not begin a flow?
+    pub(super) fn denies(&self, client: IpAddr) -> bool {
+        self.access.as_ref().is_some_and(|access| !access.allows(client))
     }
 
     /// Does an end for this reason have a line?

@@ -75,7 +75,7 @@ impl Doors {
     pub(super) fn renew(&mut self, id: u64, terms: &Arc<Terms>) {
         for (_, door) in self.doors.iter_mut().filter(|(_, door)| door.id == id) {
             // Accepted sockets inherit their options from the door.
-            if let Err(errno) = socket::listen(&door.fd, &terms.options) {
+            if let Err(errno) = socket::listen(&door.fd, &terms.options, terms.backlog) {
                 let (listener, error) = (&*terms.listener, std::io::Error::from(errno));
                 tracing::warn!(target: "evenkeel", listener, %error, "a door does not take its new settings; it goes on with the old ones");
                 continue;

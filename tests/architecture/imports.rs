@@ -18,6 +18,7 @@ const FLOORS: [&[&str]; 8] = [
 /// Rooms that use no other, and nothing of the machine either.
 pub const GROUND: &[&str] = &[
     "config",
+    "access",
     "balance",
     "flow",
     "limits",
@@ -30,12 +31,13 @@ pub const GROUND: &[&str] = &[
 ];
 
 /// Who may use what, against the floors, and why.
-pub const EXCEPTIONS: [(&str, &str, &str); 9] = [
+pub const EXCEPTIONS: [(&str, &str, &str); 10] = [
     ("main", "cli", "the program is one call"),
     ("cli", "logging", "a command starts the log"),
     ("server", "listener", "the server owns the doors"),
     ("server", "admin", "the server owns the HTTP door"),
     ("pool", "metrics", "what is shared is counted where it lives"),
+    ("access", "config::settings", "a network is a setting"),
     ("balance", "config::settings", "the choice of algorithm is a setting"),
     ("flow", "limits", "a flow holds its place in the limits"),
     ("flow", "reason", "a flow ends for one of the closed list"),

@@ -143,7 +143,7 @@ fn terms_of(sessions: u32, process: Option<u32>) -> Arc<Terms> {
         lifetime_ms: None,
         responses: None,
         requests: None,
-        limits: Arc::new(SessionLimits::new(process, Some(sessions), Some(sources))),
+        limits: Arc::new(SessionLimits::new(Some(process), Some(sessions), Some(sources))),
         draining: Draining::default(),
     })
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use evenkeel::config::settings::{
-    Balance, Bind, Check, HashKey, OnDown, Passive, Queue, SourceHash, Sticky, Workers,
+    Balance, Bind, Check, HashKey, LogSessions, OnDown, Passive, Queue, Rate, ShareLimit, SourceHash, Sticky,
+    Workers,
 };
 use evenkeel::config::{describe, read};
 
@@ -44,6 +45,7 @@ fn the_reference_has_every_key() {
         ("admin: { zzz: 1 }", "`admin`"),
         ("shutdown: { zzz: 1 }", "`shutdown`"),
         ("limits: { zzz: 1 }", "`limits`"),
+        ("defaults: { zzz: 1 }", "`defaults`"),
         ("listeners: { l: { zzz: 1 } }", "a listener"),
         ("listeners: { l: { timeouts: { zzz: 1 } } }", "`timeouts`"),
         ("listeners: { l: { protocol: udp, limits: { zzz: 1 } } }", "the `limits` of a listener"),
@@ -115,6 +117,49 @@ fn every_form_of_every_key_is_understood() {
 }
 
 #[test]
+fn defaults_lie_below_what_each_says_itself() {
+    let settings = read("defaults", WITH_DEFAULTS.as_bytes()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let [a, b, dns] = &settings.listeners[..] else { panic!("three listeners") };
+    let hour = Some(Duration::from_secs(3_600));
+    assert_eq!((a.timeouts.idle, a.timeouts.half_closed), (hour, Some(Duration::from_secs(9))));
+    assert_eq!((b.timeouts.idle, b.timeouts.half_closed), (None, None), "a key of a section at a time");
+    // What is for tcp alone is passed over, `idle: off` included.
+    assert_eq!((dns.timeouts.idle, dns.timeouts.lifetime), (hour, Some(Duration::from_secs(5))));
+    assert_eq!((a.backlog, b.backlog, a.freebind, b.freebind), (Some(5), Some(6), true, false));
+    assert_eq!((a.keepalive, b.keepalive.unwrap().count), (None, 9));
+    assert_eq!(dns.udp.responses, Some(1));
+    assert_eq!((a.log_sessions, b.log_sessions), (Some(LogSessions::All), None));
+    assert_eq!((a.deny.len(), b.deny.len()), (2, 0));
+    let rate = Rate { count: 60, per: Duration::from_secs(60) };
+    assert_eq!((a.limits.rate_per_source, a.limits.sessions), (Some(rate), ShareLimit::Off));
+    // A default that no longer fits what a listener says itself is no mistake.
+    assert_eq!((b.limits.rate, b.limits.rate_per_source), (Some(Rate { count: 1, ..rate }), Some(rate)));
+    let pools: Vec<_> =
+        settings.pools.iter().map(|pool| (&*pool.name, &pool.balance, &pool.health)).collect();
+    let hash = SourceHash { key: HashKey::SourceIpPort, bounded_load: None, mask_v4: 32, mask_v6: 64 };
+    let [("a", a, a_health), ("dns", _, dns_health), ("shared", shared, shared_health)] = &pools[..] else {
+        panic!("three pools: {pools:?}")
+    };
+    assert_eq!((*a, *shared), (&Balance::SourceHash(hash), &Balance::First));
+    assert_eq!((a_health.rise, a_health.fall), (7, 8));
+    assert_eq!((shared_health.rise, shared_health.fall), (7, 1));
+    assert_eq!(dns_health.check, Check::Off, "no check was written");
+    let on_down: Vec<OnDown> = settings.pools.iter().map(|pool| pool.on_down).collect();
+    assert_eq!(on_down, [OnDown::Keep, OnDown::Rehome, OnDown::Keep], "`rehome` is for flows");
+}
+
+#[test]
+fn a_default_that_costs_much_for_each_listener_is_refused() {
+    let networks: String = (0..2_000).map(|n| format!("10.0.{}.{},", n / 256, n % 256)).collect();
+    let listeners: String =
+        (0..500).map(|n| format!("  l{n}: {{ bind: {}, backends: [10.0.0.1:1] }}\n", 1_000 + n)).collect();
+    let text = format!("defaults: {{ listener: {{ deny: [{networks}] }} }}\nlisteners:\n{listeners}");
+    let mistakes = read("costly", text.as_bytes()).unwrap_err();
+    assert_eq!(mistakes.count(), 1);
+    assert!(mistakes.list()[0].message.contains("for each of 500 listeners"), "{mistakes}");
+}
+
+#[test]
 fn a_description_fits_the_screen() {
     let settings = read("all", ALL_FORMS.as_bytes()).unwrap();
     assert_eq!(describe(&settings), ALL_FORMS_DESCRIBED);
@@ -131,6 +176,34 @@ fn a_description_fits_the_screen() {
 }
 
 const REFERENCE: &str = include_str!("../../conf/reference.yaml");
+
+const WITH_DEFAULTS: &str = "
+defaults:
+  listener:
+    timeouts: { idle: 1h, half_closed: 9s, lifetime: 5s }
+    backlog: 5
+    freebind: on
+    keepalive: { count: 9 }
+    deny: [10.0.0.1, 10.0.0.2]
+    limits: { rate_per_source: 60/m }
+    udp: { responses: 1 }
+    log_sessions: all
+  pool: { balance: { source_hash: { key: source_ip_port } }, health: { rise: 7, fall: 8 }, on_down: rehome }
+listeners:
+  a: { bind: 80, backends: [10.0.0.3:80], keepalive: off }
+  b:
+    bind: 81
+    pool: shared
+    timeouts: { idle: off, half_closed: off }
+    deny: []
+    backlog: 6
+    freebind: off
+    limits: { rate: 1/m }
+    log_sessions: inherit
+  dns: { bind: 53, protocol: udp, backends: [10.0.0.4] }
+pools:
+  shared: { backends: [10.0.0.5:81], balance: first, health: { fall: 1 } }
+";
 
 const ALL_FORMS: &str = r#"
 pools:
@@ -161,6 +234,8 @@ listeners:
   b: &b
     bind: "5432"
     pool: shared
+    allow: 10.0.0.0/8
+    limits: { sessions: 90, sessions_per_source: 9, rate: 500/s, rate_per_source: 60/m }
     keepalive: true
     timeouts: { lifetime: 8760h }
   c:
@@ -173,6 +248,10 @@ LISTENER  PROTOCOL  BIND                         POOL    BALANCE
 a         tcp       10.0.0.5:80, [::]:81, 90-91  a       round_robin
 b         tcp       5432                         shared  source_hash (source_ip_port, 1.25)
 c         tcp       5433                         shared  source_hash (source_ip_port, 1.25)
+
+LISTENER  ALLOW       DENY  LIMITS
+b         10.0.0.0/8  none  90 sessions, 9 sessions per source, 500/s, 60/m per source
+c         10.0.0.0/8  none  90 sessions, 9 sessions per source, 500/s, 60/m per source
 
 POOL     BACKEND    ADDRESS        WEIGHT  TIER  MAX_SESSIONS
 waiting  10.0.0.9   10.0.0.9       1       0     off

@@ -44,6 +44,71 @@ fn an_address_that_is_not_here_is_told() {
 }
 
 #[test]
+fn with_freebind_an_address_may_come_later() {
+    let backend = Backend::start(echo);
+    let mut text = String::new();
+    for (protocol, address) in
+        [("tcp", "192.0.2.1"), ("udp", "192.0.2.2"), ("tcp", "[2001:db8::1]"), ("udp", "[2001:db8::2]")]
+    {
+        text += &format!(
+            "  {}: {{ bind: '{address}:1', protocol: {protocol}, freebind: on, backends: ['{}'], health: {{ check: off }} }}\n",
+            text.len(),
+            backend.address
+        );
+    }
+    let balancer = Balancer::start(&format!("workers: 2\nlisteners:\n{text}"));
+    assert_eq!(balancer.server().addresses().len(), 4);
+}
+
+#[test]
+fn a_backlog_is_the_length_of_the_kernels_queue() {
+    let settings = settings(
+        "listeners: { door: { bind: '127.0.0.1:1', backlog: 3, backends: ['127.0.0.1:2'], health: { check: off } } }",
+    );
+    assert_eq!(settings.listeners[0].backlog, Some(3));
+    let balancer = Balancer::start_with(settings);
+    assert_eq!(backlog_of(balancer.address().port()), 3);
+}
+
+/// The Send-Q column of a listening socket is its backlog.
+fn backlog_of(port: u16) -> u32 {
+    let output = Command::new("ss").args(["-Hltn", &format!("sport = :{port}")]).output().unwrap();
+    let line = String::from_utf8(output.stdout).unwrap();
+    let send_queue = line.split_whitespace().nth(2).unwrap_or_else(|| panic!("no listener in {line:?}"));
+    send_queue.parse().unwrap()
+}
+
+#[test]
+fn a_queue_shorter_than_asked_for_is_told_once_with_what_to_set() {
+    let is_root = rustix::process::getuid().is_root();
+    let wrapper: &[&str] =
+        if is_root { &["setpriv", "--bounding-set=-net_admin", "--inh-caps=-all"] } else { &[] };
+    // The program ends at its admin address, when all doors are bound.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ports = [0; 3].map(|_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+    let [a, b, c] = ports;
+    let (code, said) = run(
+        &format!(
+            "admin: {{ http: '{}' }}
+listeners:
+  a: {{ bind: '127.0.0.1:{a}', backlog: 65535, backends: ['127.0.0.1:1'] }}
+  b: {{ bind: '127.0.0.1:{b}', protocol: udp, udp: {{ receive_buffer: 512MiB }}, backends: ['127.0.0.1:1'] }}
+  c: {{ bind: '127.0.0.1:{c}', protocol: udp, udp: {{ receive_buffer: 512MiB }}, backends: ['127.0.0.1:1'] }}",
+            taken.local_addr().unwrap()
+        ),
+        wrapper,
+    );
+    assert_eq!(code, Some(1), "{said}");
+    let limit = |name: &str| -> u64 {
+        std::fs::read_to_string(format!("/proc/sys/net/core/{name}")).unwrap().trim().parse().unwrap()
+    };
+    for (name, asked) in [("somaxconn", 65_535), ("rmem_max", 512 << 20)] {
+        let told = said.matches(&format!("sysctl net.core.{name}={asked}")).count();
+        assert_eq!(told, usize::from(limit(name) < asked), "net.core.{name} in: {said}");
+    }
+}
+
+#[test]
 fn a_low_port_without_the_capability_names_it() {
     let yaml = "listeners: { door: { bind: '127.0.0.1:81', backends: ['127.0.0.1:1'] } }";
     let first: u16 = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")

@@ -8,6 +8,7 @@ mod datagrams;
 mod deadlines;
 mod doors;
 mod endings;
+mod entry;
 mod failing;
 mod limits;
 mod log_lines;

@@ -368,3 +368,24 @@ fn concurrent_reloads_and_marks_leave_one_consistent_picture() {
     assert_eq!(names_reached(balancer.address(), 8)["x"], 8);
     assert_eq!(balancer.ended(Reason::NoBackend), 0);
 }
+
+#[test]
+fn limits_of_a_listener_count_the_sessions_that_live() {
+    let backend = Backend::start(echo);
+    let port = free_port();
+    let yaml = |limits: &str| file("door", port, &format!("limits: {{ {limits} }},"), &[backend.address]);
+    let balancer = Balancer::start(&yaml("sessions: 2, sessions_per_source: 2"));
+    let mut living = connect(balancer.address());
+    exchange(&mut living, b"x");
+    balancer.reload(&yaml("sessions: 3, sessions_per_source: 1, rate: 100/s")).unwrap();
+    assert!(super::rig::is_turned_away(balancer.address()));
+    assert_eq!(balancer.ended(Reason::LimitSessionsPerSource), 1);
+    balancer.reload(&yaml("sessions: 2, sessions_per_source: off")).unwrap();
+    let mut second = connect(balancer.address());
+    exchange(&mut second, b"y");
+    assert!(super::rig::is_turned_away(balancer.address()));
+    assert_eq!(balancer.ended(Reason::LimitSessions), 1);
+    drop((living, second));
+    becomes("ended", 2, || balancer.ended(Reason::ClientClosed));
+    balancer.settles();
+}

@@ -102,6 +102,12 @@ fn suit_protocols(pool: &mut DraftPool, protocols: &[Protocol], report: &mut Rep
         report.tell(place, "`queue` is for tcp: a datagram does not wait; only udp listeners use this pool");
     }
     let Some((on_down, place)) = pool.on_down else { return };
+    let Some(place) = place else {
+        if !has_tcp || on_down != OnDown::Rehome {
+            pool.settings.on_down = on_down;
+        }
+        return;
+    };
     pool.settings.on_down = on_down;
     if has_tcp && on_down == OnDown::Rehome {
         report.tell(place, "`on_down: rehome` is for flows; a tcp listener uses this pool");

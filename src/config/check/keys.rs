@@ -61,6 +61,36 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
     near.filter_map(|candidate| Some((misses(candidate)?, candidate))).min().map(|(_, candidate)| candidate)
 }
 
+/// Those that each listener has of its own come first.
+const LISTENER_KEYS: [&str; 12] = [
+    "bind",
+    "pool",
+    "protocol",
+    "allow",
+    "deny",
+    "limits",
+    "timeouts",
+    "keepalive",
+    "backlog",
+    "freebind",
+    "log_sessions",
+    "udp",
+];
+/// Those that each pool has of its own come first.
+const POOL_KEYS: [&str; 11] = [
+    "backends",
+    "balance",
+    "max_sessions",
+    "sticky",
+    "connect",
+    "health",
+    "passive",
+    "slow_start",
+    "on_down",
+    "when_none",
+    "queue",
+];
+
 /// Longer words are not compared: the cost is the product of the lengths.
 const WORD_MAX: usize = 64;
 
@@ -74,40 +104,25 @@ const fn choice(what: &'static str, keys: &'static [&'static str]) -> Section {
 
 pub(super) const TOP: Section = section(
     "the file",
-    &["workers", "hash_seed", "log", "admin", "shutdown", "limits", "listeners", "pools"],
+    &["workers", "hash_seed", "log", "admin", "shutdown", "limits", "defaults", "listeners", "pools"],
 );
 pub(super) const LOG: Section = section("`log`", &["level", "format", "sessions"]);
 pub(super) const ADMIN: Section = section("`admin`", &["http"]);
 pub(super) const SHUTDOWN: Section = section("`shutdown`", &["grace"]);
 pub(super) const LIMITS: Section = section("`limits`", &["tcp_sessions", "udp_sessions"]);
 pub(super) const LISTENER_LIMITS: Section =
-    section("the `limits` of a listener", &["sessions", "sessions_per_source"]);
-pub(super) const UDP: Section = section("`udp`", &["responses", "requests"]);
-pub(super) const LISTENER: Section = Section {
-    what: "a listener",
-    keys: &["bind", "protocol", "pool", "timeouts", "keepalive", "limits", "udp"],
-    inline: Some(&POOL),
-    choice: false,
-};
+    section("the `limits` of a listener", &["sessions", "sessions_per_source", "rate", "rate_per_source"]);
+pub(super) const UDP: Section = section("`udp`", &["responses", "requests", "receive_buffer"]);
+pub(super) const DEFAULTS: Section = section("`defaults`", &["listener", "pool"]);
+pub(super) const DEFAULTS_LISTENER: Section =
+    section("the `listener` of `defaults`", LISTENER_KEYS.split_at(2).1);
+pub(super) const DEFAULTS_POOL: Section = section("the `pool` of `defaults`", POOL_KEYS.split_at(1).1);
+pub(super) const LISTENER: Section =
+    Section { what: "a listener", keys: &LISTENER_KEYS, inline: Some(&POOL), choice: false };
 pub(super) const TIMEOUTS: Section =
     section("`timeouts`", &["idle", "half_closed", "lifetime", "unacknowledged"]);
 pub(super) const KEEPALIVE: Section = section("`keepalive`", &["idle", "interval", "count"]);
-pub(super) const POOL: Section = section(
-    "a pool",
-    &[
-        "balance",
-        "backends",
-        "max_sessions",
-        "sticky",
-        "connect",
-        "health",
-        "passive",
-        "slow_start",
-        "on_down",
-        "when_none",
-        "queue",
-    ],
-);
+pub(super) const POOL: Section = section("a pool", &POOL_KEYS);
 pub(super) const BALANCE: Section = choice("`balance`", &["source_hash"]);
 pub(super) const SOURCE_HASH: Section =
     section("`source_hash`", &["key", "bounded_load", "mask_v4", "mask_v6"]);

@@ -7,6 +7,8 @@ mod across;
 mod address;
 mod backends;
 mod binds;
+mod cidr;
+mod defaults;
 mod health;
 mod keys;
 mod listeners;
@@ -24,6 +26,7 @@ use super::settings::{
     Admin, Level, Limits, Listener, Log, LogFormat, LogSessions, OnDown, Pool, SessionLimit, Settings,
     Shutdown, Workers,
 };
+use defaults::Defaults;
 use section::{Fields, check_name, entries_of, scalar};
 
 pub(super) use address::show_ip;
@@ -110,8 +113,8 @@ struct DraftPool {
     connect: Option<Place>,
     /// Where a `queue` is written.
     queue: Option<Place>,
-    /// What is written of `on_down`, and where.
-    on_down: Option<(OnDown, Place)>,
+    /// What is written of `on_down`, and where; without a place it is a default.
+    on_down: Option<(OnDown, Option<Place>)>,
 }
 
 fn doors_and_pools(top: &Fields<'_>, report: &mut Report) -> (Vec<DraftListener>, Vec<DraftPool>) {
@@ -128,17 +131,20 @@ fn doors_and_pools(top: &Fields<'_>, report: &mut Report) -> (Vec<DraftListener>
         let place = top.get("listeners").map_or(Place::FILE, |entry| entry.place);
         report.tell_with_hint(place, "`listeners` needs at least one listener", SMALLEST);
     }
+    let defaults = Defaults::read(top, doors.len(), report);
     for entry in doors {
         check_name(&entry.key, "a listener", entry.place, report);
-        if let Some(fields) = Fields::open(&entry.value, &keys::LISTENER, report) {
-            let (listener, own_pool) = listeners::read(&entry.key, entry.place, &fields, report);
+        let whole = defaults.below_listener(&entry.value);
+        if let Some(fields) = Fields::open(&whole, &keys::LISTENER, report) {
+            let (listener, own_pool) = listeners::read(&entry.key, entry.place, &fields, &defaults, report);
             listeners.push(listener);
             pools.extend(own_pool);
         }
     }
     for entry in entries("pools", report) {
         check_name(&entry.key, "a pool", entry.place, report);
-        if let Some(fields) = Fields::open(&entry.value, &keys::POOL, report) {
+        let whole = defaults.below_pool(&entry.value);
+        if let Some(fields) = Fields::open(&whole, &keys::POOL, report) {
             pools.push(pools::read(&entry.key, entry.place, &fields, false, report));
         }
     }

@@ -60,12 +60,14 @@ pub(super) fn check_sense(fields: &Fields<'_>, pool: &Pool, report: &mut Report)
         }
         _ => None,
     };
-    if let (Some(why_not), Some(entry), Some(_)) = (why_not, fields.get("slow_start"), pool.slow_start) {
+    // What stands in `defaults` is for those it is for.
+    let written = |key| fields.get(key).filter(|entry| !entry.is_default);
+    if let (Some(why_not), Some(entry), Some(_)) = (why_not, written("slow_start"), pool.slow_start) {
         report.tell(entry.place, format!("`slow_start` does nothing here: {why_not}"));
     }
     let nobody_fills = fields.get("max_sessions").is_none()
         && pool.backends.iter().all(|backend| backend.max_sessions.is_none());
-    if let (true, Some(entry), Some(_)) = (nobody_fills, fields.get("queue"), pool.queue) {
+    if let (true, Some(entry), Some(_)) = (nobody_fills, written("queue"), pool.queue) {
         report.tell_with_hint(
             entry.place,
             "`queue` does nothing here: no backend of this pool can be full",

@@ -28,15 +28,31 @@ pub(super) fn read(
         }
     };
     let (backends, backend_places) = backends.into_iter().unzip();
-    let connect_place = fields.get("connect").map(|entry| entry.place);
+    // What stands in `defaults` is for those it is for.
+    let connect = fields.get("connect").filter(|entry| !entry.is_default).map(|entry| entry.place);
+    let on_down = fields.get("on_down").and_then(|entry| {
+        let place = Some(entry.value.place).filter(|_| !entry.is_default);
+        Some((word(entry, &ON_DOWN, &mut Report::default())??, place))
+    });
+    let check_written = fields.section("health", &HEALTH, &mut Report::default()).get("check").is_some();
+    let settings = Pool { backends, ..settings(name, fields, report) };
+    policy::check_sense(fields, &settings, report);
+    let queue = fields.get("queue").filter(|entry| !entry.is_default && settings.queue.is_some());
+    let queue = queue.map(|entry| entry.place);
+    DraftPool { settings, place, backend_places, own, check_written, connect, queue, on_down }
+}
+
+/// What a pool says besides its backends.
+pub(super) fn settings(name: &str, fields: &Fields<'_>, report: &mut Report) -> Pool {
     let connect = fields.section("connect", &CONNECT, report);
     let health = fields.section("health", &HEALTH, report);
-    let on_down =
-        fields.get("on_down").and_then(|entry| Some((word(entry, &ON_DOWN, report)??, entry.value.place)));
-    let settings = Pool {
+    if let Some(entry) = fields.get("on_down") {
+        word(entry, &ON_DOWN, report);
+    }
+    Pool {
         name: name.to_owned(),
         balance: fields.read("balance", Balance::RoundRobin, report, balance),
-        backends,
+        backends: Vec::new(),
         connect: Connect {
             timeout: connect.duration("timeout", Duration::from_secs(5), CONNECT_MIN..=CONNECT_MAX, report),
             attempts: connect.whole("attempts", 3, 1..=16, report),
@@ -55,11 +71,7 @@ pub(super) fn read(
             report,
         ),
         queue: policy::queue(fields, report),
-    };
-    policy::check_sense(fields, &settings, report);
-    let check_written = health.get("check").is_some();
-    let queue = fields.get("queue").filter(|_| settings.queue.is_some()).map(|entry| entry.place);
-    DraftPool { settings, place, backend_places, own, check_written, connect: connect_place, queue, on_down }
+    }
 }
 
 fn balance(entry: &Entry, report: &mut Report) -> Option<Balance> {

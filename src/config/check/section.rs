@@ -8,7 +8,10 @@ use std::time::Duration;
 use super::keys::{Section, nearest, unknown_key};
 use crate::config::document::{Entry, Node, Value};
 use crate::config::mistake::{Place, Report, listed, quoted};
-use crate::config::units::{DurationError, parse_duration, parse_whole, show_duration, show_whole};
+use crate::config::settings::Rate;
+use crate::config::units::{
+    DurationError, parse_duration, parse_rate, parse_size, parse_whole, show_duration, show_size, show_whole,
+};
 
 /// A map of the file whose keys are known.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +37,11 @@ impl<'a> Fields<'a> {
     /// The map under `key`; without it a map that says nothing.
     pub(super) fn section(&self, key: &str, section: &Section, report: &mut Report) -> Self {
         self.get(key).and_then(|entry| Self::open(&entry.value, section, report)).unwrap_or(Self::NONE)
+    }
+
+    /// The map of these entries, whose keys are known.
+    pub(super) fn over(entries: &'a [Entry]) -> Self {
+        Self { entries }
     }
 
     /// The map of this one entry.
@@ -83,7 +91,7 @@ impl<'a> Fields<'a> {
         self.read(key, default, report, |entry, report| whole(entry, &range, None, report))
     }
 
-    /// A whole number within a range, or `word` for `None`.
+    /// A whole number within a range, or `word` for `None`: the first of `word`, whose others are for the message alone.
     pub(super) fn whole_or<N: TryFrom<u64>>(
         &self,
         key: &str,
@@ -92,7 +100,7 @@ impl<'a> Fields<'a> {
         report: &mut Report,
     ) -> Option<N> {
         self.read(key, None, report, |entry, report| {
-            let is_word = is_word(&entry.value, word);
+            let is_word = word.split(' ').next().is_some_and(|word| is_word(&entry.value, word));
             if is_word { Some(None) } else { whole(entry, &range, Some(word), report).map(Some) }
         })
     }
@@ -106,6 +114,30 @@ impl<'a> Fields<'a> {
         report: &mut Report,
     ) -> Duration {
         self.read(key, default, report, |entry, report| duration(entry, &range, "", report))
+    }
+
+    /// A size within a range.
+    pub(super) fn size(
+        &self,
+        key: &str,
+        default: u32,
+        range: RangeInclusive<u32>,
+        report: &mut Report,
+    ) -> u32 {
+        self.read(key, default, report, |entry, report| size(entry, &range, report))
+    }
+
+    /// A rate, or `off`.
+    pub(super) fn rate_or_off(&self, key: &str, report: &mut Report) -> Option<Rate> {
+        self.read(key, None, report, |entry, report| {
+            let off = is_word(&entry.value, "off");
+            if off { Some(None) } else { rate(entry, report).map(Some) }
+        })
+    }
+
+    /// `on` or `off`.
+    pub(super) fn switch(&self, key: &str, default: bool, report: &mut Report) -> bool {
+        self.word(key, default, &[("on", true), ("off", false)], report)
     }
 
     /// A duration within a range, or `off`.
@@ -219,7 +251,8 @@ fn whole<N: TryFrom<u64>>(
     word: Option<&str>,
     report: &mut Report,
 ) -> Option<N> {
-    let or_word = word.map_or(String::new(), |word| format!(", or `{word}`"));
+    let or_word =
+        word.map_or(String::new(), |word| format!(", or {}", listed(&word.split(' ').collect::<Vec<_>>())));
     let expected = format!(
         "a whole number from {} to {}{or_word}",
         show_whole(*range.start()),
@@ -262,4 +295,42 @@ fn duration(
     None
 }
 
+fn size(entry: &Entry, range: &RangeInclusive<u32>, report: &mut Report) -> Option<u32> {
+    let (from, to) = (show_size((*range.start()).into()), show_size((*range.end()).into()));
+    let expected = format!("a size from {from} to {to}");
+    let text = scalar(&entry.key, &entry.value, &expected, report)?;
+    let message = match parse_size(text) {
+        Ok(bytes) => match u32::try_from(bytes).ok().filter(|bytes| range.contains(bytes)) {
+            Some(bytes) => return Some(bytes),
+            None => format!("`{}` must be {expected}, not {}", entry.key, quoted(text)),
+        },
+        Err(error) => format!("`{}` must be {expected}; {} {error}", entry.key, quoted(text)),
+    };
+    report.tell(entry.value.place, message);
+    None
+}
+
+fn rate(entry: &Entry, report: &mut Report) -> Option<Rate> {
+    let expected = format!("a rate like 500/s or 600/m, at most {}/s, or `off`", show_whole(RATE_MAX));
+    let text = scalar(&entry.key, &entry.value, &expected, report)?;
+    let tell = |report: &mut Report, why: &str| {
+        report.tell(entry.value.place, format!("`{}` must be {expected}{why}", entry.key));
+        None
+    };
+    match parse_rate(text) {
+        Ok((0, _)) => {
+            let message = format!("`{}`: {} would let nobody in", entry.key, quoted(text));
+            report.tell_with_hint(entry.value.place, message, "write `off` for no limit");
+            None
+        }
+        Ok((count, per)) if count <= RATE_MAX * per.as_secs() => {
+            Some(Rate { count: u32::try_from(count).unwrap_or(u32::MAX), per })
+        }
+        Ok(_) => tell(report, &format!(", not {}", quoted(text))),
+        Err(error) => tell(report, &format!("; {} {error}", quoted(text))),
+    }
+}
+
+/// Between two of them is a microsecond: what the clock tells apart.
+const RATE_MAX: u64 = 1_000_000;
 const NAME_MAX: usize = 128;

@@ -1,0 +1,65 @@
+//! The client of a session is known: may it come in?
+//!
+//! Asked once for each session, before any backend is looked at. What was taken here is held by the session until its
+//! end. A listener without lists and limits has no entry, and its sessions pay nothing for it.
+
+use std::net::IpAddr;
+
+use super::session::{Next, Session};
+use super::{Token, Workbench, dial};
+use crate::access::Access;
+use crate::limits::{Place, SessionLimits};
+use crate::reason::Reason;
+
+/// What stands between a client and a backend.
+#[derive(Debug)]
+pub struct Entry {
+    /// Who may come in; `None`: everyone.
+    access: Option<Access>,
+    /// How many, and how fast; `None`: any number.
+    limits: Option<SessionLimits>,
+}
+
+impl Entry {
+    /// `None`: there is nothing to ask.
+    pub fn new(access: Option<Access>, limits: Option<SessionLimits>) -> Option<Self> {
+        (access.is_some() || limits.is_some()).then_some(Self { access, limits })
+    }
+
+    /// What limits the sessions.
+    pub fn limits(&self) -> Option<&SessionLimits> {
+        self.limits.as_ref()
+    }
+
+    /// The place of a client that may come in; why it may not.
+    fn judge(&self, client: IpAddr, now_ns: u64) -> Result<Option<Place>, Reason> {
+        if self.access.as_ref().is_some_and(|access| !access.allows(client)) {
+            return Err(Reason::Denied);
+        }
+        self.limits.as_ref().map(|limits| limits.take(client, now_ns)).transpose()
+    }
+
+    fn give_back(&self, place: Place) {
+        if let Some(limits) = &self.limits {
+            limits.give_back(place);
+        }
+    }
+}
+
+/// Lets the session's client in, and picks and dials; or ends the session.
+pub(super) fn begin(session: &mut Session, backend_token: Token, bench: &mut Workbench) -> Next {
+    if let Some(entry) = &session.terms.entry {
+        match entry.judge(session.client_address.ip(), bench.now_us * 1_000) {
+            Ok(place) => session.place = place,
+            Err(reason) => return Next::End(reason),
+        }
+    }
+    dial::attempt(session, backend_token, bench)
+}
+
+/// Gives back what the session was let in with.
+pub(super) fn leave(session: &mut Session) {
+    if let (Some(entry), Some(place)) = (&session.terms.entry, session.place.take()) {
+        entry.give_back(place);
+    }
+}
