@@ -9,7 +9,7 @@
 //!  work     tcp/  udp/  health/                      move bytes, ask backends how they are
 //!  lent     workbench/                         the tools of a data thread
 //!  shared   pool/  metrics/                    what several threads look at: atomics, the one swapped snapshot
-//!  ground   config/  access/  balance/  flow/  limits/  liveness  standing/  sticky  deadlines  phase  reason   pure: values in, values out
+//!  ground   config/  access/  balance/  flow/  limits/  proxy_protocol/  liveness  standing/  sticky  deadlines  phase  reason   pure: values in, values out
 //!  cellar   sys/                               the only unsafe and raw system calls; knows nothing above
 //! ```
 
@@ -28,6 +28,7 @@ pub mod logging;
 pub mod metrics;
 pub mod phase;
 pub mod pool;
+pub mod proxy_protocol;
 pub mod reason;
 pub mod server;
 pub mod standing;

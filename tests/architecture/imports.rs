@@ -22,6 +22,7 @@ pub const GROUND: &[&str] = &[
     "balance",
     "flow",
     "limits",
+    "proxy_protocol",
     "liveness",
     "standing",
     "sticky",
