@@ -46,6 +46,8 @@ pub enum Reason {
     LimitProcess,
     /// No local port was free towards the backend.
     NoSourcePort,
+    /// The PROXY header of a peer that must send one was broken, late or cut off.
+    BadProxyHeader,
     /// Its backend went down, and `on_down` is `close`.
     BackendDown,
     /// It came to a listener, or wanted to stay, while nothing new is taken.
@@ -60,7 +62,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::ClientClosed,
         Self::BackendClosed,
         Self::ClientReset,
@@ -82,6 +84,7 @@ impl Reason {
         Self::LimitRatePerSource,
         Self::LimitProcess,
         Self::NoSourcePort,
+        Self::BadProxyHeader,
         Self::BackendDown,
         Self::Drained,
         Self::Responses,
@@ -113,6 +116,7 @@ impl Reason {
             Self::LimitRatePerSource => "limit_rate_per_source",
             Self::LimitProcess => "limit_process",
             Self::NoSourcePort => "no_source_port",
+            Self::BadProxyHeader => "bad_proxy_header",
             Self::BackendDown => "backend_down",
             Self::Drained => "drained",
             Self::Responses => "responses",
@@ -135,6 +139,7 @@ impl Reason {
                 | Self::LimitRate
                 | Self::LimitRatePerSource
                 | Self::LimitProcess
+                | Self::BadProxyHeader
         )
     }
 

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use evenkeel::config::settings::{Check, Health};
+use evenkeel::config::settings::{Check, Health, SendProxy};
 use evenkeel::health::{Cause, Checked, Checker, LocalError, Outcome, Target, TargetId};
 use evenkeel::liveness::{Change, State};
 use tokio::sync::mpsc;
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn health(check: Check, interval_ms: u64, timeout_ms: u64) -> Arc<Health> {
     let (interval, timeout) = (Duration::from_millis(interval_ms), Duration::from_millis(timeout_ms));
-    Arc::new(Health { check, interval, timeout, rise: 2, fall: 3, port: None })
+    Arc::new(Health { check, interval, timeout, rise: 2, fall: 3, port: None, send_proxy: SendProxy::Off })
 }
 
 fn talk(send: &str, expect: &str) -> Check {

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use evenkeel::config::settings::{Check, Health};
+use evenkeel::config::settings::{Check, Health, SendProxy};
 use evenkeel::health::{Checked, Checker, Outcome, Target, TargetId};
 use evenkeel::liveness::State;
 use tokio::sync::mpsc;
@@ -113,7 +113,15 @@ fn succeeds(mut command: Command) -> bool {
 
 fn start_checks(address: SocketAddr, check: Check, targets: u64) -> (Checker, mpsc::Receiver<Checked>) {
     let (interval, timeout) = (Duration::from_millis(20), Duration::from_secs(60));
-    let health = Arc::new(Health { check, interval, timeout, rise: 2, fall: 3, port: None });
+    let health = Arc::new(Health {
+        check,
+        interval,
+        timeout,
+        rise: 2,
+        fall: 3,
+        port: None,
+        send_proxy: SendProxy::Off,
+    });
     let target = |id| Target { id: TargetId(id), address, health: Arc::clone(&health) };
     let (sender, events) = mpsc::channel(1);
     (Checker::start((0..targets).map(target).collect::<Vec<_>>(), 64, 1, sender), events)

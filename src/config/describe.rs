@@ -7,8 +7,8 @@ use std::fmt::Write;
 use super::check::show_ip;
 use super::mistake::harmless;
 use super::settings::{
-    Backend, Balance, Bind, Check, Cidr, HashKey, Health, Listener, Pool, Protocol, Rate, Settings,
-    ShareLimit, SourceHash,
+    Backend, Balance, Bind, Check, Cidr, HashKey, Health, Listener, Pool, Protocol, Rate, SendProxy,
+    Settings, ShareLimit, SourceHash,
 };
 use super::units::show_duration;
 
@@ -30,14 +30,15 @@ pub fn describe(settings: &Settings) -> String {
     }
     text.push('\n');
     text.push_str(&table(&rows));
-    let rows: Vec<[String; 3]> = std::iter::once(["POOL", "BALANCE", "HEALTH"].map(str::to_owned))
-        .chain(
-            settings
-                .pools
-                .iter()
-                .map(|pool| [pool.name.clone(), balance(&pool.balance), health(&pool.health)]),
-        )
-        .collect();
+    let mut rows = vec![["POOL", "BALANCE", "PROXY", "HEALTH"].map(str::to_owned)];
+    rows.extend(settings.pools.iter().map(|pool| {
+        let send_proxy = match pool.send_proxy {
+            SendProxy::Off => "off",
+            SendProxy::V1 => "v1",
+            SendProxy::V2 => "v2",
+        };
+        [pool.name.clone(), balance(&pool.balance), send_proxy.to_owned(), health(&pool.health)]
+    }));
     text.push('\n');
     text.push_str(&table(&rows));
     text
@@ -47,9 +48,13 @@ fn listener_row(listener: &Listener, pools: &[Pool]) -> [String; 5] {
     let pool = pools.get(listener.pool);
     [
         listener.name.clone(),
-        match listener.protocol {
-            Protocol::Tcp => "tcp".to_owned(),
-            Protocol::Udp => "udp".to_owned(),
+        {
+            let protocol = match listener.protocol {
+                Protocol::Tcp => "tcp",
+                Protocol::Udp => "udp",
+            };
+            let proxies = if listener.accept_proxy.is_empty() { "" } else { ", accept_proxy" };
+            format!("{protocol}{proxies}")
         },
         binds(&listener.bind),
         pool.map_or(String::new(), |pool| pool.name.clone()),

@@ -146,6 +146,8 @@ pub struct Listener {
     pub log_sessions: Option<LogSessions>,
     /// What concerns flows alone; nothing for tcp.
     pub udp: Udp,
+    /// Whose connections begin with a PROXY header, and whose datagrams may.
+    pub accept_proxy: Vec<Cidr>,
 }
 
 /// The `protocol` of a listener.
@@ -251,6 +253,8 @@ impl Cidr {
 /// The `timeouts` of a listener; `None` is `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
+    /// How long a whole PROXY header may take; nothing for udp.
+    pub header: Duration,
     /// Neither side sent anything.
     pub idle: Option<Duration>,
     /// One side is done, the other is silent.
@@ -283,6 +287,8 @@ pub struct Pool {
     pub backends: Vec<Backend>,
     /// How a backend is dialled.
     pub connect: Connect,
+    /// The PROXY header in front of what clients send.
+    pub send_proxy: SendProxy,
     /// Sessions of the whole pool at once; `None` is `off`. Never 0.
     pub max_sessions: Option<u32>,
     /// A source returns to its backend; `None` is `off`.
@@ -388,6 +394,17 @@ pub struct Backend {
     pub max_sessions: Option<u32>,
 }
 
+/// The `send_proxy` of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendProxy {
+    /// None.
+    Off,
+    /// A line of text; never in a pool that a udp listener uses.
+    V1,
+    /// The binary form; of a flow, in front of its first datagram.
+    V2,
+}
+
 /// The `connect` of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connect {
@@ -412,6 +429,9 @@ pub struct Health {
     pub fall: u8,
     /// Ask this port; `None` is `same`.
     pub port: Option<u16>,
+    /// In front of checks that talk: the pool's own, since one door takes headers from everyone or from nobody. For a
+    /// check of another port it is `Off`.
+    pub send_proxy: SendProxy,
 }
 
 /// The `check` of a pool.

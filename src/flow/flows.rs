@@ -1,5 +1,6 @@
 //! The table itself: finding, admitting, accounting, ending.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -69,6 +70,18 @@ impl Flows {
         terms: &Arc<Terms>,
         denied: impl FnOnce() -> bool,
     ) -> Admission {
+        self.admit_for(key, key.client.ip(), now_ms, terms, denied)
+    }
+
+    /// The same for a datagram that its sender hands on for somebody else: a new flow is counted for that source.
+    pub fn admit_for(
+        &mut self,
+        key: &FlowKey,
+        source: IpAddr,
+        now_ms: u64,
+        terms: &Arc<Terms>,
+        denied: impl FnOnce() -> bool,
+    ) -> Admission {
         let stored = StoredKey::new(key);
         let full_hash = stored.hash(&self.hasher);
         // The low half: two flows that share it are told apart by their keys.
@@ -85,7 +98,7 @@ impl Flows {
         if denied() {
             return Admission::Shed(Reason::Denied);
         }
-        let place = match terms.limits.take(stored.client_ip(), now_ms.saturating_mul(1_000_000)) {
+        let place = match terms.limits.take(source, now_ms.saturating_mul(1_000_000)) {
             Ok(place) => place,
             Err(reason) => return Admission::Shed(reason),
         };

@@ -67,10 +67,6 @@ impl StoredKey {
         FlowKey { client, local: SocketAddr::from((address(local_high, local_low), local_port)) }
     }
 
-    pub(super) fn client_ip(&self) -> IpAddr {
-        address(self.0[0], self.0[1])
-    }
-
     /// Keyed, so that nobody outside can choose clients that meet in one place.
     pub(super) fn hash(&self, hasher: &SipHasher13) -> u64 {
         let [client_high, client_low, local_high, local_low, ports] = self.0;

@@ -7,10 +7,17 @@ use super::outcome::{Cause, Excerpt, Outcome};
 use super::udp_talk::exchange;
 
 /// Asks `peer` for a record. Any answer to this very question is good, "no such name" included, but not one that says
-/// the server could not or would not: format error, failure, not implemented, refused. Cancel safe.
-pub(super) async fn ask(peer: SocketAddr, name: &str, record_type: u16, limit: Duration) -> Outcome {
+/// the server could not or would not: format error, failure, not implemented, refused. `front` stands in front of the
+/// question. Cancel safe.
+pub(super) async fn ask(
+    peer: SocketAddr,
+    front: &[u8],
+    name: &str,
+    record_type: u16,
+    limit: Duration,
+) -> Outcome {
     // Our port is fresh for each check, so it also serves as the number of the question.
-    exchange(peer, |port| question(port, name, record_type), judge, limit).await
+    exchange(peer, |port| [front, &question(port, name, record_type)].concat(), judge, limit).await
 }
 
 /// RFC 1035 section 4: a header with one question, recursion desired.

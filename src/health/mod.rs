@@ -20,8 +20,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::config::settings::{Check, Health};
+use crate::config::settings::{Check, Health, SendProxy};
 use crate::liveness::{Change, Progress, State};
+use crate::proxy_protocol::{self, Transport};
 pub use outcome::{Cause, Excerpt, LocalError, Outcome};
 use plan::Plan;
 use scheduler::{Prober, Scheduler};
@@ -139,10 +140,29 @@ async fn ask(address: SocketAddr, health: Arc<Health>, limit: Duration) -> Outco
     match &health.check {
         // Never planned; were it, everything counts as up.
         Check::Off => Outcome::Good,
+        // It says nothing, so nothing stands in front of it.
         Check::Tcp => tcp::ask(address, limit).await,
-        Check::TcpTalk { send, expect } => tcp_talk::ask(address, send, expect, limit).await,
-        Check::Udp { send, expect } => udp_talk::ask(address, send, expect, limit).await,
-        Check::Dns { name, record_type } => dns::ask(address, name, *record_type, limit).await,
+        Check::TcpTalk { send, expect } => {
+            let send = [&header(health.send_proxy, Transport::Stream), &send[..]].concat();
+            tcp_talk::ask(address, &send, expect, limit).await
+        }
+        Check::Udp { send, expect } => {
+            let send = [&header(health.send_proxy, Transport::Datagram), &send[..]].concat();
+            udp_talk::ask(address, &send, expect, limit).await
+        }
+        Check::Dns { name, record_type } => {
+            let header = header(health.send_proxy, Transport::Datagram);
+            dns::ask(address, &header, name, *record_type, limit).await
+        }
+    }
+}
+
+/// The PROXY header in front of a check: nobody is handed on.
+fn header(send_proxy: SendProxy, transport: Transport) -> Vec<u8> {
+    match send_proxy {
+        SendProxy::Off => Vec::new(),
+        SendProxy::V1 => proxy_protocol::encode_v1(None),
+        SendProxy::V2 => proxy_protocol::encode_v2(None, transport, &[]),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The plan under a virtual clock: fairness, pace, pauses of the process, changes of the list.
 
 use super::*;
+use crate::config::settings::SendProxy;
 use crate::health::LocalError;
 
 /// A plan, a clock, and backends that answer after a set time (`None`: never).
@@ -62,7 +63,15 @@ impl World {
 
 fn health(interval: Duration) -> Arc<Health> {
     let timeout = Duration::from_secs(1);
-    Arc::new(Health { check: Check::Tcp, interval, timeout, rise: 2, fall: 3, port: None })
+    Arc::new(Health {
+        check: Check::Tcp,
+        interval,
+        timeout,
+        rise: 2,
+        fall: 3,
+        port: None,
+        send_proxy: SendProxy::Off,
+    })
 }
 
 fn targets(count: u16, interval: Duration) -> Vec<Target> {

@@ -156,7 +156,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::config::settings::Check;
+    use crate::config::settings::{Check, SendProxy};
     use crate::health::{Checker, TargetId};
     use crate::liveness::State;
 
@@ -208,6 +208,7 @@ mod tests {
             rise: 2,
             fall: 3,
             port: None,
+            send_proxy: SendProxy::Off,
         });
         let target = |n: u16| Target {
             id: TargetId(n.into()),

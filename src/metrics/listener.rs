@@ -92,13 +92,15 @@ pub enum Drop {
     LimitRatePerSource,
     /// Its flow would have been one too many of the process.
     LimitProcess,
+    /// It began like a PROXY header of v2, and was none.
+    BadProxyHeader,
     /// Nothing new is taken any more.
     Draining,
 }
 
 impl Drop {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ReceiveBuffer,
         Self::Cut,
         Self::Stranger,
@@ -112,6 +114,7 @@ impl Drop {
         Self::LimitRate,
         Self::LimitRatePerSource,
         Self::LimitProcess,
+        Self::BadProxyHeader,
         Self::Draining,
     ];
 
@@ -131,6 +134,7 @@ impl Drop {
             Self::LimitRate => "limit_rate",
             Self::LimitRatePerSource => "limit_rate_per_source",
             Self::LimitProcess => "limit_process",
+            Self::BadProxyHeader => "bad_proxy_header",
             Self::Draining => "draining",
         }
     }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::hash_key;
 use super::publisher::Asked;
-use crate::config::settings::{self, Check, Protocol, Settings};
+use crate::config::settings::{self, Check, Protocol, SendProxy, Settings};
 use crate::health::{Target, TargetId};
 use crate::pool::{Backend, Lasting, PoolSlot, PoolView, Published, Reach, Snapshot};
 use crate::standing::{Health, Standing};
@@ -89,12 +89,16 @@ pub(super) fn targets_of(settings: &Settings, views: &[Arc<PoolView>]) -> Vec<Ta
             continue;
         }
         let health = Arc::new(pool.health.clone());
+        // Behind another port is another program, which knows nothing of the headers.
+        let bare = Arc::new(settings::Health { send_proxy: SendProxy::Off, ..pool.health.clone() });
         // A backend without a port is reached at its listener's; several make `health.port` a must, as does none.
         let client_port = users(settings, at).next().map(|listener| listener.bind[0].port);
         for (backend, live) in pool.backends.iter().zip(&view.backends) {
-            if let Some(port) = pool.health.port.or(backend.port).or(client_port) {
+            let serving_port = backend.port.or(client_port);
+            if let Some(port) = pool.health.port.or(serving_port) {
                 let address = SocketAddr::new(backend.ip, port);
-                targets.push(Target { id: TargetId(live.number), address, health: Arc::clone(&health) });
+                let health = if serving_port == Some(port) { &health } else { &bare };
+                targets.push(Target { id: TargetId(live.number), address, health: Arc::clone(health) });
             }
         }
     }

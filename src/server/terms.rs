@@ -74,6 +74,7 @@ impl Making {
                     access,
                     receive_buffer: usize::try_from(listener.udp.receive_buffer).unwrap_or(usize::MAX),
                     flow: Arc::new(self.flow_terms(listener, before)),
+                    accept_proxy: listener.accept_proxy.clone().into(),
                     log_sessions,
                     counters,
                 }))

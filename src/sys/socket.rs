@@ -64,6 +64,11 @@ pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
     retry(|| net::recv(fd, &mut *buffer, RecvFlags::empty()).map(|(_, length)| length))
 }
 
+/// Reads into `buffer` and leaves in the socket what was read. 0 is the end of the stream.
+pub fn peek(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    retry(|| net::recv(fd, &mut *buffer, RecvFlags::PEEK).map(|(_, length)| length))
+}
+
 /// Writes what there is room for.
 pub fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     retry(|| net::send(fd, bytes, SendFlags::NOSIGNAL))

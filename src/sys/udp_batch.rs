@@ -55,7 +55,9 @@ pub struct Outgoing {
 
 /// The slots of one thread, and what the kernel needs to fill and empty them.
 pub struct Batch {
+    /// The slots, and a spare one behind them.
     arena: Box<[u8]>,
+    slots: usize,
     received: Vec<Received>,
     headers: Vec<libc::mmsghdr>,
     vectors: Vec<libc::iovec>,
@@ -72,7 +74,8 @@ impl Batch {
     /// With this many slots. The arena is virtual memory until datagrams fill it.
     pub fn new(slots: usize) -> Self {
         Self {
-            arena: vec![0; slots * SLOT_BYTES].into(),
+            arena: vec![0; (slots + 1) * SLOT_BYTES].into(),
+            slots,
             received: Vec::with_capacity(slots),
             headers: Vec::with_capacity(slots),
             vectors: Vec::with_capacity(slots),
@@ -83,7 +86,7 @@ impl Batch {
 
     /// Slots that hold nothing.
     pub fn room(&self) -> usize {
-        self.arena.len() / SLOT_BYTES - self.received.len()
+        self.slots - self.received.len()
     }
 
     /// What the filled slots hold, by slot.
@@ -94,6 +97,19 @@ impl Batch {
     /// The bytes of a slot.
     pub fn bytes(&self, slot: usize) -> &[u8] {
         &self.arena[slot * SLOT_BYTES..][..self.received[slot].length]
+    }
+
+    /// The same datagram with `front` in front of it, to be sent before the next is composed. `None`: no slot holds so
+    /// much. This copies; it is for first datagrams.
+    pub fn compose(&mut self, front: &[u8], of: &Outgoing) -> Option<Outgoing> {
+        let length = front.len() + of.length;
+        if length > SLOT_BYTES {
+            return None;
+        }
+        let (spare, start) = (self.slots * SLOT_BYTES, of.slot * SLOT_BYTES + of.start);
+        self.arena[spare..][..front.len()].copy_from_slice(front);
+        self.arena.copy_within(start..start + of.length, spare + front.len());
+        Some(Outgoing { slot: self.slots, start: 0, length, part: None, ..*of })
     }
 
     /// Empties all slots.

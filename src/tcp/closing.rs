@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use super::header::Trouble;
 use super::session::{Phase, Session};
 use super::{Terms, Workbench, dial, entry};
 use crate::reason::Reason;
@@ -83,11 +84,15 @@ fn may_log(terms: &Terms, reason: Reason, bench: &Workbench) -> bool {
 fn log(session: &Session, reason: Reason, bench: &Workbench) {
     let backend = session.lease.as_ref().map(|lease| lease.backend());
     let relay = &session.relay;
+    let proxied = session.proxied.as_deref();
+    let trouble = proxied.and_then(|proxied| proxied.trouble);
+    let error = trouble.map(Told::Header).or(session.error.map(Told::System));
     tracing::info!(
         target: "session",
         listener = &*session.terms.listener,
         proto = "tcp",
         client = %session.client_address,
+        peer = proxied.map(|proxied| proxied.peer).filter(|peer| *peer != session.client_address).map(tracing::field::display),
         local = socket::local_address(session.client.fd()).map(tracing::field::display),
         backend = backend.map(|backend| &*backend.name),
         via = session.backend.as_ref().and_then(|side| socket::local_address(side.fd())).map(tracing::field::display),
@@ -99,7 +104,7 @@ fn log(session: &Session, reason: Reason, bench: &Workbench) {
         queue_ms = session.queue_us.map(in_ms),
         ms = in_ms(bench.now_us.saturating_sub(session.started_us)),
         attempts = session.attempts,
-        error = session.error.map(|errno| tracing::field::display(Told(errno))),
+        error = error.map(tracing::field::display),
         "{}",
         // Turned away before any backend was looked at.
         if session.attempts == 0 && reason.is_refusal() { "session refused" } else { "session ended" }
@@ -112,10 +117,16 @@ fn in_ms(us: u64) -> f64 {
 }
 
 /// An error as people read it.
-struct Told(Errno);
+enum Told {
+    Header(Trouble),
+    System(Errno),
+}
 
 impl fmt::Display for Told {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        std::io::Error::from(self.0).fmt(out)
+        match self {
+            Self::Header(trouble) => trouble.fmt(out),
+            Self::System(errno) => std::io::Error::from(*errno).fmt(out),
+        }
     }
 }

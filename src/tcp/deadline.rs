@@ -2,13 +2,13 @@
 //! the earliest moment at which something could be due, and what is due is worked out then.
 
 use super::session::{Next, Phase, Session};
-use super::{Token, Workbench, dial, relay};
+use super::{Token, Workbench, dial, header, relay};
 use crate::reason::Reason;
 
 /// The earliest moment at which something may be due.
 pub(super) fn of(session: &Session) -> Option<u64> {
     match session.phase {
-        Phase::Dialling { deadline_ms, .. } => Some(deadline_ms),
+        Phase::AwaitingHeader { deadline_ms } | Phase::Dialling { deadline_ms, .. } => Some(deadline_ms),
         Phase::Pausing { until_ms } | Phase::Queued { until_ms, .. } => Some(until_ms),
         Phase::Lingering { look_ms, until_ms, .. } => Some(look_ms.min(until_ms)),
         Phase::Relaying => ends_of(session).into_iter().flatten().map(|(at_ms, _)| at_ms).min(),
@@ -31,7 +31,11 @@ pub(super) fn on_reached(session: &mut Session, backend_token: Token, bench: &mu
             let due = ends_of(session).into_iter().flatten().filter(|(at_ms, _)| now_ms >= *at_ms);
             due.min_by_key(|(at_ms, _)| *at_ms).map_or(Next::Wait, |(_, reason)| Next::End(reason))
         }
-        Phase::Dialling { .. } | Phase::Pausing { .. } | Phase::Queued { .. } => Next::Wait,
+        Phase::AwaitingHeader { deadline_ms } if now_ms >= deadline_ms => header::on_timeout(session),
+        Phase::AwaitingHeader { .. }
+        | Phase::Dialling { .. }
+        | Phase::Pausing { .. }
+        | Phase::Queued { .. } => Next::Wait,
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, Side};
-use super::{Token, Workbench, relay};
+use super::{Token, Workbench, header, relay};
 use crate::balance::Ask;
 use crate::config::settings;
 use crate::pool::{End, Lease, Refusal, Waiter};
@@ -194,6 +194,9 @@ pub(super) fn on_backend_ready(
     }
     if let Some(view) = bench.published.load().pools.get(session.terms.pool.0) {
         view.lasting.shards.of(bench.worker).connect.observe(took_us);
+        if let Some(header) = header::to_send(session, view.settings.send_proxy) {
+            session.relay.to_backend.lead_with(header);
+        }
     }
     if let Some(side) = session.backend.as_mut() {
         side.note(ready);

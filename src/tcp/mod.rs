@@ -1,4 +1,4 @@
-//! TCP sessions of one data thread: admission -> pick -> lease -> dial -> relay -> one closing line.
+//! TCP sessions of one data thread: admission (and PROXY header) -> pick -> lease -> dial -> relay -> one closing line.
 //!
 //! A session is a plain entry in [`Sessions`], never a suspended future: it moves when its sockets are ready or its
 //! deadline has come, one bounded step at a time, and between two steps anyone on the thread may list it, close it or
@@ -8,6 +8,7 @@ mod closing;
 mod deadline;
 mod dial;
 mod entry;
+mod header;
 mod relay;
 mod session;
 mod side;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::header::Proxied;
 use super::relay::Relay;
 use super::side::{CLIENT, Side};
 use super::{Terms, Workbench};
@@ -18,7 +19,10 @@ use crate::sys::poller::Ready;
 pub(super) struct Session {
     pub(super) terms: Arc<Terms>,
     pub(super) client: Side,
+    /// The peer, or whom its PROXY header carries.
     pub(super) client_address: SocketAddr,
+    /// Only of a peer that sends PROXY headers.
+    pub(super) proxied: Option<Box<Proxied>>,
     /// The port the client came to: where backends without a port of their own are reached.
     pub(super) local_port: u16,
     /// There from the first dial on.
@@ -49,6 +53,8 @@ pub(super) struct Session {
 /// Where a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// The PROXY header is not whole yet.
+    AwaitingHeader { deadline_ms: u64 },
     /// A connect is under way.
     Dialling { began_us: u64, deadline_ms: u64 },
     /// Every eligible backend is full: in the line for a place.
@@ -88,6 +94,7 @@ impl Session {
             terms,
             client,
             client_address,
+            proxied: None,
             local_port,
             backend: None,
             lease: None,

@@ -9,7 +9,7 @@ use slab::Slab;
 
 use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, CLIENT, Side};
-use super::{Terms, Token, Workbench, closing, deadline, dial, entry, relay};
+use super::{Terms, Token, Workbench, closing, deadline, dial, header, relay};
 use crate::deadlines::Wheel;
 use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
@@ -84,7 +84,7 @@ impl Sessions {
         let session = &mut self.slots[key].session;
         let token = Token::Session { slot, generation, side: CLIENT };
         let next = match bench.poller.watch_stream(&session.client.fd, token.pack()) {
-            Ok(()) => entry::begin(session, dial::backend_token(slot, generation), bench),
+            Ok(()) => header::begin(session, dial::backend_token(slot, generation), bench),
             Err(errno) => {
                 session.error = Some(errno);
                 Next::End(Reason::InternalError)
@@ -124,9 +124,13 @@ impl Sessions {
                 match phase {
                     Phase::Relaying => relay::step(session, bench),
                     Phase::Lingering { .. } => relay::linger_on_ready(session, side, ready),
-                    Phase::Dialling { .. } | Phase::Pausing { .. } | Phase::Queued { .. } => {
-                        dial::on_client_ready(session, ready)
+                    Phase::AwaitingHeader { .. } if !ready.failed => {
+                        header::look(session, backend_token, bench)
                     }
+                    Phase::AwaitingHeader { .. }
+                    | Phase::Dialling { .. }
+                    | Phase::Pausing { .. }
+                    | Phase::Queued { .. } => dial::on_client_ready(session, ready),
                 }
             }
         };

@@ -17,6 +17,8 @@ pub(super) struct Way {
     pub(super) delivered_bytes: u64,
     held: Held,
     manner: Manner,
+    /// Of what is held, so many bytes are ours and not the sender's.
+    lead_bytes: u16,
     /// Reads in a row that filled the whole buffer.
     full_reads: u8,
 }
@@ -53,6 +55,13 @@ pub(super) enum Turn {
 }
 
 impl Way {
+    /// Puts bytes of our own in front of everything. Only before the first turn. They are not counted as delivered.
+    pub(super) fn lead_with(&mut self, header: Vec<u8>) {
+        // A PROXY header has at most 4 KiB.
+        self.lead_bytes = u16::try_from(header.len()).unwrap_or(u16::MAX);
+        self.held = Held::Bytes { bytes: header.into(), from: 0 };
+    }
+
     /// Moves what can be moved, at most one turn's share. Adds what was delivered to `delivered_bytes`.
     pub(super) fn carry(&mut self, from: &mut Side, to: &mut Side, bench: &mut Workbench) -> Turn {
         let start = self.delivered_bytes;
@@ -163,7 +172,9 @@ impl Way {
             Held::Bytes { bytes, from } => {
                 let written = write(&bytes[*from..], to);
                 *from += written;
-                self.delivered_bytes += written as u64;
+                let ours = u16::try_from(written).unwrap_or(u16::MAX).min(self.lead_bytes);
+                self.lead_bytes -= ours;
+                self.delivered_bytes += written as u64 - u64::from(ours);
                 if *from == bytes.len() {
                     self.held = Held::Nothing;
                 }

@@ -6,6 +6,7 @@ use super::Terms;
 use super::pump::Side;
 use crate::flow::Ended;
 use crate::pool::Backend;
+use crate::proxy_protocol::Malformed;
 use crate::reason::Reason;
 use crate::sys::socket;
 use crate::workbench::Workbench;
@@ -16,12 +17,13 @@ pub(super) fn log(side: &Side, ended: &Ended, bench: &Workbench) {
         return;
     }
     let backend = side.upstream.lease().backend();
-    let flow = &ended.flow;
+    let (flow, client) = (&ended.flow, side.origin());
     tracing::info!(
         target: "session",
         listener = &*side.terms.listener,
         proto = "udp",
-        client = %flow.key.client,
+        client = %client,
+        peer = Some(flow.key.client).filter(|peer| *peer != client).map(tracing::field::display),
         local = %flow.key.local,
         backend = &*backend.name,
         via = socket::local_address(side.upstream.fd()).map(tracing::field::display),
@@ -80,6 +82,22 @@ pub(super) fn log_shed(
     if terms.logs(reason) && terms.counters.refusals.may_log(reason, now_s) {
         let (listener, reason) = (&*terms.listener, reason.word());
         tracing::info!(target: "session", listener, proto = "udp", %client, %local, reason, "datagram refused");
+    }
+}
+
+/// A datagram with a broken header: likewise.
+pub(super) fn log_bad_header(
+    terms: &Terms,
+    client: SocketAddr,
+    local: SocketAddr,
+    error: Malformed,
+    bench: &Workbench,
+) {
+    let now_s = u32::try_from(bench.now_us / 1_000_000).unwrap_or(u32::MAX);
+    let reason = Reason::BadProxyHeader;
+    if terms.logs(reason) && terms.counters.refusals.may_log(reason, now_s) {
+        let (listener, reason) = (&*terms.listener, reason.word());
+        tracing::info!(target: "session", listener, proto = "udp", %client, %local, reason, %error, "datagram refused");
     }
 }
 

@@ -1,7 +1,9 @@
 //! From a door to a backend: whose datagram is it, may it begin a flow, which backend, and off it goes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::header::{self, Proxied};
 use super::parts::{parts, parts_of, parts_of_outgoing};
 use super::pump::{Pump, Side};
 use super::upstream::{NoUpstream, Upstream};
@@ -15,8 +17,15 @@ use crate::sys::udp_batch::{Outgoing, Received};
 use crate::workbench::Workbench;
 
 impl Pump {
-    /// The flow of a datagram, new if need be; `None`: it is dropped and counted.
-    pub(super) fn admit(&mut self, number: u32, told: &Received, bench: &mut Workbench) -> Option<FlowId> {
+    /// The flow of a datagram, new if need be, and where in the slot its payload begins; `None`: it is dropped and
+    /// counted.
+    pub(super) fn admit(
+        &mut self,
+        number: u32,
+        slot: usize,
+        told: &Received,
+        bench: &mut Workbench,
+    ) -> Option<(FlowId, usize)> {
         let door = &mut self.doors[number as usize];
         let counts = door.terms.counters.shards.of(bench.worker);
         if let Some(so_far) = told.lost_so_far {
@@ -34,7 +43,20 @@ impl Pump {
         };
         let key = FlowKey { client: told.from, local };
         let terms = Arc::clone(&door.terms);
-        match self.flows.admit(&key, bench.now_ms(), &terms.flow, || terms.denies(key.client.ip())) {
+        let header = match header::of(&terms, told, self.inbound.bytes(slot)) {
+            Ok(header) => header,
+            Err(malformed) => {
+                counts.dropped(Drop::BadProxyHeader).add(datagrams.into());
+                closing::log_bad_header(&terms, key.client, local, malformed, bench);
+                return None;
+            }
+        };
+        let start = header.map_or(0, |header| header.length);
+        let client = header::client_of(header.as_ref(), key.client);
+        match self
+            .flows
+            .admit_for(&key, client.ip(), bench.now_ms(), &terms.flow, || terms.denies(client.ip()))
+        {
             Admission::Known(id) => {
                 let side = self.sides.get(id.index as usize).and_then(Option::as_ref);
                 if side.is_some_and(|side| side.upstream.wants_another()) {
@@ -42,12 +64,16 @@ impl Pump {
                 } else if self.flows.before_new_pick(id, datagrams) < datagrams {
                     self.rehome(id, Why::Requests, bench);
                 }
-                Some(id)
+                Some((id, start))
             }
-            Admission::New(id) => self.begin(id, number, terms, key, datagrams, bench).then_some(id),
+            Admission::New(id) => {
+                let proxied = header.map(|header| Box::new(Proxied::new(&header)));
+                let first = First { key, client, proxied, datagrams };
+                self.begin(id, number, terms, first, bench).then_some((id, start))
+            }
             Admission::Shed(reason) => {
                 terms.counters.shards.of(bench.worker).dropped(shed(reason)).add(datagrams.into());
-                closing::log_shed(&terms, key.client, key.local, reason, bench);
+                closing::log_shed(&terms, client, key.local, reason, bench);
                 None
             }
         }
@@ -59,27 +85,27 @@ impl Pump {
         id: FlowId,
         door: u32,
         terms: Arc<Terms>,
-        key: FlowKey,
-        datagrams: u32,
+        first: First,
         bench: &mut Workbench,
     ) -> bool {
+        let First { key, client: origin, proxied, datagrams } = first;
         let counts = terms.counters.shards.of(bench.worker);
         counts.begun.add(1);
         counts.active.add(1);
         let (client, local) = (key.client, key.local);
-        let opened = Upstream::open(&terms, client, local.port(), id.pack(), &[], &mut self.ports, bench);
+        let opened = Upstream::open(&terms, origin, local.port(), id.pack(), &[], &mut self.ports, bench);
         let place = id.index as usize;
         if self.sides.len() <= place {
             self.sides.resize_with(place + 1, || None);
         }
         match opened {
             Ok((upstream, _)) => {
-                self.sides[place] = Some(Side { id, terms, door, client, local, upstream });
+                self.sides[place] = Some(Side { id, terms, door, client, proxied, local, upstream });
                 true
             }
             Err(none) => {
                 counts.dropped(none.as_drop()).add(datagrams.into());
-                closing::without_backend(&terms, client, local, reason_of(none), bench);
+                closing::without_backend(&terms, origin, local, reason_of(none), bench);
                 self.flows.end(id, reason_of(none));
                 false
             }
@@ -92,7 +118,7 @@ impl Pump {
         let lost = why == Why::Gone;
         let tried = if lost { side.upstream.index_in_pool(side.terms.pool, bench) } else { None };
         let tried: &[u32] = tried.as_slice();
-        let (client, port) = (side.client, side.local.port());
+        let (client, port) = (side.origin(), side.local.port());
         // What cannot be had now may be there for the next datagram; until then the flow stays where it is.
         let Ok((next, _)) =
             Upstream::open(&side.terms, client, port, id.pack(), tried, &mut self.ports, bench)
@@ -133,6 +159,13 @@ impl Pump {
         let Some(side) = self.sides.get_mut(id.index as usize).and_then(Option::as_mut) else {
             return run.len();
         };
+        if side.upstream.owes_header {
+            return if self.send_with_header(id, run[0], bench) {
+                1
+            } else {
+                self.on_refused(id, run[0], rehomes, bench)
+            };
+        }
         let counts = side.terms.counters.shards.of(bench.worker);
         let datagrams = |run: &[Outgoing]| run.iter().map(parts_of_outgoing).sum::<u64>();
         match self.inbound.send(side.upstream.fd(), run) {
@@ -148,18 +181,7 @@ impl Pump {
                 sent.max(1)
             }
             // The answer of the backend's host to an earlier datagram; this one has not left yet.
-            Err(Errno::CONNREFUSED) => {
-                side.upstream.note_refused(bench);
-                if *rehomes > 0 {
-                    *rehomes -= 1;
-                    if side.upstream.wants_another() {
-                        self.rehome(id, Why::Gone, bench);
-                    }
-                    return 0;
-                }
-                counts.dropped(Drop::ToBackend).add(datagrams(&run[..1]));
-                1
-            }
+            Err(Errno::CONNREFUSED) => self.on_refused(id, run[0], rehomes, bench),
             // A path that takes no parts takes the datagrams one by one.
             Err(Errno::INVAL | Errno::IO | Errno::MSGSIZE) if run[0].part.is_some() => {
                 self.send_parts(id, run[0], bench);
@@ -170,6 +192,22 @@ impl Pump {
                 1
             }
         }
+    }
+
+    /// A send met the refusal of an earlier datagram: tells how many of the datagrams are dealt with.
+    fn on_refused(&mut self, id: FlowId, next: Outgoing, rehomes: &mut u32, bench: &mut Workbench) -> usize {
+        let Some(side) = self.sides.get_mut(id.index as usize).and_then(Option::as_mut) else { return 1 };
+        side.upstream.note_refused(bench);
+        if *rehomes > 0 {
+            *rehomes -= 1;
+            if side.upstream.wants_another() {
+                self.rehome(id, Why::Gone, bench);
+            }
+            return 0;
+        }
+        let counts = side.terms.counters.shards.of(bench.worker);
+        counts.dropped(Drop::ToBackend).add(parts_of_outgoing(&next));
+        1
     }
 
     /// Sends the parts of one merged datagram as datagrams of their own.
@@ -208,6 +246,15 @@ fn shed(reason: Reason) -> Drop {
         Reason::LimitProcess => Drop::LimitProcess,
         _ => Drop::Draining,
     }
+}
+
+/// The datagrams that begin a flow.
+pub(super) struct First {
+    key: FlowKey,
+    /// Who the client is.
+    client: SocketAddr,
+    proxied: Option<Box<Proxied>>,
+    datagrams: u32,
 }
 
 /// Why a flow gets another backend.

@@ -6,6 +6,7 @@
 
 mod closing;
 mod doors;
+mod header;
 mod inbound;
 mod parts;
 mod ports;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::header::Proxied;
 use super::ports::Ports;
 use super::upstream::Upstream;
 use super::{Door, Terms, closing};
@@ -48,7 +49,10 @@ pub(super) struct Side {
     pub(super) id: FlowId,
     pub(super) terms: Arc<Terms>,
     pub(super) door: u32,
+    /// Who sends, and is answered.
     pub(super) client: SocketAddr,
+    /// What a header said of the client behind it.
+    pub(super) proxied: Option<Box<Proxied>>,
     pub(super) local: SocketAddr,
     pub(super) upstream: Upstream,
 }
@@ -89,6 +93,8 @@ impl Pump {
         for (_, door) in self.doors.iter_mut().filter(|(_, door)| door.id == id) {
             udp::set_receive_buffer(door.fd.as_fd(), terms.receive_buffer);
             door.terms = Arc::clone(terms);
+            // A kernel that cannot merge has said so when the door was bound.
+            let _ = udp::merge_received(door.fd.as_fd(), terms.accept_proxy.is_empty());
         }
     }
 
@@ -138,16 +144,17 @@ impl Pump {
         let mut current: Option<FlowId> = None;
         for slot in 0..came {
             let told = self.inbound.received()[slot];
-            let flow = self.admit(number, &told, bench);
+            let admitted = self.admit(number, slot, &told, bench);
+            let flow = admitted.map(|(id, _)| id);
             if flow != current {
                 self.send_run(current, bench);
             }
             current = flow;
-            if flow.is_some() {
+            if let Some((_, start)) = admitted {
                 self.run.push(Outgoing {
                     slot,
-                    start: 0,
-                    length: told.length,
+                    start,
+                    length: told.length - start,
                     to: None,
                     from: None,
                     part: told.part,

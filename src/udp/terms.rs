@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::access::Access;
-use crate::config::settings::LogSessions;
+use crate::config::settings::{Cidr, LogSessions};
 use crate::flow;
 use crate::metrics::ListenerCounters;
 use crate::pool::{Lasting, PoolSlot};
@@ -25,6 +25,8 @@ pub struct Terms {
     pub receive_buffer: usize,
     /// What the table needs to know.
     pub flow: Arc<flow::Terms>,
+    /// Whose datagrams may begin with a PROXY header.
+    pub accept_proxy: Box<[Cidr]>,
     /// Which ends have a line in the log.
     pub log_sessions: LogSessions,
     /// Where it is counted.
@@ -42,6 +44,7 @@ impl Terms {
             access: None,
             receive_buffer: self.receive_buffer,
             flow: Arc::new(self.flow.last()),
+            accept_proxy: self.accept_proxy.clone(),
             log_sessions: self.log_sessions,
             counters: Arc::clone(&self.counters),
         }

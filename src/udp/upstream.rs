@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::Terms;
 use super::ports::Ports;
 use crate::balance::Ask;
-use crate::config::settings::OnDown;
+use crate::config::settings::{OnDown, SendProxy};
 use crate::metrics::Drop;
 use crate::pool::{Lease, PoolSlot, Refusal};
 use crate::sys::{Errno, udp};
@@ -23,6 +23,8 @@ pub(super) struct Upstream {
     port: u16,
     /// What happens when it goes down.
     pub(super) on_down: OnDown,
+    /// Its first datagram is to have the PROXY header of the flow in front.
+    pub(super) owes_header: bool,
     /// A refusal came back since the client sent last.
     pub(super) refused: bool,
     /// Since when the backend owes its first answer.
@@ -66,14 +68,14 @@ impl Upstream {
         bench: &mut Workbench,
     ) -> Result<(Self, u32), NoUpstream> {
         let random = bench.random.bits();
-        let (lease, index, on_down) = {
+        let (lease, index, on_down, owes_header) = {
             let published = bench.published.load();
             let Some(view) = published.pools.get(terms.pool.0) else {
                 return Err(NoUpstream::Refused(Refusal::NoBackend));
             };
             let ask = Ask { client, random, now_ns: bench.now_us * 1_000, tried };
             let (lease, index) = Lease::take(view, &ask).map_err(NoUpstream::Refused)?;
-            (lease, index, view.settings.on_down)
+            (lease, index, view.settings.on_down, view.settings.send_proxy == SendProxy::V2)
         };
         let backend = lease.backend().address(client_port);
         let source = ports.source(backend, || udp::source_towards(backend)).map_err(NoUpstream::Local)?;
@@ -84,7 +86,17 @@ impl Upstream {
         }
         lease.backend().shards.of(bench.worker).sessions.add(1);
         let asked_us = bench.now_us;
-        let upstream = Self { fd, lease, backend, port, on_down, refused: false, asked_us, answered: false };
+        let upstream = Self {
+            fd,
+            lease,
+            backend,
+            port,
+            on_down,
+            owes_header,
+            refused: false,
+            asked_us,
+            answered: false,
+        };
         Ok((upstream, index))
     }
 

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use evenkeel::config::settings::{Check, Health};
+use evenkeel::config::settings::{Check, Health, SendProxy};
 use evenkeel::health::{Checker, Outcome, Target, TargetId};
 
 fn main() {
@@ -50,6 +50,7 @@ fn measure(port: u16, span: Duration) -> f64 {
             rise: 2,
             fall: 3,
             port: None,
+            send_proxy: SendProxy::Off,
         });
         let target = |n: u16| Target {
             id: TargetId(n.into()),

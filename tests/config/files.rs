@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use evenkeel::config::settings::{
-    Balance, Bind, Check, HashKey, LogSessions, OnDown, Passive, Queue, Rate, ShareLimit, SourceHash, Sticky,
-    Workers,
+    Balance, Bind, Check, Cidr, HashKey, LogSessions, OnDown, Passive, Queue, Rate, SendProxy, ShareLimit,
+    SourceHash, Sticky, Workers,
 };
 use evenkeel::config::{describe, read};
 
@@ -88,7 +88,16 @@ fn every_form_of_every_key_is_understood() {
     assert_eq!(a.bind, expected);
     assert_eq!(a.timeouts.idle, Some(Duration::from_millis(250)));
     assert_eq!(a.timeouts.half_closed, None);
+    assert_eq!(a.timeouts.header, Duration::from_secs(60));
     assert_eq!(a.keepalive, None);
+    let cidr = |ip: &str, bits| Cidr { ip: ip.parse().unwrap(), bits };
+    let expected =
+        [cidr("10.0.0.0", 8), cidr("192.0.2.1", 32), cidr("2001:db8::", 32), cidr("198.51.100.0", 24)];
+    assert_eq!(a.accept_proxy, expected);
+    assert_eq!(b.accept_proxy, [cidr("0.0.0.0", 0)]);
+    let sent = settings.pools.iter().map(|pool| (pool.send_proxy, pool.health.send_proxy));
+    let each = [SendProxy::Off, SendProxy::V2, SendProxy::V1].map(|word| (word, word));
+    assert_eq!(sent.collect::<Vec<_>>(), each);
     assert_eq!(b.keepalive.unwrap().idle, Duration::from_secs(60));
     assert_eq!((c.timeouts, c.keepalive), (b.timeouts, b.keepalive), "the merge key brings them");
     let talk = Check::TcpTalk { send: b"PING\r\n".to_vec(), expect: vec![0xff, b'+'] };
@@ -215,6 +224,7 @@ pools:
       - "[fd00::1]"
     connect: { timeout: 10ms, attempts: 16 }
     health: { port: 5432, interval: 1h, timeout: 1m, rise: 255, fall: 1 }
+    send_proxy: v2
     when_none: try_all
     max_sessions: 9
     sticky: { for: 1h, entries: 5 }
@@ -228,14 +238,17 @@ listeners:
   a:
     bind: [10.0.0.5:80, "[::]:81", 90-91]
     backends: [10.0.0.1]
+    accept_proxy: [10.0.0.0/8, 192.0.2.1, 2001:db8::/32, "::ffff:198.51.100.0/120"]
+    send_proxy: v1
     health: { check: { tcp: { send: 'PING\r\n', expect: '\xff+' } }, port: 8008 }
-    timeouts: { idle: 250ms, half_closed: off }
+    timeouts: { header: 1m, idle: 250ms, half_closed: off }
     keepalive: off
   b: &b
     bind: "5432"
     pool: shared
     allow: 10.0.0.0/8
     limits: { sessions: 90, sessions_per_source: 9, rate: 500/s, rate_per_source: 60/m }
+    accept_proxy: 0.0.0.0/0
     keepalive: true
     timeouts: { lifetime: 8760h }
   c:
@@ -244,10 +257,10 @@ listeners:
 "#;
 
 const ALL_FORMS_DESCRIBED: &str = "\
-LISTENER  PROTOCOL  BIND                         POOL    BALANCE
-a         tcp       10.0.0.5:80, [::]:81, 90-91  a       round_robin
-b         tcp       5432                         shared  source_hash (source_ip_port, 1.25)
-c         tcp       5433                         shared  source_hash (source_ip_port, 1.25)
+LISTENER  PROTOCOL           BIND                         POOL    BALANCE
+a         tcp, accept_proxy  10.0.0.5:80, [::]:81, 90-91  a       round_robin
+b         tcp, accept_proxy  5432                         shared  source_hash (source_ip_port, 1.25)
+c         tcp, accept_proxy  5433                         shared  source_hash (source_ip_port, 1.25)
 
 LISTENER  ALLOW       DENY  LIMITS
 b         10.0.0.0/8  none  90 sessions, 9 sessions per source, 500/s, 60/m per source
@@ -259,8 +272,8 @@ shared   one        10.0.0.7:5432  0       255   5
          [fd00::1]  [fd00::1]      1       0     off
 a        10.0.0.1   10.0.0.1       1       0     off
 
-POOL     BALANCE                             HEALTH
-waiting  first                               off
-shared   source_hash (source_ip_port, 1.25)  tcp every 1h, rise 255, fall 1, port 5432
-a        round_robin                         tcp talk every 2s, rise 2, fall 3, port 8008
+POOL     BALANCE                             PROXY  HEALTH
+waiting  first                               off    off
+shared   source_hash (source_ip_port, 1.25)  v2     tcp every 1h, rise 255, fall 1, port 5432
+a        round_robin                         v1     tcp talk every 2s, rise 2, fall 3, port 8008
 ";

@@ -10,7 +10,7 @@ use super::address::show_ip;
 use super::keys::nearest;
 use super::{DraftListener, DraftPool, PoolChoice};
 use crate::config::mistake::{Place, Report, quoted};
-use crate::config::settings::{Bind, Check, Listener, OnDown, Pool, Protocol};
+use crate::config::settings::{Bind, Check, Listener, OnDown, Pool, Protocol, SendProxy};
 use crate::config::units::show_whole;
 
 /// Gives each listener the index of its pool, and tells what does not go together.
@@ -100,6 +100,19 @@ fn suit_protocols(pool: &mut DraftPool, protocols: &[Protocol], report: &mut Rep
     }
     if let Some(place) = pool.queue.filter(|_| has_udp && !has_tcp) {
         report.tell(place, "`queue` is for tcp: a datagram does not wait; only udp listeners use this pool");
+    }
+    if let Some(written) = pool.send_proxy_v1.filter(|_| has_udp) {
+        if written.is_none() && !has_tcp {
+            // A default for the others.
+            pool.settings.send_proxy = SendProxy::Off;
+            pool.settings.health.send_proxy = SendProxy::Off;
+        } else {
+            report.tell_with_hint(
+                written.unwrap_or(pool.place),
+                "`send_proxy: v1` is a line in front of a stream; a udp listener uses this pool",
+                "`v2` has a form for datagrams",
+            );
+        }
     }
     let Some((on_down, place)) = pool.on_down else { return };
     let Some(place) = place else {

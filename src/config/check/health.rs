@@ -9,10 +9,10 @@ use super::section::{Fields, is_word, scalar};
 use super::talk::parse_bytes;
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Report, quoted};
-use crate::config::settings::{Check, Health};
+use crate::config::settings::{Check, Health, SendProxy};
 
-/// The health settings that these fields describe.
-pub(super) fn read(fields: &Fields<'_>, report: &mut Report) -> Health {
+/// The health settings that these fields describe, in a pool with this `send_proxy`.
+pub(super) fn read(fields: &Fields<'_>, send_proxy: SendProxy, report: &mut Report) -> Health {
     Health {
         check: fields.read("check", Check::Tcp, report, check),
         interval: fields.duration("interval", Duration::from_secs(2), INTERVAL_MIN..=INTERVAL_MAX, report),
@@ -20,6 +20,7 @@ pub(super) fn read(fields: &Fields<'_>, report: &mut Report) -> Health {
         rise: fields.whole("rise", 2, 1..=255, report),
         fall: fields.whole("fall", 3, 1..=255, report),
         port: fields.whole_or("port", "same", 1..=65535, report),
+        send_proxy,
     }
 }
 

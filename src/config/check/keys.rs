@@ -62,13 +62,14 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
 }
 
 /// Those that each listener has of its own come first.
-const LISTENER_KEYS: [&str; 12] = [
+const LISTENER_KEYS: [&str; 13] = [
     "bind",
     "pool",
     "protocol",
     "allow",
     "deny",
     "limits",
+    "accept_proxy",
     "timeouts",
     "keepalive",
     "backlog",
@@ -77,12 +78,13 @@ const LISTENER_KEYS: [&str; 12] = [
     "udp",
 ];
 /// Those that each pool has of its own come first.
-const POOL_KEYS: [&str; 11] = [
+const POOL_KEYS: [&str; 12] = [
     "backends",
     "balance",
     "max_sessions",
     "sticky",
     "connect",
+    "send_proxy",
     "health",
     "passive",
     "slow_start",
@@ -120,7 +122,7 @@ pub(super) const DEFAULTS_POOL: Section = section("the `pool` of `defaults`", PO
 pub(super) const LISTENER: Section =
     Section { what: "a listener", keys: &LISTENER_KEYS, inline: Some(&POOL), choice: false };
 pub(super) const TIMEOUTS: Section =
-    section("`timeouts`", &["idle", "half_closed", "lifetime", "unacknowledged"]);
+    section("`timeouts`", &["header", "idle", "half_closed", "lifetime", "unacknowledged"]);
 pub(super) const KEEPALIVE: Section = section("`keepalive`", &["idle", "interval", "count"]);
 pub(super) const POOL: Section = section("a pool", &POOL_KEYS);
 pub(super) const BALANCE: Section = choice("`balance`", &["source_hash"]);

@@ -45,8 +45,9 @@ pub(super) fn settings(name: &str, protocol: Protocol, fields: &Fields<'_>, repo
         Protocol::Udp => &["keepalive", "backlog"],
     };
     refuse_strangers(protocol, fields, strangers, report);
-    let networks =
-        |key, report: &mut Report| fields.get(key).map_or(Vec::new(), |entry| cidrs(entry, report));
+    let networks = |key, report: &mut Report| {
+        fields.get(key).map_or(Vec::new(), |entry| cidrs(entry, NETWORKS_MAX, report))
+    };
     Listener {
         name: name.to_owned(),
         bind: Vec::new(),
@@ -61,6 +62,9 @@ pub(super) fn settings(name: &str, protocol: Protocol, fields: &Fields<'_>, repo
         freebind: fields.switch("freebind", false, report),
         log_sessions: fields.word("log_sessions", None, &LOG_SESSIONS, report),
         udp: udp(&fields.section("udp", &UDP, report), report),
+        accept_proxy: fields
+            .get("accept_proxy")
+            .map_or(Vec::new(), |entry| cidrs(entry, PROXIES_MAX, report)),
     }
 }
 
@@ -122,9 +126,10 @@ fn timeouts(protocol: Protocol, fields: &Fields<'_>, report: &mut Report) -> Tim
         Protocol::Udp => Some(fields.duration("idle", FLOW_IDLE, QUIET_MIN..=QUIET_MAX, report)),
     };
     if protocol == Protocol::Udp {
-        refuse_strangers(protocol, fields, &["half_closed", "unacknowledged"], report);
+        refuse_strangers(protocol, fields, &["header", "half_closed", "unacknowledged"], report);
     }
     Timeouts {
+        header: fields.duration("header", HEADER, QUIET_MIN..=HEADER_MAX, report),
         idle,
         half_closed: fields.duration_or_off("half_closed", minutes(5), QUIET_MIN..=QUIET_MAX, report),
         lifetime: fields.duration_or_off("lifetime", None, SECOND..=LIFETIME_MAX, report),
@@ -214,6 +219,11 @@ fn keepalive(entry: &Entry, report: &mut Report) -> Option<Option<Keepalive>> {
 }
 
 const PROTOCOLS: [(&str, Protocol); 2] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+const NETWORKS_MAX: usize = 100_000;
+/// Proxies are few; each connection is held against each of them.
+const PROXIES_MAX: usize = 256;
+const HEADER: Duration = Duration::from_secs(5);
+const HEADER_MAX: Duration = Duration::from_secs(60);
 const FLOW_IDLE: Duration = Duration::from_secs(60);
 const LOG_SESSIONS: [(&str, Option<LogSessions>); 4] = [
     ("inherit", None),

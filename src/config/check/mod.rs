@@ -113,6 +113,8 @@ struct DraftPool {
     connect: Option<Place>,
     /// Where a `queue` is written.
     queue: Option<Place>,
+    /// `send_proxy: v1` stands there, and where; without a place it is a default.
+    send_proxy_v1: Option<Option<Place>>,
     /// What is written of `on_down`, and where; without a place it is a default.
     on_down: Option<(OnDown, Option<Place>)>,
 }

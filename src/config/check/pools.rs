@@ -9,7 +9,7 @@ use super::section::{Fields, is_word, scalar, word};
 use super::{DraftPool, backends, health, policy};
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Place, Report, quoted};
-use crate::config::settings::{Balance, Connect, HashKey, OnDown, Pool, SourceHash, WhenNone};
+use crate::config::settings::{Balance, Connect, HashKey, OnDown, Pool, SendProxy, SourceHash, WhenNone};
 
 /// The pool that these fields describe; `own` when they stand in a listener.
 pub(super) fn read(
@@ -39,7 +39,11 @@ pub(super) fn read(
     policy::check_sense(fields, &settings, report);
     let queue = fields.get("queue").filter(|entry| !entry.is_default && settings.queue.is_some());
     let queue = queue.map(|entry| entry.place);
-    DraftPool { settings, place, backend_places, own, check_written, connect, queue, on_down }
+    let send_proxy_v1 = fields
+        .get("send_proxy")
+        .filter(|_| settings.send_proxy == SendProxy::V1)
+        .map(|entry| Some(entry.value.place).filter(|_| !entry.is_default));
+    DraftPool { settings, place, backend_places, own, check_written, connect, queue, send_proxy_v1, on_down }
 }
 
 /// What a pool says besides its backends.
@@ -49,6 +53,7 @@ pub(super) fn settings(name: &str, fields: &Fields<'_>, report: &mut Report) -> 
     if let Some(entry) = fields.get("on_down") {
         word(entry, &ON_DOWN, report);
     }
+    let send_proxy = fields.word("send_proxy", SendProxy::Off, &SEND_PROXY, report);
     Pool {
         name: name.to_owned(),
         balance: fields.read("balance", Balance::RoundRobin, report, balance),
@@ -59,7 +64,8 @@ pub(super) fn settings(name: &str, fields: &Fields<'_>, report: &mut Report) -> 
         },
         max_sessions: fields.whole_or("max_sessions", "off", 1..=u64::from(u32::MAX), report),
         sticky: policy::sticky(fields, report),
-        health: health::read(&health, report),
+        send_proxy,
+        health: health::read(&health, send_proxy, report),
         passive: policy::passive(fields, report),
         slow_start: policy::slow_start(fields, report),
         // `auto`, until it is known who uses the pool.
@@ -112,6 +118,9 @@ fn bounded_load(entry: &Entry, report: &mut Report) -> Option<Option<f64>> {
     }
     factor.map(Some)
 }
+
+const SEND_PROXY: [(&str, SendProxy); 3] =
+    [("off", SendProxy::Off), ("v1", SendProxy::V1), ("v2", SendProxy::V2)];
 
 /// `None`: as suits the protocol.
 const ON_DOWN: [(&str, Option<OnDown>); 4] = [

@@ -1,0 +1,110 @@
+//! PROXY headers of flows: taken off the datagrams of peers that send them, and put in front of the first datagram that
+//! a backend gets of a flow.
+//!
+//! The first datagram of a flow says who its client is; later headers are taken off and not believed. The flow is found
+//! by its peer all the same, since answers go back there.
+
+use std::net::SocketAddr;
+
+use super::Terms;
+use super::parts::{parts, parts_of_outgoing};
+use super::pump::{Pump, Side};
+use crate::flow::FlowId;
+use crate::metrics::{Direction, Drop};
+use crate::proxy_protocol::{self, Addresses, Carried, Header, Malformed, Transport};
+use crate::sys::Errno;
+use crate::sys::udp_batch::{Outgoing, Received};
+use crate::workbench::Workbench;
+
+/// What the header of a flow's first datagram said.
+#[derive(Debug)]
+pub(super) struct Proxied {
+    carried: Carried,
+    /// To be passed on.
+    tlvs: Box<[u8]>,
+}
+
+impl Proxied {
+    pub(super) fn new(header: &Header<'_>) -> Self {
+        Self { carried: header.carried, tlvs: header.tlvs.into() }
+    }
+}
+
+/// The header that this datagram begins with, if its sender is one whose datagrams may.
+pub(super) fn of<'a>(
+    terms: &Terms,
+    told: &Received,
+    datagram: &'a [u8],
+) -> Result<Option<Header<'a>>, Malformed> {
+    let from = told.from.ip();
+    // Doors that take headers do not merge: a header may stand in the middle of what is merged.
+    if told.part.is_some() || !terms.accept_proxy.iter().any(|network| network.contains(from)) {
+        return Ok(None);
+    }
+    proxy_protocol::decode_datagram(datagram)
+}
+
+/// Who the client is when `peer` sent this header.
+pub(super) fn client_of(header: Option<&Header<'_>>, peer: SocketAddr) -> SocketAddr {
+    match header.map(|header| header.carried) {
+        Some(Carried::Proxy(addresses)) => addresses.source,
+        Some(Carried::Local | Carried::Unknown) | None => peer,
+    }
+}
+
+impl Side {
+    /// Whose datagrams they are: the peer's own, or those of the client it sent in its header.
+    pub(super) fn origin(&self) -> SocketAddr {
+        match self.proxied.as_ref().map(|proxied| proxied.carried) {
+            Some(Carried::Proxy(addresses)) => addresses.source,
+            Some(Carried::Local | Carried::Unknown) | None => self.client,
+        }
+    }
+
+    /// The header for its backend.
+    fn header(&self) -> Vec<u8> {
+        let (addresses, tlvs) = match &self.proxied {
+            None => (Some(Addresses::new(self.client, self.local)), &[][..]),
+            Some(proxied) => match proxied.carried {
+                Carried::Proxy(addresses) => (Some(addresses), &*proxied.tlvs),
+                Carried::Local | Carried::Unknown => (None, &*proxied.tlvs),
+            },
+        };
+        proxy_protocol::encode_v2(addresses.as_ref(), Transport::Datagram, tlvs)
+    }
+}
+
+impl Pump {
+    /// Sends one datagram, or several that came as one, to a backend that has not had the header of the flow yet.
+    /// False: its host has refused an earlier one; nothing was sent.
+    pub(super) fn send_with_header(&mut self, id: FlowId, whole: Outgoing, bench: &mut Workbench) -> bool {
+        let Some(side) = self.sides.get_mut(id.index as usize).and_then(Option::as_mut) else { return true };
+        let counts = side.terms.counters.shards.of(bench.worker);
+        let header = side.header();
+        // An empty datagram has no parts, and is one.
+        let whole_one = Some(whole).filter(|whole| parts_of_outgoing(whole) < 2);
+        let pieces = whole_one.into_iter().chain(parts(whole).filter(|_| whole_one.is_none()));
+        for piece in pieces {
+            let composed =
+                if side.upstream.owes_header { self.inbound.compose(&header, &piece) } else { Some(piece) };
+            // Larger than any datagram with it: the kernel would say so, too.
+            let sent = composed
+                .map_or(Err(Errno::MSGSIZE), |composed| self.inbound.send(side.upstream.fd(), &[composed]));
+            match sent {
+                Ok(_) => {
+                    side.upstream.owes_header = false;
+                    let bytes = piece.length as u64;
+                    counts.datagrams(Direction::ToBackend).add(1);
+                    counts.bytes(Direction::ToBackend).add(bytes);
+                    let backend = side.upstream.lease().backend().shards.of(bench.worker);
+                    backend.bytes(Direction::ToBackend).add(bytes);
+                    self.flows.on_client(id, 1, bytes, bench.now_ms());
+                }
+                // Only the first can meet it: what follows left a moment ago.
+                Err(Errno::CONNREFUSED) if side.upstream.owes_header => return false,
+                Err(_) => counts.dropped(Drop::ToBackend).add(1),
+            }
+        }
+        true
+    }
+}
