@@ -229,3 +229,68 @@ const OPERATIONS_PER_TURN: usize = 16;
 const BYTES_PER_TURN: u64 = 1 << 20;
 const FULL_READS_TO_SPLICE: u8 = 2;
 const BYTES_WORTH_SPLICING: u64 = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::pool::{Published, Snapshot};
+    use crate::sys::poller::Poller;
+    use crate::workbench::{PipePool, Random, SCRATCH_BYTES};
+
+    fn bench() -> Workbench {
+        Workbench {
+            worker: 0,
+            poller: Poller::new().unwrap(),
+            scratch: vec![0; SCRATCH_BYTES].into(),
+            pipes: PipePool::new(0),
+            published: Arc::new(Published::new(Snapshot { generation: 1, pools: Vec::new() })),
+            now_us: 0,
+            random: Random::new(1),
+            shortage: None,
+            give_place_back: Box::new(|| ()),
+        }
+    }
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        near.set_nonblocking(true).unwrap();
+        (near, listener.accept().unwrap().0)
+    }
+
+    /// A receiver whose queue is full when the header is to leave: nothing of the sender may pass it.
+    #[test]
+    fn what_leads_leaves_first_in_however_many_pieces_and_is_not_counted() {
+        let (mut bench, (from, mut client), (to, mut backend)) = (bench(), pair(), pair());
+        let mut filled = 0;
+        while let Ok(length) = socket::send(to.as_fd(), &[0xaa; 1_000]) {
+            filled += length;
+        }
+        let (mut from, mut to) = (Side::new(from.into()), Side::new(to.into()));
+        let mut way = Way::default();
+        way.lead_with(vec![0xbb; 4_096]);
+        std::io::Write::write_all(&mut client, b"hello").unwrap();
+        drop(client);
+        let mut seen = Vec::new();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        backend.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        while seen.len() < filled + 4_096 + 5 {
+            assert!(Instant::now() < deadline, "{} bytes came", seen.len());
+            // Everything is ready until the kernel says otherwise.
+            (from.readable, to.writable) = (true, true);
+            way.carry(&mut from, &mut to, &mut bench);
+            let mut piece = [0; 50_000];
+            let length = backend.read(&mut piece).unwrap_or(0);
+            seen.extend_from_slice(&piece[..length]);
+        }
+        let (lead, rest) = seen[filled..].split_at(4_096);
+        assert!(seen[..filled].iter().all(|byte| *byte == 0xaa) && lead.iter().all(|byte| *byte == 0xbb));
+        assert_eq!((rest, way.delivered_bytes, way.is_empty()), (&b"hello"[..], 5, true));
+    }
+}

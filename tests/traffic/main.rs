@@ -4,6 +4,7 @@
 mod bulk;
 mod costs;
 mod crowds;
+mod datagram_headers;
 mod datagrams;
 mod deadlines;
 mod doors;
@@ -12,6 +13,7 @@ mod entry;
 mod failing;
 mod limits;
 mod log_lines;
+mod proxy_headers;
 mod queue;
 mod reload;
 mod rig;
