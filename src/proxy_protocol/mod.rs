@@ -106,7 +106,7 @@ pub enum Malformed {
         /// What it claims.
         claimed: u16,
         /// What the addresses of its family need.
-        needed: u16,
+        needed: usize,
     },
     /// A TLV does not end where the header does.
     #[error("PROXY v2: a TLV does not fit into the header")]

@@ -109,6 +109,8 @@ fn a_line_of_v1_ends_within_107_bytes_or_not_at_all() {
 
 #[test]
 fn headers_of_v2_are_read_strictly() {
+    /// Version and command, family, what follows.
+    type Case<'a> = (u8, u8, &'a [u8], Result<Carried, Malformed>);
     let v4 = [192, 0, 2, 1, 198, 51, 100, 1, 0xc3, 0x50, 1, 0xbb];
     let v6 = [[0x20; 32].to_vec(), vec![0, 1, 0, 2]].concat();
     let proxy = Carried::Proxy(addresses("192.0.2.1:50000", "198.51.100.1:443"));
@@ -117,7 +119,7 @@ fn headers_of_v2_are_read_strictly() {
     let with = |tail: &[u8]| [&v4[..], tail].concat();
     let len = |bytes: &[u8]| u16::try_from(bytes.len()).unwrap();
     let unknown = Ok(Carried::Unknown);
-    let cases: &[(u8, u8, &[u8], Result<Carried, Malformed>)] = &[
+    let cases: &[Case<'_>] = &[
         (0x21, 0x11, &v4, Ok(proxy)),
         (0x21, 0x12, &v4, Ok(proxy)),
         (0x21, 0x21, &v6, Ok(proxy6)),

@@ -33,25 +33,26 @@ pub(super) fn decode(bytes: &[u8]) -> Decoded<'_> {
 }
 
 pub(super) fn encode(addresses: Option<&Addresses>, transport: Transport, tlvs: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(FIXED_BYTES + V6_BYTES + tlvs.len() + CHECKSUM_TLV_BYTES);
-    bytes.extend_from_slice(&SIGNATURE);
     let transport = match transport {
         Transport::Stream => 1,
         Transport::Datagram => 2,
     };
-    let (command, family) = match addresses.map(|both| (both.source.ip(), both.destination.ip())) {
-        None => (LOCAL, 0),
-        Some((IpAddr::V4(_), IpAddr::V4(_))) => (PROXY, 0x10 | transport),
-        Some(_) => (PROXY, 0x20 | transport),
-    };
+    let (command, family, addresses_bytes) =
+        match addresses.map(|both| (both.source.is_ipv4(), both.destination.is_ipv4())) {
+            None => (LOCAL, 0, 0),
+            Some((true, true)) => (PROXY, 0x10 | transport, V4_BYTES),
+            Some(_) => (PROXY, 0x20 | transport, V6_BYTES),
+        };
+    let mut bytes = Vec::with_capacity(FIXED_BYTES + addresses_bytes + tlvs.len() + CHECKSUM_TLV_BYTES);
+    bytes.extend_from_slice(&SIGNATURE);
     // The length follows when it is known.
     bytes.extend_from_slice(&[VERSION | command, family, 0, 0]);
     if let Some(both) = addresses {
-        match (both.source.ip(), both.destination.ip()) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => {
-                bytes.extend_from_slice(&[from.octets(), to.octets()].concat());
+        for ip in [both.source.ip(), both.destination.ip()] {
+            match ip {
+                IpAddr::V4(ip) if addresses_bytes == V4_BYTES => bytes.extend_from_slice(&ip.octets()),
+                ip => bytes.extend_from_slice(&as_v6(ip).octets()),
             }
-            (from, to) => bytes.extend_from_slice(&[as_v6(from).octets(), as_v6(to).octets()].concat()),
         }
         bytes.extend_from_slice(&both.source.port().to_be_bytes());
         bytes.extend_from_slice(&both.destination.port().to_be_bytes());
@@ -106,14 +107,14 @@ fn check_fixed(version_and_command: u8, family: u8, claimed: u16) -> Result<Shap
         return Ok(Shape::Local);
     }
     let (shape, needed) = match family {
-        0x11 | 0x12 => (Shape::V4, 12),
-        0x21 | 0x22 => (Shape::V6, 36),
-        0x31 | 0x32 => (Shape::Unix, 216),
+        0x11 | 0x12 => (Shape::V4, V4_BYTES),
+        0x21 | 0x22 => (Shape::V6, V6_BYTES),
+        0x31 | 0x32 => (Shape::Unix, UNIX_BYTES),
         // A family without a transport or the other way round is allowed, and says nothing.
         0x00..=0x02 | 0x10 | 0x20 | 0x30 => (Shape::Unspecified, 0),
         other => return Err(Malformed::V2Family(other)),
     };
-    if claimed < needed {
+    if usize::from(claimed) < needed {
         return Err(Malformed::V2TooShort { claimed, needed });
     }
     Ok(shape)
@@ -132,7 +133,7 @@ fn read_whole(whole: &[u8], shape: Shape) -> Result<(Carried, &[u8]), Malformed>
             Ok((Carried::Proxy(addresses), tlvs))
         }
         Shape::Unix => {
-            let tlvs = behind.get(216..).unwrap_or_default();
+            let tlvs = behind.get(UNIX_BYTES..).unwrap_or_default();
             check_tlvs(whole, tlvs)?;
             Ok((Carried::Unknown, tlvs))
         }
@@ -212,7 +213,10 @@ fn tlvs_of(tlvs: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), Malformed>> 
 pub(super) const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family and transport, length.
 const FIXED_BYTES: usize = 16;
+const V4_BYTES: usize = 12;
 const V6_BYTES: usize = 36;
+/// Two paths of 108 bytes.
+const UNIX_BYTES: usize = 216;
 const VERSION: u8 = 0x20;
 const LOCAL: u8 = 0;
 const PROXY: u8 = 1;
