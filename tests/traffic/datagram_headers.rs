@@ -294,3 +294,28 @@ fn checks_over_udp_have_a_local_header_in_front() {
     }
     eventually("it is good", || balancer.backend(0, |backend| backend.checks.good.value()) >= 2);
 }
+
+#[test]
+fn a_door_that_begins_to_take_headers_stops_merging() {
+    let port = backend().local_addr().unwrap().port();
+    let backend = backend();
+    let file = |more: &str| {
+        format!(
+            "workers: 1\nshutdown: {{ grace: 0s }}\nlisteners: {{ door: {{ bind: '127.0.0.1:{port}', protocol: udp, {more} backends: ['{}'] }} }}",
+            backend.local_addr().unwrap()
+        )
+    };
+    let balancer = Balancer::start(&file(""));
+    balancer.reload(&file("accept_proxy: 127.0.0.1,")).unwrap();
+    eventually("the new file holds", || {
+        let probe = client(&balancer);
+        probe.send(&with_header(Some(&both()), b"probe")).unwrap();
+        next(&backend) == b"probe"
+    });
+    let proxy = client(&balancer);
+    let datagrams: Vec<Vec<u8>> = (0..10).map(|number| with_header(Some(&both()), &[number; 500])).collect();
+    send_merged(&proxy, &datagrams.concat(), u16::try_from(datagrams[0].len()).unwrap());
+    for number in 0..10 {
+        assert_eq!(next(&backend), [number; 500]);
+    }
+}

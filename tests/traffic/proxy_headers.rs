@@ -392,3 +392,34 @@ fn the_log_line_has_client_and_peer_and_says_what_was_wrong() {
     assert_eq!(errors[1], "the PROXY header was not whole within timeouts.header");
     assert!(with("bad_proxy_header", 0)["peer"].is_null(), "the peer is the client");
 }
+
+#[test]
+fn a_new_file_turns_headers_on_and_off() {
+    let backend = Backend::start(echo);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let file = |more: &str| {
+        format!(
+            "workers: 2\nlisteners: {{ door: {{ bind: '127.0.0.1:{port}', {more} backends: ['{}'], health: {{ check: off }} }} }}",
+            backend.address
+        )
+    };
+    let balancer = Balancer::start(&file(""));
+    // What an echo sends back of a line of UNKNOWN and a word shows who has taken or put what.
+    let seen = || {
+        let mut client = connect(balancer.address());
+        client.write_all(b"PROXY UNKNOWN\r\nword").unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        String::from_utf8(read_to_end(&mut client).0).unwrap()
+    };
+    let mut living = connect(balancer.address());
+    exchange(&mut living, b"before");
+    for (more, expected) in [
+        ("accept_proxy: 127.0.0.1,", "word"),
+        ("accept_proxy: 127.0.0.1, send_proxy: v1,", "PROXY UNKNOWN\r\nword"),
+        ("", "PROXY UNKNOWN\r\nword"),
+    ] {
+        balancer.reload(&file(more)).unwrap();
+        eventually("the new file holds on every thread", || (0..8).all(|_| seen() == expected));
+    }
+    exchange(&mut living, b"PROXY UNKNOWN\r\nafter");
+}
