@@ -295,7 +295,7 @@ fn plain_clients_are_told_of_to_both() {
             door,
             &format!(
                 "listeners: {{ door: {{ bind: {door}, send_proxy: {version}, backends: ['127.0.0.1:{haproxy}', '127.0.0.1:{nginx}'], \
-                 health: {{ check: {{ tcp: {{ send: 'GET / HTTP/1.0\\r\\n\\r\\n', expect: '200 OK' }} }}, interval: 200ms, fall: 1 }} }} }}"
+                 health: {{ check: {{ tcp: {{ send: 'GET / HTTP/1.0\\r\\n\\r\\n', expect: '200 OK' }} }}, interval: 200ms, timeout: 30s, fall: 1 }} }} }}"
             ),
         );
         for source in ["127.0.0.9", "127.0.0.10", "127.0.0.11", "127.0.0.12"] {

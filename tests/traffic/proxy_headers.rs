@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use evenkeel::metrics::Direction;
 use evenkeel::proxy_protocol::{
-    self, Addresses, Carried, Decoded, HEADER_BYTES_MAX, Transport, decode, encode_v1, encode_v2,
+    Addresses, Carried, Decoded, HEADER_BYTES_MAX, Transport, decode, encode_v1, encode_v2,
 };
 use evenkeel::reason::Reason;
 
@@ -75,7 +75,7 @@ fn proxied(source: SocketAddr, destination: SocketAddr) -> Carried {
 #[test]
 fn a_header_is_taken_byte_for_byte_however_it_comes() {
     let backend = Backend::start(echo);
-    let balancer = balancer(&backend, "    accept_proxy: 127.0.0.1\n");
+    let balancer = balancer(&backend, ACCEPTING);
     let both = addresses("192.0.2.7:50000", "198.51.100.1:443");
     let tlvs = [&[0xe0, 1, 0][..], &[7; 256]].concat();
     let headers = [
@@ -115,7 +115,7 @@ fn a_server_that_speaks_first_is_heard_once_the_header_is_there() {
         let _ = stream.write_all(b"220 hello\n");
         echo(stream);
     });
-    let balancer = balancer(&backend, "    accept_proxy: 127.0.0.0/8\n");
+    let balancer = balancer(&backend, "    accept_proxy: 127.0.0.0/8\n    timeouts: { header: 1m }\n");
     let mut client = connect(balancer.address());
     client.write_all(&encode_v1(None)).unwrap();
     assert_eq!(line(&mut client), "220 hello\n");
@@ -125,7 +125,7 @@ fn a_server_that_speaks_first_is_heard_once_the_header_is_there() {
 #[test]
 fn what_is_no_whole_header_in_time_ends_in_a_reset_before_any_backend_is_touched() {
     let backend = Backend::start(echo);
-    let patient = balancer(&backend, "    accept_proxy: 127.0.0.1\n    timeouts: { header: 1m }\n");
+    let patient = balancer(&backend, ACCEPTING);
     let v2 = |behind: &[u8]| [&b"\r\n\r\n\0\r\nQUIT\n"[..], behind].concat();
     let mut wrong_checksum = encode_v2(Some(&addresses("1.2.3.4:5", "6.7.8.9:1")), Transport::Stream, &[]);
     *wrong_checksum.last_mut().unwrap() ^= 1;
@@ -196,7 +196,7 @@ fn drip(mut stream: TcpStream) -> usize {
 #[test]
 fn a_peer_that_resets_within_its_header_has_reset() {
     let backend = Backend::start(echo);
-    let balancer = balancer(&backend, "    accept_proxy: 127.0.0.1\n");
+    let balancer = balancer(&backend, ACCEPTING);
     let mut client = connect(balancer.address());
     client.write_all(b"PROXY TCP4").unwrap();
     becomes("a session", 1, || balancer.active());
@@ -218,7 +218,7 @@ fn a_header_from_a_network_that_is_not_listed_is_plain_bytes() {
 #[test]
 fn the_greatest_header_passes_with_all_its_tlvs() {
     let backend = Backend::start(tell_header);
-    let balancer = balancer(&backend, "    accept_proxy: 127.0.0.1\n    send_proxy: v2\n");
+    let balancer = balancer(&backend, &format!("{ACCEPTING}    send_proxy: v2\n"));
     let both = addresses("192.0.2.7:50000", "198.51.100.1:443");
     let value = vec![9; HEADER_BYTES_MAX - 16 - 12 - 7 - 3];
     let tlvs = [&[0xe1][..], &u16::try_from(value.len()).unwrap().to_be_bytes(), &value].concat();
@@ -274,8 +274,7 @@ fn a_connection_that_is_handed_on_is_handed_on_as_it_came() {
         (encode_v2(None, Transport::Stream, &[]), Carried::Local, &[]),
     ];
     for (backend, version) in [(&v1, "v1"), (&v2, "v2")] {
-        let balancer =
-            balancer(backend, &format!("    accept_proxy: 127.0.0.1\n    send_proxy: {version}\n"));
+        let balancer = balancer(backend, &format!("{ACCEPTING}    send_proxy: {version}\n"));
         for (header, carried, tlvs) in &headers {
             let mut client = connect(balancer.address());
             client.write_all(header).unwrap();
@@ -299,7 +298,7 @@ fn the_carried_client_is_the_one_that_is_hashed() {
         ["a", "b", "c", "d"].into_iter().map(|name| Backend::start(answer_with(name))).collect();
     let list: Vec<String> = backends.iter().map(|backend| format!("'{}'", backend.address)).collect();
     let balancer = Balancer::start(&format!(
-        "workers: 2\nlisteners: {{ door: {{ bind: '127.0.0.1:80', accept_proxy: 127.0.0.1, balance: source_hash, backends: [{}], health: {{ check: off }} }} }}",
+        "workers: 2\nlisteners: {{ door: {{ bind: '127.0.0.1:80', accept_proxy: 127.0.0.1, timeouts: {{ header: 1m }}, balance: source_hash, backends: [{}], health: {{ check: off }} }} }}",
         list.join(", ")
     ));
     let answer = |client: u8| {
@@ -346,8 +345,8 @@ fn talking_checks_say_that_they_are_the_balancer_itself() {
         });
         let balancer = Balancer::start(&format!(
             "workers: 1\nlisteners: {{ door: {{ bind: '127.0.0.1:80', pool: a }} }}\npools:\n  \
-             a: {{ send_proxy: {version}, backends: ['{0}'], health: {{ check: {{ tcp: {{ send: PING, expect: PONG }} }}, interval: 100ms }} }}\n  \
-             b: {{ send_proxy: {version}, backends: ['{0}'], health: {{ check: {{ tcp: {{ send: PING, expect: PONG }} }}, port: {1}, interval: 100ms }} }}",
+             a: {{ send_proxy: {version}, backends: ['{0}'], health: {{ check: {{ tcp: {{ send: PING, expect: PONG }} }}, timeout: 30s, interval: 100ms }} }}\n  \
+             b: {{ send_proxy: {version}, backends: ['{0}'], health: {{ check: {{ tcp: {{ send: PING, expect: PONG }} }}, timeout: 30s, port: {1}, interval: 100ms }} }}",
             backend.address,
             other.address.port()
         ));
@@ -363,34 +362,65 @@ fn talking_checks_say_that_they_are_the_balancer_itself() {
 #[test]
 fn the_log_line_has_client_and_peer_and_says_what_was_wrong() {
     let backend = Backend::start(echo);
-    let program = Program::start(&format!(
-        "workers: 1\nlog: {{ format: json, sessions: all }}\nlisteners: {{ door: {{ bind: '127.0.0.1:PORT', accept_proxy: 127.0.0.1, timeouts: {{ header: 300ms }}, backends: ['{}'], health: {{ check: off }} }} }}",
-        backend.address
-    ));
-    let mut client = connect(program.address());
+    let start = |header: &str| {
+        Program::start(&format!(
+            "workers: 1\nlog: {{ format: json, sessions: all }}\nlisteners: {{ door: {{ bind: '127.0.0.1:PORT', accept_proxy: 127.0.0.1, timeouts: {{ header: {header} }}, backends: ['{}'], health: {{ check: off }} }} }}",
+            backend.address
+        ))
+    };
+    let (patient, hasty) = (start("1m"), start("100ms"));
+    let mut client = connect(patient.address());
     let peer = client.local_addr().unwrap().to_string();
     let both = addresses("192.0.2.7:50000", "198.51.100.1:443");
-    client.write_all(&proxy_protocol::encode_v1(Some(&both))).unwrap();
+    client.write_all(&encode_v1(Some(&both))).unwrap();
     exchange(&mut client, b"x");
     drop(client);
-    let mut broken = connect(program.address());
+    eventually("its line", || patient.session_lines().len() == 1);
+    let line = &patient.session_lines()[0];
+    assert_eq!((line["client"].as_str(), line["peer"].as_str()), (Some("192.0.2.7:50000"), Some(&*peer)));
+    assert_eq!(line["reason"], "client_closed");
+    let mut broken = connect(patient.address());
     broken.write_all(b"PROXY TCP9 \r\n").unwrap();
-    assert_eq!(read_to_end(&mut broken).1, Outcome::Reset);
-    let mut late = connect(program.address());
-    assert_eq!(read_to_end(&mut late).1, Outcome::Reset);
-    eventually("three lines", || program.session_lines().len() == 3);
-    let lines = program.session_lines();
-    let with = |reason: &str, at: usize| {
-        let line = lines.iter().filter(|line| line["reason"] == reason).nth(at);
-        line.unwrap_or_else(|| panic!("{lines:#?}"))
-    };
-    let good = with("client_closed", 0);
-    assert_eq!((good["client"].as_str(), good["peer"].as_str()), (Some("192.0.2.7:50000"), Some(&*peer)));
-    let errors: Vec<&str> =
-        (0..2).map(|at| with("bad_proxy_header", at)["error"].as_str().unwrap()).collect();
-    assert_eq!(errors[0], "PROXY v1: the protocol is none of TCP4, TCP6, UNKNOWN");
-    assert_eq!(errors[1], "the PROXY header was not whole within timeouts.header");
-    assert!(with("bad_proxy_header", 0)["peer"].is_null(), "the peer is the client");
+    let mut late = connect(hasty.address());
+    for (program, client, lines, error) in [
+        (&patient, &mut broken, 2, "PROXY v1: the protocol is none of TCP4, TCP6, UNKNOWN"),
+        (&hasty, &mut late, 1, "the PROXY header was not whole within timeouts.header"),
+    ] {
+        assert_eq!(read_to_end(client).1, Outcome::Reset);
+        eventually("its line", || program.session_lines().len() == lines);
+        let line = &program.session_lines()[lines - 1];
+        assert_eq!(
+            (line["reason"].as_str(), line["error"].as_str()),
+            (Some("bad_proxy_header"), Some(error))
+        );
+        assert_eq!(line["client"], client.local_addr().unwrap().to_string());
+        assert!(line["peer"].is_null(), "the peer is the client");
+    }
+}
+
+#[test]
+fn a_crowd_that_says_nothing_keeps_nobody_out_and_leaves_nothing_behind() {
+    const CROWD: usize = 1_000;
+    let backend = Backend::start(echo);
+    let balancer = balancer(&backend, "    accept_proxy: 127.0.0.1\n    timeouts: { header: 10s }\n");
+    let crowd: Vec<TcpStream> = (0..CROWD)
+        .map(|number| {
+            let mut silent = connect(balancer.address());
+            silent.write_all(&b"PROXY TCP4 192.0.2.1"[..number % 20]).unwrap();
+            silent
+        })
+        .collect();
+    let mut client = connect(balancer.address());
+    client.write_all(&encode_v1(None)).unwrap();
+    exchange(&mut client, b"served meanwhile");
+    assert_eq!(backend.accepted(), 1);
+    drop(client);
+    for mut silent in crowd {
+        assert_eq!(read_to_end(&mut silent), (Vec::new(), Outcome::Reset));
+    }
+    becomes("ends", CROWD as u64, || balancer.ended(Reason::BadProxyHeader));
+    balancer.settles();
+    assert_eq!(backend.accepted(), 1);
 }
 
 #[test]
@@ -414,8 +444,8 @@ fn a_new_file_turns_headers_on_and_off() {
     let mut living = connect(balancer.address());
     exchange(&mut living, b"before");
     for (more, expected) in [
-        ("accept_proxy: 127.0.0.1,", "word"),
-        ("accept_proxy: 127.0.0.1, send_proxy: v1,", "PROXY UNKNOWN\r\nword"),
+        ("accept_proxy: 127.0.0.1, timeouts: { header: 1m },", "word"),
+        ("accept_proxy: 127.0.0.1, timeouts: { header: 1m }, send_proxy: v1,", "PROXY UNKNOWN\r\nword"),
         ("", "PROXY UNKNOWN\r\nword"),
     ] {
         balancer.reload(&file(more)).unwrap();
@@ -423,3 +453,6 @@ fn a_new_file_turns_headers_on_and_off() {
     }
     exchange(&mut living, b"PROXY UNKNOWN\r\nafter");
 }
+
+/// Patient, so that no slow machine is late.
+const ACCEPTING: &str = "    accept_proxy: 127.0.0.1\n    timeouts: { header: 1m }\n";
