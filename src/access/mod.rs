@@ -4,11 +4,13 @@
 //! IPv4 written as IPv6 is IPv4. A decision allocates nothing and costs one binary search.
 
 mod edges;
+mod proxies;
 
 use std::net::IpAddr;
 
 use crate::config::settings::Cidr;
 use edges::Edges;
+pub use proxies::Proxies;
 
 /// The two lists of a listener, worked out.
 #[derive(Debug)]

@@ -31,9 +31,9 @@ impl Entry {
         self.limits.as_ref()
     }
 
-    /// The place of a client that may come in; why it may not.
-    fn judge(&self, client: IpAddr, now_ns: u64) -> Result<Option<Place>, Reason> {
-        if self.access.as_ref().is_some_and(|access| !access.allows(client)) {
+    /// The place of a client that may come in; why it may not. `judged`: only the limits are left to be asked.
+    fn judge(&self, client: IpAddr, judged: bool, now_ns: u64) -> Result<Option<Place>, Reason> {
+        if !judged && self.access.as_ref().is_some_and(|access| !access.allows(client)) {
             return Err(Reason::Denied);
         }
         self.limits.as_ref().map(|limits| limits.take(client, now_ns)).transpose()
@@ -49,7 +49,9 @@ impl Entry {
 /// Lets the session's client in, and picks and dials; or ends the session.
 pub(super) fn begin(session: &mut Session, backend_token: Token, bench: &mut Workbench) -> Next {
     if let Some(entry) = &session.terms.entry {
-        match entry.judge(session.client_address.ip(), bench.now_us * 1_000) {
+        // A proxy that speaks for itself passes as what it is.
+        let judged = session.proxied.as_ref().is_some_and(|proxied| proxied.is_the_client());
+        match entry.judge(session.client_address.ip(), judged, bench.now_us * 1_000) {
             Ok(place) => session.place = place,
             Err(reason) => return Next::End(reason),
         }

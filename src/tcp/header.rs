@@ -27,6 +27,13 @@ pub(super) struct Proxied {
     pub(super) trouble: Option<Trouble>,
 }
 
+impl Proxied {
+    /// Nobody else is handed on: the peer, which was judged when it came, is the client.
+    pub(super) fn is_the_client(&self) -> bool {
+        !matches!(self.carried, Carried::Proxy(_))
+    }
+}
+
 /// Why a header is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
@@ -50,8 +57,11 @@ impl fmt::Display for Trouble {
 /// A new session: if its peer is one that sends headers, waits for one; otherwise the client is known.
 pub(super) fn begin(session: &mut Session, backend_token: Token, bench: &mut Workbench) -> Next {
     let peer = session.client_address;
-    if !session.terms.accept_proxy.iter().any(|network| network.contains(peer.ip())) {
+    if !session.terms.proxies.contains(peer.ip()) {
         return entry::begin(session, backend_token, bench);
+    }
+    if session.terms.proxies.denies(peer.ip()) {
+        return Next::End(Reason::Denied);
     }
     let proxied = Proxied { peer, carried: Carried::Unknown, tlvs: Box::default(), trouble: None };
     session.proxied = Some(Box::new(proxied));

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Entry;
-use crate::config::settings::{Cidr, Listener, LogSessions};
+use crate::access::Proxies;
+use crate::config::settings::{Listener, LogSessions};
 use crate::metrics::ListenerCounters;
 use crate::pool::{Lasting, PoolSlot};
 use crate::reason::Reason;
@@ -32,7 +33,7 @@ pub struct Terms {
     /// The longest life.
     pub lifetime_ms: Option<u64>,
     /// Whose connections begin with a PROXY header.
-    pub accept_proxy: Box<[Cidr]>,
+    pub proxies: Proxies,
     /// How long such a header may take.
     pub header_ms: u64,
     /// Which ends have a line in the log.
@@ -60,7 +61,7 @@ impl Terms {
             idle_ms: listener.timeouts.idle.map(whole_ms),
             half_closed_ms: listener.timeouts.half_closed.map(whole_ms),
             lifetime_ms: listener.timeouts.lifetime.map(whole_ms),
-            accept_proxy: listener.accept_proxy.clone().into(),
+            proxies: Proxies::new(&listener.accept_proxy, &listener.deny),
             header_ms: whole_ms(listener.timeouts.header),
             log_sessions,
             counters,

@@ -38,7 +38,7 @@ pub(super) fn of<'a>(
 ) -> Result<Option<Header<'a>>, Malformed> {
     let from = told.from.ip();
     // Doors that take headers do not merge: a header may stand in the middle of what is merged.
-    if told.part.is_some() || !terms.accept_proxy.iter().any(|network| network.contains(from)) {
+    if told.part.is_some() || !terms.proxies.contains(from) {
         return Ok(None);
     }
     proxy_protocol::decode_datagram(datagram)
@@ -49,6 +49,15 @@ pub(super) fn client_of(header: Option<&Header<'_>>, peer: SocketAddr) -> Socket
     match header.map(|header| header.carried) {
         Some(Carried::Proxy(addresses)) => addresses.source,
         Some(Carried::Local | Carried::Unknown) | None => peer,
+    }
+}
+
+/// May this header not begin a flow? The peer that sends it is judged by `deny` alone, the client in it by both lists.
+pub(super) fn denies(terms: &Terms, header: Option<&Header<'_>>, peer: SocketAddr) -> bool {
+    match header.map(|header| header.carried) {
+        None => terms.denies(peer.ip()),
+        Some(Carried::Local | Carried::Unknown) => terms.proxies.denies(peer.ip()),
+        Some(Carried::Proxy(both)) => terms.proxies.denies(peer.ip()) || terms.denies(both.source.ip()),
     }
 }
 

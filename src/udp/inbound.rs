@@ -53,10 +53,8 @@ impl Pump {
         };
         let start = header.map_or(0, |header| header.length);
         let client = header::client_of(header.as_ref(), key.client);
-        match self
-            .flows
-            .admit_for(&key, client.ip(), bench.now_ms(), &terms.flow, || terms.denies(client.ip()))
-        {
+        let denies = || header::denies(&terms, header.as_ref(), key.client);
+        match self.flows.admit_for(&key, client.ip(), bench.now_ms(), &terms.flow, denies) {
             Admission::Known(id) => {
                 let side = self.sides.get(id.index as usize).and_then(Option::as_ref);
                 if side.is_some_and(|side| side.upstream.wants_another()) {

@@ -94,7 +94,7 @@ impl Pump {
             udp::set_receive_buffer(door.fd.as_fd(), terms.receive_buffer);
             door.terms = Arc::clone(terms);
             // A kernel that cannot merge has said so when the door was bound.
-            let _ = udp::merge_received(door.fd.as_fd(), terms.accept_proxy.is_empty());
+            let _ = udp::merge_received(door.fd.as_fd(), terms.proxies.is_empty());
         }
     }
 

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::access::Access;
-use crate::config::settings::{Cidr, LogSessions};
+use crate::access::{Access, Proxies};
+use crate::config::settings::LogSessions;
 use crate::flow;
 use crate::metrics::ListenerCounters;
 use crate::pool::{Lasting, PoolSlot};
@@ -26,7 +26,7 @@ pub struct Terms {
     /// What the table needs to know.
     pub flow: Arc<flow::Terms>,
     /// Whose datagrams may begin with a PROXY header.
-    pub accept_proxy: Box<[Cidr]>,
+    pub proxies: Arc<Proxies>,
     /// Which ends have a line in the log.
     pub log_sessions: LogSessions,
     /// Where it is counted.
@@ -44,7 +44,7 @@ impl Terms {
             access: None,
             receive_buffer: self.receive_buffer,
             flow: Arc::new(self.flow.last()),
-            accept_proxy: self.accept_proxy.clone(),
+            proxies: Arc::clone(&self.proxies),
             log_sessions: self.log_sessions,
             counters: Arc::clone(&self.counters),
         }

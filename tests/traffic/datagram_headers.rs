@@ -319,3 +319,31 @@ fn a_door_that_begins_to_take_headers_stops_merging() {
         assert_eq!(next(&backend), [number; 500]);
     }
 }
+
+#[test]
+fn the_peer_of_a_flow_is_judged_by_deny_and_its_client_by_everything() {
+    for (lists, header, passes) in [
+        ("allow: [192.0.2.0/24],", Some(Some(both())), true),
+        ("allow: [192.0.2.0/24],", Some(None), true),
+        ("allow: [192.0.2.0/24],", None, false),
+        ("deny: [192.0.2.0/24],", Some(Some(both())), false),
+        ("deny: [192.0.2.0/24],", Some(None), true),
+        ("allow: [192.0.2.0/24], deny: [127.0.0.0/8],", Some(Some(both())), false),
+    ] {
+        let backend = backend();
+        let balancer = Balancer::start(&format!(
+            "workers: 1\nshutdown: {{ grace: 0s }}\nlisteners: {{ door: {{ bind: '127.0.0.1:53', protocol: udp, accept_proxy: 127.0.0.1, {lists} backends: ['{}'] }} }}",
+            backend.local_addr().unwrap()
+        ));
+        let datagram = match &header {
+            Some(header) => with_header(header.as_ref(), b"x"),
+            None => b"x".to_vec(),
+        };
+        client(&balancer).send(&datagram).unwrap();
+        if passes {
+            assert_eq!(next(&backend), b"x", "{lists} {header:?}");
+        } else {
+            becomes("denied", 1, || dropped(&balancer, Dropped::Denied));
+        }
+    }
+}

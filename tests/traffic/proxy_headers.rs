@@ -454,5 +454,59 @@ fn a_new_file_turns_headers_on_and_off() {
     exchange(&mut living, b"PROXY UNKNOWN\r\nafter");
 }
 
+#[test]
+fn the_peer_is_judged_by_deny_and_the_carried_client_by_everything() {
+    let backend = Backend::start(echo);
+    // (what stands in the file, the client in the header, how a session ends)
+    let cases = [
+        ("deny: [192.0.2.0/24],", Some("192.0.2.1:1"), Reason::Denied),
+        ("deny: [192.0.2.0/24],", Some("198.51.100.1:1"), Reason::ClientClosed),
+        ("deny: [192.0.2.0/24],", None, Reason::ClientClosed),
+        // The peer itself need not be allowed, but must not be denied.
+        ("allow: [192.0.2.0/24],", Some("192.0.2.1:1"), Reason::ClientClosed),
+        ("allow: [192.0.2.0/24],", Some("198.51.100.1:1"), Reason::Denied),
+        ("allow: [192.0.2.0/24],", None, Reason::ClientClosed),
+        ("allow: [192.0.2.0/24], deny: [127.0.0.0/8],", Some("192.0.2.1:1"), Reason::Denied),
+        ("allow: [192.0.2.0/24], deny: [127.0.0.0/8],", None, Reason::Denied),
+    ];
+    for (lists, source, expected) in cases {
+        let balancer = Balancer::start(&format!(
+            "workers: 1\nlisteners: {{ door: {{ bind: '127.0.0.1:80', accept_proxy: 127.0.0.1, timeouts: {{ header: 1m }}, {lists} backends: ['{}'], health: {{ check: off }} }} }}",
+            backend.address
+        ));
+        let mut client = connect(balancer.address());
+        let both = source.map(|source| addresses(source, "198.51.100.9:443"));
+        // A peer that is denied is reset before it has said anything.
+        let _ = client.write_all(&encode_v1(both.as_ref()));
+        let _ = client.shutdown(std::net::Shutdown::Write);
+        let _ = client.read_to_end(&mut Vec::new());
+        balancer.ends(expected, 1);
+    }
+}
+
+#[test]
+fn limits_of_a_source_are_those_of_the_carried_client() {
+    let backend = Backend::start(echo);
+    let balancer = Balancer::start(&format!(
+        "workers: 1\nlisteners: {{ door: {{ bind: '127.0.0.1:80', accept_proxy: 127.0.0.1, timeouts: {{ header: 1m }}, limits: {{ sessions_per_source: 1 }}, backends: ['{}'], health: {{ check: off }} }} }}",
+        backend.address
+    ));
+    let come = |number: u8| {
+        let mut client = connect(balancer.address());
+        client
+            .write_all(&encode_v1(Some(&addresses(&format!("192.0.2.{number}:1"), "198.51.100.9:443"))))
+            .unwrap();
+        client
+    };
+    let mut served: Vec<TcpStream> = (0..10).map(come).collect();
+    served.iter_mut().for_each(|client| exchange(client, b"x"));
+    let mut second = come(3);
+    assert_eq!(read_to_end(&mut second), (Vec::new(), Outcome::Reset));
+    assert_eq!(balancer.ended(Reason::LimitSessionsPerSource), 1);
+    drop(served);
+    becomes("places", 0, || balancer.active());
+    exchange(&mut come(3), b"x");
+}
+
 /// Patient, so that no slow machine is late.
 const ACCEPTING: &str = "    accept_proxy: 127.0.0.1\n    timeouts: { header: 1m }\n";
