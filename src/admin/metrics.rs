@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use super::exposition::Exposition;
 use super::{Sources, process};
 use crate::metrics::{AcceptTrouble, Direction, Drop, Histogram, ListenerCounters};
-use crate::pool::{Backend, PoolView};
+use crate::pool::{Backend, PoolView, tcp_source_ports_ratio};
 use crate::reason::Reason;
 use crate::standing::TENTHS;
+use crate::sys::udp::local_ports;
 
 /// The whole page.
 pub(super) fn render(sources: &Sources) -> String {
@@ -111,6 +112,11 @@ fn pools(out: &mut Exposition, pools: &[Arc<PoolView>]) {
     for pool in pools {
         out.sample("evenkeel_queue_length", &[("pool", &pool.lasting.name)], pool.lasting.waiting());
     }
+    out.counter("evenkeel_source_address_full", "Connects that found no port free at one of `connect_from`.");
+    for pool in pools {
+        let full = pool.lasting.shards.sum(|shard| shard.source_full.value());
+        out.sample("evenkeel_source_address_full_total", &[("pool", &pool.lasting.name)], full);
+    }
     out.counter("evenkeel_flows_rehomed", "Flows that got another backend because theirs was gone.");
     for pool in pools {
         let rehomed = pool.lasting.shards.sum(|shard| shard.rehomed.value());
@@ -198,6 +204,8 @@ fn whole_process(out: &mut Exposition, sources: &Sources) {
     let ratio = f64::from(flows.taken()) / f64::from(flows.most().unwrap_or(u32::MAX).max(1));
     out.sample("evenkeel_limit_in_use_ratio", &[("limit", "udp_sessions")], ratio);
     let ratio = f64::from(sources.crew.source_ports_permille()) / 1_000.0;
+    let ratio =
+        ratio.max(tcp_source_ports_ratio(&sources.listeners.all(), &sources.published.load(), local_ports()));
     out.sample("evenkeel_limit_in_use_ratio", &[("limit", "source_ports")], ratio);
     let (done, refused) =
         (sources.reloads.done.load(Ordering::Relaxed), sources.reloads.refused.load(Ordering::Relaxed));

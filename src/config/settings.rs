@@ -287,6 +287,8 @@ pub struct Pool {
     pub backends: Vec<Backend>,
     /// How a backend is dialled.
     pub connect: Connect,
+    /// From which address of ours.
+    pub connect_from: ConnectFrom,
     /// The PROXY header in front of what clients send.
     pub send_proxy: SendProxy,
     /// Sessions of the whole pool at once; `None` is `off`. Never 0.
@@ -403,6 +405,17 @@ pub enum SendProxy {
     V1,
     /// The binary form; of a flow, in front of its first datagram.
     V2,
+}
+
+/// The `connect_from` of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConnectFrom {
+    /// The one the kernel chooses.
+    Any,
+    /// These in turn; at least one.
+    Addresses(Vec<IpAddr>),
+    /// The client's own address and port.
+    Client,
 }
 
 /// The `connect` of a pool.

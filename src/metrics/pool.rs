@@ -9,6 +9,10 @@ pub struct PoolShard {
     pub connect: Histogram,
     /// Attempts after the first of a session.
     pub retries: Counter,
+    /// Which of `connect_from` comes next.
+    pub source_turn: Counter,
+    /// Connects and flows that found no port free at one of `connect_from`.
+    pub source_full: Counter,
     /// Flows that got another backend because theirs was gone.
     pub rehomed: Counter,
 }

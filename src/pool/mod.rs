@@ -8,9 +8,11 @@ mod lasting;
 mod lease;
 mod queue;
 mod snapshot;
+mod sources;
 
 pub use backend::Backend;
 pub use lasting::{Lasting, Reach};
 pub use lease::{Lease, Refusal};
 pub use queue::{End, Ticket, Waiter};
 pub use snapshot::{PoolSlot, PoolView, Published, Snapshot, rules};
+pub use sources::tcp_source_ports_ratio;

@@ -8,8 +8,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Notify;
 use super::control::Control;
 use crate::metrics::Listeners;
-use crate::pool::Published;
+use crate::pool::{Published, tcp_source_ports_ratio};
 use crate::reason::Reason;
+use crate::sys::udp::local_ports;
 use crate::worker::Crew;
 
 /// What the housekeeper looks at.
@@ -23,16 +24,28 @@ impl Housekeeper {
     pub(super) async fn run(self) {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told = String::new();
+        let (mut told, mut warned) = (String::new(), None);
         loop {
-            ticks.tick().await;
+            let now = ticks.tick().await;
             summarise_refusals(&self.control.listeners);
+            if self.ports_run_out() && warned.is_none_or(|at| now - at >= PORTS_WARNING_EVERY) {
+                warned = Some(now);
+                tracing::warn!(
+                    target: "evenkeel",
+                    "local ports towards one backend run out: more backends, more addresses in `connect_from`, or a wider net.ipv4.ip_local_port_range, give room for more sessions"
+                );
+            }
             let status = self.control.status_line();
             if status != told {
                 self.notify.status(&status);
                 told = status;
             }
         }
+    }
+
+    fn ports_run_out(&self) -> bool {
+        let snapshot = self.control.published.load();
+        tcp_source_ports_ratio(&self.control.listeners.all(), &snapshot, local_ports()) >= PORTS_WARNING_RATIO
     }
 }
 
@@ -91,3 +104,5 @@ pub(super) fn counted(number: u64, what: &str) -> String {
 }
 
 const EVERY: Duration = Duration::from_secs(1);
+const PORTS_WARNING_EVERY: Duration = Duration::from_secs(60);
+const PORTS_WARNING_RATIO: f64 = 0.8;

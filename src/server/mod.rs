@@ -7,6 +7,7 @@ mod control;
 mod housekeeping;
 mod http;
 mod notify;
+mod origins;
 mod pools;
 mod publisher;
 mod reload;
@@ -34,6 +35,7 @@ use crate::phase::Phase;
 use crate::pool::Published;
 use crate::standing::Mark;
 use crate::sys::limits as system;
+use crate::udp::ClientPairs;
 use crate::workbench::Random;
 use crate::worker::{self, Crew, Plan};
 use budget::Budget;
@@ -42,6 +44,7 @@ pub use control::OrderError;
 use http::HttpDoor;
 pub use http::HttpError;
 pub use notify::Notify;
+pub use origins::ForeignError;
 use publisher::{Beginnings, Order, Publisher};
 pub use publisher::{NoSuch, Whom};
 pub use reload::{Changes, Refused, ReloadError};
@@ -95,6 +98,9 @@ pub enum StartError {
     /// The HTTP address cannot be bound.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// Clients' addresses may not be used.
+    #[error(transparent)]
+    Foreign(#[from] ForeignError),
     /// The system refuses a thread or what it needs.
     #[error(
         "a data thread cannot be started: {0}; raise LimitNOFILE=, TasksMax= or the memory limit, or lower `workers`"
@@ -112,6 +118,7 @@ impl Server {
     /// Starts; on return it accepts. Must be called on a tokio runtime with I/O and time, which then carries the
     /// control work. On an error nothing is left behind.
     pub async fn start(settings: &Settings, with: &Surroundings) -> Result<Self, StartError> {
+        origins::check(settings)?;
         let open_files = system::raise_open_files();
         let workers = usize::from(match settings.workers {
             Workers::Auto => system::cpus(),
@@ -261,6 +268,7 @@ fn spawn_threads(
     let workers = crew.workers();
     // A quarter is left to other programs of the same user, and to pipes under way.
     let pipes_bytes = system::pipe_budget_bytes().unwrap_or(PIPES_WITHOUT_LIMIT_BYTES) / 4 * 3;
+    let client_pairs = Arc::new(ClientPairs::default());
     let spawn = |worker| {
         worker::spawn(Plan {
             worker,
@@ -270,6 +278,7 @@ fn spawn_threads(
             seed: seed.wrapping_add(worker as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
             pipe_budget_bytes: pipes_bytes / workers as u64,
             flow_hash_key: hash_key(seed.rotate_left(17)),
+            client_pairs: Arc::clone(&client_pairs),
         })
     };
     let mut threads = Vec::with_capacity(workers);

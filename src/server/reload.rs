@@ -14,6 +14,7 @@ use super::HttpError;
 use super::budget::Budget;
 use super::control::{Control, lock};
 use super::http::HttpDoor;
+use super::origins::{self, ForeignError};
 use super::publisher::{Order, Reloaded};
 use super::served::{Matched, OpenDoor, Served};
 use crate::config::settings::{Listener, Protocol, Settings};
@@ -36,6 +37,9 @@ pub enum ReloadError {
     /// The new HTTP address cannot be bound.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// Clients' addresses may not be used.
+    #[error(transparent)]
+    Foreign(#[from] ForeignError),
     /// It is stopping, or not ready yet.
     #[error("the program is {0}")]
     NotRunning(&'static str),
@@ -114,6 +118,7 @@ impl Control {
         let settings = Arc::new(settings);
         let before = Arc::clone(&self.served().settings);
         fixed(&before, &settings)?;
+        origins::check(&settings)?;
         let http = self.bind_new_http(&before, &settings).await?;
         let (matched, bound) = self.bind_missing(&settings)?;
 

@@ -49,14 +49,47 @@ pub fn accept(door: BorrowedFd<'_>) -> Result<(OwnedFd, SocketAddr), Errno> {
     Ok((fd, canonical(peer)))
 }
 
+/// Where a connect comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The kernel chooses.
+    Any,
+    /// This address of ours, and a port that is free towards the peer.
+    Address(IpAddr),
+    /// An address and port that may be another host's; its port 0 is any free one. Needs CAP_NET_ADMIN.
+    Foreign(SocketAddr),
+}
+
 /// Begins a connect. The outcome shows as writability; then ask [`take_error`].
-pub fn dial(to: SocketAddr, options: &StreamOptions) -> Result<OwnedFd, Errno> {
+pub fn dial(to: SocketAddr, from: Origin, options: &StreamOptions) -> Result<OwnedFd, Errno> {
     let fd = stream_socket(to)?;
     set_options(fd.as_fd(), options)?;
+    match from {
+        Origin::Any => {}
+        Origin::Address(ip) => bind_address(fd.as_fd(), SocketAddr::new(ip, 0))?,
+        Origin::Foreign(client) => {
+            set_transparent(fd.as_fd(), to)?;
+            // A client may have the same port towards several of our doors.
+            sockopt::set_socket_reuseaddr(&fd, true)?;
+            bind_address(fd.as_fd(), client)?;
+        }
+    }
     match net::connect(&fd, &to) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(fd),
         Err(errno) => Err(errno),
     }
+}
+
+/// May this process connect from addresses that are not its host's? EPERM: it lacks CAP_NET_ADMIN.
+pub fn probe_foreign() -> Result<(), Errno> {
+    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    set_transparent(stream_socket(any)?.as_fd(), any)
+}
+
+/// Has this host the address?
+pub fn has_address(ip: IpAddr) -> bool {
+    let address = SocketAddr::new(ip, 0);
+    stream_socket(address).and_then(|fd| net::bind(&fd, &address)) != Err(Errno::ADDRNOTAVAIL)
 }
 
 /// Reads into `buffer`. 0 is the end of the stream.
@@ -142,6 +175,23 @@ pub(super) enum V6 {
     Only,
     /// IPv4 as well.
     AndV4,
+}
+
+/// Binds the address; port 0 is chosen by the connect, which knows the peer: else each port would serve one peer alone.
+fn bind_address(fd: BorrowedFd<'_>, address: SocketAddr) -> Result<(), Errno> {
+    if address.port() == 0 {
+        super::udp::set(fd, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+    }
+    net::bind(fd, &address)
+}
+
+/// Lets a socket bind an address of another host, and have what comes back to it.
+pub(super) fn set_transparent(fd: BorrowedFd<'_>, peer: SocketAddr) -> Result<(), Errno> {
+    if peer.is_ipv4() {
+        super::udp::set(fd, libc::SOL_IP, libc::IP_TRANSPARENT, 1)
+    } else {
+        super::udp::set(fd, libc::SOL_IPV6, libc::IPV6_TRANSPARENT, 1)
+    }
 }
 
 /// Lets a socket bind an address that this host does not have yet.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 use super::Errno;
-use super::socket::{V6, bind_any, set_freebind};
+use super::socket::{V6, bind_any, set_freebind, set_transparent};
 
 /// A bound door of one worker, sharing its port with the other workers' by SO_REUSEPORT. `None` binds every address of
 /// both families where the host has IPv6. Port 0 takes any free port. `freebind`: the address need not be here yet.
@@ -23,13 +23,25 @@ pub fn probe_door(ip: Option<IpAddr>, port: u16, freebind: bool) -> Result<(), E
 
 /// A socket that exchanges datagrams with `to` alone, from this very address and port. Other sockets may have the same
 /// local address and port towards other peers; what strangers send is for the caller to tell by its source.
-pub fn connect_from(local: SocketAddr, to: SocketAddr) -> Result<OwnedFd, Errno> {
+pub fn connect_from(local: SocketAddr, to: SocketAddr, foreign: Foreign) -> Result<OwnedFd, Errno> {
     let fd = datagram_socket(to)?;
+    if foreign == Foreign::Yes {
+        set_transparent(fd.as_fd(), to)?;
+    }
     sockopt::set_socket_reuseaddr(&fd, true)?;
     net::bind(&fd, &local)?;
     net::connect(&fd, &to)?;
     set_flag(fd.as_fd(), to.is_ipv6(), libc::IP_RECVTOS, libc::IPV6_RECVTCLASS)?;
     Ok(fd)
+}
+
+/// Is the local address one of another host? Binding it needs CAP_NET_ADMIN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreign {
+    /// It is one of ours.
+    No,
+    /// It may be anyone's.
+    Yes,
 }
 
 /// The address this host would use towards `to`.
@@ -98,7 +110,7 @@ fn set_flag(fd: BorrowedFd<'_>, v6: bool, v4_option: i32, v6_option: i32) -> Res
 
 // The length of an int fits.
 #[allow(unsafe_code, clippy::cast_possible_truncation)]
-fn set(fd: BorrowedFd<'_>, level: i32, option: i32, value: libc::c_int) -> Result<(), Errno> {
+pub(super) fn set(fd: BorrowedFd<'_>, level: i32, option: i32, value: libc::c_int) -> Result<(), Errno> {
     // SAFETY: the pointer and length are those of an int that lives through the call; the fd is borrowed.
     let outcome = unsafe {
         libc::setsockopt(

@@ -4,6 +4,7 @@ use std::net::UdpSocket;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::*;
+use crate::sys::udp::Foreign;
 use crate::sys::{socket, udp};
 
 fn door(ip: Option<IpAddr>) -> (OwnedFd, u16) {
@@ -94,7 +95,7 @@ fn merged_datagrams_come_and_go_as_parts() {
     let (door, port) = door(Some(Ipv4Addr::LOCALHOST.into()));
     udp::merge_received(door.as_fd(), true).unwrap();
     let to = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
-    let sender = udp::connect_from("127.0.0.1:0".parse().unwrap(), to).unwrap();
+    let sender = udp::connect_from("127.0.0.1:0".parse().unwrap(), to, Foreign::No).unwrap();
     // A slot of 10 parts, made by hand: received as one datagram, sent as many.
     let seed = UdpSocket::bind("127.0.0.1:0").unwrap();
     let datagram: Vec<u8> = (0..12_000).map(|i| (i % 249) as u8).collect();
@@ -128,7 +129,7 @@ fn the_mark_of_a_datagram_is_seen_and_carried() {
     seed.send_to(b"x", to).unwrap();
     let mut batch = Batch::new(4);
     until_received(&mut batch, &door, 1);
-    let sender = udp::connect_from("127.0.0.1:0".parse().unwrap(), to).unwrap();
+    let sender = udp::connect_from("127.0.0.1:0".parse().unwrap(), to, Foreign::No).unwrap();
     // DSCP EF, ECN ECT(0).
     let marked = Outgoing { mark: 0xba, ..whole(&batch) };
     assert_eq!(batch.send(sender.as_fd(), &[marked]), Ok(1));
@@ -140,9 +141,11 @@ fn the_mark_of_a_datagram_is_seen_and_carried() {
 #[test]
 fn two_sockets_share_a_port_towards_different_peers_and_a_refusal_shows() {
     let peers: Vec<UdpSocket> = (0..2).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-    let first = udp::connect_from("127.0.0.1:0".parse().unwrap(), peers[0].local_addr().unwrap()).unwrap();
+    let first =
+        udp::connect_from("127.0.0.1:0".parse().unwrap(), peers[0].local_addr().unwrap(), Foreign::No)
+            .unwrap();
     let local = socket::local_address(first.as_fd()).unwrap();
-    let second = udp::connect_from(local, peers[1].local_addr().unwrap()).unwrap();
+    let second = udp::connect_from(local, peers[1].local_addr().unwrap(), Foreign::No).unwrap();
     for (peer, word) in peers.iter().zip([b"1", b"2"]) {
         peer.send_to(word, local).unwrap();
     }
@@ -154,7 +157,7 @@ fn two_sockets_share_a_port_towards_different_peers_and_a_refusal_shows() {
     }
     let gone = peers[0].local_addr().unwrap();
     peers.into_iter().for_each(drop);
-    let socket = udp::connect_from("127.0.0.1:0".parse().unwrap(), gone).unwrap();
+    let socket = udp::connect_from("127.0.0.1:0".parse().unwrap(), gone, Foreign::No).unwrap();
     net_send(&socket);
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     loop {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, Side};
-use super::{Token, Workbench, header, relay};
+use super::{Token, Workbench, header, origin, relay};
 use crate::balance::Ask;
 use crate::config::settings;
 use crate::pool::{End, Lease, Refusal, Waiter};
@@ -107,7 +107,8 @@ fn dial(
     token: Token,
     bench: &mut Workbench,
 ) -> Option<Next> {
-    let connect = {
+    let address = lease.backend().address(session.local_port);
+    let (connect, dialled) = {
         let published = bench.published.load();
         let Some(view) = published.pools.get(session.terms.pool.0) else {
             return Some(Next::End(Reason::InternalError));
@@ -116,12 +117,11 @@ fn dial(
             view.lasting.shards.of(bench.worker).retries.add(1);
         }
         session.on_down = view.settings.on_down;
-        view.settings.connect
+        (view.settings.connect, origin::dial(view, session, address, bench.worker))
     };
     session.attempts = session.attempts.saturating_add(1);
-    let address = lease.backend().address(session.local_port);
     session.lease = Some(lease);
-    match socket::dial(address, &session.terms.options) {
+    match dialled {
         Ok(fd) => {
             let side = Side::new(fd);
             if let Err(errno) = bench.poller.watch_stream(&side.fd, token.pack()) {
@@ -283,7 +283,8 @@ fn local_trouble(errno: Errno) -> Option<Reason> {
     match errno {
         Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Some(Reason::LimitProcess),
         Errno::ADDRNOTAVAIL | Errno::ADDRINUSE | Errno::AGAIN => Some(Reason::NoSourcePort),
-        Errno::PERM | Errno::ACCESS => Some(Reason::ConnectFailed),
+        // The last: an IPv6 client has no address that an IPv4 backend could answer to.
+        Errno::PERM | Errno::ACCESS | Errno::AFNOSUPPORT => Some(Reason::ConnectFailed),
         _ => None,
     }
 }

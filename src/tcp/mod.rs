@@ -9,6 +9,7 @@ mod deadline;
 mod dial;
 mod entry;
 mod header;
+mod origin;
 mod relay;
 mod session;
 mod side;

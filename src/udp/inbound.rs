@@ -91,7 +91,7 @@ impl Pump {
         counts.begun.add(1);
         counts.active.add(1);
         let (client, local) = (key.client, key.local);
-        let opened = Upstream::open(&terms, origin, local.port(), id.pack(), &[], &mut self.ports, bench);
+        let opened = Upstream::open(&terms, origin, local.port(), id.pack(), &[], &mut self.origins, bench);
         let place = id.index as usize;
         if self.sides.len() <= place {
             self.sides.resize_with(place + 1, || None);
@@ -119,7 +119,7 @@ impl Pump {
         let (client, port) = (side.origin(), side.local.port());
         // What cannot be had now may be there for the next datagram; until then the flow stays where it is.
         let Ok((next, _)) =
-            Upstream::open(&side.terms, client, port, id.pack(), tried, &mut self.ports, bench)
+            Upstream::open(&side.terms, client, port, id.pack(), tried, &mut self.origins, bench)
         else {
             return false;
         };
@@ -134,7 +134,7 @@ impl Pump {
         } else {
             self.flows.picked_anew(id);
         }
-        before.close(&mut self.ports);
+        before.close(&mut self.origins);
         true
     }
 

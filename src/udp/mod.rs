@@ -8,6 +8,7 @@ mod closing;
 mod doors;
 mod header;
 mod inbound;
+mod origin;
 mod parts;
 mod ports;
 mod pump;
@@ -16,5 +17,6 @@ mod terms;
 mod upstream;
 
 pub use doors::Door;
+pub use origin::ClientPairs;
 pub use pump::Pump;
 pub use terms::Terms;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::header::Proxied;
+use super::origin::{ClientPairs, Origins};
 use super::ports::Ports;
 use super::upstream::Upstream;
 use super::{Door, Terms, closing};
@@ -25,7 +26,7 @@ pub struct Pump {
     pub(super) flows: Flows,
     /// By [`FlowId::index`].
     pub(super) sides: Vec<Option<Side>>,
-    pub(super) ports: Ports,
+    pub(super) origins: Origins,
     /// From clients.
     pub(super) inbound: Batch,
     /// From backends, until they are sent on at the end of the turn.
@@ -58,13 +59,19 @@ pub(super) struct Side {
 }
 
 impl Pump {
-    /// Without doors yet. `ports` is the range for sockets towards backends.
-    pub fn new(flows: Flows, ports: (u16, u16), worker: usize, workers: usize) -> Self {
+    /// Without doors yet. `ports` is the range for sockets towards backends; `clients` is one for all threads.
+    pub fn new(
+        flows: Flows,
+        ports: (u16, u16),
+        clients: Arc<ClientPairs>,
+        worker: usize,
+        workers: usize,
+    ) -> Self {
         Self {
             doors: Slab::new(),
             flows,
             sides: Vec::new(),
-            ports: Ports::new(ports, worker, workers),
+            origins: Origins::new(Ports::new(ports, worker, workers), clients),
             inbound: Batch::new(SLOTS),
             replies: Batch::new(SLOTS),
             leaving: Vec::with_capacity(SLOTS),
@@ -91,7 +98,9 @@ impl Pump {
     /// New flows of this door are born with other terms; those there are keep theirs.
     pub fn renew(&mut self, id: u64, terms: &Arc<Terms>) {
         for (_, door) in self.doors.iter_mut().filter(|(_, door)| door.id == id) {
-            udp::set_receive_buffer(door.fd.as_fd(), terms.receive_buffer);
+            if door.terms.receive_buffer != terms.receive_buffer {
+                udp::set_receive_buffer(door.fd.as_fd(), terms.receive_buffer);
+            }
             door.terms = Arc::clone(terms);
             // A kernel that cannot merge has said so when the door was bound.
             let _ = udp::merge_received(door.fd.as_fd(), terms.proxies.is_empty());
@@ -195,14 +204,14 @@ impl Pump {
             return None;
         }
         self.ports_seen_ms = now_ms;
-        let permille = self.ports.in_use_permille();
+        let permille = self.origins.ports.in_use_permille();
         let is_quiet = self.ports_warned_ms.is_none_or(|at_ms| now_ms >= at_ms + PORTS_WARNING_MS);
         if permille >= PORTS_WARNING_PERMILLE && is_quiet {
             self.ports_warned_ms = Some(now_ms);
             tracing::warn!(
                 target: "evenkeel",
                 percent = permille / 10,
-                "local ports towards one backend run out: more backends, or a wider net.ipv4.ip_local_port_range, give room for more flows"
+                "local ports towards one backend run out: more backends, more addresses in `connect_from`, or a wider net.ipv4.ip_local_port_range, give room for more flows"
             );
         }
         Some(permille)
@@ -242,7 +251,7 @@ impl Pump {
             counts.active.sub(1);
             counts.ended(ended.reason).add(1);
             closing::log(&side, &ended, bench);
-            side.upstream.close(&mut self.ports);
+            side.upstream.close(&mut self.origins);
         }
     }
 }

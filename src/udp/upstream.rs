@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::Terms;
-use super::ports::Ports;
+use super::origin::{Origin, Origins};
 use crate::balance::Ask;
 use crate::config::settings::{OnDown, SendProxy};
 use crate::metrics::Drop;
 use crate::pool::{Lease, PoolSlot, Refusal};
-use crate::sys::{Errno, udp};
+use crate::sys::Errno;
 use crate::workbench::{Token, Workbench};
 
 /// Where a flow's datagrams go.
@@ -19,8 +19,8 @@ pub(super) struct Upstream {
     lease: Lease,
     /// The backend's address: anyone else is a stranger.
     pub(super) backend: SocketAddr,
-    /// Our port towards it.
-    port: u16,
+    /// What it is connected from.
+    origin: Origin,
     /// What happens when it goes down.
     pub(super) on_down: OnDown,
     /// Its first datagram is to have the PROXY header of the flow in front.
@@ -64,24 +64,24 @@ impl Upstream {
         client_port: u16,
         flow: u64,
         tried: &[u32],
-        ports: &mut Ports,
+        origins: &mut Origins,
         bench: &mut Workbench,
     ) -> Result<(Self, u32), NoUpstream> {
         let random = bench.random.bits();
-        let (lease, index, on_down, owes_header) = {
+        let (lease, index, on_down, owes_header, backend, fd, origin) = {
             let published = bench.published.load();
             let Some(view) = published.pools.get(terms.pool.0) else {
                 return Err(NoUpstream::Refused(Refusal::NoBackend));
             };
             let ask = Ask { client, random, now_ns: bench.now_us * 1_000, tried };
             let (lease, index) = Lease::take(view, &ask).map_err(NoUpstream::Refused)?;
-            (lease, index, view.settings.on_down, view.settings.send_proxy == SendProxy::V2)
+            let backend = lease.backend().address(client_port);
+            let (fd, origin) = origins.connect(view, client, backend, bench.worker)?;
+            let owes_header = view.settings.send_proxy == SendProxy::V2;
+            (lease, index, view.settings.on_down, owes_header, backend, fd, origin)
         };
-        let backend = lease.backend().address(client_port);
-        let source = ports.source(backend, || udp::source_towards(backend)).map_err(NoUpstream::Local)?;
-        let (fd, port) = connect(source, backend, ports)?;
         if let Err(errno) = bench.poller.watch_datagrams(&fd, Token::Flow(flow).pack()) {
-            ports.give_back(backend, port);
+            origins.give_back(&origin, backend);
             return Err(NoUpstream::Local(errno));
         }
         lease.backend().shards.of(bench.worker).sessions.add(1);
@@ -90,7 +90,7 @@ impl Upstream {
             fd,
             lease,
             backend,
-            port,
+            origin,
             on_down,
             owes_header,
             refused: false,
@@ -101,8 +101,11 @@ impl Upstream {
     }
 
     /// Gives the port back; the place and the socket go with the value.
-    pub(super) fn close(self, ports: &mut Ports) {
-        ports.give_back(self.backend, self.port);
+    pub(super) fn close(self, origins: &mut Origins) {
+        let Self { fd, origin, backend, .. } = self;
+        // Another thread may have the pair at once.
+        drop(fd);
+        origins.give_back(&origin, backend);
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -152,26 +155,3 @@ impl Upstream {
         self.on_down == OnDown::Rehome && (self.refused || self.lease.backend().is_down())
     }
 }
-
-/// A socket from a free port. A port that a stranger's socket holds is passed over, a few of them.
-fn connect(
-    source: std::net::IpAddr,
-    backend: SocketAddr,
-    ports: &mut Ports,
-) -> Result<(OwnedFd, u16), NoUpstream> {
-    for _ in 0..PORTS_TRIED_MAX {
-        let port = ports.take(backend).ok_or(NoUpstream::NoPort)?;
-        match udp::connect_from(SocketAddr::new(source, port), backend) {
-            Ok(fd) => return Ok((fd, port)),
-            Err(errno) => {
-                ports.give_back(backend, port);
-                if errno != Errno::ADDRINUSE {
-                    return Err(NoUpstream::Local(errno));
-                }
-            }
-        }
-    }
-    Err(NoUpstream::NoPort)
-}
-
-const PORTS_TRIED_MAX: usize = 32;

@@ -12,7 +12,7 @@ use crate::sys::Errno;
 use crate::sys::poller::{Events, Poller, Ready};
 use crate::sys::udp;
 use crate::tcp::Sessions;
-use crate::udp::Pump;
+use crate::udp::{ClientPairs, Pump};
 use crate::workbench::{PipePool, Random, SCRATCH_BYTES, Token, Workbench};
 
 /// What a data thread needs to start.
@@ -32,6 +32,8 @@ pub struct Plan {
     pub pipe_budget_bytes: u64,
     /// Places flows in tables where nobody outside can foresee them.
     pub flow_hash_key: [u8; 16],
+    /// Flows with their client's own address; one for all threads.
+    pub client_pairs: Arc<ClientPairs>,
 }
 
 /// Starts a data thread. It ends after [`Message::Leave`], when its last session has gone; its error is one of starting.
@@ -77,6 +79,7 @@ impl Loop {
             pump: Pump::new(
                 Flows::new(plan.flow_hash_key, now_us / 1_000),
                 udp::local_ports(),
+                Arc::clone(&plan.client_pairs),
                 plan.worker,
                 plan.crew.workers(),
             ),

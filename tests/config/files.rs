@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use evenkeel::config::settings::{
-    Balance, Bind, Check, Cidr, HashKey, LogSessions, OnDown, Passive, Queue, Rate, SendProxy, ShareLimit,
-    SourceHash, Sticky, Workers,
+    Balance, Bind, Check, Cidr, ConnectFrom, HashKey, LogSessions, OnDown, Passive, Queue, Rate, SendProxy,
+    ShareLimit, SourceHash, Sticky, Workers,
 };
 use evenkeel::config::{describe, read};
 
@@ -109,6 +109,9 @@ fn every_form_of_every_key_is_understood() {
     assert_eq!((&*one.name, one.weight, one.tier, one.max_sessions), ("one", 0, 255, Some(5)));
     assert_eq!((two.port, two.ip), (None, "fd00::1".parse().unwrap()));
     assert_eq!(settings.pools[0].health.check, Check::Off);
+    let from = ["10.0.0.5", "fd00::5"].map(|ip| ip.parse().unwrap());
+    assert_eq!(settings.pools[1].connect_from, ConnectFrom::Addresses(from.to_vec()));
+    assert_eq!(settings.pools[0].connect_from, ConnectFrom::Any);
     let pool = &settings.pools[1];
     assert_eq!((pool.max_sessions, pool.on_down, pool.slow_start), (Some(9), OnDown::Close, None));
     assert_eq!(pool.sticky, Some(Sticky { lasts: Duration::from_secs(3_600), entries: 5 }));
@@ -223,6 +226,7 @@ pools:
       - { address: 10.0.0.7:5432, name: one, weight: 0, tier: 255, max_sessions: 5 }
       - "[fd00::1]"
     connect: { timeout: 10ms, attempts: 16 }
+    connect_from: [10.0.0.5, fd00::5]
     health: { port: 5432, interval: 1h, timeout: 1m, rise: 255, fall: 1 }
     send_proxy: v2
     when_none: try_all

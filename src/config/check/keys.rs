@@ -78,12 +78,13 @@ const LISTENER_KEYS: [&str; 13] = [
     "udp",
 ];
 /// Those that each pool has of its own come first.
-const POOL_KEYS: [&str; 12] = [
+const POOL_KEYS: [&str; 13] = [
     "backends",
     "balance",
     "max_sessions",
     "sticky",
     "connect",
+    "connect_from",
     "send_proxy",
     "health",
     "passive",

@@ -8,6 +8,7 @@ mod address;
 mod backends;
 mod binds;
 mod cidr;
+mod connect_from;
 mod defaults;
 mod health;
 mod keys;

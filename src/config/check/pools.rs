@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use super::keys::{BALANCE, CONNECT, HEALTH, SOURCE_HASH};
 use super::section::{Fields, is_word, scalar, word};
-use super::{DraftPool, backends, health, policy};
+use super::{DraftPool, backends, connect_from, health, policy};
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Place, Report, quoted};
-use crate::config::settings::{Balance, Connect, HashKey, OnDown, Pool, SendProxy, SourceHash, WhenNone};
+use crate::config::settings::{
+    Balance, Connect, ConnectFrom, HashKey, OnDown, Pool, SendProxy, SourceHash, WhenNone,
+};
 
 /// The pool that these fields describe; `own` when they stand in a listener.
 pub(super) fn read(
@@ -37,6 +39,7 @@ pub(super) fn read(
     let check_written = fields.section("health", &HEALTH, &mut Report::default()).get("check").is_some();
     let settings = Pool { backends, ..settings(name, fields, report) };
     policy::check_sense(fields, &settings, report);
+    connect_from::check_families(fields, &settings.connect_from, &settings.backends, report);
     let queue = fields.get("queue").filter(|entry| !entry.is_default && settings.queue.is_some());
     let queue = queue.map(|entry| entry.place);
     let send_proxy_v1 = fields
@@ -62,6 +65,7 @@ pub(super) fn settings(name: &str, fields: &Fields<'_>, report: &mut Report) -> 
             timeout: connect.duration("timeout", Duration::from_secs(5), CONNECT_MIN..=CONNECT_MAX, report),
             attempts: connect.whole("attempts", 3, 1..=16, report),
         },
+        connect_from: fields.read("connect_from", ConnectFrom::Any, report, connect_from::read),
         max_sessions: fields.whole_or("max_sessions", "off", 1..=u64::from(u32::MAX), report),
         sticky: policy::sticky(fields, report),
         send_proxy,

@@ -1,0 +1,119 @@
+//! From which address and port a flow reaches its backend, and who has which.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::ports::Ports;
+use super::upstream::NoUpstream;
+use crate::config::settings::ConnectFrom;
+use crate::pool::PoolView;
+use crate::sys::Errno;
+use crate::sys::udp::{self, Foreign};
+
+/// Everything a thread connects from.
+#[derive(Debug)]
+pub(super) struct Origins {
+    pub(super) ports: Ports,
+    clients: Arc<ClientPairs>,
+}
+
+/// The flows that have their client's own address and port towards a backend, of all threads. A client that comes to two
+/// doors has one port; two sockets between it and one backend would get each other's answers.
+#[derive(Debug, Default)]
+pub struct ClientPairs(Mutex<HashSet<(SocketAddr, SocketAddr)>>);
+
+/// What a flow connects from. To be given back once.
+#[derive(Debug)]
+#[must_use]
+pub(super) enum Origin {
+    /// An address and port of ours.
+    Ours(SocketAddr),
+    /// The client's.
+    Client(SocketAddr),
+}
+
+impl Origins {
+    pub(super) fn new(ports: Ports, clients: Arc<ClientPairs>) -> Self {
+        Self { ports, clients }
+    }
+
+    /// A socket between the address that `connect_from` says and the backend.
+    pub(super) fn connect(
+        &mut self,
+        view: &PoolView,
+        client: SocketAddr,
+        backend: SocketAddr,
+        worker: usize,
+    ) -> Result<(OwnedFd, Origin), NoUpstream> {
+        match &view.settings.connect_from {
+            ConnectFrom::Any => {
+                let usual = self.ports.usual_source(backend, || udp::source_towards(backend));
+                self.connect_ours(usual.map_err(NoUpstream::Local)?, backend)
+            }
+            ConnectFrom::Client => self.connect_as(client, backend),
+            ConnectFrom::Addresses(_) => {
+                for source in view.sources(backend.ip(), worker) {
+                    match self.connect_ours(source, backend) {
+                        Err(NoUpstream::NoPort | NoUpstream::Local(Errno::ADDRNOTAVAIL)) => {
+                            view.lasting.shards.of(worker).source_full.add(1);
+                        }
+                        outcome => return outcome,
+                    }
+                }
+                Err(NoUpstream::NoPort)
+            }
+        }
+    }
+
+    pub(super) fn give_back(&mut self, origin: &Origin, backend: SocketAddr) {
+        match origin {
+            Origin::Ours(source) => self.ports.give_back(*source, backend),
+            Origin::Client(client) => {
+                self.pairs().remove(&(*client, backend));
+            }
+        }
+    }
+
+    /// From a free port. One that a stranger's socket holds is passed over, a few of them.
+    fn connect_ours(&mut self, source: IpAddr, backend: SocketAddr) -> Result<(OwnedFd, Origin), NoUpstream> {
+        for _ in 0..PORTS_TRIED_MAX {
+            let port = self.ports.take(source, backend).ok_or(NoUpstream::NoPort)?;
+            let source = SocketAddr::new(source, port);
+            match udp::connect_from(source, backend, Foreign::No) {
+                Ok(fd) => return Ok((fd, Origin::Ours(source))),
+                Err(errno) => {
+                    self.ports.give_back(source, backend);
+                    if errno != Errno::ADDRINUSE {
+                        return Err(NoUpstream::Local(errno));
+                    }
+                }
+            }
+        }
+        Err(NoUpstream::NoPort)
+    }
+
+    fn connect_as(&self, client: SocketAddr, backend: SocketAddr) -> Result<(OwnedFd, Origin), NoUpstream> {
+        if client.is_ipv4() != backend.is_ipv4() {
+            return Err(NoUpstream::Local(Errno::AFNOSUPPORT));
+        }
+        if !self.pairs().insert((client, backend)) {
+            return Err(NoUpstream::NoPort);
+        }
+        let origin = Origin::Client(client);
+        match udp::connect_from(client, backend, Foreign::Yes) {
+            Ok(fd) => Ok((fd, origin)),
+            Err(errno) => {
+                self.pairs().remove(&(client, backend));
+                Err(if errno == Errno::ADDRINUSE { NoUpstream::NoPort } else { NoUpstream::Local(errno) })
+            }
+        }
+    }
+
+    fn pairs(&self) -> std::sync::MutexGuard<'_, HashSet<(SocketAddr, SocketAddr)>> {
+        self.clients.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const PORTS_TRIED_MAX: usize = 32;
