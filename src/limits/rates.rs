@@ -53,6 +53,11 @@ impl RateLimit {
         Self { pace: Pace::new(interval_ns), full_ns: AtomicU64::new(0) }
     }
 
+    /// Between two of them.
+    pub fn interval_ns(&self) -> u64 {
+        self.pace.interval_ns
+    }
+
     /// May one begin now?
     #[must_use]
     pub fn try_take(&self, now_ns: u64) -> bool {
@@ -96,6 +101,11 @@ impl SourceRates {
             pace: Pace::new(interval_ns),
             buckets: (0..buckets).map(|_| Mutex::default()).collect(),
         }
+    }
+
+    /// Between two of them.
+    pub fn interval_ns(&self) -> u64 {
+        self.pace.interval_ns
     }
 
     /// May a session of this source begin now? If so `then` is asked, and only what it lets pass is counted.

@@ -12,8 +12,8 @@ pub struct SessionLimits {
     process: Option<Arc<Places>>,
     listener: Arc<Places>,
     sources: Option<Arc<SourcePlaces>>,
-    rate: Option<RateLimit>,
-    source_rates: Option<SourceRates>,
+    rate: Option<Arc<RateLimit>>,
+    source_rates: Option<Arc<SourceRates>>,
 }
 
 /// What one session has taken. To be given back to the limits it is from, once.
@@ -49,9 +49,19 @@ impl SessionLimits {
         self.sources.clone()
     }
 
+    /// How many may begin, for limits that take over.
+    pub fn shared_rate(&self) -> Option<Arc<RateLimit>> {
+        self.rate.clone()
+    }
+
+    /// How many of each source may begin, for limits that take over.
+    pub fn shared_source_rates(&self) -> Option<Arc<SourceRates>> {
+        self.source_rates.clone()
+    }
+
     /// With limits of how many may begin in a time.
     #[must_use]
-    pub fn with_rates(self, rate: Option<RateLimit>, source_rates: Option<SourceRates>) -> Self {
+    pub fn with_rates(self, rate: Option<Arc<RateLimit>>, source_rates: Option<Arc<SourceRates>>) -> Self {
         Self { rate, source_rates, ..self }
     }
 

@@ -131,11 +131,18 @@ impl Making {
             sources
         });
         let interval_ns = |rate: Rate| u64::try_from(rate.interval().as_nanos()).unwrap_or(u64::MAX);
-        let rate = listener.limits.rate.map(|rate| RateLimit::new(interval_ns(rate)));
-        let source_rates = listener
-            .limits
-            .rate_per_source
-            .map(|rate| SourceRates::new(self.hash_key, interval_ns(rate), self.rated_sources));
+        // The same rate goes on with what it owes; another one begins anew.
+        let rate = listener.limits.rate.map(interval_ns).map(|interval| {
+            let known = before.and_then(SessionLimits::shared_rate);
+            let same = known.filter(|known| known.interval_ns() == interval);
+            same.unwrap_or_else(|| Arc::new(RateLimit::new(interval)))
+        });
+        let source_rates = listener.limits.rate_per_source.map(interval_ns).map(|interval| {
+            let known = before.and_then(SessionLimits::shared_source_rates);
+            let same = known.filter(|known| known.interval_ns() == interval);
+            let new = || Arc::new(SourceRates::new(self.hash_key, interval, self.rated_sources));
+            same.unwrap_or_else(new)
+        });
         SessionLimits::sharing(process, places, sources).with_rates(rate, source_rates)
     }
 }

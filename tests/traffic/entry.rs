@@ -21,7 +21,12 @@ fn balancer(backend: &Backend, more: &str) -> Balancer {
 /// A client from this address of loopback.
 fn connect_from(from: Ipv4Addr, to: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.bind(&SocketAddr::from((from, 0)).into())?;
+    if from == Ipv4Addr::LOCALHOST {
+        // So that the port is not in the way of a door that another test wants to open there.
+        socket.set_reuse_address(true)?;
+    } else {
+        socket.bind(&SocketAddr::from((from, 0)).into())?;
+    }
     socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, to.port())).into())?;
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(DEADLINE))?;
@@ -202,6 +207,50 @@ fn rates_hold_within_one_percent_over_four_threads() {
         assert!(let_in(source(9), balancer.address()).is_some());
         outcome
     });
+}
+
+#[test]
+fn a_new_file_moves_the_limits_of_those_that_live() {
+    let backend = Backend::start(echo);
+    let port = crate::reload::free_port();
+    let yaml = |more: &str| {
+        let door =
+            format!("bind: '127.0.0.1:{port}', backends: ['{}'], health: {{ check: off }}", backend.address);
+        format!("workers: 2\nlisteners: {{ door: {{ {door}, {more} }} }}")
+    };
+    let balancer = Balancer::start(&yaml("limits: { sessions: 5, sessions_per_source: 5 }"));
+    let (to, here) = (balancer.address(), |_| Ipv4Addr::LOCALHOST);
+    let mut held = attempts(to, 2, 5, here);
+    assert_eq!(held.len(), 5);
+    for (limits, more) in [
+        ("sessions: 3, sessions_per_source: 3", 0),
+        ("sessions: 7, sessions_per_source: 7", 2),
+        ("sessions: 9", 2),
+        ("sessions_per_source: 9, sessions: 11, rate_per_source: 60000/m", 2),
+        ("sessions: off, rate: 1000/s", 10),
+    ] {
+        balancer.reload(&yaml(&format!("limits: {{ {limits} }}"))).unwrap();
+        let new = attempts(to, 2, 5, here);
+        assert_eq!(new.len(), more, "{limits} with {}", held.len());
+        held.extend(new);
+    }
+    balancer.reload(&yaml("deny: 127.0.0.0/8")).unwrap();
+    assert_eq!(attempts(to, 2, 5, here).len(), 0);
+    // A rate that stays is not begun anew: one in 20 s, however often the file is read.
+    let slow = yaml("limits: { rate: 3/m, rate_per_source: 3/m }");
+    let slowed: usize = (0..5)
+        .map(|_| {
+            balancer.reload(&slow).unwrap();
+            attempts(to, 1, 1, here).len()
+        })
+        .sum();
+    assert!((1..=2).contains(&slowed), "{slowed} in five reloads");
+    held.iter_mut().for_each(|client| exchange(client, b"those that live stay"));
+    drop(held);
+    balancer.settles();
+    balancer.reload(&yaml("limits: { sessions: 4, sessions_per_source: 3 }")).unwrap();
+    let held = attempts(to, 2, 5, here);
+    assert_eq!((held.len(), attempts(to, 1, 5, |_| source(1)).len()), (3, 1), "all places came back");
 }
 
 /// One datagram of a new flow; was it answered?
