@@ -4,6 +4,7 @@
 mod check;
 mod demo;
 mod output;
+mod papers;
 mod run;
 
 use std::path::PathBuf;
@@ -25,6 +26,9 @@ pub fn main() -> ExitCode {
         Command::Run { config } => run::run(&config),
         Command::Check { path } => check::check(&path),
         Command::Demo { stay } => demo::demo(stay),
+        Command::Schema => papers::schema(),
+        Command::Man => papers::man(),
+        Command::Completions { shell } => papers::completions(shell),
     }
 }
 
@@ -60,6 +64,20 @@ enum Command {
         /// Keep serving afterwards, until Ctrl-C
         #[arg(long)]
         stay: bool,
+    },
+    /// The JSON Schema of the file, for editors that complete and check it
+    #[command(
+        after_help = "Example:\n  evenkeel schema >evenkeel.schema.json\n\nThe first line of the file then names it:\n  # yaml-language-server: $schema=./evenkeel.schema.json"
+    )]
+    Schema,
+    /// The manual page
+    #[command(after_help = "Example:\n  evenkeel man | man -l -")]
+    Man,
+    /// What a shell needs to complete the command line
+    #[command(after_help = "Example:\n  evenkeel completions bash >/etc/bash_completion.d/evenkeel")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
     },
 }
 

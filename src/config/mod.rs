@@ -17,6 +17,9 @@ pub use describe::describe;
 pub use difference::difference;
 pub use mistake::{Mistake, Mistakes};
 
+/// The JSON Schema of the file, for editors.
+pub const SCHEMA: &str = include_str!("schema.json");
+
 use mistake::Report;
 use settings::Settings;
 

@@ -4,9 +4,11 @@ use super::Findings;
 use super::source::Source;
 
 /// Where a crate may be named, as beginnings of places below `src/`.
-pub const HOMES: [(&str, &[&str]); 18] = [
+pub const HOMES: [(&str, &[&str]); 20] = [
     ("arc_swap", &["pool/snapshot.rs"]),
     ("clap", &["cli/"]),
+    ("clap_complete", &["cli/"]),
+    ("clap_mangen", &["cli/"]),
     ("granit_parser", &["config/document.rs"]),
     ("hashbrown", &["flow/"]),
     ("http_body_util", &["admin/"]),

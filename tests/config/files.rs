@@ -1,5 +1,6 @@
 //! The files in `conf/`: each is read without a mistake, and the reference says what leaving things out means.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -37,39 +38,89 @@ fn leaving_out_every_optional_key_equals_writing_all_of_them() {
 }
 
 #[test]
-fn the_reference_has_every_key() {
-    // What an unknown key is answered with lists the keys of its section.
-    let probes = [
-        ("zzz: 1", "the file"),
-        ("log: { zzz: 1 }", "`log`"),
-        ("admin: { zzz: 1 }", "`admin`"),
-        ("shutdown: { zzz: 1 }", "`shutdown`"),
-        ("limits: { zzz: 1 }", "`limits`"),
-        ("defaults: { zzz: 1 }", "`defaults`"),
-        ("listeners: { l: { zzz: 1 } }", "a listener"),
-        ("listeners: { l: { timeouts: { zzz: 1 } } }", "`timeouts`"),
-        ("listeners: { l: { protocol: udp, limits: { zzz: 1 } } }", "the `limits` of a listener"),
-        ("listeners: { l: { protocol: udp, udp: { zzz: 1 } } }", "`udp`"),
-        ("listeners: { l: { keepalive: { zzz: 1 } } }", "`keepalive`"),
-        ("pools: { p: { zzz: 1 } }", "a pool"),
-        ("pools: { p: { balance: { zzz: 1 } } }", "`balance`"),
-        ("pools: { p: { balance: { source_hash: { zzz: 1 } } } }", "`source_hash`"),
-        ("pools: { p: { backends: [{ zzz: 1 }] } }", "a backend"),
-        ("pools: { p: { connect: { zzz: 1 } } }", "`connect`"),
-        ("pools: { p: { health: { zzz: 1 } } }", "`health`"),
-        ("pools: { p: { health: { check: { zzz: 1 } } } }", "`check`"),
-        ("pools: { p: { health: { check: { tcp: { zzz: 1 } } } } }", "`tcp`"),
-        ("pools: { p: { health: { check: { udp: { zzz: 1 } } } } }", "the `udp` of `check`"),
-        ("pools: { p: { health: { check: { dns: { zzz: 1 } } } } }", "`dns`"),
+fn the_reference_and_the_schema_have_every_key() {
+    const POOL: &str = "/$defs/pool/properties";
+    const LISTENER: &str = "/$defs/listener/properties";
+    // What an unknown key is answered with lists the keys of its section; where the schema has that section.
+    let probes: [(&str, &str, String); 24] = [
+        ("zzz: 1", "the file", "/properties".into()),
+        ("log: { zzz: 1 }", "`log`", "/properties/log/properties".into()),
+        ("admin: { zzz: 1 }", "`admin`", "/properties/admin/properties".into()),
+        ("shutdown: { zzz: 1 }", "`shutdown`", "/properties/shutdown/properties".into()),
+        ("limits: { zzz: 1 }", "`limits`", "/properties/limits/properties".into()),
+        ("defaults: { zzz: 1 }", "`defaults`", "/properties/defaults/properties".into()),
+        ("listeners: { l: { zzz: 1 } }", "a listener", LISTENER.into()),
+        (
+            "listeners: { l: { timeouts: { zzz: 1 } } }",
+            "`timeouts`",
+            format!("{LISTENER}/timeouts/properties"),
+        ),
+        (
+            "listeners: { l: { protocol: udp, limits: { zzz: 1 } } }",
+            "the `limits` of a listener",
+            format!("{LISTENER}/limits/properties"),
+        ),
+        (
+            "listeners: { l: { protocol: udp, udp: { zzz: 1 } } }",
+            "`udp`",
+            format!("{LISTENER}/udp/properties"),
+        ),
+        (
+            "listeners: { l: { keepalive: { zzz: 1 } } }",
+            "`keepalive`",
+            format!("{LISTENER}/keepalive/anyOf/0/properties"),
+        ),
+        ("pools: { p: { zzz: 1 } }", "a pool", POOL.into()),
+        ("pools: { p: { balance: { zzz: 1 } } }", "`balance`", format!("{POOL}/balance/anyOf/1/properties")),
+        (
+            "pools: { p: { balance: { source_hash: { zzz: 1 } } } }",
+            "`source_hash`",
+            format!("{POOL}/balance/anyOf/1/properties/source_hash/properties"),
+        ),
+        (
+            "pools: { p: { backends: [{ zzz: 1 }] } }",
+            "a backend",
+            format!("{POOL}/backends/items/anyOf/1/properties"),
+        ),
+        ("pools: { p: { sticky: { zzz: 1 } } }", "`sticky`", format!("{POOL}/sticky/anyOf/0/properties")),
+        ("pools: { p: { passive: { zzz: 1 } } }", "`passive`", format!("{POOL}/passive/anyOf/0/properties")),
+        ("pools: { p: { queue: { zzz: 1 } } }", "`queue`", format!("{POOL}/queue/anyOf/0/properties")),
+        ("pools: { p: { connect: { zzz: 1 } } }", "`connect`", format!("{POOL}/connect/properties")),
+        ("pools: { p: { health: { zzz: 1 } } }", "`health`", format!("{POOL}/health/properties")),
+        (
+            "pools: { p: { health: { check: { zzz: 1 } } } }",
+            "`check`",
+            format!("{POOL}/health/properties/check/anyOf/1/properties"),
+        ),
+        (
+            "pools: { p: { health: { check: { tcp: { zzz: 1 } } } } }",
+            "`tcp`",
+            format!("{POOL}/health/properties/check/anyOf/1/properties/tcp/properties"),
+        ),
+        (
+            "pools: { p: { health: { check: { udp: { zzz: 1 } } } } }",
+            "the `udp` of `check`",
+            format!("{POOL}/health/properties/check/anyOf/1/properties/udp/properties"),
+        ),
+        (
+            "pools: { p: { health: { check: { dns: { zzz: 1 } } } } }",
+            "`dns`",
+            format!("{POOL}/health/properties/check/anyOf/1/properties/dns/properties"),
+        ),
     ];
-    for (text, section) in probes {
+    let schema: serde_json::Value = serde_json::from_str(evenkeel::config::SCHEMA).unwrap();
+    for (text, section, pointer) in probes {
         let mistakes = read("probe", text.as_bytes()).unwrap_err();
         let start = format!("unknown key `zzz` in {section}; its keys are ");
         let keys = mistakes.list().iter().find_map(|mistake| mistake.message.strip_prefix(&start));
         let keys = keys.unwrap_or_else(|| panic!("{section}: {mistakes}"));
-        for key in keys.split(", ") {
+        let keys: BTreeSet<&str> = keys.split(", ").collect();
+        for key in &keys {
             assert!(REFERENCE.contains(&format!("{key}:")), "`{key}` of {section} is not in the reference");
         }
+        let known = schema.pointer(&pointer).unwrap_or_else(|| panic!("the schema has no {pointer}"));
+        let known: BTreeSet<&str> = known.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(known, keys, "the schema of {section}");
     }
 }
 
