@@ -208,6 +208,8 @@ fn with_the_documented_rules_the_backend_sees_the_client() {
         &backend,
         ["s0", "10.0.1.11/24", "2001:db8:1::11/64"],
     );
+    // As strict as systems are set up.
+    balancer.sh("for name in all default b0 b1; do echo 1 >/proc/sys/net/ipv4/conf/$name/rp_filter; done");
     balancer.sh(documented("balancer"));
     backend.sh(documented("backend"));
     mirror(&backend, "10.0.1.11:5432");

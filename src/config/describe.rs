@@ -7,8 +7,8 @@ use std::fmt::Write;
 use super::check::show_ip;
 use super::mistake::harmless;
 use super::settings::{
-    Backend, Balance, Bind, Check, Cidr, HashKey, Health, Listener, Pool, Protocol, Rate, SendProxy,
-    Settings, ShareLimit, SourceHash,
+    Backend, Balance, Bind, Check, Cidr, ConnectFrom, HashKey, Health, Listener, Pool, Protocol, Rate,
+    SendProxy, Settings, ShareLimit, SourceHash,
 };
 use super::units::show_duration;
 
@@ -41,6 +41,12 @@ pub fn describe(settings: &Settings) -> String {
     }));
     text.push('\n');
     text.push_str(&table(&rows));
+    let rows: Vec<[String; 2]> = settings.pools.iter().filter_map(origin_row).collect();
+    if !rows.is_empty() {
+        let head = ["POOL", "CONNECT_FROM"].map(str::to_owned);
+        text.push('\n');
+        text.push_str(&table(&std::iter::once(head).chain(rows).collect::<Vec<_>>()));
+    }
     text
 }
 
@@ -91,6 +97,18 @@ fn entry_row(listener: &Listener) -> Option<[String; 4]> {
     let allow = networks(&listener.allow, if listener.deny.is_empty() { "all" } else { "all others" });
     let row = [listener.name.clone(), allow, networks(&listener.deny, "none"), limits.join(", ")];
     says_something.then_some(row)
+}
+
+/// Where a pool connects from, when that is not left to the kernel.
+fn origin_row(pool: &Pool) -> Option<[String; 2]> {
+    let from = match &pool.connect_from {
+        ConnectFrom::Any => return None,
+        ConnectFrom::Client => "client".to_owned(),
+        ConnectFrom::Addresses(addresses) => {
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        }
+    };
+    Some([pool.name.clone(), from])
 }
 
 fn backend_row(pool: String, backend: &Backend) -> [String; 6] {

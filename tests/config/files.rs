@@ -331,4 +331,7 @@ POOL     BALANCE                             PROXY  HEALTH
 waiting  first                               off    off
 shared   source_hash (source_ip_port, 1.25)  v2     tcp every 1h, rise 255, fall 1, port 5432
 a        round_robin                         v1     tcp talk every 2s, rise 2, fall 3, port 8008
+
+POOL    CONNECT_FROM
+shared  10.0.0.5, fd00::5
 ";
