@@ -112,7 +112,16 @@ fn succeeds(mut command: Command) -> bool {
 }
 
 fn start_checks(address: SocketAddr, check: Check, targets: u64) -> (Checker, mpsc::Receiver<Checked>) {
-    let (interval, timeout) = (Duration::from_millis(20), Duration::from_secs(60));
+    start_patient_checks(address, check, targets, Duration::from_secs(60))
+}
+
+fn start_patient_checks(
+    address: SocketAddr,
+    check: Check,
+    targets: u64,
+    timeout: Duration,
+) -> (Checker, mpsc::Receiver<Checked>) {
+    let interval = Duration::from_millis(20);
     let health = Arc::new(Health {
         check,
         interval,
@@ -297,5 +306,48 @@ fn redis_answers_a_talk_until_it_is_stopped() {
         drop(server);
         while next(&mut events).await.verdict.state == State::Up {}
         checker.stop().await;
+    });
+}
+
+/// What docs/redis.md promises: the door leads to the primary, and to the other one when that takes over.
+#[test]
+fn a_redis_primary_is_told_from_its_replica_and_followed() {
+    let places = ["/usr/bin", "/usr/local/bin"];
+    let Some(redis) = installed("redis-server", &places) else { return };
+    let Some(cli) = installed("redis-cli", &places) else { return };
+    let folders = [folder(), folder()];
+    let ports = [free_port(), free_port()];
+    let start = |at: usize, more: &[&str]| {
+        let mut program = Command::new(&redis);
+        program
+            .args(["--bind", "127.0.0.1", "--port", &ports[at].to_string(), "--save", "", "--dir"])
+            .arg(folders[at].path())
+            .args(more);
+        Server::start(program, ports[at], &folders[at].path().join("log"), || {
+            TcpStream::connect(("127.0.0.1", ports[at])).is_ok()
+        })
+    };
+    let primary = start(0, &[]);
+    let replica = start(1, &["--replicaof", "127.0.0.1", &ports[0].to_string()]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        // A replica answers at once, and what is expected never comes: it is waited for to the end.
+        let patience = Duration::from_millis(500);
+        let check =
+            || Check::TcpTalk { send: b"INFO replication\r\n".to_vec(), expect: b"role:master".to_vec() };
+        let (first, mut of_first) = start_patient_checks(primary.address, check(), 1, patience);
+        let (second, mut of_second) = start_patient_checks(replica.address, check(), 1, patience);
+        while next(&mut of_first).await.verdict.state != State::Up {}
+        for _ in 0..3 {
+            assert_ne!(next(&mut of_second).await.verdict.state, State::Up);
+        }
+        drop(primary);
+        while next(&mut of_first).await.verdict.state == State::Up {}
+        let mut promote = Command::new(cli);
+        promote.args(["-p", &ports[1].to_string(), "REPLICAOF", "NO", "ONE"]);
+        assert!(succeeds(promote));
+        while next(&mut of_second).await.verdict.state != State::Up {}
+        first.stop().await;
+        second.stop().await;
     });
 }
