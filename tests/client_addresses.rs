@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -178,6 +180,20 @@ fn tcp_seen(net: &Net, from: &str, to: &str) -> Result<(TcpStream, SocketAddr), 
     })
 }
 
+/// The metrics page, asked for from a port that is none of the range.
+fn metrics(net: &Net) -> String {
+    net.enter(|| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&"127.0.0.2:51000".parse::<SocketAddr>().unwrap().into()).unwrap();
+        socket.connect(&"127.0.0.1:9900".parse::<SocketAddr>().unwrap().into()).unwrap();
+        let mut stream = TcpStream::from(socket);
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        page
+    })
+}
+
 /// The client's own address, and whom the backend saw; nothing: no answer within `patience`.
 fn udp_seen(net: &Net, from: &str, to: &str, patience: Duration) -> Option<(UdpSocket, SocketAddr)> {
     let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
@@ -192,12 +208,10 @@ fn udp_seen(net: &Net, from: &str, to: &str, patience: Duration) -> Option<(UdpS
     })
 }
 
-#[test]
-fn with_the_documented_rules_the_backend_sees_the_client() {
-    if !is_possible() {
-        return;
-    }
-    let (client, balancer, backend) = (Net::new("client"), Net::new("balancer"), Net::new("backend"));
+/// Client, balancer and backend, with the rules as documented.
+fn three(name: &str) -> (Net, Net, Net) {
+    let (client, balancer, backend) =
+        (Net::new(&format!("{name}-c")), Net::new(&format!("{name}-b")), Net::new(&format!("{name}-s")));
     client.wire(
         ["c0", "192.0.2.7/24", "2001:db8:2::7/64"],
         &balancer,
@@ -212,6 +226,15 @@ fn with_the_documented_rules_the_backend_sees_the_client() {
     balancer.sh("for name in all default b0 b1; do echo 1 >/proc/sys/net/ipv4/conf/$name/rp_filter; done");
     balancer.sh(documented("balancer"));
     backend.sh(documented("backend"));
+    (client, balancer, backend)
+}
+
+#[test]
+fn with_the_documented_rules_the_backend_sees_the_client() {
+    if !is_possible() {
+        return;
+    }
+    let (client, balancer, backend) = three("seen");
     mirror(&backend, "10.0.1.11:5432");
     mirror(&backend, "[2001:db8:1::11]:5432");
     let running = Balancer::start(
@@ -307,16 +330,7 @@ pools:
     assert_eq!((of("127.0.0.5"), of("127.0.0.6")), (4, 4));
     assert!(udp_seen(&net, "127.0.0.2:50009", "127.0.0.1:80", Duration::from_millis(500)).is_none());
 
-    let page = net.enter(|| {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&"127.0.0.2:51000".parse::<SocketAddr>().unwrap().into()).unwrap();
-        socket.connect(&"127.0.0.1:9900".parse::<SocketAddr>().unwrap().into()).unwrap();
-        let mut stream = TcpStream::from(socket);
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
-        let mut page = String::new();
-        stream.read_to_string(&mut page).unwrap();
-        page
-    });
+    let page = metrics(&net);
     let value = |name: &str| -> f64 {
         let line =
             page.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {page}"));
@@ -330,6 +344,56 @@ pools:
     assert_eq!(value(&format!("evenkeel_connect_failures_total{backend}")), 0.0);
     assert_eq!(value(&format!("evenkeel_backend_ejections_total{backend}")), 0.0);
     eventually("a warning comes", || running.log().contains("local ports towards one backend run out"));
+}
+
+#[test]
+fn what_strangers_send_before_a_flow_is_connected_reaches_nobody() {
+    const FLOWS: usize = 20_000;
+    if !is_possible() {
+        return;
+    }
+    let (client, balancer, backend) = three("strangers");
+    mirror(&backend, "10.0.1.11:5432");
+    let running = Balancer::start(
+        &balancer,
+        "workers: 1
+admin: { http: '127.0.0.1:9900' }
+listeners:
+  door: { bind: '192.0.2.1:53', protocol: udp, udp: { responses: 1 }, backends: ['10.0.1.11:5432'], connect_from: client }",
+    );
+    // The door of a flow stands open to everyone between its bind and its connect.
+    let done = Arc::new(AtomicBool::new(false));
+    let stranger = backend.enter(|| UdpSocket::bind("10.0.1.11:9999").unwrap());
+    let spamming = std::thread::spawn({
+        let done = Arc::clone(&done);
+        move || {
+            while !done.load(Ordering::Relaxed) {
+                let _ = stranger.send_to(b"stranger", "192.0.2.7:40010");
+            }
+        }
+    });
+    let socket = client.enter(|| UdpSocket::bind("192.0.2.7:40010").unwrap());
+    socket.connect("192.0.2.1:53").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let mut lost = 0;
+    for _ in 0..FLOWS {
+        // Each answer ends its flow, so each question begins one.
+        socket.send(b"?").unwrap();
+        let mut answer = [0; 64];
+        match socket.recv(&mut answer) {
+            Ok(length) => assert_eq!(std::str::from_utf8(&answer[..length]).unwrap(), "192.0.2.7:40010"),
+            // Strangers may have filled what the kernel has room for.
+            Err(_) => lost += 1,
+        }
+    }
+    done.store(true, Ordering::Relaxed);
+    spamming.join().unwrap();
+    let page = metrics(&balancer);
+    let strangers = r#"evenkeel_udp_dropped_total{listener="door",reason="stranger"}"#;
+    let strangers =
+        page.lines().find_map(|line| line.strip_prefix(strangers)).unwrap_or_else(|| panic!("{page}"));
+    eprintln!("{strangers} datagrams of strangers were discarded, {lost} answers lost");
+    assert!(lost < FLOWS / 10, "{lost} lost: {}", running.log());
 }
 
 #[test]
