@@ -9,7 +9,7 @@
 //!  work     tcp/  udp/  health/                      move bytes, ask backends how they are
 //!  lent     workbench/                         the tools of a data thread
 //!  shared   pool/  metrics/                    what several threads look at: atomics, the one swapped snapshot
-//!  ground   config/  access/  balance/  flow/  limits/  proxy_protocol/  liveness  standing/  sticky  deadlines  phase  reason   pure: values in, values out
+//!  ground   config/  access/  balance/  flow/  limits/  proxy_protocol/  liveness  standing/  sticky  deadlines  phase  reason  inspect   pure: values in, values out
 //!  cellar   sys/                               the only unsafe and raw system calls; knows nothing above
 //! ```
 
@@ -21,6 +21,7 @@ pub mod config;
 pub mod deadlines;
 pub mod flow;
 pub mod health;
+pub mod inspect;
 pub mod limits;
 pub mod listener;
 pub mod liveness;

@@ -52,6 +52,8 @@ pub enum Reason {
     BackendDown,
     /// It came to a listener, or wanted to stay, while nothing new is taken.
     Drained,
+    /// An operator closed it.
+    Closed,
     /// Every reply that `udp.responses` expects has come.
     Responses,
     /// Cut when `shutdown.grace` had passed.
@@ -62,7 +64,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::ClientClosed,
         Self::BackendClosed,
         Self::ClientReset,
@@ -87,6 +89,7 @@ impl Reason {
         Self::BadProxyHeader,
         Self::BackendDown,
         Self::Drained,
+        Self::Closed,
         Self::Responses,
         Self::Shutdown,
         Self::InternalError,
@@ -119,6 +122,7 @@ impl Reason {
             Self::BadProxyHeader => "bad_proxy_header",
             Self::BackendDown => "backend_down",
             Self::Drained => "drained",
+            Self::Closed => "closed",
             Self::Responses => "responses",
             Self::Shutdown => "shutdown",
             Self::InternalError => "internal_error",
@@ -152,6 +156,7 @@ impl Reason {
                 | Self::Idle
                 | Self::Lifetime
                 | Self::Drained
+                | Self::Closed
                 | Self::Responses
                 | Self::Shutdown
         )

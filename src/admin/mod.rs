@@ -1,35 +1,42 @@
-//! What the outside may ask: `/metrics`, `/healthz`, `/readyz`, over HTTP. Read-only, on the control thread.
+//! What the outside may ask, over HTTP on the control thread: `/metrics`, `/status`, `/healthz`, `/readyz` at an address,
+//! read-only; and at the socket of the commands also what changes things.
 
+mod crowd;
 mod exposition;
 mod metrics;
 mod process;
+pub mod requests;
+mod socket;
+mod status;
+mod steer;
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request as HttpRequest, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{Listeners, Reloads};
 use crate::phase::Phase;
 use crate::pool::Published;
 use crate::worker::Crew;
+use crowd::Crowd;
+use requests::Request;
+pub use socket::{Socket, bind_socket, serve_socket};
 
 /// What answers are made of: counters and the snapshot. Reading them disturbs nobody.
-#[derive(Debug)]
 pub struct Sources {
     /// The pools.
     pub published: Arc<Published>,
@@ -43,6 +50,16 @@ pub struct Sources {
     pub log_lines_dropped: Arc<AtomicU64>,
     /// How often the file was read again.
     pub reloads: Arc<Reloads>,
+    /// The zero of the clock that all threads share.
+    pub epoch: Instant,
+    /// Where each listener accepts.
+    pub addresses: Box<dyn Fn() -> Vec<(String, SocketAddr)> + Send + Sync>,
+}
+
+impl Sources {
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Binds the HTTP address.
@@ -53,12 +70,9 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Serves until stopped. A slow or hostile client costs one of 64 places for at most 30 s; a newcomer who finds none free
-/// is given that of the longest there, so that silent ones cannot lock a scraper out.
+/// Serves until stopped. A slow or hostile client costs one of 64 places for at most 30 s.
 pub async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: CancellationToken) {
-    // Dropping the set ends what is in it.
-    let mut conversations = JoinSet::new();
-    let mut by_age: VecDeque<AbortHandle> = VecDeque::new();
+    let mut crowd = Crowd::default();
     loop {
         // Both arms may be dropped without loss: no connection is taken before the accept completes.
         let stream = tokio::select! {
@@ -72,22 +86,18 @@ pub async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: Cancellat
             },
             () = stop.cancelled() => return,
         };
-        while conversations.try_join_next().is_some() {}
-        by_age.retain(|conversation| !conversation.is_finished());
-        if by_age.len() >= CONNECTIONS_MAX
-            && let Some(oldest) = by_age.pop_front()
-        {
-            oldest.abort();
-        }
-        let conversation = tokio::time::timeout(CONNECTION_MAX, converse(stream, Arc::clone(&sources)));
-        by_age.push_back(conversations.spawn(conversation));
+        crowd.admit(converse(stream, Arc::clone(&sources), None), CONNECTION_MAX);
     }
 }
 
-async fn converse(stream: TcpStream, sources: Arc<Sources>) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(&request, &sources);
-        async move { Ok::<_, Infallible>(response) }
+/// One connection. `steering`: who it is and where its orders go, at the door that takes orders.
+async fn converse<S>(stream: S, sources: Arc<Sources>, steering: Option<(String, mpsc::Sender<Request>)>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: HttpRequest<Incoming>| {
+        let (sources, steering) = (Arc::clone(&sources), steering.clone());
+        async move { Ok::<_, Infallible>(respond(&request, &sources, steering).await) }
     });
     let outcome = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -100,7 +110,22 @@ async fn converse(stream: TcpStream, sources: Arc<Sources>) {
     }
 }
 
-fn answer(request: &Request<Incoming>, sources: &Sources) -> Response<Full<Bytes>> {
+async fn respond(
+    request: &HttpRequest<Incoming>,
+    sources: &Sources,
+    steering: Option<(String, mpsc::Sender<Request>)>,
+) -> Response<Full<Bytes>> {
+    if let Some((by, requests)) = steering {
+        let (path, query) = (request.uri().path(), request.uri().query());
+        let steered = steer::answer(request.method(), path, query, &by, sources, &requests).await;
+        if let Some((code, value)) = steered {
+            return json(code, &value);
+        }
+    }
+    answer(request, sources)
+}
+
+fn answer(request: &HttpRequest<Incoming>, sources: &Sources) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "this door is read-only: GET\n".into());
         response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
@@ -113,9 +138,10 @@ fn answer(request: &Request<Incoming>, sources: &Sources) -> Response<Full<Bytes
             response.headers_mut().insert(CONTENT_TYPE, kind);
             response
         }
+        "/status" => json(StatusCode::OK, &status::status(sources)),
         "/healthz" => text(StatusCode::OK, "alive\n".into()),
         "/readyz" => ready(request.uri().query(), sources),
-        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".into()),
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /status, /healthz and /readyz\n".into()),
     }
 }
 
@@ -156,6 +182,13 @@ fn unescaped(text: &str) -> Vec<u8> {
     bytes
 }
 
+fn json(status: StatusCode, value: &serde_json::Value) -> Response<Full<Bytes>> {
+    let mut response = text(status, format!("{value}\n"));
+    let kind = hyper::header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
@@ -164,7 +197,6 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     response
 }
 
-const CONNECTIONS_MAX: usize = 64;
 const CONNECTION_MAX: Duration = Duration::from_secs(30);
 const HEADER_MAX: Duration = Duration::from_secs(5);
 const HEADER_BYTES_MAX: usize = 16 * 1024;

@@ -9,6 +9,7 @@
 
 mod eligible;
 mod first;
+mod foresight;
 mod least_connections;
 mod least_latency;
 pub mod load;
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 use crate::config::settings::Balance;
 use eligible::Candidates;
+pub use foresight::Foresight;
 use load::Load;
 use random::Lottery;
 use round_robin::Schedule;
@@ -135,13 +137,17 @@ impl Picker {
 
     /// Chooses. Does not take a place: the caller does, and asks again when it lost the race for the last one.
     pub fn pick(&self, ask: &Ask<'_>) -> Pick {
+        self.pick_at(&self.cursor, ask)
+    }
+
+    fn pick_at(&self, cursor: &Cursor, ask: &Ask<'_>) -> Pick {
         let candidates = &self.candidates;
         if candidates.is_empty() {
             return Pick::NoneEligible;
         }
         match &self.algorithm {
-            Algorithm::RoundRobin(schedule) => schedule.pick(candidates, &self.cursor, ask),
-            Algorithm::LeastConnections => least_connections::pick(candidates, &self.cursor, ask),
+            Algorithm::RoundRobin(schedule) => schedule.pick(candidates, cursor, ask),
+            Algorithm::LeastConnections => least_connections::pick(candidates, cursor, ask),
             Algorithm::Random(lottery) => random::pick(candidates, lottery, ask),
             Algorithm::TwoChoices(lottery) => two_choices::pick(candidates, lottery, ask),
             Algorithm::LeastLatency(lottery) => least_latency::pick(candidates, lottery, ask),

@@ -1,7 +1,9 @@
 //! The command line: what was typed, and what each command does. Exit codes: 0 done, 1 failed at run time, 64 wrong
-//! command line, 78 bad configuration.
+//! command line, 69 no balancer answers, 78 bad configuration.
 
 mod check;
+mod client;
+mod commands;
 mod demo;
 mod output;
 mod papers;
@@ -26,6 +28,7 @@ pub fn main() -> ExitCode {
         Command::Run { config } => run::run(&config),
         Command::Check { path } => check::check(&path),
         Command::Demo { stay } => demo::demo(stay),
+        Command::Running(command) => commands::run(command),
         Command::Schema => papers::schema(),
         Command::Man => papers::man(),
         Command::Completions { shell } => papers::completions(shell),
@@ -42,7 +45,7 @@ struct Typed {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve until stopped: SIGTERM or SIGINT drains and stops, a second one cuts what is left
+    /// Serve until stopped: SIGHUP reloads, SIGTERM or SIGINT drains and stops, a second one cuts what is left
     #[command(after_help = "Examples:\n  evenkeel run\n  evenkeel run --config ./evenkeel.yaml")]
     Run {
         /// The configuration file
@@ -65,6 +68,8 @@ enum Command {
         #[arg(long)]
         stay: bool,
     },
+    #[command(flatten)]
+    Running(commands::Command),
     /// The JSON Schema of the file, for editors that complete and check it
     #[command(
         after_help = "Example:\n  evenkeel schema >evenkeel.schema.json\n\nThe first line of the file then names it:\n  # yaml-language-server: $schema=./evenkeel.schema.json"
@@ -89,6 +94,7 @@ const EXAMPLES: &str = "Examples:\n  evenkeel demo                        see it
 evenkeel check ./evenkeel.yaml       is this file right?\n  evenkeel run --config ./evenkeel.yaml";
 const FAILED: u8 = 1;
 const WRONG_COMMAND_LINE: u8 = 64;
+const NO_BALANCER: u8 = 69;
 const BAD_CONFIGURATION: u8 = 78;
 
 #[cfg(test)]

@@ -55,6 +55,7 @@ async fn serve(path: &Path, settings: &Settings, logging: &Logging) -> ExitCode 
         log_lines_dropped: logging.dropped(),
         seed: fresh_seed(),
         file: file(path, logging),
+        usual_socket: super::client::usual_socket(),
     };
     let server = tokio::select! {
         started = Server::start(settings, &surroundings) => match started {

@@ -10,12 +10,14 @@ mod difference;
 mod document;
 mod mistake;
 pub mod settings;
+mod table;
 mod text;
 pub mod units;
 
 pub use describe::describe;
 pub use difference::difference;
 pub use mistake::{Mistake, Mistakes};
+pub use table::table;
 
 /// The JSON Schema of the file, for editors.
 pub const SCHEMA: &str = include_str!("schema.json");

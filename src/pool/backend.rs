@@ -81,6 +81,15 @@ impl Backend {
         SocketAddr::new(self.ip, self.port.unwrap_or(client_port))
     }
 
+    /// Its address as people read it; without a port of its own, that is the port a client came to.
+    pub fn shown_address(&self) -> String {
+        match (self.ip, self.port) {
+            (ip, Some(port)) => SocketAddr::new(ip, port).to_string(),
+            (IpAddr::V6(ip), None) => format!("[{ip}]"),
+            (ip, None) => ip.to_string(),
+        }
+    }
+
     /// Real traffic failed here, by no fault of this machine. Tells the publisher when that was once too often.
     pub fn note_failure(&self, now_ms: u64) {
         self.failed_ms.store(now_ms.max(1), Ordering::Relaxed);

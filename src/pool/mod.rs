@@ -4,6 +4,7 @@
 //! longer.
 
 mod backend;
+mod explain;
 mod lasting;
 mod lease;
 mod queue;
@@ -11,6 +12,7 @@ mod snapshot;
 mod sources;
 
 pub use backend::Backend;
+pub use explain::{Explanation, Outcome, Why};
 pub use lasting::{Lasting, Reach};
 pub use lease::{Lease, Refusal};
 pub use queue::{End, Ticket, Waiter};

@@ -2,8 +2,10 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -51,6 +53,10 @@ pub(super) struct Control {
     /// Until the end.
     checker: Mutex<Option<Checker>>,
     http: Mutex<Option<(SocketAddr, CancellationToken)>>,
+    pub(super) socket: Mutex<Option<(PathBuf, CancellationToken)>>,
+    /// The zero of the clock that all threads share.
+    epoch: Instant,
+    pub(super) usual_socket: Option<PathBuf>,
     pub(super) notify: Notify,
     pub(super) file: File,
     pub(super) reloads: Arc<Reloads>,
@@ -58,16 +64,20 @@ pub(super) struct Control {
     flow_hash_key: [u8; 16],
 }
 
+/// What a control side is made of.
+pub(super) struct Parts {
+    pub(super) crew: Arc<Crew>,
+    pub(super) published: Arc<Published>,
+    pub(super) served: Served,
+    pub(super) checker: Checker,
+    pub(super) orders: mpsc::Sender<Order>,
+    pub(super) tasks: TaskTracker,
+    pub(super) epoch: Instant,
+}
+
 impl Control {
-    pub(super) fn new(
-        crew: Arc<Crew>,
-        published: Arc<Published>,
-        served: Served,
-        checker: Checker,
-        orders: mpsc::Sender<Order>,
-        tasks: TaskTracker,
-        with: &Surroundings,
-    ) -> Self {
+    pub(super) fn new(parts: Parts, with: &Surroundings) -> Self {
+        let Parts { crew, published, served, checker, orders, tasks, epoch } = parts;
         Self {
             crew,
             published,
@@ -80,6 +90,9 @@ impl Control {
             phase: watch::channel(Phase::Starting).0,
             checker: Mutex::new(Some(checker)),
             http: Mutex::new(None),
+            socket: Mutex::new(None),
+            epoch,
+            usual_socket: with.usual_socket.clone(),
             notify: with.notify,
             file: with.file.clone(),
             reloads: Arc::default(),
@@ -143,15 +156,22 @@ impl Control {
             stop.cancel();
         }
         let Some(HttpDoor { listener, stop, .. }) = door else { return };
-        let sources = Sources {
+        self.tasks.spawn(admin::serve(listener, Arc::new(self.sources()), stop));
+    }
+
+    /// What the admin doors tell.
+    pub(super) fn sources(&self) -> Sources {
+        let served = Arc::clone(&self.served);
+        Sources {
             published: Arc::clone(&self.published),
             listeners: Arc::clone(&self.listeners),
             crew: Arc::clone(&self.crew),
             phase: self.phase.subscribe(),
             log_lines_dropped: Arc::clone(&self.log_lines_dropped),
             reloads: Arc::clone(&self.reloads),
-        };
-        self.tasks.spawn(admin::serve(listener, Arc::new(sources), stop));
+            epoch: self.epoch,
+            addresses: Box::new(move || lock(&served).addresses()),
+        }
     }
 
     pub(super) fn status_line(&self) -> String {
@@ -186,7 +206,7 @@ impl Control {
     }
 
     /// Nothing new, time for living sessions, the cut, and the end of every task.
-    pub(super) async fn stop(&self, hurry: impl Future<Output = ()>) -> Drained {
+    pub(super) async fn stop(self: &Arc<Self>, hurry: impl Future<Output = ()>) -> Drained {
         // A reload under way comes to its end first.
         let reloading = self.reloading.lock().await;
         self.enter(Phase::Draining);
@@ -199,6 +219,7 @@ impl Control {
             checker.stop().await;
         }
         self.serve_http(None);
+        self.serve_socket(None);
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;

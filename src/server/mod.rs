@@ -12,12 +12,14 @@ mod pools;
 mod publisher;
 mod reload;
 mod served;
+mod steering;
 mod stopping;
 mod terms;
 
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
@@ -39,8 +41,8 @@ use crate::udp::ClientPairs;
 use crate::workbench::Random;
 use crate::worker::{self, Crew, Plan};
 use budget::Budget;
-use control::Control;
 pub use control::OrderError;
+use control::{Control, Parts};
 use http::HttpDoor;
 pub use http::HttpError;
 pub use notify::Notify;
@@ -49,6 +51,8 @@ use publisher::{Beginnings, Order, Publisher};
 pub use publisher::{NoSuch, Whom};
 pub use reload::{Changes, Refused, ReloadError};
 use served::Served;
+use steering::SocketDoor;
+pub use steering::SocketError;
 pub use stopping::Drained;
 
 /// What a server is given by the program around it.
@@ -62,6 +66,8 @@ pub struct Surroundings {
     pub seed: u64,
     /// What a reload needs.
     pub file: File,
+    /// Where the commands look for the socket when nothing else is said; `None`: nowhere.
+    pub usual_socket: Option<PathBuf>,
 }
 
 /// The file behind a balancer, and the log it may turn up.
@@ -98,6 +104,9 @@ pub enum StartError {
     /// The HTTP address cannot be bound.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// The socket of the commands cannot be bound.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// Clients' addresses may not be used.
     #[error(transparent)]
     Foreign(#[from] ForeignError),
@@ -132,6 +141,7 @@ impl Server {
         let wanted = served.wanted(&matched.missing, &settings.listeners);
         let doors = listener::bind(&wanted, workers)?;
         let http = HttpDoor::bind(&settings).await?;
+        let socket = SocketDoor::bind(&settings, with.usual_socket.as_deref())?;
 
         let udp_places = Arc::new(Places::new(Some(budget.udp_sessions)));
         let crew = Crew::new(workers, budget.tcp_sessions, udp_places)
@@ -154,8 +164,10 @@ impl Server {
         };
         let tasks = TaskTracker::new();
         let (checker, orders) = begin_checks(&settings, beginnings, &tasks, budget.probes, with.seed);
-        let control = Arc::new(Control::new(crew, published, served, checker, orders, tasks, with));
+        let control =
+            Arc::new(Control::new(Parts { crew, published, served, checker, orders, tasks, epoch }, with));
         control.serve_http(http);
+        control.serve_socket(socket);
         // A receiver that fails has lost its sender, which then has nothing left to wait for either.
         let _ = tokio::time::timeout(FIRST_ROUND_MAX, round_over).await;
         let status = control.status_line();
@@ -195,6 +207,11 @@ impl Server {
     /// Where the HTTP door is.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.control.http_address()
+    }
+
+    /// Where the commands reach it.
+    pub fn socket_path(&self) -> Option<PathBuf> {
+        self.control.socket_path()
     }
 
     /// What all threads look at.

@@ -5,8 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -17,10 +16,11 @@ use super::http::HttpDoor;
 use super::origins::{self, ForeignError};
 use super::publisher::{Order, Reloaded};
 use super::served::{Matched, OpenDoor, Served};
+use super::steering::{SocketDoor, SocketError};
 use crate::config::settings::{Listener, Protocol, Settings};
 use crate::config::{Mistakes, difference};
 use crate::listener::{self, BindError, BoundDoor, Terms};
-use crate::metrics::ListenerCounters;
+use crate::metrics::{LastReload, ListenerCounters};
 use crate::phase::Phase;
 use crate::pool::Lasting;
 use crate::sys::limits as system;
@@ -37,6 +37,9 @@ pub enum ReloadError {
     /// The new HTTP address cannot be bound.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// The new socket of the commands cannot be bound.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// Clients' addresses may not be used.
     #[error(transparent)]
     Foreign(#[from] ForeignError),
@@ -88,7 +91,7 @@ pub(super) struct NewDoor {
 
 impl Control {
     /// Reads the file again and serves what it says. Whatever is wrong leaves everything as it was.
-    pub(super) async fn reload_file(&self) -> Result<Changes, Refused> {
+    pub(super) async fn reload_file(self: &Arc<Self>) -> Result<Changes, Refused> {
         self.notify.reloading();
         let outcome = match (self.file.read)() {
             Ok(settings) => self.reload(settings).await.map_err(Refused::from),
@@ -96,11 +99,11 @@ impl Control {
         };
         match &outcome {
             Ok(changes) => {
-                self.reloads.done.fetch_add(1, Ordering::Relaxed);
+                self.note_reload(false, changes.lines.clone());
                 tracing::info!(target: "evenkeel", generation = changes.generation, "reloaded: {changes}");
             }
             Err(refused) => {
-                self.reloads.refused.fetch_add(1, Ordering::Relaxed);
+                self.note_reload(true, refused.to_string().lines().map(str::to_owned).collect());
                 tell(refused);
             }
         }
@@ -109,7 +112,7 @@ impl Control {
     }
 
     /// Serves these settings from now on. One at a time: a second one waits for the first.
-    pub(super) async fn reload(&self, settings: Settings) -> Result<Changes, ReloadError> {
+    pub(super) async fn reload(self: &Arc<Self>, settings: Settings) -> Result<Changes, ReloadError> {
         let _one_at_a_time = self.reloading.lock().await;
         let phase = *self.phase.borrow();
         if phase != Phase::Running {
@@ -120,6 +123,11 @@ impl Control {
         fixed(&before, &settings)?;
         origins::check(&settings)?;
         let http = self.bind_new_http(&before, &settings).await?;
+        let socket = if before.admin.socket == settings.admin.socket {
+            None
+        } else {
+            Some(SocketDoor::bind(&settings, self.usual_socket.as_deref())?)
+        };
         let (matched, bound) = self.bind_missing(&settings)?;
 
         // From here on nothing fails.
@@ -130,11 +138,18 @@ impl Control {
         if let Some(http) = http {
             self.serve_http(http);
         }
+        if let Some(socket) = socket {
+            self.serve_socket(socket);
+        }
         if before.log.level != settings.log.level {
             (self.file.set_log_level)(settings.log.level);
         }
         let lines = difference(&before, &settings);
         Ok(Changes { lines, generation: reloaded.generation })
+    }
+
+    fn note_reload(&self, refused: bool, lines: Vec<String>) {
+        self.reloads.note(LastReload { at: Instant::now(), refused, lines });
     }
 
     /// Binds what the new listeners need and nobody has.

@@ -19,6 +19,11 @@ struct Out {
 }
 
 impl Ejection {
+    /// Since when it lasts, while it does.
+    pub(super) fn since_ms(&self) -> Option<u64> {
+        self.out.map(|out| out.began_ms)
+    }
+
     /// Until when it lasts, while it does.
     pub(super) fn until_ms(&self) -> Option<u64> {
         self.out.map(|out| out.until_ms)

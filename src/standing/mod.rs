@@ -163,6 +163,11 @@ impl Standing {
         self.health == Health::Down || self.marked.as_ref().is_some_and(|marked| marked.mark == Mark::Down)
     }
 
+    /// When the ejection that lasts began.
+    pub fn ejected_since_ms(&self) -> Option<u64> {
+        self.ejection.since_ms()
+    }
+
     /// When the ejection that lasts ends.
     pub fn ejected_until_ms(&self) -> Option<u64> {
         self.ejection.until_ms()

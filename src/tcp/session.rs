@@ -8,6 +8,7 @@ use super::relay::Relay;
 use super::side::{CLIENT, Side};
 use super::{Terms, Workbench};
 use crate::config::settings::OnDown;
+use crate::inspect::{Filter, Found};
 use crate::limits::Place;
 use crate::pool::{Lease, Ticket};
 use crate::reason::Reason;
@@ -123,6 +124,35 @@ impl Session {
             && self.doomed_ms.is_none()
             && self.phase == Phase::Relaying
             && self.lease.as_ref().is_some_and(|lease| lease.backend().is_down())
+    }
+
+    /// Does an operator look for it?
+    pub(super) fn fits(&self, filter: &Filter) -> bool {
+        let backend = self.lease.as_ref().map(|lease| lease.backend());
+        let backend = backend.map(|backend| (&*backend.pool.name, &*backend.name));
+        filter.fits(&self.terms.listener, self.client_address.ip(), backend)
+    }
+
+    /// What operators are told of it.
+    pub(super) fn found(&self, now_us: u64) -> Found {
+        let backend = self.lease.as_ref().map(|lease| lease.backend());
+        Found {
+            proto: "tcp",
+            state: match self.phase {
+                Phase::AwaitingHeader { .. } => "header",
+                Phase::Dialling { .. } => "connecting",
+                Phase::Queued { .. } => "queued",
+                Phase::Pausing { .. } => "retrying",
+                Phase::Relaying => "open",
+                Phase::Lingering { .. } => "closing",
+            },
+            listener: Arc::clone(&self.terms.listener),
+            client: self.client_address,
+            backend: backend.map(|backend| (Arc::clone(&backend.pool.name), Arc::clone(&backend.name))),
+            age_ms: now_us.saturating_sub(self.started_us) / 1_000,
+            to_backend: self.relay.to_backend.delivered_bytes,
+            to_client: self.relay.to_client.delivered_bytes,
+        }
     }
 
     /// Its end is near, at a moment of its own, so that the clients of one backend do not all return at once.

@@ -11,6 +11,7 @@ use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, CLIENT, Side};
 use super::{Terms, Token, Workbench, closing, deadline, dial, header, relay};
 use crate::deadlines::Wheel;
+use crate::inspect::{Filter, Found};
 use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
 use crate::sys::poller::Ready;
@@ -202,6 +203,30 @@ impl Sessions {
     /// Some session has work left: do not sleep.
     pub fn is_busy(&self) -> bool {
         !self.again.is_empty()
+    }
+
+    /// Looks at `most` places from `from` on: tells the sessions that fit, and ends them for `close`. Tells where to go on;
+    /// `None`: that was the end.
+    pub fn search(
+        &mut self,
+        from: usize,
+        most: usize,
+        filter: &Filter,
+        close: Option<Reason>,
+        found: &mut dyn FnMut(&dyn Fn() -> Found),
+        bench: &mut Workbench,
+    ) -> Option<usize> {
+        let to = from.saturating_add(most).min(self.slots.capacity());
+        for key in from..to {
+            let Some(entry) = self.slots.get(key).filter(|entry| entry.session.fits(filter)) else {
+                continue;
+            };
+            found(&|| entry.session.found(bench.now_us));
+            if let Some(reason) = close {
+                self.follow(u32::try_from(key).unwrap_or(u32::MAX), Next::End(reason), bench);
+            }
+        }
+        (to < self.slots.capacity()).then_some(to)
     }
 
     /// Ends every session now.

@@ -14,6 +14,7 @@ use super::ports::Ports;
 use super::upstream::Upstream;
 use super::{Door, Terms, closing};
 use crate::flow::{FlowId, Flows};
+use crate::inspect::{Filter, Found};
 use crate::reason::Reason;
 use crate::sys::udp;
 use crate::sys::udp_batch::{Batch, Outgoing};
@@ -230,6 +231,45 @@ impl Pump {
             self.flows.end(id, Reason::BackendDown);
         }
         self.bury(bench);
+    }
+
+    /// Looks at `most` flows from `from` on: tells those that fit, and ends them for `close`. Tells where to go on; `None`:
+    /// that was the end.
+    pub fn search(
+        &mut self,
+        from: usize,
+        most: usize,
+        filter: &Filter,
+        close: Option<Reason>,
+        found: &mut dyn FnMut(&dyn Fn() -> Found),
+        bench: &mut Workbench,
+    ) -> Option<usize> {
+        let to = from.saturating_add(most).min(self.sides.len());
+        for place in from..to {
+            let Some(side) = &self.sides[place] else { continue };
+            let backend = side.upstream.lease().backend();
+            let at = (&*backend.pool.name, &*backend.name);
+            let Some(flow) = self.flows.get(side.id) else { continue };
+            if !filter.fits(&side.terms.listener, side.origin().ip(), Some(at)) {
+                continue;
+            }
+            let id = side.id;
+            found(&|| Found {
+                proto: "udp",
+                state: "open",
+                listener: Arc::clone(&side.terms.listener),
+                client: side.origin(),
+                backend: Some((Arc::clone(&backend.pool.name), Arc::clone(&backend.name))),
+                age_ms: bench.now_ms().saturating_sub(flow.began_ms),
+                to_backend: flow.to_backend.bytes,
+                to_client: flow.to_client.bytes,
+            });
+            if let Some(reason) = close {
+                self.flows.end(id, reason);
+            }
+        }
+        self.bury(bench);
+        (to < self.sides.len()).then_some(to)
     }
 
     /// Ends every flow now.

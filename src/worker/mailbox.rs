@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Door;
+use super::{Door, Search};
 use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
 use crate::sys::Errno;
@@ -42,6 +42,8 @@ pub enum Message {
     CloseDoors,
     /// End every session now.
     Cut(Reason),
+    /// Look for sessions.
+    Search(Box<Search>),
     /// Show that the loop turns.
     Ping,
     /// Leave when the last session has gone.

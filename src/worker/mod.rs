@@ -11,9 +11,11 @@
 mod crew;
 mod doors;
 mod mailbox;
+mod search;
 mod thread;
 
 pub use crew::Crew;
 pub use doors::Door;
 pub use mailbox::{Mailbox, Message};
+pub use search::{Answer, Search};
 pub use thread::{Plan, spawn};

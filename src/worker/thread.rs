@@ -1,10 +1,12 @@
 //! The loop of a data thread: wait, serve what is ready, read the mail, give turns, look after deadlines.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::doors::Doors;
+use super::search::Searching;
 use super::{Crew, Message};
 use crate::flow::Flows;
 use crate::pool::Published;
@@ -51,6 +53,8 @@ struct Loop {
     sessions: Sessions,
     pump: Pump,
     mail: Vec<Message>,
+    /// One at a time goes on, a little in each turn.
+    searches: VecDeque<Searching>,
     leaving: bool,
 }
 
@@ -84,6 +88,7 @@ impl Loop {
                 plan.crew.workers(),
             ),
             mail: Vec::new(),
+            searches: VecDeque::new(),
             leaving: false,
         }
     }
@@ -107,6 +112,11 @@ impl Loop {
             if let Some(permille) = self.pump.ports_in_use_permille(self.bench.now_ms()) {
                 self.crew.note_source_ports(self.bench.worker, permille);
             }
+            if let Some(searching) = self.searches.pop_front()
+                && let Some(more) = searching.go_on(&mut self.sessions, &mut self.pump, &mut self.bench)
+            {
+                self.searches.push_front(more);
+            }
             self.doors.rest_if_short(&mut self.bench);
             self.doors.on_time(&self.bench);
         }
@@ -114,7 +124,7 @@ impl Loop {
 
     /// How long nothing is due; `None`: until something is ready.
     fn sleep(&self) -> Option<Duration> {
-        if self.sessions.is_busy() || self.pump.is_busy() {
+        if self.sessions.is_busy() || self.pump.is_busy() || !self.searches.is_empty() {
             return Some(Duration::ZERO);
         }
         let wake_ms = [self.sessions.next_wake_ms(), self.pump.next_wake_ms(), self.doors.next_wake_ms()]
@@ -166,6 +176,7 @@ impl Loop {
                     self.sessions.cut_all(reason, &mut self.bench);
                     self.pump.cut_all(reason, &mut self.bench);
                 }
+                Message::Search(search) => self.searches.push_back(Searching::new(*search)),
                 Message::Ping => self.crew.beat(self.bench.worker),
                 Message::Leave => self.leaving = true,
             }

@@ -4,7 +4,7 @@ use super::Findings;
 use super::source::Source;
 
 /// Where a crate may be named, as beginnings of places below `src/`.
-pub const HOMES: [(&str, &[&str]); 20] = [
+pub const HOMES: [(&str, &[&str]); 21] = [
     ("arc_swap", &["pool/snapshot.rs"]),
     ("clap", &["cli/"]),
     ("clap_complete", &["cli/"]),
@@ -17,6 +17,7 @@ pub const HOMES: [(&str, &[&str]); 20] = [
     ("libc", &["sys/"]),
     ("rustix", &["sys/"]),
     ("sd_notify", &["server/notify.rs"]),
+    ("serde_json", &["admin/", "cli/"]),
     ("siphasher", &["balance/", "flow/", "limits/", "sticky.rs"]),
     ("slab", &["tcp/", "udp/", "worker/", "sticky.rs"]),
     ("strsim", &["config/check/"]),

@@ -4,12 +4,12 @@ use super::Findings;
 use super::source::{Source, Token};
 
 /// What may stand where, as beginnings of places below `src/`, and why there.
-pub const HOMES: [(&str, &str, &str); 17] = [
+pub const HOMES: [(&str, &str, &str); 20] = [
     ("unsafe", "sys/", "the only raw system calls"),
     ("spawn", "worker/thread.rs", "a data thread"),
     ("spawn", "logging/mod.rs", "the writer, so that a slow disk stops nobody"),
     ("spawn", "server/", "its tasks and its data threads; it waits for both"),
-    ("spawn", "admin/mod.rs", "one task for each HTTP connection, at most 64"),
+    ("spawn", "admin/crowd.rs", "one task for each connection of an admin door, at most 64 each"),
     ("spawn", "health/mod.rs", "the scheduler"),
     ("spawn", "health/scheduler.rs", "one task for each check in flight"),
     ("spawn", "cli/demo/", "built-in backends and clients"),
@@ -17,6 +17,9 @@ pub const HOMES: [(&str, &str, &str); 17] = [
     ("now", "server/mod.rs", "the zero of the clock that all threads share"),
     ("now", "server/publisher/", "how long a backend has been up, down or ejected"),
     ("now", "server/stopping.rs", "the end of the grace"),
+    ("now", "server/reload.rs", "when the file was read last"),
+    ("now", "admin/", "how long ago something was, for people"),
+    ("now", "cli/commands/marks.rs", "how long a wait may last"),
     ("now", "health/scheduler.rs", "when a check is due and how long it took"),
     ("now", "health/tcp.rs", "how long a handshake took"),
     ("now", "health/tcp_talk.rs", "how long an answer took"),

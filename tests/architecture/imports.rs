@@ -29,6 +29,7 @@ pub const GROUND: &[&str] = &[
     "deadlines",
     "phase",
     "reason",
+    "inspect",
 ];
 
 /// Who may use what, against the floors, and why.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, unreachable_pub)]
 
 mod bulk;
+mod commands;
 mod costs;
 mod crowds;
 mod datagram_headers;

@@ -156,3 +156,27 @@ fn members_beyond_the_cap_are_never_eligible() {
         assert!(matches!(picker.pick(&ask(9, &[])), Pick::Member(_)));
     }
 }
+
+proptest! {
+    /// What is foreseen is what comes, and looking ahead takes nobody's turn.
+    #[test]
+    fn foresight_agrees_with_the_pick(drafts in drafts(), which in 0..ALL.len(), number in 0_u32..1_000) {
+        let members = made(&drafts);
+        let picker = build(&ALL[which], &members);
+        let ask = ask(number, &[]);
+        let foreseen = picker.foresee(&ask);
+        prop_assert_eq!(&picker.foresee(&ask), &foreseen, "looking changes nothing");
+        match (foreseen, picker.pick(&ask)) {
+            (crate::balance::Foresight::Member(foreseen), Pick::Member(picked)) => prop_assert_eq!(foreseen, picked),
+            (crate::balance::Foresight::Odds(odds), Pick::Member(_)) => {
+                let sum: u32 = odds.iter().map(|(_, odds)| odds).sum();
+                prop_assert!((950..=1_050).contains(&sum), "{:?}", odds);
+                for (index, _) in odds {
+                    prop_assert!(!members[index as usize].load.is_full());
+                }
+            }
+            (crate::balance::Foresight::Full, Pick::Full) | (crate::balance::Foresight::NoneEligible, Pick::NoneEligible) => {}
+            (foreseen, picked) => prop_assert!(false, "foreseen {:?}, picked {:?}", foreseen, picked),
+        }
+    }
+}

@@ -41,6 +41,7 @@ async fn show(stay: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
         log_lines_dropped: Arc::default(),
         seed: fresh_seed(),
         file: File::none(),
+        usual_socket: None,
     };
     let server = Server::start(&settings, &with).await?;
     let door = server.addresses()[0].1;

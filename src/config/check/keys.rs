@@ -110,7 +110,7 @@ pub(super) const TOP: Section = section(
     &["workers", "hash_seed", "log", "admin", "shutdown", "limits", "defaults", "listeners", "pools"],
 );
 pub(super) const LOG: Section = section("`log`", &["level", "format", "sessions"]);
-pub(super) const ADMIN: Section = section("`admin`", &["http"]);
+pub(super) const ADMIN: Section = section("`admin`", &["socket", "http"]);
 pub(super) const SHUTDOWN: Section = section("`shutdown`", &["grace"]);
 pub(super) const LIMITS: Section = section("`limits`", &["tcp_sessions", "udp_sessions"]);
 pub(super) const LISTENER_LIMITS: Section =

@@ -22,13 +22,13 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use super::document::{Node, Value};
-use super::mistake::{Place, Report};
+use super::mistake::{Place, Report, quoted};
 use super::settings::{
-    Admin, Level, Limits, Listener, Log, LogFormat, LogSessions, OnDown, Pool, SessionLimit, Settings,
-    Shutdown, Workers,
+    Admin, AdminSocket, Level, Limits, Listener, Log, LogFormat, LogSessions, OnDown, Pool, SessionLimit,
+    Settings, Shutdown, Workers,
 };
 use defaults::Defaults;
-use section::{Fields, check_name, entries_of, scalar};
+use section::{Fields, check_name, entries_of, is_word, scalar};
 
 pub(super) use address::show_ip;
 
@@ -181,13 +181,28 @@ fn admin(top: &Fields<'_>, listeners: &[DraftListener], report: &mut Report) -> 
         }
         Some(http)
     });
-    Admin { http }
+    let socket = admin.read("socket", AdminSocket::Auto, report, |entry, report| {
+        if is_word(&entry.value, "off") {
+            return Some(AdminSocket::Off);
+        }
+        let expected = "an absolute path, or `off`";
+        let path = scalar(&entry.key, &entry.value, expected, report)?;
+        // The kernel takes 107 bytes.
+        if !path.starts_with('/') || path.len() > SOCKET_PATH_MAX {
+            let message =
+                format!("`socket` must be {expected}, at most {SOCKET_PATH_MAX} bytes, not {}", quoted(path));
+            report.tell(entry.value.place, message);
+        }
+        Some(AdminSocket::Path(path.to_owned()))
+    });
+    Admin { socket, http }
 }
 
 const SMALLEST: &str =
     "the smallest file is `listeners: { redis: { bind: 6379, backends: [10.0.0.1:6379, 10.0.0.2:6379] } }`";
 
 const WORKERS_MAX: u64 = 1024;
+const SOCKET_PATH_MAX: usize = 107;
 /// Beyond what one machine can hold open.
 const SESSIONS_MAX: u64 = 10_000_000;
 const DAY: Duration = Duration::from_secs(24 * 3600);

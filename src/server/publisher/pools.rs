@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Asked;
 use crate::health::{Checked, Outcome};
 use crate::pool::{Backend, PoolView, rules};
-use crate::standing::{Mark, Marked, Rules, Standing};
+use crate::standing::{Health, Mark, Marked, Rules, Standing};
 
 /// One pool as the publisher keeps it.
 pub(super) struct PoolState {
@@ -108,8 +108,12 @@ impl PoolState {
             tell(event, &self.view.lasting.name, &backend.name, for_s);
         }
         if event.verdict.change.is_some() {
+            // The first answer decides alone.
+            let first = matches!(state.standing.health(), Health::Untested { .. });
+            let fall = self.view.settings.health.fall;
             let cause = match &event.outcome {
-                Outcome::Bad(cause) => Some(cause.to_string()),
+                Outcome::Bad(cause) if first => Some(cause.to_string()),
+                Outcome::Bad(cause) => Some(format!("{cause}, {fall} of {fall} checks")),
                 _ => None,
             };
             state.standing.on_verdict(cause.as_deref().map_or(Ok(()), Err), &self.rules, now_ms);

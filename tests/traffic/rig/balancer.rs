@@ -52,6 +52,7 @@ impl Balancer {
                     log_lines_dropped: Arc::default(),
                     seed: 7,
                     file: File::none(),
+                    usual_socket: None,
                 };
                 let server = Server::start(&settings, &with).await.unwrap();
                 let server = Arc::new(server);

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Output};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -89,7 +89,9 @@ impl Program {
         let (port, admin) = (free_port(), free_port());
         let yaml = yaml.replace("PORT", &port.to_string());
         let file = folder.path().join("evenkeel.yaml");
-        fs::write(&file, format!("{yaml}\nadmin: {{ http: '127.0.0.1:{admin}' }}\n")).unwrap();
+        let socket = folder.path().join("admin.sock");
+        let doors = format!("admin: {{ http: '127.0.0.1:{admin}', socket: '{}' }}", socket.display());
+        fs::write(&file, format!("{yaml}\n{doors}\n")).unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
         let binary = env!("CARGO_BIN_EXE_evenkeel");
         let mut command = match open_files {
@@ -102,6 +104,39 @@ impl Program {
         };
         let child = command.arg("run").arg("--config").arg(&file).stderr(log).spawn().unwrap();
         Self { child, folder, port, admin }
+    }
+
+    /// Where the commands reach it.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("admin.sock")
+    }
+
+    /// Runs a command against it.
+    pub fn command(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_evenkeel"))
+            .args(args)
+            .env("EVENKEEL_SOCKET", self.socket())
+            .output()
+            .unwrap()
+    }
+
+    /// A command that must succeed: what it prints.
+    #[track_caller]
+    pub fn say(&self, args: &[&str]) -> String {
+        let output = self.command(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The picture of everything.
+    #[track_caller]
+    pub fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.say(&["status", "--json"])).unwrap()
+    }
+
+    /// The port of its HTTP door.
+    pub fn http(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.admin))
     }
 
     /// The file it was started with.

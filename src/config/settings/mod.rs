@@ -3,9 +3,13 @@
 //! Everything here is plain data. No `Option` stands for "take the default": `None` means the user wrote (or the
 //! default is) `off`. Only `check.rs` makes these from a file; tests may write them by hand.
 
+mod pools;
+
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
+
+pub use pools::*;
 
 /// A whole configuration. Pools come in the order of the file, inline pools where their listener stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,8 +92,21 @@ pub enum LogSessions {
 /// The `admin` section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
+    /// The socket of the commands.
+    pub socket: AdminSocket,
     /// Address of the read-only HTTP door.
     pub http: Option<SocketAddr>,
+}
+
+/// The `admin.socket`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminSocket {
+    /// Where the program usually has it.
+    Auto,
+    /// None.
+    Off,
+    /// There.
+    Path(String),
 }
 
 /// The `shutdown` section.
@@ -274,225 +291,4 @@ pub struct Keepalive {
     pub interval: Duration,
     /// Unanswered probes until the peer is given up, 1 to 127.
     pub count: u8,
-}
-
-/// One entry of `pools`, or the pool keys of a listener.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Pool {
-    /// Its key in the file; an inline pool has its listener's name.
-    pub name: String,
-    /// How a backend is chosen.
-    pub balance: Balance,
-    /// At least one.
-    pub backends: Vec<Backend>,
-    /// How a backend is dialled.
-    pub connect: Connect,
-    /// From which address of ours.
-    pub connect_from: ConnectFrom,
-    /// The PROXY header in front of what clients send.
-    pub send_proxy: SendProxy,
-    /// Sessions of the whole pool at once; `None` is `off`. Never 0.
-    pub max_sessions: Option<u32>,
-    /// A source returns to its backend; `None` is `off`.
-    pub sticky: Option<Sticky>,
-    /// How backends are asked for their health.
-    pub health: Health,
-    /// Real traffic counts too; `None` is `off`.
-    pub passive: Option<Passive>,
-    /// How long the weight of a backend that came back grows; `None` is `off`.
-    pub slow_start: Option<Duration>,
-    /// What happens to the flows of a backend that goes down.
-    pub on_down: OnDown,
-    /// What happens when no backend is eligible.
-    pub when_none: WhenNone,
-    /// Sessions wait when every eligible backend is full; `None` is `off`.
-    pub queue: Option<Queue>,
-}
-
-/// The `sticky` of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sticky {
-    /// How long a source is remembered after its last session began.
-    pub lasts: Duration,
-    /// How many sources are remembered; the least recently used goes first. At least 1.
-    pub entries: u32,
-}
-
-/// The `passive` of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Passive {
-    /// Failures in a row until a backend is ejected. At least 1.
-    pub failures: u32,
-    /// How long the first ejection lasts.
-    pub eject: Duration,
-    /// How much of the pool may be ejected at once, rounded down; 0 to 100.
-    pub max_ejected_percent: u8,
-}
-
-/// The `queue` of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Queue {
-    /// How many sessions may wait. At least 1.
-    pub sessions: u32,
-    /// How long each may wait.
-    pub timeout: Duration,
-}
-
-/// The `balance` of a pool.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Balance {
-    /// Smooth weighted turns.
-    RoundRobin,
-    /// Fewest sessions over weight.
-    LeastConnections,
-    /// Weighted chance.
-    Random,
-    /// The less loaded of two drawn by chance.
-    TwoChoices,
-    /// Peak-EWMA of connect and first-answer time, two choices.
-    LeastLatency,
-    /// The first in the list that is not full.
-    First,
-    /// The same client to the same backend.
-    SourceHash(SourceHash),
-}
-
-/// The settings of `source_hash`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SourceHash {
-    /// What of the client is hashed.
-    pub key: HashKey,
-    /// A backend above this many times its fair share of sessions is passed over; at least 1.0.
-    pub bounded_load: Option<f64>,
-    /// Leading bits of an IPv4 address that count, 0 to 32.
-    pub mask_v4: u8,
-    /// Leading bits of an IPv6 address that count, 0 to 128.
-    pub mask_v6: u8,
-}
-
-/// What of the client is hashed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HashKey {
-    /// Its address.
-    SourceIp,
-    /// Its address and port.
-    SourceIpPort,
-}
-
-/// One entry of `backends`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backend {
-    /// Default: the address as written. Unique in its pool.
-    pub name: String,
-    /// Where it answers.
-    pub ip: IpAddr,
-    /// `None`: the port the client came to.
-    pub port: Option<u16>,
-    /// 0 to 256; 0 drains.
-    pub weight: u16,
-    /// A higher tier serves only while no lower one has an eligible backend.
-    pub tier: u8,
-    /// Sessions at once; `None` is `off`. Never 0.
-    pub max_sessions: Option<u32>,
-}
-
-/// The `send_proxy` of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SendProxy {
-    /// None.
-    Off,
-    /// A line of text; never in a pool that a udp listener uses.
-    V1,
-    /// The binary form; of a flow, in front of its first datagram.
-    V2,
-}
-
-/// The `connect_from` of a pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ConnectFrom {
-    /// The one the kernel chooses.
-    Any,
-    /// These in turn; at least one.
-    Addresses(Vec<IpAddr>),
-    /// The client's own address and port.
-    Client,
-}
-
-/// The `connect` of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Connect {
-    /// How long one attempt may take.
-    pub timeout: Duration,
-    /// Attempts per session, 1 to 16, each at another backend while there is one.
-    pub attempts: u8,
-}
-
-/// The `health` of a pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Health {
-    /// What is asked.
-    pub check: Check,
-    /// Between two checks of a backend.
-    pub interval: Duration,
-    /// How long an answer may take.
-    pub timeout: Duration,
-    /// Good answers until up, 1 to 255.
-    pub rise: u8,
-    /// Bad answers until down, 1 to 255.
-    pub fall: u8,
-    /// Ask this port; `None` is `same`.
-    pub port: Option<u16>,
-    /// In front of checks that talk: the pool's own, since one door takes headers from everyone or from nobody. For a
-    /// check of another port it is `Off`.
-    pub send_proxy: SendProxy,
-}
-
-/// The `check` of a pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Check {
-    /// Nobody is asked; every backend counts as up.
-    Off,
-    /// A TCP handshake the server's program never sees.
-    Tcp,
-    /// A TCP conversation: send bytes, expect bytes in the answer. At least one of the two is not empty.
-    TcpTalk {
-        /// Sent after the connect.
-        send: Vec<u8>,
-        /// Must appear in the first 64 KiB answered.
-        expect: Vec<u8>,
-    },
-    /// A datagram, and one that answers it.
-    Udp {
-        /// The question.
-        send: Vec<u8>,
-        /// Must appear in the answer; empty: any answer.
-        expect: Vec<u8>,
-    },
-    /// A DNS question over UDP; any answer to it but a server failure or a refusal is good.
-    Dns {
-        /// Fully qualified.
-        name: String,
-        /// The number of the record type asked for.
-        record_type: u16,
-    },
-}
-
-/// The `on_down` of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnDown {
-    /// They stay.
-    Keep,
-    /// They end.
-    Close,
-    /// The next datagram goes to another backend.
-    Rehome,
-}
-
-/// What happens when no backend is eligible.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenNone {
-    /// The client is closed with a reset.
-    Reject,
-    /// Every backend no operator took out is tried.
-    TryAll,
 }

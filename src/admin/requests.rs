@@ -1,0 +1,79 @@
+//! What somebody asks to be changed, or looked for on the data threads. The admin doors send these; the server does them.
+
+use tokio::sync::oneshot;
+
+use crate::config::settings::Level;
+use crate::inspect::{Filter, Found};
+use crate::standing::Mark;
+
+/// One thing to do, and where its outcome goes. Whoever asked may have gone: it is done all the same.
+#[derive(Debug)]
+pub enum Request {
+    /// Read the file again.
+    Reload {
+        /// What changed, a line each.
+        reply: oneshot::Sender<Result<Vec<String>, Refused>>,
+    },
+    /// Say this of a backend; `None` takes back what was said.
+    Mark {
+        /// The name of its pool.
+        pool: String,
+        /// Its own.
+        backend: String,
+        /// What.
+        mark: Option<Mark>,
+        /// Who says so.
+        by: String,
+        /// Whether there is such a backend.
+        reply: oneshot::Sender<Result<(), Refused>>,
+    },
+    /// Set the weight of a backend; `None`: the file's again.
+    Weight {
+        /// The name of its pool.
+        pool: String,
+        /// Its own.
+        backend: String,
+        /// The weight.
+        weight: Option<u16>,
+        /// Who says so.
+        by: String,
+        /// Whether there is such a backend.
+        reply: oneshot::Sender<Result<(), Refused>>,
+    },
+    /// Set the level of the log until the file says otherwise.
+    LogLevel {
+        /// The least serious level that is written.
+        level: Level,
+        /// When it is.
+        reply: oneshot::Sender<()>,
+    },
+    /// Look for sessions, or close them.
+    Search {
+        /// Which.
+        filter: Filter,
+        /// They are to be closed.
+        close: bool,
+        /// How many are told at most.
+        rows_max: usize,
+        /// What was found.
+        reply: oneshot::Sender<Search>,
+    },
+}
+
+/// Why it was not done: for people, all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The reason; several lines for a file with mistakes.
+    pub text: String,
+    /// The file is wrong, not the request.
+    pub bad_file: bool,
+}
+
+/// What a search found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Search {
+    /// The first ones.
+    pub rows: Vec<Found>,
+    /// How many in all.
+    pub count: u64,
+}

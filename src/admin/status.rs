@@ -1,0 +1,196 @@
+//! `/status`: everything an operator looks at, as JSON. Its keys are a contract with scripts, `top` and the dashboard;
+//! docs/status.md lists them.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::{Map, Value, json};
+
+use super::Sources;
+use crate::metrics::{Direction, ListenerCounters};
+use crate::pool::{Backend, PoolView};
+use crate::reason::Reason;
+use crate::standing::{Health, Mark, Standing, TENTHS};
+
+/// The whole picture.
+pub(super) fn status(sources: &Sources) -> Value {
+    let now_ms = sources.now_ms();
+    let snapshot = sources.published.load();
+    let addresses = (sources.addresses)();
+    let pools = snapshot.pools.iter().filter(|pool| !pool.gone);
+    let listeners = sources.listeners.all();
+    let listeners = listeners.iter().map(|counters| {
+        let at: Vec<String> = addresses
+            .iter()
+            .filter(|(name, _)| **name == *counters.listener)
+            .map(|(_, address)| address.to_string())
+            .collect();
+        let pool = snapshot.pools.get(counters.pool()).map(|pool| &*pool.lasting.name);
+        listener(counters, &at, pool)
+    });
+    let crew = &sources.crew;
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "phase": sources.phase.borrow().word(),
+        "uptime_s": now_ms / 1_000,
+        "config": config(sources),
+        "limits": {
+            "tcp_sessions": { "used": crew.tcp_sessions(), "most": crew.tcp_sessions_max() },
+            "udp_sessions": { "used": crew.udp_places().taken(), "most": crew.udp_places().most() },
+            "source_ports": f64::from(crew.source_ports_permille()) / 1_000.0,
+        },
+        "listeners": listeners.collect::<Vec<_>>(),
+        "pools": pools.map(|pool| self::pool(pool, now_ms)).collect::<Vec<_>>(),
+    })
+}
+
+fn config(sources: &Sources) -> Value {
+    let reloads = &sources.reloads;
+    let (done, refused) = (reloads.done.load(Ordering::Relaxed), reloads.refused.load(Ordering::Relaxed));
+    let last = reloads.last().map(|last| {
+        json!({
+            "result": if last.refused { "refused" } else { "done" },
+            "seconds_ago": last.at.elapsed().as_secs(),
+            "lines": last.lines,
+        })
+    });
+    json!({ "generation": done + 1, "reloads": done, "refused": refused, "last_reload": last })
+}
+
+fn listener(counters: &ListenerCounters, addresses: &[String], pool: Option<&str>) -> Value {
+    let ended: Map<String, Value> = Reason::ALL
+        .into_iter()
+        .map(|reason| (reason, counters.shards.sum(|shard| shard.ended(reason).value())))
+        .filter(|(_, count)| *count > 0)
+        .map(|(reason, count)| (reason.word().to_owned(), count.into()))
+        .collect();
+    let bytes = |direction| counters.shards.sum(|shard| shard.bytes(direction).value());
+    json!({
+        "name": &*counters.listener,
+        "protocol": counters.proto,
+        "addresses": addresses,
+        "pool": pool,
+        "active": counters.active(),
+        "begun": counters.shards.sum(|shard| shard.begun.value()),
+        "ended": ended,
+        "to_backend": bytes(Direction::ToBackend),
+        "to_client": bytes(Direction::ToClient),
+    })
+}
+
+fn pool(view: &PoolView, now_ms: u64) -> Value {
+    let lasting = &view.lasting;
+    let backends = (0..view.backends.len()).map(|index| backend(view, index, now_ms));
+    let leaving = view
+        .leaving
+        .iter()
+        .filter(|backend| backend.load.active() > 0)
+        .map(|backend| json!({ "name": &*backend.name, "active": backend.load.active() }));
+    json!({
+        "name": &*lasting.name,
+        "balance": view.settings.balance.word(),
+        "sessions": lasting.sessions(),
+        "max_sessions": view.settings.max_sessions,
+        "waiting": lasting.waiting(),
+        "remembered": view.settings.sticky.map(|_| lasting.remembered()),
+        "eligible": view.picker.eligible().len(),
+        "backends": backends.collect::<Vec<_>>(),
+        "leaving": leaving.collect::<Vec<_>>(),
+    })
+}
+
+fn backend(view: &PoolView, index: usize, now_ms: u64) -> Value {
+    let (live, standing, settings) =
+        (&view.backends[index], &view.standings[index], &view.settings.backends[index]);
+    let state = State::of(view, index, now_ms);
+    let bytes = |direction| live.shards.sum(|shard| shard.bytes(direction).value());
+    let marked = standing.marked().map(|marked| {
+        json!({ "mark": marked.mark.word(), "by": &*marked.by, "since_s": now_ms.saturating_sub(marked.since_ms) / 1_000 })
+    });
+    json!({
+        "name": &*live.name,
+        "address": live.shown_address(),
+        "state": state.word,
+        "cause": state.cause,
+        "since_s": state.since_s,
+        "up": standing.is_up(),
+        "eligible": view.picker.eligible().iter().any(|member| *member as usize == index),
+        "mark": marked,
+        "ejected_for_s": standing.ejected_until_ms().map(|until_ms| until_ms.saturating_sub(now_ms).div_ceil(1_000)),
+        "tier": settings.tier,
+        "weight": standing.weight(settings.weight),
+        "file_weight": settings.weight,
+        "weight_percent": standing.tenths() * 100 / TENTHS,
+        "active": live.load.active(),
+        "max_sessions": settings.max_sessions,
+        "sessions": live.shards.sum(|shard| shard.sessions.value()),
+        "connect_failures": live.shards.sum(|shard| shard.connect_failures.value()),
+        "failures_in_a_row": live.failures_in_a_row(),
+        "ejections": live.checks.ejections.value(),
+        "checks": checks(live),
+        "to_backend": bytes(Direction::ToBackend),
+        "to_client": bytes(Direction::ToClient),
+    })
+}
+
+fn checks(live: &Backend) -> Value {
+    let counts = &live.checks;
+    json!({ "good": counts.good.value(), "bad": counts.bad.value(), "local": counts.local.value() })
+}
+
+/// The one word for a backend, why, and since when.
+pub(super) struct State {
+    pub(super) word: &'static str,
+    pub(super) cause: Option<String>,
+    pub(super) since_s: u64,
+}
+
+impl State {
+    pub(super) fn of(view: &PoolView, index: usize, now_ms: u64) -> Self {
+        let standing = &view.standings[index];
+        let health_s = now_ms.saturating_sub(standing.since_ms()) / 1_000;
+        if let Some(marked) = standing.marked() {
+            let word = match marked.mark {
+                Mark::Drain => "drain",
+                Mark::Down => "marked down",
+            };
+            let since_s = now_ms.saturating_sub(marked.since_ms) / 1_000;
+            let health =
+                if standing.is_up() { String::new() } else { format!("; its health: {}", cause(standing)) };
+            return Self { word, cause: Some(format!("by {}{health}", marked.by)), since_s };
+        }
+        if !standing.is_up() {
+            let word = if standing.health() == Health::Down { "down" } else { "untested" };
+            return Self { word, cause: Some(cause(standing)), since_s: health_s };
+        }
+        if let Some(until_ms) = standing.ejected_until_ms() {
+            let left_s = until_ms.saturating_sub(now_ms).div_ceil(1_000);
+            let cause = format!("real traffic failed there; again in {left_s} s at the latest");
+            let since_s = now_ms.saturating_sub(standing.ejected_since_ms().unwrap_or(now_ms)) / 1_000;
+            return Self { word: "ejected", cause: Some(cause), since_s };
+        }
+        let weight = standing.weight(view.settings.backends[index].weight);
+        if weight == 0 {
+            let by = if standing.has_own_weight() { "set at run time" } else { "by the file" };
+            return Self { word: "drain", cause: Some(format!("weight 0, {by}")), since_s: health_s };
+        }
+        let is_eligible = view.picker.eligible().iter().any(|member| *member as usize == index);
+        let cause = match standing.health() {
+            _ if !is_eligible => {
+                Some(format!("tier {}: a lower one serves", view.settings.backends[index].tier))
+            }
+            _ if view.backends[index].load.is_full() => Some("full".to_owned()),
+            _ if standing.tenths() < TENTHS => {
+                Some(format!("at {} % of its weight", standing.tenths() * 100 / TENTHS))
+            }
+            Health::Unchecked => Some("not checked".to_owned()),
+            Health::Untested { .. } => Some("not asked yet".to_owned()),
+            _ => None,
+        };
+        Self { word: if is_eligible { "up" } else { "standby" }, cause, since_s: health_s }
+    }
+}
+
+fn cause(standing: &Standing) -> String {
+    standing.cause().map_or_else(|| "no answer to a check yet".to_owned(), str::to_owned)
+}

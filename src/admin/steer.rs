@@ -1,0 +1,257 @@
+//! What the socket of the commands answers besides what the HTTP door does: it changes things. JSON in every answer.
+
+use std::net::{IpAddr, SocketAddr};
+
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use super::requests::{Refused, Request};
+use super::status::State;
+use super::{Sources, unescaped};
+use crate::config::settings::Level;
+use crate::inspect::{Filter, Found};
+use crate::pool::{Outcome, Why};
+use crate::standing::Mark;
+
+/// An answer: how it went, and what to say.
+pub(super) type Answer = (StatusCode, Value);
+
+/// Answers a request of somebody whom `by` names. `None`: there is no such path.
+pub(super) async fn answer(
+    method: &Method,
+    path: &str,
+    query: Option<&str>,
+    by: &str,
+    sources: &Sources,
+    requests: &mpsc::Sender<Request>,
+) -> Option<Answer> {
+    let query = Query::new(query);
+    let is_change = !matches!(path, "/explain" | "/sessions");
+    if !matches!(path, "/explain" | "/sessions" | "/mark" | "/weight" | "/close" | "/reload" | "/log") {
+        return None;
+    }
+    if is_change != (*method == Method::POST) {
+        let wanted = if is_change { "POST" } else { "GET" };
+        return Some(wrong(StatusCode::METHOD_NOT_ALLOWED, &format!("{path} is asked with {wanted}")));
+    }
+    if is_change {
+        tracing::info!(target: "evenkeel", %by, path, query = query.raw, "a command changes something");
+    }
+    let outcome = match path {
+        "/explain" => explain(&query, sources),
+        "/sessions" => search(&query, false, requests).await,
+        "/close" => search(&query, true, requests).await,
+        "/mark" => mark(&query, by, requests).await,
+        "/weight" => weight(&query, by, requests).await,
+        "/reload" => reload(requests).await,
+        _ => log(&query, requests).await,
+    };
+    Some(outcome.unwrap_or_else(|answer| answer))
+}
+
+fn explain(query: &Query<'_>, sources: &Sources) -> Result<Answer, Answer> {
+    let listener = query.needed("listener")?;
+    let client = query.needed("client")?;
+    let client = client
+        .parse::<SocketAddr>()
+        .ok()
+        .or_else(|| Some(SocketAddr::new(client.parse::<IpAddr>().ok()?, 0)))
+        .ok_or_else(|| bad(&format!("`{client}` is no address: 192.0.2.7, or 192.0.2.7:4000")))?;
+    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+    let Some(counters) = sources.listeners.named(listener.as_bytes()) else {
+        return Err(wrong(StatusCode::NOT_FOUND, &format!("there is no listener `{listener}`")));
+    };
+    let snapshot = sources.published.load();
+    let Some(view) = snapshot.pools.get(counters.pool()) else {
+        return Err(wrong(StatusCode::NOT_FOUND, "the listener has no pool any more"));
+    };
+    let now_ms = sources.now_ms();
+    let explanation = view.explain(client, now_ms.wrapping_mul(0x9e37_79b9_7f4a_7c15), now_ms * 1_000_000);
+    let backends = explanation.backends.iter().enumerate().map(|(index, why)| {
+        let state = State::of(view, index, now_ms);
+        let (chance, why) = match why {
+            Why::Chosen => (1_000, "it is chosen".to_owned()),
+            Why::Sticky => (1_000, "this source was here last (sticky)".to_owned()),
+            Why::Odds(odds) => (*odds, "drawn by chance".to_owned()),
+            Why::NotChosen(why) => (0, (*why).to_owned()),
+            Why::Weight => (0, "weight 0".to_owned()),
+            Why::Full { active } => (0, format!("full: {active} sessions")),
+            Why::Tier { own, serving } => (0, format!("tier {own}, and tier {serving} serves")),
+            Why::State => {
+                let cause = state.cause.as_deref().map_or(String::new(), |cause| format!(": {cause}"));
+                (0, format!("{}{cause}, for {}", state.word, shown(state.since_s)))
+            }
+        };
+        json!({ "name": &*view.backends[index].name, "chance": f64::from(chance) / 1_000.0, "why": why })
+    });
+    let (outcome, backend) = match explanation.outcome {
+        Outcome::Backend(index) => {
+            ("backend", view.backends.get(index).map(|backend| backend.name.to_string()))
+        }
+        Outcome::ByChance => ("chance", None),
+        Outcome::Full(true) => ("waits", None),
+        Outcome::Full(false) => ("full", None),
+        Outcome::NoBackend => ("no_backend", None),
+    };
+    Ok((
+        StatusCode::OK,
+        json!({
+            "listener": &*counters.listener,
+            "client": client.to_string(),
+            "pool": &*view.lasting.name,
+            "balance": view.settings.balance.word(),
+            "outcome": outcome,
+            "backend": backend,
+            "backends": backends.collect::<Vec<_>>(),
+        }),
+    ))
+}
+
+async fn search(query: &Query<'_>, close: bool, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
+    let client = match query.get("client") {
+        Some(text) => Some(text.parse().map_err(|_| bad(&format!("`{text}` is no IP address")))?),
+        None => None,
+    };
+    let backend = query.get("backend").map(|text| pool_and_name(&text)).transpose()?;
+    let filter = Filter { listener: query.get("listener"), backend, client };
+    if close && filter.is_open() && query.get("all").is_none() {
+        return Err(bad("closing every session wants to be said: --all, or a filter"));
+    }
+    let rows_max = query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(ROWS).min(ROWS_MAX);
+    let (reply, found) = oneshot::channel();
+    send(requests, Request::Search { filter, close, rows_max, reply }).await?;
+    let found = found.await.map_err(|_| stopping())?;
+    if close {
+        return Ok((StatusCode::OK, json!({ "closed": found.count })));
+    }
+    let row = |found: &Found| {
+        json!({
+            "proto": found.proto,
+            "state": found.state,
+            "listener": &*found.listener,
+            "client": found.client.to_string(),
+            "pool": found.backend.as_ref().map(|(pool, _)| &**pool),
+            "backend": found.backend.as_ref().map(|(_, name)| &**name),
+            "age_s": found.age_ms / 1_000,
+            "to_backend": found.to_backend,
+            "to_client": found.to_client,
+        })
+    };
+    let rows: Vec<Value> = found.rows.iter().map(row).collect();
+    Ok((StatusCode::OK, json!({ "count": found.count, "sessions": rows })))
+}
+
+async fn mark(query: &Query<'_>, by: &str, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
+    let (pool, backend) = pool_and_name(&query.needed("backend")?)?;
+    let mark = match &*query.needed("mark")? {
+        "drain" => Some(Mark::Drain),
+        "down" => Some(Mark::Down),
+        "ready" => None,
+        other => return Err(bad(&format!("`{other}` is no mark: drain, down or ready"))),
+    };
+    let (reply, done) = oneshot::channel();
+    send(requests, Request::Mark { pool, backend, mark, by: by.to_owned(), reply }).await?;
+    done.await.map_err(|_| stopping())?.map_err(|refused| refusal(&refused))?;
+    Ok((StatusCode::OK, json!({ "done": true })))
+}
+
+async fn weight(query: &Query<'_>, by: &str, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
+    let (pool, backend) = pool_and_name(&query.needed("backend")?)?;
+    let weight = match &*query.needed("weight")? {
+        "file" => None,
+        number => match number.parse() {
+            Ok(weight @ 0..=256) => Some(weight),
+            _ => return Err(bad(&format!("`{number}` is no weight: 0 to 256, or `file`"))),
+        },
+    };
+    let (reply, done) = oneshot::channel();
+    send(requests, Request::Weight { pool, backend, weight, by: by.to_owned(), reply }).await?;
+    done.await.map_err(|_| stopping())?.map_err(|refused| refusal(&refused))?;
+    Ok((StatusCode::OK, json!({ "done": true })))
+}
+
+async fn reload(requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
+    let (reply, done) = oneshot::channel();
+    send(requests, Request::Reload { reply }).await?;
+    let lines = done.await.map_err(|_| stopping())?.map_err(|refused| refusal(&refused))?;
+    Ok((StatusCode::OK, json!({ "changes": lines })))
+}
+
+async fn log(query: &Query<'_>, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
+    let level = match &*query.needed("level")? {
+        "error" => Level::Error,
+        "warn" => Level::Warn,
+        "info" => Level::Info,
+        "debug" => Level::Debug,
+        "trace" => Level::Trace,
+        other => return Err(bad(&format!("`{other}` is no level: error, warn, info, debug or trace"))),
+    };
+    let (reply, done) = oneshot::channel();
+    send(requests, Request::LogLevel { level, reply }).await?;
+    done.await.map_err(|_| stopping())?;
+    Ok((StatusCode::OK, json!({ "done": true })))
+}
+
+async fn send(requests: &mpsc::Sender<Request>, request: Request) -> Result<(), Answer> {
+    requests.send(request).await.map_err(|_| stopping())
+}
+
+/// `POOL/BACKEND`; neither name has a slash.
+fn pool_and_name(text: &str) -> Result<(String, String), Answer> {
+    let parts = text.split_once('/').ok_or_else(|| bad(&format!("`{text}` is no POOL/BACKEND")))?;
+    Ok((parts.0.to_owned(), parts.1.to_owned()))
+}
+
+fn refusal(refused: &Refused) -> Answer {
+    let code = if refused.bad_file { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::NOT_FOUND };
+    wrong(code, &refused.text)
+}
+
+fn bad(text: &str) -> Answer {
+    wrong(StatusCode::BAD_REQUEST, text)
+}
+
+fn stopping() -> Answer {
+    wrong(StatusCode::SERVICE_UNAVAILABLE, "the program is stopping")
+}
+
+fn wrong(code: StatusCode, text: &str) -> Answer {
+    (code, json!({ "error": text }))
+}
+
+/// `12m` or `3h`: how long something has been so.
+fn shown(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// The part of a request behind `?`.
+struct Query<'a> {
+    raw: Option<&'a str>,
+}
+
+impl<'a> Query<'a> {
+    fn new(raw: Option<&'a str>) -> Self {
+        Self { raw }
+    }
+
+    fn get(&self, key: &str) -> Option<String> {
+        let pairs = self.raw?.split('&').filter_map(|pair| pair.split_once('='));
+        let (_, value) = pairs.into_iter().find(|(name, _)| *name == key)?;
+        Some(String::from_utf8_lossy(&unescaped(value)).into_owned())
+    }
+
+    fn needed(&self, key: &str) -> Result<String, Answer> {
+        self.get(key).ok_or_else(|| bad(&format!("`{key}` is missing")))
+    }
+}
+
+/// Sessions that are told when nothing else is said.
+const ROWS: usize = 1_000;
+/// Some megabytes of JSON.
+const ROWS_MAX: usize = 10_000;

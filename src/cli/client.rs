@@ -1,0 +1,136 @@
+//! Talking to a running balancer: one request over its socket, one answer.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::output::{complain, say};
+use super::{BAD_CONFIGURATION, FAILED, NO_BALANCER};
+
+/// Where the socket is when nothing else is said; `None`: there is no usual place on this machine.
+pub(super) fn usual_socket() -> Option<PathBuf> {
+    let system = Path::new("/run/evenkeel");
+    if system.is_dir() {
+        return Some(system.join("admin.sock"));
+    }
+    let own = PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty())?)
+        .join("evenkeel");
+    // A folder that cannot be made shows when the socket is bound, or looked for.
+    let _ = std::fs::create_dir_all(&own);
+    Some(own.join("admin.sock"))
+}
+
+/// The socket of a balancer, and how its answers are shown.
+#[derive(Debug)]
+pub(super) struct Client {
+    path: PathBuf,
+    json: bool,
+}
+
+/// Why there is no answer to show; told already.
+pub(super) struct Told(pub(super) ExitCode);
+
+impl Client {
+    /// At this socket, or at the usual one.
+    pub(super) fn new(path: Option<PathBuf>, json: bool) -> Result<Self, Told> {
+        let named = path.or_else(|| {
+            std::env::var_os("EVENKEEL_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
+        });
+        match named.or_else(usual_socket) {
+            Some(path) => Ok(Self { path, json }),
+            None => {
+                complain(
+                    "evenkeel: this machine has no usual place for the socket: name it with --socket PATH",
+                );
+                Err(Told(ExitCode::from(NO_BALANCER)))
+            }
+        }
+    }
+
+    /// Asks; the answer as JSON. What went wrong is told.
+    pub(super) fn ask(&self, method: &str, path: &str, query: &[(&str, &str)]) -> Result<Value, Told> {
+        let (code, body) = self.exchange(method, path, query).map_err(|error| {
+            let path = self.path.display();
+            complain(format_args!(
+                "evenkeel: no balancer answers at {path}: {error}; is it running? --socket PATH names another"
+            ));
+            Told(ExitCode::from(NO_BALANCER))
+        })?;
+        let value: Value = serde_json::from_str(&body).unwrap_or_else(|_| Value::String(body.clone()));
+        if code == 200 {
+            return Ok(value);
+        }
+        let why = value.get("error").and_then(Value::as_str).unwrap_or(body.trim());
+        // A file with mistakes is told as `check` tells it.
+        complain(if code == 422 { why.to_owned() } else { format!("evenkeel: {why}") });
+        Err(Told(ExitCode::from(if code == 422 { BAD_CONFIGURATION } else { FAILED })))
+    }
+
+    /// Shows an answer: as it is for `--json`, otherwise as `text` puts it.
+    pub(super) fn show(&self, answer: &Value, text: impl FnOnce(&Value) -> String) {
+        if self.json {
+            say(format_args!("{answer:#}"));
+        } else {
+            say(text(answer).trim_end());
+        }
+    }
+
+    fn exchange(&self, method: &str, path: &str, query: &[(&str, &str)]) -> std::io::Result<(u16, String)> {
+        let mut target = path.to_owned();
+        for (at, (key, value)) in query.iter().enumerate() {
+            let _ = write!(target, "{}{key}={}", if at == 0 { '?' } else { '&' }, escaped(value));
+        }
+        let mut stream = UnixStream::connect(&self.path)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nHost: evenkeel\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes())?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+        parse(&String::from_utf8_lossy(&answer)).ok_or_else(|| {
+            std::io::Error::new(std::io::ErrorKind::InvalidData, "what answers there is no balancer")
+        })
+    }
+}
+
+/// Status and body. With `Content-Length` and `Connection: close` the body is what is left.
+fn parse(answer: &str) -> Option<(u16, String)> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let code = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    Some((code, body.to_owned()))
+}
+
+/// A value as a query has it.
+fn escaped(value: &str) -> String {
+    value.bytes().fold(String::new(), |mut text, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'/') {
+            text.push(char::from(byte));
+        } else {
+            let _ = write!(text, "%{byte:02X}");
+        }
+        text
+    })
+}
+
+/// A reload of a large file takes some seconds on a slow disk.
+const PATIENCE: Duration = Duration::from_secs(60);
+const ANSWER_BYTES_MAX: u64 = 256 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_escaped_and_answers_taken_apart() {
+        assert_eq!(escaped("p/[::1]:80 ä"), "p/%5B%3A%3A1%5D%3A80%20%C3%A4");
+        assert_eq!(parse("HTTP/1.1 404 Not Found\r\na: b\r\n\r\n{}"), Some((404, "{}".into())));
+        assert_eq!(parse("SSH-2.0-OpenSSH"), None);
+    }
+}

@@ -1,0 +1,160 @@
+//! The commands that talk to a running balancer.
+
+mod marks;
+mod sessions;
+mod shown;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::client::{Client, Told};
+use crate::config::units::parse_duration;
+
+/// Which balancer, and in which form it answers.
+#[derive(Debug, Args)]
+pub(super) struct Whose {
+    /// The socket of the balancer [default: EVENKEEL_SOCKET, then /run/evenkeel/admin.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// JSON instead of a table; its keys do not change
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Listeners, pools, backends: state, why and since when, sessions
+    #[command(
+        after_help = "Examples:\n  evenkeel status\n  evenkeel status --json | jq '.pools[].backends[] | select(.state != \"up\")'"
+    )]
+    Status {
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Which backend a client would get now, and why the others not
+    #[command(
+        after_help = "Examples:\n  evenkeel explain postgres 192.0.2.7\n  evenkeel explain games 192.0.2.7:27005"
+    )]
+    Explain {
+        /// The listener it comes to
+        listener: String,
+        /// Its address, with or without its port
+        client: String,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// A backend gets nothing new; what it has stays
+    #[command(
+        after_help = "Examples:\n  evenkeel drain postgres/db2\n  evenkeel drain postgres/db2 --wait --timeout 10m"
+    )]
+    Drain(marks::Marking),
+    /// A backend gets sessions again
+    #[command(after_help = "Example:\n  evenkeel ready postgres/db2")]
+    Ready(marks::Marking),
+    /// A backend gets nothing new, and its sessions go the way of `on_down`
+    #[command(after_help = "Example:\n  evenkeel down postgres/db2")]
+    Down(marks::Marking),
+    /// Give a backend another weight, until the file's own changes
+    #[command(
+        after_help = "Examples:\n  evenkeel weight postgres/db2 10\n  evenkeel weight postgres/db2 file"
+    )]
+    Weight {
+        /// The backend
+        #[arg(value_name = "POOL/BACKEND")]
+        backend: String,
+        /// 0 to 256, or `file`: what the file says
+        weight: String,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// List sessions, the oldest first
+    #[command(
+        after_help = "Examples:\n  evenkeel sessions\n  evenkeel sessions --backend postgres/db2 --client 192.0.2.7"
+    )]
+    Sessions {
+        #[command(flatten)]
+        which: sessions::Which,
+        /// How many at most
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        limit: u32,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Close sessions: both sides see a reset
+    #[command(after_help = "Examples:\n  evenkeel close --backend postgres/db2\n  evenkeel close --all")]
+    Close {
+        #[command(flatten)]
+        which: sessions::Which,
+        /// Every session there is
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Read the file again; print what changed, or every mistake
+    #[command(
+        after_help = "Example:\n  evenkeel reload\n\nExit code 78: the file is refused, and what was served goes on."
+    )]
+    Reload {
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Set the level of the log until the file says otherwise
+    #[command(after_help = "Example:\n  evenkeel log debug")]
+    Log {
+        /// error, warn, info, debug or trace
+        level: String,
+        #[command(flatten)]
+        whose: Whose,
+    },
+}
+
+/// Runs one of them.
+pub(super) fn run(command: Command) -> ExitCode {
+    let outcome = match command {
+        Command::Status { whose } => status::status(whose),
+        Command::Explain { listener, client, whose } => status::explain(whose, &listener, &client),
+        Command::Drain(marking) => marks::mark(marking, "drain"),
+        Command::Ready(marking) => marks::mark(marking, "ready"),
+        Command::Down(marking) => marks::mark(marking, "down"),
+        Command::Weight { backend, weight, whose } => marks::weight(whose, &backend, &weight),
+        Command::Sessions { which, limit, whose } => sessions::sessions(whose, &which, limit),
+        Command::Close { which, all, whose } => sessions::close(whose, &which, all),
+        Command::Reload { whose } => reload(whose),
+        Command::Log { level, whose } => log(whose, &level),
+    };
+    outcome.map_or_else(|Told(code)| code, |()| ExitCode::SUCCESS)
+}
+
+impl Whose {
+    fn client(self) -> Result<Client, Told> {
+        Client::new(self.socket, self.json)
+    }
+}
+
+fn reload(whose: Whose) -> Result<(), Told> {
+    let client = whose.client()?;
+    let answer = client.ask("POST", "/reload", &[])?;
+    client.show(&answer, |answer| {
+        let changes: Vec<&str> =
+            shown::list(answer, "changes").iter().filter_map(|line| line.as_str()).collect();
+        if changes.is_empty() { "nothing changed".to_owned() } else { changes.join("\n") }
+    });
+    Ok(())
+}
+
+fn log(whose: Whose, level: &str) -> Result<(), Told> {
+    let client = whose.client()?;
+    let answer = client.ask("POST", "/log", &[("level", level)])?;
+    client.show(&answer, |_| format!("the log begins at {level} now"));
+    Ok(())
+}
+
+/// A duration as the file has them.
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|error| error.to_string())
+}

@@ -1,0 +1,130 @@
+//! `status` and `explain`: what is served, and who would get what.
+
+use serde_json::Value;
+
+use super::Whose;
+use super::shown::{bytes, list, number, span, text};
+use crate::cli::client::Told;
+use crate::config::table;
+
+/// Listeners, pools, backends.
+pub(super) fn status(whose: Whose) -> Result<(), Told> {
+    let client = whose.client()?;
+    let answer = client.ask("GET", "/status", &[])?;
+    client.show(&answer, picture);
+    Ok(())
+}
+
+/// Which backend a client would get.
+pub(super) fn explain(whose: Whose, listener: &str, address: &str) -> Result<(), Told> {
+    let client = whose.client()?;
+    let answer = client.ask("GET", "/explain", &[("listener", listener), ("client", address)])?;
+    client.show(&answer, explanation);
+    Ok(())
+}
+
+fn picture(status: &Value) -> String {
+    let config = &status["config"];
+    let mut out = format!(
+        "evenkeel {}, {}, up for {}, configuration {}\n",
+        text(status, "version"),
+        text(status, "phase"),
+        span(number(status, "uptime_s")),
+        number(config, "generation"),
+    );
+    let last = &config["last_reload"];
+    if text(last, "result") == "refused" {
+        out.push_str(&format!(
+            "The last reload, {} ago, was refused; what was served before goes on: evenkeel check\n",
+            span(number(last, "seconds_ago"))
+        ));
+    }
+    let mut rows =
+        vec![["LISTENER", "PROTOCOL", "ADDRESS", "POOL", "ACTIVE", "BEGUN", "IN", "OUT"].map(str::to_owned)];
+    for listener in list(status, "listeners") {
+        let addresses = list(listener, "addresses");
+        let first = addresses.first().and_then(Value::as_str).unwrap_or("");
+        let more = if addresses.len() > 1 { format!(" +{}", addresses.len() - 1) } else { String::new() };
+        rows.push([
+            text(listener, "name").to_owned(),
+            text(listener, "protocol").to_owned(),
+            format!("{first}{more}"),
+            text(listener, "pool").to_owned(),
+            number(listener, "active").to_string(),
+            number(listener, "begun").to_string(),
+            bytes(number(listener, "to_backend")),
+            bytes(number(listener, "to_client")),
+        ]);
+    }
+    out.push('\n');
+    out.push_str(&table(&rows));
+    for pool in list(status, "pools") {
+        out.push('\n');
+        out.push_str(&pool_picture(pool));
+    }
+    out
+}
+
+fn pool_picture(pool: &Value) -> String {
+    let (eligible, backends) = (number(pool, "eligible"), list(pool, "backends"));
+    let waiting = number(pool, "waiting");
+    let mut out = format!(
+        "pool {}: {}, {eligible} of {} eligible, {} sessions{}\n",
+        text(pool, "name"),
+        text(pool, "balance"),
+        backends.len(),
+        number(pool, "sessions"),
+        if waiting > 0 { format!(", {waiting} waiting") } else { String::new() },
+    );
+    let mut rows =
+        vec![["BACKEND", "ADDRESS", "STATE", "FOR", "WEIGHT", "ACTIVE", "FAILED", "WHY"].map(str::to_owned)];
+    for backend in backends {
+        let (weight, file) = (number(backend, "weight"), number(backend, "file_weight"));
+        let max = backend.get("max_sessions").and_then(Value::as_u64);
+        rows.push([
+            text(backend, "name").to_owned(),
+            text(backend, "address").to_owned(),
+            text(backend, "state").to_owned(),
+            span(number(backend, "since_s")),
+            if weight == file { weight.to_string() } else { format!("{weight} (file {file})") },
+            max.map_or_else(
+                || number(backend, "active").to_string(),
+                |max| format!("{}/{max}", number(backend, "active")),
+            ),
+            number(backend, "connect_failures").to_string(),
+            text(backend, "cause").to_owned(),
+        ]);
+    }
+    for backend in list(pool, "leaving") {
+        let cells = ["", "leaving", "", "", &number(backend, "active").to_string(), "", "left the file"]
+            .map(str::to_owned);
+        let [address, state, span, weight, active, failed, why] = cells;
+        rows.push([text(backend, "name").to_owned(), address, state, span, weight, active, failed, why]);
+    }
+    out.push_str(&table(&rows));
+    out
+}
+
+fn explanation(answer: &Value) -> String {
+    let (client, pool) = (text(answer, "client"), text(answer, "pool"));
+    let client = client.strip_suffix(":0").unwrap_or(client);
+    let outcome = match text(answer, "outcome") {
+        "backend" => format!("would get {}", text(answer, "backend")),
+        "chance" => "would get one of these by chance".to_owned(),
+        "waits" => "would wait in line: every eligible backend is full".to_owned(),
+        "full" => "would be refused (backends_full): every eligible backend is full".to_owned(),
+        _ => "would be refused (no_backend): no backend is eligible".to_owned(),
+    };
+    let mut out = format!("{client} {outcome}; pool {pool}, {}\n\n", text(answer, "balance"));
+    let mut rows = vec![["BACKEND", "CHANCE", "WHY"].map(str::to_owned)];
+    for backend in list(answer, "backends") {
+        let chance = backend.get("chance").and_then(Value::as_f64).unwrap_or(0.0);
+        rows.push([
+            text(backend, "name").to_owned(),
+            format!("{:.0} %", chance * 100.0),
+            text(backend, "why").to_owned(),
+        ]);
+    }
+    out.push_str(&table(&rows));
+    out
+}

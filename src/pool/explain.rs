@@ -1,0 +1,129 @@
+//! Which backend a client would get at this moment, and why none of the others: for people. Changes nothing.
+
+use std::net::SocketAddr;
+
+use super::PoolView;
+use crate::balance::{Ask, Foresight};
+use crate::config::settings::Balance;
+use crate::sticky::Source;
+
+/// What a client would get.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explanation {
+    /// The answer.
+    pub outcome: Outcome,
+    /// One for each backend, in the order of the file.
+    pub backends: Vec<Why>,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// This backend, by its place in the list.
+    Backend(usize),
+    /// Chance decides.
+    ByChance,
+    /// Each eligible backend is full, or the pool is; true: the session would wait in line.
+    Full(bool),
+    /// None is eligible.
+    NoBackend,
+}
+
+/// Why a backend would get this client, or not.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Why {
+    /// It would, by the pool's algorithm.
+    Chosen,
+    /// It would: this source was here last.
+    Sticky,
+    /// It would, with this chance in thousandths.
+    Odds(u32),
+    /// It could, but the algorithm's word for it is another's.
+    NotChosen(&'static str),
+    /// It cannot: its state says why.
+    State,
+    /// It cannot: its weight is 0.
+    Weight,
+    /// It cannot: as many sessions as it may have.
+    Full {
+        /// Sessions it has.
+        active: u32,
+    },
+    /// A lower tier serves.
+    Tier {
+        /// Its own.
+        own: u8,
+        /// The one that serves.
+        serving: u8,
+    },
+}
+
+impl PoolView {
+    /// What would come of a new session of this client. The clock is the shared one.
+    pub fn explain(&self, client: SocketAddr, random: u64, now_ns: u64) -> Explanation {
+        let ask = Ask { client, random, now_ns, tried: &[] };
+        let sticky = self.settings.sticky.and_then(|sticky| {
+            let name = self.lasting.recall(Source::from(client.ip()), &sticky, now_ns / 1_000_000)?;
+            let index = self.eligible_index(&name)? as usize;
+            (!self.backends.get(index)?.load.is_full()).then_some(index)
+        });
+        let pool_full = self.settings.max_sessions.is_some_and(|most| self.lasting.sessions() >= most);
+        let foreseen = if self.picker.eligible().is_empty() {
+            Foresight::NoneEligible
+        } else if pool_full || self.lasting.waiting() > 0 {
+            Foresight::Full
+        } else if let Some(index) = sticky {
+            // An index of the list, which is shorter than 2^32.
+            Foresight::Member(u32::try_from(index).unwrap_or(u32::MAX))
+        } else {
+            self.picker.foresee(&ask)
+        };
+        let outcome = match &foreseen {
+            Foresight::Member(index) => Outcome::Backend(*index as usize),
+            Foresight::Odds(_) => Outcome::ByChance,
+            Foresight::Full => Outcome::Full(self.settings.queue.is_some()),
+            Foresight::NoneEligible => Outcome::NoBackend,
+        };
+        let why = |index: usize| match &foreseen {
+            Foresight::Member(chosen) if *chosen as usize == index => {
+                if sticky == Some(index) {
+                    Why::Sticky
+                } else {
+                    Why::Chosen
+                }
+            }
+            Foresight::Odds(odds) => {
+                let own = odds.iter().find(|(member, _)| *member as usize == index);
+                own.map_or_else(|| self.why_not(index), |(_, odds)| Why::Odds(*odds))
+            }
+            _ => self.why_not(index),
+        };
+        Explanation { outcome, backends: (0..self.backends.len()).map(why).collect() }
+    }
+
+    fn why_not(&self, index: usize) -> Why {
+        let (standing, settings) = (&self.standings[index], &self.settings.backends[index]);
+        let eligible = self.picker.eligible();
+        if eligible.iter().any(|member| *member as usize == index) {
+            let load = &self.backends[index].load;
+            if load.is_full() {
+                return Why::Full { active: load.active() };
+            }
+            return Why::NotChosen(match self.settings.balance {
+                Balance::RoundRobin => "it is another's turn",
+                Balance::LeastConnections => "another has fewer sessions for its weight",
+                Balance::First => "another stands before it in the list",
+                Balance::SourceHash(_) => "the client's hash is another's",
+                Balance::Random | Balance::TwoChoices | Balance::LeastLatency => "others are drawn",
+            });
+        }
+        if standing.marked().is_some() || !standing.serves() {
+            return Why::State;
+        }
+        if standing.weight(settings.weight) == 0 {
+            return Why::Weight;
+        }
+        let serving = eligible.first().and_then(|member| self.settings.backends.get(*member as usize));
+        Why::Tier { own: settings.tier, serving: serving.map_or(0, |backend| backend.tier) }
+    }
+}

@@ -1,0 +1,148 @@
+//! The orders of the admin socket, carried out: each in a task of its own, so that a reload holds up no question.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::control::{Control, lock};
+use super::{Refused, Whom};
+use crate::admin::requests::{self, Request};
+use crate::admin::{self, Socket};
+use crate::config::settings::{AdminSocket, Settings};
+use crate::inspect::Filter;
+use crate::worker::{self, Message};
+
+/// The socket of the commands cannot be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("admin.socket: {}: {source}", path.display())]
+pub struct SocketError {
+    /// Where.
+    pub path: PathBuf,
+    /// Why.
+    pub source: std::io::Error,
+}
+
+/// A bound socket, and what ends it.
+pub(super) struct SocketDoor {
+    pub(super) socket: Socket,
+    pub(super) path: PathBuf,
+}
+
+impl SocketDoor {
+    /// The socket that the file asks for, `usual` where it leaves that open. One that was not asked for by name may fail
+    /// with a warning.
+    pub(super) fn bind(settings: &Settings, usual: Option<&Path>) -> Result<Option<Self>, SocketError> {
+        let (path, asked) = match &settings.admin.socket {
+            AdminSocket::Off => return Ok(None),
+            AdminSocket::Path(path) => (PathBuf::from(path), true),
+            AdminSocket::Auto => match usual {
+                Some(path) => (path.to_owned(), false),
+                None => return Ok(None),
+            },
+        };
+        match admin::bind_socket(&path) {
+            Ok(socket) => Ok(Some(Self { socket, path })),
+            Err(source) if asked => Err(SocketError { path, source }),
+            Err(error) => {
+                let path = path.display();
+                tracing::warn!(target: "evenkeel", %path, %error, "the commands cannot reach this balancer: no admin socket; admin.socket names another place, or `off`");
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Control {
+    /// Answers at this socket from now on, and at no other.
+    pub(super) fn serve_socket(self: &Arc<Self>, door: Option<SocketDoor>) {
+        let stop = CancellationToken::new();
+        let now = door.as_ref().map(|door| (door.path.clone(), stop.clone()));
+        if let Some((_, before)) = std::mem::replace(&mut *lock(&self.socket), now) {
+            before.cancel();
+        }
+        let Some(SocketDoor { socket, path }) = door else { return };
+        let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
+        self.tasks.spawn(admin::serve_socket(socket, Arc::new(self.sources()), requests, stop));
+        self.tasks.spawn(Arc::clone(self).obey(inbox));
+        tracing::info!(target: "evenkeel", path = %path.display(), "admin.socket is ready: evenkeel status");
+    }
+
+    /// Where the commands reach it.
+    pub(super) fn socket_path(&self) -> Option<PathBuf> {
+        lock(&self.socket).as_ref().map(|(path, _)| path.clone())
+    }
+
+    /// Carries out what is asked until nobody can ask any more.
+    async fn obey(self: Arc<Self>, mut inbox: mpsc::Receiver<Request>) {
+        while let Some(request) = inbox.recv().await {
+            let control = Arc::clone(&self);
+            self.tasks.spawn(async move { control.carry_out(request).await });
+        }
+    }
+
+    async fn carry_out(self: Arc<Self>, request: Request) {
+        // Whoever asked may have gone.
+        match request {
+            Request::Reload { reply } => {
+                let outcome = self.reload_file().await;
+                let _ = reply.send(outcome.map(|changes| changes.lines).map_err(|refused| {
+                    let bad_file = !matches!(refused, Refused::Serve(super::ReloadError::NotRunning(_)));
+                    requests::Refused { text: refused.to_string(), bad_file }
+                }));
+            }
+            Request::Mark { pool, backend, mark, by, reply } => {
+                let outcome = self.mark(Whom { pool, backend }, mark, &by).await;
+                let _ = reply.send(outcome.map_err(refused));
+            }
+            Request::Weight { pool, backend, weight, by, reply } => {
+                let outcome = self.set_weight(Whom { pool, backend }, weight, &by).await;
+                let _ = reply.send(outcome.map_err(refused));
+            }
+            Request::LogLevel { level, reply } => {
+                (self.file.set_log_level)(level);
+                let _ = reply.send(());
+            }
+            Request::Search { filter, close, rows_max, reply } => {
+                let found = self.search(&filter, close, rows_max).await;
+                let _ = reply.send(found);
+            }
+        }
+    }
+
+    /// Asks every data thread; each looks a little in each of its turns.
+    async fn search(&self, filter: &Filter, close: bool, rows_max: usize) -> requests::Search {
+        let mut answers = Vec::new();
+        for worker in 0..self.crew.workers() {
+            let (sender, answer) = oneshot::channel();
+            let search = worker::Search {
+                filter: filter.clone(),
+                close,
+                rows_max,
+                reply: Box::new(move |answer| drop(sender.send(answer))),
+            };
+            self.crew.mailbox(worker).post(Message::Search(Box::new(search)));
+            answers.push(answer);
+        }
+        let mut all = requests::Search::default();
+        for answer in answers {
+            // A thread that ended has no sessions.
+            let worker::Answer { rows, count } = answer.await.unwrap_or_default();
+            all.count += count;
+            all.rows.extend(rows);
+        }
+        all.rows.sort_by_key(|found| std::cmp::Reverse(found.age_ms));
+        all.rows.truncate(rows_max);
+        all
+    }
+}
+
+// By value: it is what `map_err` gives.
+#[allow(clippy::needless_pass_by_value)]
+fn refused(error: super::OrderError) -> requests::Refused {
+    requests::Refused { text: error.to_string(), bad_file: false }
+}
+
+/// Orders on their way; whoever gives one waits.
+const REQUESTS_MAX: usize = 64;

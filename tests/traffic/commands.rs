@@ -1,0 +1,285 @@
+//! The commands against a running balancer, as an operator types them.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
+
+use crate::rig::*;
+
+fn start(backends: &[&str], keys: &str) -> Program {
+    let list = backends.join(", ");
+    Program::start(&format!(
+        "workers: 2\nlog: {{ sessions: all }}\nlisteners: {{ door: {{ bind: '127.0.0.1:PORT', {keys} backends: [{list}] }} }}"
+    ))
+}
+
+fn named(name: &str, address: std::net::SocketAddr, more: &str) -> String {
+    format!("{{ address: '{address}', name: {name}{more} }}")
+}
+
+fn backend<'a>(status: &'a Value, name: &str) -> &'a Value {
+    let backends = status["pools"][0]["backends"].as_array().unwrap();
+    backends.iter().find(|backend| backend["name"] == name).unwrap()
+}
+
+#[test]
+fn status_says_what_is_served_and_why_a_backend_is_not() {
+    let good = Backend::start(echo);
+    let backends = [
+        named("good", good.address, ""),
+        named("dead", closed_address(), ""),
+        named("spare", good.address, ", tier: 1"),
+    ];
+    let program = start(&backends.each_ref().map(String::as_str), "");
+    eventually("the dead one is down", || backend(&program.status(), "dead")["state"] == "down");
+    let mut client = connect(program.address());
+    exchange(&mut client, b"hello");
+    let status = program.status();
+    assert_eq!(status["phase"], "running");
+    assert_eq!(status["listeners"][0]["active"], 1);
+    assert_eq!(status["listeners"][0]["addresses"][0], program.address().to_string());
+    assert_eq!(
+        (&backend(&status, "good")["state"], &backend(&status, "good")["active"]),
+        (&"up".into(), &1.into())
+    );
+    assert!(backend(&status, "dead")["cause"].as_str().unwrap().contains("connection refused"), "{status}");
+    assert_eq!(backend(&status, "spare")["state"], "standby");
+    let text = program.say(&["status"]);
+    assert!(text.contains("pool door: round_robin, 1 of 3 eligible, 1 sessions"), "{text}");
+    assert!(text.contains("connection refused") && text.contains("tier 1: a lower one serves"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    let page: Value = serde_json::from_str(&http(&program, "GET", "/status").1).unwrap();
+    assert_eq!(page["pools"][0]["name"], "door", "the HTTP door has it too");
+}
+
+#[test]
+fn explain_names_the_backend_and_a_reason_for_each_other_and_changes_nothing() {
+    let (a, b) = (Backend::start(answer_with("a")), Backend::start(answer_with("b")));
+    let backends = [named("a", a.address, ""), named("b", b.address, ""), named("c", closed_address(), "")];
+    let program = start(&backends.each_ref().map(String::as_str), "");
+    eventually("c is down", || backend(&program.status(), "c")["state"] == "down");
+    let explain = || -> Value {
+        serde_json::from_str(&program.say(&["explain", "door", "192.0.2.7", "--json"])).unwrap()
+    };
+    for _ in 0..6 {
+        let foreseen = explain();
+        assert_eq!(explain(), foreseen, "looking takes nobody's turn");
+        assert_eq!(short_session(program.address()).unwrap(), foreseen["backend"].as_str().unwrap());
+    }
+    let text = program.say(&["explain", "door", "192.0.2.7:4000"]);
+    assert!(text.starts_with("192.0.2.7:4000 would get "), "{text}");
+    assert!(text.contains("it is another's turn") && text.contains("down: connection refused"), "{text}");
+    program.say(&["drain", "door/a"]);
+    program.say(&["weight", "door/b", "0"]);
+    let text = program.say(&["explain", "door", "192.0.2.7"]);
+    assert!(text.contains("would be refused (no_backend)"), "{text}");
+    assert!(text.contains("drain: by ") && text.contains("weight 0"), "{text}");
+    let wrong = program.command(&["explain", "dour", "192.0.2.7"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("there is no listener `dour`"));
+    assert_eq!(program.command(&["explain", "door", "nobody"]).status.code(), Some(1));
+}
+
+#[test]
+fn drain_waits_for_the_last_session_and_ready_undoes_it() {
+    let (a, b) = (Backend::start(echo), Backend::start(echo));
+    let backends = [named("a", a.address, ""), named("b", b.address, "")];
+    let program = start(&backends.each_ref().map(String::as_str), "balance: first,");
+    let mut client = connect(program.address());
+    exchange(&mut client, b"x");
+    let late = program.command(&["drain", "door/a", "--wait", "--timeout", "1s"]);
+    assert_eq!(late.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&late.stderr).contains("1 sessions left at door/a"));
+    exchange(&mut client, b"what is there stays");
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| program.say(&["drain", "door/a", "--wait"]));
+        let mut other = connect(program.address());
+        exchange(&mut other, b"nothing new goes to a");
+        assert_eq!(b.accepted(), 1);
+        drop(client);
+        assert!(waits.join().unwrap().contains("its last session has gone"));
+    });
+    let status = program.status();
+    assert_eq!(backend(&status, "a")["state"], "drain");
+    assert!(backend(&status, "a")["mark"]["by"].as_str().is_some_and(|by| !by.is_empty()));
+    program.say(&["ready", "door/a"]);
+    let mut back = connect(program.address());
+    exchange(&mut back, b"x");
+    assert_eq!(backend(&program.status(), "a")["active"], 1);
+    assert_eq!(program.command(&["ready", "door/zzz"]).status.code(), Some(1));
+    assert!(program.log().contains("a command changes something"));
+}
+
+#[test]
+fn sessions_are_listed_and_closed_by_filter_and_never_all_by_accident() {
+    let (a, b) = (Backend::start(echo), Backend::start(echo));
+    let backends = [named("a", a.address, ""), named("b", b.address, "")];
+    let program = start(&backends.each_ref().map(String::as_str), "");
+    let mut clients: Vec<TcpStream> = (0..6).map(|_| connect(program.address())).collect();
+    clients.iter_mut().for_each(|client| exchange(client, b"four"));
+    let list = |args: &[&str]| -> Value {
+        let args = [&["sessions", "--json"], args].concat();
+        serde_json::from_str(&program.say(&args)).unwrap()
+    };
+    let all = list(&[]);
+    assert_eq!((&all["count"], all["sessions"].as_array().unwrap().len()), (&6.into(), 6));
+    let first = &all["sessions"][0];
+    assert_eq!((&first["to_backend"], &first["state"]), (&4.into(), &"open".into()));
+    assert_eq!(list(&["--backend", "door/a"])["count"], 3);
+    assert_eq!(list(&["--client", "192.0.2.1"])["count"], 0);
+    assert_eq!(list(&["--limit", "2"])["sessions"].as_array().unwrap().len(), 2);
+    assert!(program.say(&["sessions", "--limit", "2"]).contains("2 of 6 sessions"));
+    let refused = program.command(&["close"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--all"));
+    assert_eq!(list(&[])["count"], 6);
+    assert_eq!(program.say(&["close", "--backend", "door/a"]), "3 sessions closed\n");
+    let ended: usize = clients
+        .iter_mut()
+        .map(|client| {
+            let alive = client.write_all(b"x").is_ok() && client.read_exact(&mut [0]).is_ok();
+            usize::from(!alive)
+        })
+        .sum();
+    assert_eq!(ended, 3);
+    assert_eq!(program.say(&["close", "--all"]), "3 sessions closed\n");
+    eventually("all have ended so", || {
+        program.metric("evenkeel_sessions_total{listener=\"door\",reason=\"closed\"}") == 6.0
+    });
+}
+
+#[test]
+fn reload_tells_what_changed_or_every_mistake_as_check_does() {
+    let (a, b) = (Backend::start(answer_with("a")), Backend::start(answer_with("b")));
+    let program = start(&[&named("a", a.address, "")], "");
+    assert_eq!(program.say(&["reload"]), "nothing changed\n");
+    let file = program.file();
+    program.write_file(&file.replace("backends: [", &format!("backends: [{}, ", named("b", b.address, ""))));
+    assert_eq!(program.say(&["reload"]), "pool door backend b added\n");
+    program.write_file(&file.replace("backends:", "backands:"));
+    let refused = program.command(&["reload"]);
+    assert_eq!(refused.status.code(), Some(78));
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(told.contains("did you mean `backends`?") && told.contains("-->"), "{told}");
+    let status = program.status();
+    assert_eq!(status["config"]["last_reload"]["result"], "refused");
+    assert!(program.say(&["status"]).contains("was refused; what was served before goes on"));
+    program.write_file(&file.replace("workers: 2", "workers: 3"));
+    let refused = program.command(&["reload"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("`workers` cannot change"), "{refused:?}");
+    eventually("b serves too", || names_reached(program.address(), 10).len() == 2);
+}
+
+#[test]
+fn the_level_of_the_log_changes_while_it_runs() {
+    let good = Backend::start(echo);
+    let program = start(&[&named("good", good.address, "")], "health: { interval: 100ms },");
+    assert!(!program.log().contains("backend was asked"));
+    program.say(&["log", "debug"]);
+    eventually("detail is logged", || program.log().contains("backend was asked"));
+    assert_eq!(program.command(&["log", "loud"]).status.code(), Some(1));
+}
+
+#[test]
+fn the_socket_is_for_its_group_a_stale_one_is_replaced_and_a_live_one_is_not() {
+    let good = Backend::start(echo);
+    let mut program = start(&[&named("good", good.address, "")], "");
+    let mode = std::fs::metadata(program.socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    // The same file once more, with other ports: the socket is the one thing they cannot share.
+    let other = tempfile::tempdir().unwrap();
+    let file = other.path().join("evenkeel.yaml");
+    std::fs::write(
+        &file,
+        format!(
+            "admin: {{ socket: '{}' }}\nlisteners: {{ x: {{ bind: '127.0.0.1:{}', backends: ['{}'] }} }}\n",
+            program.socket().display(),
+            closed_address().port(),
+            good.address
+        ),
+    )
+    .unwrap();
+    let run = || {
+        std::process::Command::new(env!("CARGO_BIN_EXE_evenkeel"))
+            .arg("run")
+            .arg("--config")
+            .arg(&file)
+            .output()
+    };
+    let second = run().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another balancer answers there"), "{second:?}");
+    program.say(&["status"]);
+    // Killed, it leaves the file behind; the next one takes it over.
+    let socket = program.socket();
+    program.signal(rustix::process::Signal::KILL);
+    program.wait();
+    assert!(socket.exists());
+    let gone = program.command(&["status"]);
+    assert_eq!(gone.status.code(), Some(69));
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("no balancer answers at"));
+    let mut third = std::process::Command::new(env!("CARGO_BIN_EXE_evenkeel"))
+        .arg("run")
+        .arg("--config")
+        .arg(&file)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("the next one answers", || program.command(&["status"]).status.success());
+    third.kill().unwrap();
+    third.wait().unwrap();
+}
+
+/// Asks the HTTP door: status and body.
+fn http(program: &Program, method: &str, path: &str) -> (u16, String) {
+    let mut stream = connect(program.http());
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), body.to_owned())
+}
+
+#[test]
+fn nothing_asked_of_the_http_door_changes_anything() {
+    let good = Backend::start(answer_with("good"));
+    let program = start(&[&named("good", good.address, "")], "");
+    for path in [
+        "/mark?backend=door/good&mark=down",
+        "/close?all=1",
+        "/reload",
+        "/weight?backend=door/good&weight=0",
+        "/log?level=trace",
+    ] {
+        assert_eq!(http(&program, "POST", path).0, 405, "{path}");
+        assert_eq!(http(&program, "GET", path).0, 404, "{path}");
+    }
+    assert_eq!(short_session(program.address()).unwrap(), "good");
+    assert_eq!(backend(&program.status(), "good")["state"], "up");
+}
+
+#[test]
+fn hostile_clients_of_both_doors_disturb_neither_traffic_nor_operators() {
+    let good = Backend::start(answer_with("good"));
+    let program = start(&[&named("good", good.address, "")], "");
+    let mut hostile: Vec<TcpStream> = (0..1_000).map(|_| connect(program.http())).collect();
+    for (number, stream) in hostile.iter_mut().enumerate() {
+        // Silent, one byte, a header without an end: those that were thrown out already cannot be written to.
+        let _ = match number % 3 {
+            0 => Ok(()),
+            1 => stream.write_all(b"G"),
+            _ => stream.write_all(format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(100_000)).as_bytes()),
+        };
+    }
+    let mut silent: Vec<_> =
+        (0..200).map(|_| std::os::unix::net::UnixStream::connect(program.socket()).unwrap()).collect();
+    silent.iter_mut().for_each(|stream| drop(stream.write_all(b"P")));
+    for _ in 0..50 {
+        assert_eq!(short_session(program.address()).unwrap(), "good");
+    }
+    program.say(&["status"]);
+    assert_eq!(http(&program, "GET", "/healthz").0, 200);
+    drop(hostile);
+}
