@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::output::{complain, say};
+use super::output::{complain, said, say};
 use super::{BAD_CONFIGURATION, FAILED};
 use crate::config::{self, settings::Settings};
 use crate::server::Refused;
@@ -13,9 +13,8 @@ use crate::server::Refused;
 pub(super) fn check(path: &Path) -> ExitCode {
     match load(path) {
         Ok(settings) => {
-            say(config::describe(&settings));
-            say(format_args!("{}: no mistakes", path.display()));
-            ExitCode::SUCCESS
+            let words = say(config::describe(&settings));
+            said(words.and_then(|()| say(format_args!("{}: no mistakes", path.display()))))
         }
         Err(code) => code,
     }

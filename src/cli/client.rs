@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::output::{complain, say};
+use super::output::{complain, said, say};
 use super::{BAD_CONFIGURATION, FAILED, NO_BALANCER};
 
 /// Where the socket is when nothing else is said; `None`: there is no usual place on this machine.
@@ -72,11 +72,11 @@ impl Client {
     }
 
     /// Shows an answer: as it is for `--json`, otherwise as `text` puts it.
-    pub(super) fn show(&self, answer: &Value, text: impl FnOnce(&Value) -> String) {
-        if self.json {
-            say(format_args!("{answer:#}"));
-        } else {
-            say(text(answer).trim_end());
+    pub(super) fn show(&self, answer: &Value, text: impl FnOnce(&Value) -> String) -> Result<(), Told> {
+        let words = if self.json { say(format_args!("{answer:#}")) } else { say(text(answer).trim_end()) };
+        match said(words) {
+            ExitCode::SUCCESS => Ok(()),
+            code => Err(Told(code)),
         }
     }
 

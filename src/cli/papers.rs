@@ -7,22 +7,18 @@ use clap_complete::Shell;
 
 use super::Typed;
 use super::check::failed;
-use super::output::say;
+use super::output::{said, say};
 use crate::config;
 
 /// The JSON Schema of the configuration file.
 pub(super) fn schema() -> ExitCode {
-    say(config::SCHEMA.trim_end());
-    ExitCode::SUCCESS
+    said(say(config::SCHEMA.trim_end()))
 }
 
 /// The manual page, in roff.
 pub(super) fn man() -> ExitCode {
     match manual() {
-        Ok(page) => {
-            say(page.trim_end());
-            ExitCode::SUCCESS
-        }
+        Ok(page) => said(say(page.trim_end())),
         Err(error) => failed(&format_args!("the manual page cannot be made: {error}")),
     }
 }
@@ -31,8 +27,7 @@ pub(super) fn man() -> ExitCode {
 pub(super) fn completions(shell: Shell) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Typed::command(), "evenkeel", &mut script);
-    say(String::from_utf8_lossy(&script).trim_end());
-    ExitCode::SUCCESS
+    said(say(String::from_utf8_lossy(&script).trim_end()))
 }
 
 /// One page: the program, then each command with its options and examples.

@@ -42,8 +42,7 @@ pub(super) fn mark(marking: Marking, mark: &str) -> Result<(), Told> {
         _ => format!(
             "{backend} is marked {mark}: nothing new goes there; `evenkeel ready {backend}` undoes it"
         ),
-    });
-    Ok(())
+    })
 }
 
 /// Sets a weight.
@@ -53,8 +52,7 @@ pub(super) fn weight(whose: Whose, backend: &str, weight: &str) -> Result<(), To
     client.show(&answer, |_| match weight {
         "file" => format!("{backend} has the weight of the file again"),
         _ => format!("{backend} has the weight {weight}, until `evenkeel weight {backend} file` or the file's own changes"),
-    });
-    Ok(())
+    })
 }
 
 /// Until no session is left there; tells how many are, on standard error.

@@ -143,15 +143,13 @@ fn reload(whose: Whose) -> Result<(), Told> {
         let changes: Vec<&str> =
             shown::list(answer, "changes").iter().filter_map(|line| line.as_str()).collect();
         if changes.is_empty() { "nothing changed".to_owned() } else { changes.join("\n") }
-    });
-    Ok(())
+    })
 }
 
 fn log(whose: Whose, level: &str) -> Result<(), Told> {
     let client = whose.client()?;
     let answer = client.ask("POST", "/log", &[("level", level)])?;
-    client.show(&answer, |_| format!("the log begins at {level} now"));
-    Ok(())
+    client.show(&answer, |_| format!("the log begins at {level} now"))
 }
 
 /// A duration as the file has them.

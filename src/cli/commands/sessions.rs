@@ -61,8 +61,7 @@ pub(super) fn sessions(whose: Whose, which: &Which, limit: u32) -> Result<(), To
             format!("\n{count} sessions\n")
         };
         table(&rows) + &rest
-    });
-    Ok(())
+    })
 }
 
 /// Ends them.
@@ -73,6 +72,5 @@ pub(super) fn close(whose: Whose, which: &Which, all: bool) -> Result<(), Told> 
         query.push(("all", "1"));
     }
     let answer = client.ask("POST", "/close", &query)?;
-    client.show(&answer, |answer| format!("{} sessions closed", number(answer, "closed")));
-    Ok(())
+    client.show(&answer, |answer| format!("{} sessions closed", number(answer, "closed")))
 }

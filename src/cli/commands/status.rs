@@ -11,16 +11,14 @@ use crate::config::table;
 pub(super) fn status(whose: Whose) -> Result<(), Told> {
     let client = whose.client()?;
     let answer = client.ask("GET", "/status", &[])?;
-    client.show(&answer, picture);
-    Ok(())
+    client.show(&answer, picture)
 }
 
 /// Which backend a client would get.
 pub(super) fn explain(whose: Whose, listener: &str, address: &str) -> Result<(), Told> {
     let client = whose.client()?;
     let answer = client.ask("GET", "/explain", &[("listener", listener), ("client", address)])?;
-    client.show(&answer, explanation);
-    Ok(())
+    client.show(&answer, explanation)
 }
 
 fn picture(status: &Value) -> String {

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::check::failed;
-use super::output::say;
+use super::output::{Unheard, said, say};
 use super::run::{Stop, control_runtime, fresh_seed};
 use crate::config::{self, settings::Settings};
-use crate::server::{File, Notify, Server, Surroundings};
+use crate::server::{File, Notify, Server, StartError, Surroundings};
 use echo::Echo;
 use traffic::{Answers, send_through};
 
@@ -23,14 +23,65 @@ pub(super) fn demo(stay: bool) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    match runtime.block_on(show(stay)) {
+    let outcome = runtime.block_on(async {
+        let mut stop = Stop::new()?;
+        // What is dropped half way closes its sockets.
+        tokio::select! {
+            shown = show(stay) => shown,
+            () = stop.asked() => Ok(ExitCode::SUCCESS),
+        }
+    });
+    match outcome {
         Ok(code) => code,
-        Err(error) => failed(&format_args!("the demo broke off: {error}")),
+        Err(Trouble::Unheard(unheard)) => said(Err(unheard)),
+        Err(Trouble::Other(error)) => failed(&format_args!("the demo broke off: {error}")),
     }
 }
 
-async fn show(stay: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let mut stop = Stop::new()?;
+/// Why a demo does not come to its end.
+enum Trouble {
+    /// Nobody reads it.
+    Unheard(Unheard),
+    Other(Box<dyn std::error::Error>),
+}
+
+impl From<Unheard> for Trouble {
+    fn from(unheard: Unheard) -> Self {
+        Self::Unheard(unheard)
+    }
+}
+
+impl From<Box<dyn std::error::Error>> for Trouble {
+    fn from(error: Box<dyn std::error::Error>) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<std::io::Error> for Trouble {
+    fn from(error: std::io::Error) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<StartError> for Trouble {
+    fn from(error: StartError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<config::Mistakes> for Trouble {
+    fn from(error: config::Mistakes) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<String> for Trouble {
+    fn from(error: String) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+async fn show(stay: bool) -> Result<ExitCode, Trouble> {
     let mut echoes = Vec::new();
     for (name, _) in BACKENDS {
         echoes.push(Echo::start(name, SocketAddr::new(LOOPBACK, 0)).await?);
@@ -47,16 +98,16 @@ async fn show(stay: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let door = server.addresses()[0].1;
     say(format_args!(
         "three echo backends, weights 1, 2 and 3, behind {door} (round_robin, asked every {INTERVAL:?})"
-    ));
+    ))?;
 
     let before = send_through(door, CONNECTIONS).await;
-    told(&format!("{CONNECTIONS} connections made"), &before);
+    told(&format!("{CONNECTIONS} connections made"), &before)?;
 
     let killed_at = Instant::now();
     let gone = echoes.remove(KILLED);
     let address = gone.address();
     gone.kill().await;
-    say(format_args!("backend {} killed", BACKENDS[KILLED].0));
+    say(format_args!("backend {} killed", BACKENDS[KILLED].0))?;
     let (while_down, noticed_down) = meanwhile(&server, door, false, killed_at).await?;
     told(
         &format!(
@@ -64,24 +115,25 @@ async fn show(stay: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
             while_down.made()
         ),
         &while_down,
-    );
+    )?;
 
     let back_at = Instant::now();
     echoes.insert(KILLED, Echo::start(BACKENDS[KILLED].0, address).await?);
-    say(format_args!("backend {} brought back", BACKENDS[KILLED].0));
+    say(format_args!("backend {} brought back", BACKENDS[KILLED].0))?;
     let (returning, noticed_up) = meanwhile(&server, door, true, back_at).await?;
     let mut after = send_through(door, CONNECTIONS).await;
     // Who failed while it came back has failed too.
     after.failed += returning.failed;
-    told(&format!("health noticed after {noticed_up:?}; {CONNECTIONS} connections made"), &after);
+    told(&format!("health noticed after {noticed_up:?}; {CONNECTIONS} connections made"), &after)?;
 
-    say(format_args!("\n{}", table(&before, &while_down, &after)));
+    say(format_args!("\n{}", table(&before, &while_down, &after)))?;
     let lost = before.failed + while_down.failed + after.failed;
     if stay {
-        say(format_args!("still serving; try:  nc {} {}\nCtrl-C ends it", door.ip(), door.port()));
-        stop.asked().await;
+        say(format_args!("still serving; try:  nc {} {}\nCtrl-C ends it", door.ip(), door.port()))?;
+        // Until the caller hears a signal.
+        std::future::pending::<()>().await;
     }
-    server.stop(stop.asked()).await;
+    server.stop(std::future::pending()).await;
     for echo in echoes {
         echo.kill().await;
     }
@@ -110,8 +162,8 @@ async fn meanwhile(
     }
 }
 
-fn told(what: &str, answers: &Answers) {
-    say(format_args!("  {what}, {} failed", answers.failed));
+fn told(what: &str, answers: &Answers) -> Result<(), Unheard> {
+    say(format_args!("  {what}, {} failed", answers.failed))
 }
 
 fn table(before: &Answers, while_down: &Answers, after: &Answers) -> String {

@@ -1,0 +1,142 @@
+//! The command line as people meet it: exit codes, help, output that nobody reads or that finds no room, Ctrl-C.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+fn evenkeel(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    command.args(args).env_remove("EVENKEEL_SOCKET").env("XDG_RUNTIME_DIR", "/nonexistent");
+    command
+}
+
+/// Exit code and what was said on standard error.
+#[track_caller]
+fn outcome(args: &[&str]) -> (i32, String) {
+    let output = evenkeel(args).output().unwrap();
+    (output.status.code().expect("no signal"), String::from_utf8(output.stderr).unwrap())
+}
+
+fn good_file() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("good.yaml");
+    std::fs::write(&path, "listeners: { redis: { bind: 6379, backends: [10.0.0.1:6379] } }\n").unwrap();
+    let path = path.display().to_string();
+    (folder, path)
+}
+
+#[test]
+fn exit_codes_tell_the_kind_of_trouble() {
+    let (folder, good) = good_file();
+    assert_eq!(outcome(&["check", &good]).0, 0);
+    for wrong in [
+        &["serve"][..],
+        &["check", "--fast"],
+        &[],
+        &["drain"],
+        &["explain", "a"],
+        &["drain", "p/b", "--timeout", "1m"],
+    ] {
+        assert_eq!(outcome(wrong).0, 64, "{wrong:?}");
+    }
+    let bad = folder.path().join("bad.yaml").display().to_string();
+    std::fs::write(&bad, "listeners: { a: { bind: 80 } }\n").unwrap();
+    assert_eq!(outcome(&["check", &bad]).0, 78);
+    assert_eq!(outcome(&["run", "--config", &bad]).0, 78);
+    for nothing in ["/nonexistent/x.yaml", &folder.path().display().to_string(), "/dev/null"] {
+        let (code, said) = outcome(&["check", nothing]);
+        assert_eq!(code, 78, "{nothing}: {said}");
+        assert!(said.contains(nothing), "{said}");
+    }
+    let (code, said) = outcome(&["check", "/dev/zero"]);
+    assert!(code == 78 && said.lines().all(|line| line.len() < 400), "{said}");
+    let (code, said) = outcome(&["status", "--socket", "/nonexistent/admin.sock"]);
+    assert_eq!(code, 69);
+    assert!(said.contains("/nonexistent/admin.sock") && said.contains("--socket PATH"), "{said}");
+}
+
+#[test]
+fn help_fits_the_screen_and_every_command_shows_an_example() {
+    let help = |args: &[&str]| String::from_utf8(evenkeel(args).output().unwrap().stdout).unwrap();
+    let top = help(&["--help"]);
+    let commands: Vec<&str> = top
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|command| *command != "help")
+        .collect();
+    assert!(commands.len() >= 16, "{commands:?}");
+    for command in commands {
+        let text = help(&[command, "--help"]);
+        assert!(text.contains("Example"), "{command}:\n{text}");
+        for line in text.lines().chain(top.lines()) {
+            assert!(line.chars().count() <= 100, "{command}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let (_folder, good) = good_file();
+    for args in [&["check", &good][..], &["schema"], &["man"], &["completions", "bash"]] {
+        let mut child = evenkeel(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""), "{args:?}");
+    }
+}
+
+#[test]
+fn what_finds_no_room_is_a_failure_that_says_so() {
+    let (_folder, good) = good_file();
+    for args in [&["check", &good][..], &["schema"], &["man"]] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = evenkeel(args).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("standard output cannot be written: No space left"), "{said}");
+    }
+}
+
+#[test]
+fn a_demo_that_stays_ends_with_its_reader() {
+    let mut demo = evenkeel(&["demo", "--stay"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(demo.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.contains("three echo backends"), "{first}");
+    assert_eq!(ends(&mut demo), Some(0), "nobody would see it serve on");
+}
+
+#[test]
+fn ctrl_c_ends_the_demo_wherever_it_is() {
+    let mut demo = evenkeel(&["demo"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    kill_process(Pid::from_raw(i32::try_from(demo.id()).unwrap()).unwrap(), Signal::INT).unwrap();
+    assert_eq!(ends(&mut demo), Some(0));
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    assert!(!rest.iter().any(|line| line.contains("AFTER")), "it went on to its end: {rest:?}");
+}
+
+/// The exit code, once it has ended.
+fn ends(child: &mut std::process::Child) -> Option<i32> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("it does not end");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
