@@ -2,6 +2,9 @@
 //! of the client arrives at the end. Where a program is not installed the test says so and ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, unreachable_pub)]
 
+#[path = "servers/postgres.rs"]
+mod postgres;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -10,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use postgres::Postgres;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
@@ -382,6 +386,59 @@ fn redis_cli_over_three_proxies() {
         chain.session_lines().iter().map(|line| line["client"].as_str().unwrap().to_owned()).collect();
     seen.sort();
     assert_eq!(seen, clients("first"));
+}
+
+#[test]
+fn psql_over_haproxy_evenkeel_and_nginx() {
+    if skips(&["haproxy", "nginx", "psql"]) || !nginx_has_stream() {
+        return;
+    }
+    let Some(binaries) = Postgres::find() else {
+        eprintln!("skipped: PostgreSQL is not installed (apt: postgresql)");
+        return;
+    };
+    let postgres = Postgres::start(&binaries);
+    let mut chain = Chain::new();
+    let (front, middle, end) = (free_port(), free_port(), free_port());
+    let log = chain.folder.path().join("told");
+    chain.nginx(
+        "last",
+        end,
+        &format!(
+            "stream {{\n  log_format told 'client=$proxy_protocol_addr:$proxy_protocol_port=';\n  \
+             access_log {} told;\n  server {{ listen 127.0.0.1:{end} proxy_protocol; proxy_pass 127.0.0.1:{}; }}\n}}\n",
+            log.display(),
+            postgres.port
+        ),
+    );
+    chain.evenkeel(
+        middle,
+        &format!(
+            "listeners: {{ door: {{ bind: '127.0.0.1:{middle}', accept_proxy: 127.0.0.1, send_proxy: v1, \
+             backends: ['127.0.0.1:{end}'] }} }}"
+        ),
+    );
+    chain.haproxy(
+        "first",
+        front,
+        &format!(
+            "listen first\n  bind 127.0.0.1:{front}\n  log-format client=%ci:%cp=\n  \
+             server s 127.0.0.1:{middle} send-proxy-v2\n"
+        ),
+    );
+    let mut psql = Command::new("timeout");
+    psql.args(["60", "psql", "-h", "127.0.0.1", "-p", &front.to_string(), "-U", "postgres", "-Atc"]);
+    let output =
+        psql.arg("SELECT count(*) FROM generate_series(1, 100000)").arg("postgres").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "100000", "{output:?}");
+    let client =
+        |text: &str| text.split("client=").nth(1)?.split_once('=').map(|(client, _)| client.to_owned());
+    eventually("HAProxy has told", || client(&chain.log("first")).is_some());
+    eventually("nginx has told", || fs::read_to_string(&log).is_ok_and(|text| client(&text).is_some()));
+    let seen = client(&chain.log("first"));
+    assert_eq!(client(&fs::read_to_string(&log).unwrap()), seen);
+    eventually("evenkeel has told", || !chain.session_lines().is_empty());
+    assert_eq!(chain.session_lines()[0]["client"].as_str(), seen.as_deref());
 }
 
 /// Where Debian keeps it.

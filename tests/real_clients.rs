@@ -2,12 +2,16 @@
 //! is stopped and started in the middle. Where the programs are not installed the test says so and ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, unreachable_pub)]
 
+#[path = "servers/postgres.rs"]
+mod postgres;
+
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use postgres::Postgres;
 use tempfile::TempDir;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -159,92 +163,6 @@ fn redis_benchmark_over_three_servers_one_of_which_restarts() {
     assert!(failed_runs <= broken, "{failed_runs} of {runs} runs failed, {broken} sessions were broken");
     assert_eq!(balancer.ended("no_backend") + balancer.ended("connect_failed"), 0);
     drop(servers);
-}
-
-struct Postgres {
-    binaries: PathBuf,
-    folder: TempDir,
-    port: u16,
-    server: Option<Guard>,
-}
-
-impl Postgres {
-    fn find() -> Option<PathBuf> {
-        let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
-        let mut folders: Vec<PathBuf> = versions.flatten().map(|entry| entry.path().join("bin")).collect();
-        folders.sort();
-        folders
-            .into_iter()
-            .rfind(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
-    }
-
-    fn start(binaries: &Path) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        fs::set_permissions(folder.path(), mode).unwrap();
-        let mut postgres = Self { binaries: binaries.to_owned(), folder, port: free_port(), server: None };
-        let data = postgres.folder.path().join("data");
-        let output = as_postgres(&postgres.binaries.join("initdb"))
-            .args(["--no-sync", "-A", "trust", "-U", "postgres", "-D"])
-            .arg(&data)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-        postgres.up();
-        postgres
-    }
-
-    fn up(&mut self) {
-        let mut command = as_postgres(&self.binaries.join("postgres"));
-        command.arg("-D").arg(self.folder.path().join("data"));
-        command.args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
-        command.arg("-c").arg(format!("unix_socket_directories={}", self.folder.path().display()));
-        let log = fs::File::create(self.folder.path().join("log")).unwrap();
-        self.server = Some(Guard::spawn(command.stderr(log)));
-        let port = self.port;
-        let ready = self.binaries.join("pg_isready");
-        eventually("postgres is ready", || {
-            let mut command = Command::new(&ready);
-            let command = command.args(["-h", "127.0.0.1", "-p", &port.to_string()]);
-            command.stdout(Stdio::null()).status().unwrap().success()
-        });
-    }
-
-    /// `immediate`: every session on it is cut.
-    fn down(&mut self) {
-        let data = self.folder.path().join("data");
-        let output = as_postgres(&self.binaries.join("pg_ctl"))
-            .arg("stop")
-            .args(["-m", "immediate", "-D"])
-            .arg(&data)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-        self.server = None;
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        if self.server.is_some() {
-            let data = self.folder.path().join("data");
-            // Its children end with it only when it is asked.
-            let _ = as_postgres(&self.binaries.join("pg_ctl"))
-                .args(["stop", "-m", "immediate", "-D"])
-                .arg(&data)
-                .output();
-        }
-    }
-}
-
-/// PostgreSQL refuses root.
-fn as_postgres(program: &Path) -> Command {
-    if !rustix::process::getuid().is_root() {
-        return Command::new(program);
-    }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
-    command
 }
 
 fn pgbench(port: u16, more: &[&str]) -> Command {

@@ -39,7 +39,10 @@ impl SocketDoor {
             AdminSocket::Path(path) => (PathBuf::from(path), true),
             AdminSocket::Auto => match usual {
                 Some(path) => (path.to_owned(), false),
-                None => return Ok(None),
+                None => {
+                    tracing::warn!(target: "evenkeel", "no admin socket: there is neither /run/evenkeel nor XDG_RUNTIME_DIR; admin.socket names a place for it, or `off`");
+                    return Ok(None);
+                }
             },
         };
         match admin::bind_socket(&path) {

@@ -21,7 +21,7 @@ pub const HOMES: [(&str, &[&str]); 21] = [
     ("siphasher", &["balance/", "flow/", "limits/", "sticky.rs"]),
     ("slab", &["tcp/", "udp/", "worker/", "sticky.rs"]),
     ("strsim", &["config/check/"]),
-    ("thiserror", &["config/", "health/", "listener/", "proxy_protocol/", "server/"]),
+    ("thiserror", &["cli/", "config/", "health/", "listener/", "proxy_protocol/", "server/"]),
     // Never a data thread's: worker and tcp have a loop of their own.
     ("tokio", &["cli/", "server/", "admin/", "health/"]),
     ("tokio_util", &["cli/", "server/", "admin/", "health/"]),

@@ -103,3 +103,19 @@ fn the_table_is_bounded_and_the_least_recently_used_goes() {
         assert_eq!(remembered, usize::from(number).min(10));
     }
 }
+
+#[test]
+fn sources_are_remembered_across_a_reload() {
+    let backends: Vec<_> = ["a", "b", "c"].map(|name| Backend::start(answer_with(name))).into();
+    let list: Vec<String> = backends.iter().map(|backend| format!("'{}'", backend.address)).collect();
+    let file =
+        |keys: &str, list: &[String]| yaml(2, &format!("sticky: {{ for: 1h }}, {keys}"), &list.join(", "));
+    let balancer = Balancer::start(&file("", &list));
+    let first: Vec<String> = (1..=9).map(|number| asked_from(source(number), balancer.address())).collect();
+    let mut turned = list.clone();
+    turned.reverse();
+    balancer.reload(&file("balance: random,", &turned)).unwrap();
+    for (number, first) in (1..=9).zip(&first) {
+        assert_eq!(asked_from(source(number), balancer.address()), *first);
+    }
+}
