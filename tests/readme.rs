@@ -49,6 +49,9 @@ fn the_demo_loses_nothing_and_keeps_the_weights() {
     assert_eq!((row("a")[1], row("b")[1], row("c")[1]), (100, 200, 300), "{text}");
     assert_eq!(row("failed"), [0, 0, 0], "{text}");
     assert!(row("a")[2] > 0 && row("c")[2] > 0, "{text}");
+    assert!(text.contains("a 5, b 10, c 15, 0 failed"), "{text}");
+    let later = text.lines().find(|line| line.contains("the same players go on")).unwrap();
+    assert!(later.ends_with(", 0 failed") && !later.contains("; a 5, b 10"), "{text}");
 }
 
 #[test]

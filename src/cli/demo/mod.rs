@@ -1,7 +1,8 @@
 //! `evenkeel demo`: the main job with nothing to install or edit. Three built-in backends behind a real listener, real
-//! connections through it, one backend killed and brought back on the way, and a table of where they went.
+//! connections and datagrams through it, one backend killed and brought back on the way, and a table of where they went.
 
 mod echo;
+mod players;
 mod traffic;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,6 +16,7 @@ use super::run::{Stop, control_runtime, fresh_seed};
 use crate::config::{self, settings::Settings};
 use crate::server::{File, Notify, Server, StartError, Surroundings};
 use echo::Echo;
+use players::{Players, Round};
 use traffic::{Answers, send_through};
 
 /// Runs the demo; with `stay` it serves on until Ctrl-C.
@@ -95,13 +97,19 @@ async fn show(stay: bool) -> Result<ExitCode, Trouble> {
         usual_socket: None,
     };
     let server = Server::start(&settings, &with).await?;
-    let door = server.addresses()[0].1;
+    let (door, games) = (server.addresses()[0].1, server.addresses()[1].1);
     say(format_args!(
         "three echo backends, weights 1, 2 and 3, behind {door} (round_robin, asked every {INTERVAL:?})"
     ))?;
 
     let before = send_through(door, CONNECTIONS).await;
     told(&format!("{CONNECTIONS} connections made"), &before)?;
+    let mut players = Players::join(games, PLAYERS).await?;
+    let at_first = players.ask(MOVES).await;
+    say(format_args!(
+        "  {PLAYERS} players sent {MOVES} datagrams each to {games} (udp); {}",
+        placed(&at_first)
+    ))?;
 
     let killed_at = Instant::now();
     let gone = echoes.remove(KILLED);
@@ -117,6 +125,13 @@ async fn show(stay: bool) -> Result<ExitCode, Trouble> {
         &while_down,
     )?;
 
+    let later = players.ask(MOVES).await;
+    say(format_args!(
+        "  the same players go on, those of {} elsewhere; {}",
+        BACKENDS[KILLED].0,
+        placed(&later)
+    ))?;
+
     let back_at = Instant::now();
     echoes.insert(KILLED, Echo::start(BACKENDS[KILLED].0, address).await?);
     say(format_args!("backend {} brought back", BACKENDS[KILLED].0))?;
@@ -127,16 +142,14 @@ async fn show(stay: bool) -> Result<ExitCode, Trouble> {
     told(&format!("health noticed after {noticed_up:?}; {CONNECTIONS} connections made"), &after)?;
 
     say(format_args!("\n{}", table(&before, &while_down, &after)))?;
-    let lost = before.failed + while_down.failed + after.failed;
+    let lost = before.failed + while_down.failed + after.failed + at_first.failed + later.failed;
     if stay {
         say(format_args!("still serving; try:  nc {} {}\nCtrl-C ends it", door.ip(), door.port()))?;
         // Until the caller hears a signal.
         std::future::pending::<()>().await;
     }
     server.stop(std::future::pending()).await;
-    for echo in echoes {
-        echo.kill().await;
-    }
+    end(echoes).await;
     Ok(if lost == 0 { ExitCode::SUCCESS } else { ExitCode::from(super::FAILED) })
 }
 
@@ -160,6 +173,19 @@ async fn meanwhile(
             return Err(format!("health has not noticed within {NOTICE_MAX:?}"));
         }
     }
+}
+
+async fn end(echoes: Vec<Echo>) {
+    for echo in echoes {
+        echo.kill().await;
+    }
+}
+
+/// `a 5, b 10, c 15, 0 failed`.
+fn placed(round: &Round) -> String {
+    let counts: Vec<String> =
+        round.by_backend.iter().map(|(backend, players)| format!("{backend} {players}")).collect();
+    format!("{}, {} failed", counts.join(", "), round.failed)
 }
 
 fn told(what: &str, answers: &Answers) -> Result<(), Unheard> {
@@ -193,10 +219,11 @@ fn settings(echoes: &[Echo]) -> Result<Settings, config::Mistakes> {
     let interval = INTERVAL.as_millis();
     let text = format!(
         "shutdown: {{ grace: 1s }}\nlog: {{ sessions: off }}\nlisteners:\n  demo:\n    bind: {LOOPBACK}:1\n    backends:\n{backends}    \
-         connect: {{ timeout: 1s }}\n    health: {{ interval: {interval}ms, timeout: {interval}ms }}\n"
+         connect: {{ timeout: 1s }}\n    health: {{ interval: {interval}ms, timeout: {interval}ms }}\n  \
+         games:\n    bind: {LOOPBACK}:1\n    protocol: udp\n    limits: {{ sessions_per_source: off }}\n    backends:\n{backends}"
     );
     let mut settings = config::read("demo", text.as_bytes())?;
-    settings.listeners[0].bind[0].port = 0;
+    settings.listeners.iter_mut().for_each(|listener| listener.bind[0].port = 0);
     Ok(settings)
 }
 
@@ -207,6 +234,9 @@ const KILLED: usize = 1;
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const INTERVAL: Duration = Duration::from_millis(300);
 const CONNECTIONS: usize = 600;
+const PLAYERS: usize = 30;
+/// Datagrams of each, one after the other's answer.
+const MOVES: usize = 10;
 /// Connections between two looks at the verdict.
 const ROUND: usize = 60;
 const NOTICE_MAX: Duration = Duration::from_secs(30);
