@@ -420,3 +420,96 @@ fn without_the_capability_the_start_names_the_drop_in() {
         assert!(said.contains(part), "no {part} in: {said}");
     }
 }
+
+#[test]
+fn four_backends_carry_four_times_as_many_flows_as_an_address_has_ports() {
+    const PORTS: usize = 4;
+    const BACKENDS: usize = 4;
+    if !is_possible() {
+        return;
+    }
+    let net = Net::new("narrow");
+    net.sh("echo '40000 40003' >/proc/sys/net/ipv4/ip_local_port_range");
+    for backend in 0..BACKENDS {
+        let socket = net.enter(move || UdpSocket::bind(format!("127.0.1.{}:53", backend + 1)).unwrap());
+        std::thread::spawn(move || {
+            let mut bytes = [0; 64];
+            while let Ok((length, from)) = socket.recv_from(&mut bytes) {
+                let _ = socket.send_to(&bytes[..length], from);
+            }
+        });
+    }
+    let list: Vec<String> = (1..=BACKENDS).map(|backend| format!("'127.0.1.{backend}:53'")).collect();
+    let running = Balancer::start(
+        &net,
+        &format!(
+            "workers: 1\nlog: {{ format: json }}\nadmin: {{ http: '127.0.0.1:9900' }}\nlisteners: {{ dns: {{ bind: '127.0.0.1:53', \
+             protocol: udp, limits: {{ sessions_per_source: off }}, backends: [{}] }} }}",
+            list.join(", ")
+        ),
+    );
+    // The clients' own ports are not of the narrow range.
+    let client = |number: usize| {
+        net.enter(move || {
+            let socket = UdpSocket::bind(format!("127.0.0.9:{}", 50_000 + number)).unwrap();
+            socket.connect("127.0.0.1:53").unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            socket
+        })
+    };
+    let is_answered = |socket: &UdpSocket, number: usize| {
+        let question = format!("question {number}");
+        socket.send(question.as_bytes()).unwrap();
+        let mut answer = [0; 64];
+        match socket.recv(&mut answer) {
+            Ok(length) => {
+                assert_eq!(&answer[..length], question.as_bytes(), "the reply of another client");
+                true
+            }
+            Err(_) => false,
+        }
+    };
+    let clients: Vec<UdpSocket> = (0..PORTS * BACKENDS).map(client).collect();
+    for round in 0..3 {
+        for (number, socket) in clients.iter().enumerate() {
+            let number = round * 100 + number;
+            eventually("an answer", || is_answered(socket, number));
+        }
+    }
+    eventually("a warning comes before the end", || {
+        // The ports are looked at while something moves, once a second.
+        is_answered(&clients[0], 400);
+        running.log().contains("local ports towards one backend run out")
+    });
+    let late = client(PORTS * BACKENDS);
+    assert!(!is_answered(&late, 999), "there is no port left towards any backend");
+    eventually("that is told", || running.log().contains(r#""reason":"no_source_port""#));
+    assert!(metrics(&net).contains(r#"evenkeel_sessions_active{listener="dns"} 16"#), "{}", metrics(&net));
+    // Those that are there go on.
+    clients.iter().enumerate().for_each(|(number, socket)| {
+        eventually("an answer", || is_answered(socket, 500 + number));
+    });
+}
+
+#[test]
+fn a_backend_of_a_family_that_this_host_lacks_is_passed_over() {
+    if !is_possible() {
+        return;
+    }
+    let net = Net::new("family");
+    net.sh("echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6");
+    mirror(&net, "127.0.0.1:5432");
+    let _running = Balancer::start(
+        &net,
+        "workers: 1
+admin: { http: '127.0.0.1:9900' }
+listeners:
+  door: { bind: '127.0.0.1:80', balance: first, backends: ['[::1]:5432', '127.0.0.1:5432'], health: { check: off }, passive: off }",
+    );
+    for number in 0..5 {
+        tcp_seen(&net, &format!("127.0.0.2:{}", 50_000 + number), "127.0.0.1:80").unwrap();
+    }
+    let page = metrics(&net);
+    let failures = r#"evenkeel_connect_failures_total{pool="door",backend="[::1]:5432"} 0"#;
+    assert!(page.contains(failures), "it is nothing of the backend's: {page}");
+}
