@@ -1,0 +1,230 @@
+//! Real senders of datagrams and real servers through the real program: dnsperf and Knot DNS, iperf3. Where the programs
+//! are not installed the test says so and ends.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs)]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A child that is killed when dropped.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[track_caller]
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Free for both protocols.
+fn free_port() -> u16 {
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Where a program is; without it the test says so.
+fn find(program: &str, package: &str) -> Option<PathBuf> {
+    let found = ["/usr/bin", "/usr/sbin"]
+        .map(|folder| Path::new(folder).join(program))
+        .into_iter()
+        .find(|file| file.is_file());
+    if found.is_none() {
+        eprintln!("SKIPPED: {program} is not installed (apt: {package})");
+    }
+    found
+}
+
+struct Balancer {
+    _child: Guard,
+    _folder: TempDir,
+    admin: u16,
+}
+
+impl Balancer {
+    fn start(listeners: &str) -> Self {
+        let (folder, admin) = (tempfile::tempdir().unwrap(), free_port());
+        let file = folder.path().join("evenkeel.yaml");
+        fs::write(
+            &file,
+            format!("admin: {{ http: '127.0.0.1:{admin}', socket: off }}\nlisteners: {{ {listeners} }}\n"),
+        )
+        .unwrap();
+        let log = folder.path().join("log");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+        let child = command
+            .arg("run")
+            .arg("--config")
+            .arg(&file)
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        eventually("the balancer accepts", || {
+            fs::read_to_string(&log).unwrap().contains("admin.http is ready")
+        });
+        Self { _child: Guard(child), _folder: folder, admin }
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        let mut stream = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], self.admin))).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        let line =
+            page.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {page}"));
+        line.trim().parse().unwrap()
+    }
+}
+
+/// A DNS server with one zone of its own.
+fn knot(knotd: &Path, folder: &Path, name: &str) -> (Guard, u16) {
+    let port = free_port();
+    let home = folder.join(name);
+    fs::create_dir(&home).unwrap();
+    let zone = home.join("zone");
+    let records: String = (0..20).map(|number| format!("host{number} A 192.0.2.{number}\n")).collect();
+    let start =
+        "$ORIGIN example.test.\n$TTL 60\n@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 192.0.2.53\n";
+    fs::write(&zone, format!("{start}{records}")).unwrap();
+    let file = home.join("knot.conf");
+    let shown = home.display();
+    fs::write(
+        &file,
+        format!(
+            "server:\n  listen: 127.0.0.1@{port}\n  rundir: {shown}\n  udp-workers: 1\n  tcp-workers: 1\n  background-workers: 1\n\
+             database:\n  storage: {shown}\nzone:\n  - domain: example.test\n    file: {}\n",
+            zone.display()
+        ),
+    )
+    .unwrap();
+    let child =
+        Command::new(knotd).arg("-c").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let guard = Guard(child);
+    eventually("knot listens", || UdpSocket::bind(("127.0.0.1", port)).is_err());
+    (guard, port)
+}
+
+#[test]
+fn dnsperf_loses_no_query_over_two_servers() {
+    let (Some(knotd), Some(dnsperf)) = (find("knotd", "knot"), find("dnsperf", "dnsperf")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let servers = [knot(&knotd, folder.path(), "one"), knot(&knotd, folder.path(), "two")];
+    let door = free_port();
+    let balancer = Balancer::start(&format!(
+        "dns: {{ bind: '127.0.0.1:{door}', protocol: udp, udp: {{ responses: 1 }}, limits: {{ sessions_per_source: off }}, \
+         backends: ['127.0.0.1:{}', '127.0.0.1:{}'], \
+         health: {{ check: {{ dns: {{ name: example.test, type: SOA }} }}, timeout: 10s }} }}",
+        servers[0].1, servers[1].1
+    ));
+    let queries = folder.path().join("queries");
+    let lines: String = (0..20).map(|number| format!("host{number}.example.test A\n")).collect();
+    fs::write(&queries, lines).unwrap();
+    // A rate that a busy machine carries too; a query is waited for a minute before it counts as lost.
+    let mut command = Command::new(dnsperf);
+    command.args([
+        "-s",
+        "127.0.0.1",
+        "-p",
+        &door.to_string(),
+        "-l",
+        "3",
+        "-c",
+        "8",
+        "-T",
+        "1",
+        "-Q",
+        "1000",
+        "-t",
+        "50",
+        "-d",
+    ]);
+    let output = command.arg(&queries).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let number = |what: &str| -> u64 {
+        let line = said.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}: {said}"));
+        line.split(':').nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap()
+    };
+    assert!(number("Queries sent") >= 500, "{said}");
+    assert_eq!((number("Queries lost"), number("Queries completed")), (0, number("Queries sent")), "{said}");
+    assert!(said.contains("NOERROR"), "{said}");
+    eventually("every flow ended with its reply", || {
+        balancer.metric("evenkeel_sessions_active{listener=\"dns\"}") == 0.0
+    });
+    let ended = balancer.metric("evenkeel_sessions_total{listener=\"dns\",reason=\"responses\"}");
+    assert!(ended >= 8.0, "{ended} flows");
+    for (_, port) in &servers {
+        let sessions =
+            format!("evenkeel_backend_sessions_total{{pool=\"dns\",backend=\"127.0.0.1:{port}\"}}");
+        assert!(balancer.metric(&sessions) > 0.0, "{sessions}");
+    }
+}
+
+#[test]
+fn iperf3_sends_datagrams_beside_its_control_connection() {
+    let Some(iperf3) = find("iperf3", "iperf3") else { return };
+    let (server, door) = (free_port(), free_port());
+    let mut command = Command::new(&iperf3);
+    let child = command
+        .args(["-s", "-p", &server.to_string(), "-B", "127.0.0.1"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _server = Guard(child);
+    eventually("iperf3 listens", || TcpListener::bind(("127.0.0.1", server)).is_err());
+    let balancer = Balancer::start(&format!(
+        "control: {{ bind: '127.0.0.1:{door}', backends: ['127.0.0.1:{server}'], health: {{ check: off }} }}, \
+         data: {{ bind: '127.0.0.1:{door}', protocol: udp, backends: ['127.0.0.1:{server}'] }}"
+    ));
+    for direction in [&[][..], &["-R"]] {
+        let mut command = Command::new(&iperf3);
+        command.args([
+            "-c",
+            "127.0.0.1",
+            "-p",
+            &door.to_string(),
+            "-u",
+            "-b",
+            "20M",
+            "-l",
+            "1200",
+            "-t",
+            "2",
+            "--json",
+        ]);
+        let output: Output = command.args(direction).output().unwrap();
+        let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let sum = &result["end"]["sum"];
+        let (packets, lost) =
+            (sum["packets"].as_u64().unwrap_or(0), sum["lost_packets"].as_u64().unwrap_or(0));
+        assert!(
+            packets > 1_000 && lost * 2 < packets,
+            "{direction:?}: {lost} of {packets} lost: {}",
+            result["error"]
+        );
+        eprintln!("{direction:?}: {lost} of {packets} lost");
+    }
+    for way in ["to_backend", "to_client"] {
+        let datagrams = balancer
+            .metric(&format!("evenkeel_udp_datagrams_total{{listener=\"data\",direction=\"{way}\"}}"));
+        assert!(datagrams > 1_000.0, "{way}: {datagrams}");
+    }
+}
