@@ -34,6 +34,13 @@ impl Crowd {
         };
         self.by_age.push_back(self.conversations.spawn(conversation));
     }
+
+    /// Lets those there are come to their end, for so long.
+    pub(super) async fn finish(mut self, at_most: Duration) {
+        let all = async { while self.conversations.join_next().await.is_some() {} };
+        // The rest is dropped where it stands.
+        let _ = tokio::time::timeout(at_most, all).await;
+    }
 }
 
 const CONVERSATIONS_MAX: usize = 64;

@@ -11,7 +11,7 @@ mod status;
 mod steer;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -54,6 +54,8 @@ pub struct Sources {
     pub epoch: Instant,
     /// Where each listener accepts.
     pub addresses: Box<dyn Fn() -> Vec<(String, SocketAddr)> + Send + Sync>,
+    /// Whether the `allow` and `deny` of the listener of this name let a client in; `None`: there is no such listener.
+    pub allows: Box<dyn Fn(&str, IpAddr) -> Option<bool> + Send + Sync>,
 }
 
 impl Sources {
@@ -86,25 +88,38 @@ pub async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: Cancellat
             },
             () = stop.cancelled() => return,
         };
-        crowd.admit(converse(stream, Arc::clone(&sources), None), CONNECTION_MAX);
+        let conversation = converse(stream, Arc::clone(&sources), None, stop.clone());
+        crowd.admit(conversation, CONNECTION_MAX);
     }
 }
 
 /// One connection. `steering`: who it is and where its orders go, at the door that takes orders.
-async fn converse<S>(stream: S, sources: Arc<Sources>, steering: Option<(String, mpsc::Sender<Request>)>)
-where
+async fn converse<S>(
+    stream: S,
+    sources: Arc<Sources>,
+    steering: Option<(String, mpsc::Sender<Request>)>,
+    stop: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: HttpRequest<Incoming>| {
         let (sources, steering) = (Arc::clone(&sources), steering.clone());
         async move { Ok::<_, Infallible>(respond(&request, &sources, steering).await) }
     });
-    let outcome = http1::Builder::new()
+    let conversation = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_MAX)
         .max_buf_size(HEADER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+        .serve_connection(TokioIo::new(stream), service);
+    let mut conversation = std::pin::pin!(conversation);
+    let outcome = tokio::select! {
+        outcome = conversation.as_mut() => outcome,
+        () = stop.cancelled() => {
+            // What was asked is answered, and nothing more.
+            conversation.as_mut().graceful_shutdown();
+            conversation.await
+        }
+    };
     if let Err(error) = outcome {
         tracing::debug!(target: "evenkeel", %error, "an HTTP connection ended badly");
     }

@@ -65,8 +65,19 @@ pub enum Request {
 pub struct Refused {
     /// The reason; several lines for a file with mistakes.
     pub text: String,
+    /// What it is about.
+    pub kind: Kind,
+}
+
+/// What a refusal is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
     /// The file is wrong, not the request.
-    pub bad_file: bool,
+    BadFile,
+    /// What was named is not there.
+    NoSuch,
+    /// File and request are right, and it cannot be done at this moment: an address is taken, the program stops.
+    NotNow,
 }
 
 /// What a search found.

@@ -1,8 +1,7 @@
 //! The Unix socket of the commands: who may connect is the file's mode, who did is in the log.
 
-use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::net::{UnixListener, UnixStream};
@@ -11,37 +10,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::requests::Request;
 use super::{Sources, converse, crowd::Crowd};
+use crate::sys::unix::{self, Listening};
 
 /// A bound socket; its file goes with it.
 #[derive(Debug)]
 pub struct Socket {
     listener: UnixListener,
-    path: PathBuf,
+    _file: Listening,
 }
 
-impl Drop for Socket {
-    fn drop(&mut self) {
-        // Somebody may have removed it already.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-/// Binds the socket. A file that a former process left is replaced; one behind which somebody answers is not.
+/// Binds the socket. A file that a former process left is replaced; one behind which somebody answers, or that is no
+/// socket, is not.
 pub fn bind_socket(path: &Path) -> io::Result<Socket> {
-    if path.symlink_metadata().is_ok() {
-        match std::os::unix::net::UnixStream::connect(path) {
-            Ok(_) => {
-                let taken = "another balancer answers there; give each its own `admin.socket`";
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, taken));
-            }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
-            Err(error) => return Err(error),
-        }
-    }
-    let listener = UnixListener::bind(path)?;
-    let socket = Socket { listener, path: path.to_owned() };
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE))?;
-    Ok(socket)
+    let (socket, file) = unix::listen(path)?;
+    Ok(Socket { listener: UnixListener::from_std(socket.into())?, _file: file })
 }
 
 /// Serves until stopped. As many at once as at the HTTP door, and as long.
@@ -63,19 +45,25 @@ pub async fn serve_socket(
                     continue;
                 }
             },
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
         };
         let by = peer(&stream);
         let steering = Some((by, requests.clone()));
-        crowd.admit(converse(stream, Arc::clone(&sources), steering), COMMAND_MAX);
+        crowd.admit(converse(stream, Arc::clone(&sources), steering, stop.clone()), COMMAND_MAX);
     }
+    drop(socket);
+    // Whoever moved the socket by a reload is still to hear that it is done.
+    crowd.finish(LAST_ANSWERS_MAX).await;
 }
 
 /// `root`, or `uid 1000` where the user has no name here.
 fn peer(stream: &UnixStream) -> String {
     let Ok(credentials) = stream.peer_cred() else { return "somebody".to_owned() };
     let uid = credentials.uid();
-    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mut users = String::new();
+    // A list of users that is no text, or endless, names nobody.
+    let _ = std::fs::File::open("/etc/passwd")
+        .and_then(|file| file.take(USERS_BYTES_MAX).read_to_string(&mut users));
     let named = users.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
@@ -84,7 +72,8 @@ fn peer(stream: &UnixStream) -> String {
     named.unwrap_or_else(|| format!("uid {uid}"))
 }
 
-/// The group may use the commands.
-const MODE: u32 = 0o660;
 /// A reload of a large file waits for nothing but the disk.
 const COMMAND_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+/// Answers that are under way when the door closes.
+const LAST_ANSWERS_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+const USERS_BYTES_MAX: u64 = 1 << 20;

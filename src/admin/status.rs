@@ -6,10 +6,12 @@ use std::sync::atomic::Ordering;
 use serde_json::{Map, Value, json};
 
 use super::Sources;
-use crate::metrics::{Direction, ListenerCounters};
-use crate::pool::{Backend, PoolView};
+use crate::metrics::{Direction, Drop, ListenerCounters};
+use crate::pool::{Backend, PoolView, tcp_source_ports_ratio};
 use crate::reason::Reason;
 use crate::standing::{Health, Mark, Standing, TENTHS};
+use crate::sys::limits;
+use crate::sys::udp::local_ports;
 
 /// The whole picture.
 pub(super) fn status(sources: &Sources) -> Value {
@@ -17,27 +19,29 @@ pub(super) fn status(sources: &Sources) -> Value {
     let snapshot = sources.published.load();
     let addresses = (sources.addresses)();
     let pools = snapshot.pools.iter().filter(|pool| !pool.gone);
-    let listeners = sources.listeners.all();
-    let listeners = listeners.iter().map(|counters| {
+    let all = sources.listeners.all();
+    let listeners = all.iter().map(|counters| {
         let at: Vec<String> = addresses
             .iter()
             .filter(|(name, _)| **name == *counters.listener)
             .map(|(_, address)| address.to_string())
             .collect();
-        let pool = snapshot.pools.get(counters.pool()).map(|pool| &*pool.lasting.name);
-        listener(counters, &at, pool)
+        listener(counters, &at, snapshot.pools.get(counters.pool()).map(|pool| &**pool))
     });
     let crew = &sources.crew;
+    let (usage, ports) = (limits::usage(), tcp_source_ports_ratio(&all, &snapshot, local_ports()));
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "phase": sources.phase.borrow().word(),
         "uptime_s": now_ms / 1_000,
+        "uptime_ms": now_ms,
         "config": config(sources),
         "limits": {
             "tcp_sessions": { "used": crew.tcp_sessions(), "most": crew.tcp_sessions_max() },
             "udp_sessions": { "used": crew.udp_places().taken(), "most": crew.udp_places().most() },
-            "source_ports": f64::from(crew.source_ports_permille()) / 1_000.0,
+            "source_ports": ports.max(f64::from(crew.source_ports_permille()) / 1_000.0),
+            "open_files": { "used": usage.open_files, "most": usage.open_files_max },
         },
         "listeners": listeners.collect::<Vec<_>>(),
         "pools": pools.map(|pool| self::pool(pool, now_ms)).collect::<Vec<_>>(),
@@ -57,22 +61,30 @@ fn config(sources: &Sources) -> Value {
     json!({ "generation": done + 1, "reloads": done, "refused": refused, "last_reload": last })
 }
 
-fn listener(counters: &ListenerCounters, addresses: &[String], pool: Option<&str>) -> Value {
+fn listener(counters: &ListenerCounters, addresses: &[String], pool: Option<&PoolView>) -> Value {
     let ended: Map<String, Value> = Reason::ALL
         .into_iter()
         .map(|reason| (reason, counters.shards.sum(|shard| shard.ended(reason).value())))
         .filter(|(_, count)| *count > 0)
         .map(|(reason, count)| (reason.word().to_owned(), count.into()))
         .collect();
+    let dropped: Map<String, Value> = Drop::ALL
+        .into_iter()
+        .map(|why| (why, counters.shards.sum(|shard| shard.dropped(why).value())))
+        .filter(|(_, count)| *count > 0)
+        .map(|(why, count)| (why.word().to_owned(), count.into()))
+        .collect();
     let bytes = |direction| counters.shards.sum(|shard| shard.bytes(direction).value());
     json!({
         "name": &*counters.listener,
         "protocol": counters.proto,
         "addresses": addresses,
-        "pool": pool,
+        "pool": pool.map(|pool| &*pool.lasting.name),
+        "ready": pool.is_some_and(|pool| !pool.picker.eligible().is_empty()),
         "active": counters.active(),
         "begun": counters.shards.sum(|shard| shard.begun.value()),
         "ended": ended,
+        "dropped": dropped,
         "to_backend": bytes(Direction::ToBackend),
         "to_client": bytes(Direction::ToClient),
     })
@@ -81,17 +93,22 @@ fn listener(counters: &ListenerCounters, addresses: &[String], pool: Option<&str
 fn pool(view: &PoolView, now_ms: u64) -> Value {
     let lasting = &view.lasting;
     let backends = (0..view.backends.len()).map(|index| backend(view, index, now_ms));
-    let leaving = view
-        .leaving
-        .iter()
-        .filter(|backend| backend.load.active() > 0)
-        .map(|backend| json!({ "name": &*backend.name, "active": backend.load.active() }));
+    let leaving = view.leaving.iter().filter(|backend| backend.load.active() > 0).map(|backend| {
+        let name = &*backend.name;
+        json!({ "name": name, "address": backend.shown_address(), "active": backend.load.active() })
+    });
+    let connects: u64 = lasting.shards.iter().map(|shard| shard.connect.counts().iter().sum::<u64>()).sum();
     json!({
         "name": &*lasting.name,
         "balance": view.settings.balance.word(),
         "sessions": lasting.sessions(),
         "max_sessions": view.settings.max_sessions,
         "waiting": lasting.waiting(),
+        "max_waiting": view.settings.queue.map(|queue| queue.sessions),
+        "connects": connects,
+        "connects_us": lasting.shards.sum(|shard| shard.connect.sum_us()),
+        "retries": lasting.shards.sum(|shard| shard.retries.value()),
+        "rehomed": lasting.shards.sum(|shard| shard.rehomed.value()),
         "remembered": view.settings.sticky.map(|_| lasting.remembered()),
         "eligible": view.picker.eligible().len(),
         "backends": backends.collect::<Vec<_>>(),
@@ -114,7 +131,8 @@ fn backend(view: &PoolView, index: usize, now_ms: u64) -> Value {
         "cause": state.cause,
         "since_s": state.since_s,
         "up": standing.is_up(),
-        "eligible": view.picker.eligible().iter().any(|member| *member as usize == index),
+        "health": health_word(standing.health()),
+        "eligible": view.is_eligible(index),
         "mark": marked,
         "ejected_for_s": standing.ejected_until_ms().map(|until_ms| until_ms.saturating_sub(now_ms).div_ceil(1_000)),
         "tier": settings.tier,
@@ -128,6 +146,7 @@ fn backend(view: &PoolView, index: usize, now_ms: u64) -> Value {
         "failures_in_a_row": live.failures_in_a_row(),
         "ejections": live.checks.ejections.value(),
         "checks": checks(live),
+        "latency_us": live.load.latency_ns(now_ms * 1_000_000).map(|ns| (f64::from(ns) / 1_000.0).round()),
         "to_backend": bytes(Direction::ToBackend),
         "to_client": bytes(Direction::ToClient),
     })
@@ -135,7 +154,21 @@ fn backend(view: &PoolView, index: usize, now_ms: u64) -> Value {
 
 fn checks(live: &Backend) -> Value {
     let counts = &live.checks;
-    json!({ "good": counts.good.value(), "bad": counts.bad.value(), "local": counts.local.value() })
+    json!({
+        "good": counts.good.value(),
+        "bad": counts.bad.value(),
+        "local": counts.local.value(),
+        "progress": counts.progress().map(|(done, of)| json!({ "done": done, "of": of })),
+    })
+}
+
+fn health_word(health: Health) -> &'static str {
+    match health {
+        Health::Unchecked => "unchecked",
+        Health::Untested { .. } => "untested",
+        Health::Up => "up",
+        Health::Down => "down",
+    }
 }
 
 /// The one word for a backend, why, and since when.
@@ -159,9 +192,12 @@ impl State {
                 if standing.is_up() { String::new() } else { format!("; its health: {}", cause(standing)) };
             return Self { word, cause: Some(format!("by {}{health}", marked.by)), since_s };
         }
+        let progress = view.backends[index].checks.progress();
         if !standing.is_up() {
             let word = if standing.health() == Health::Down { "down" } else { "untested" };
-            return Self { word, cause: Some(cause(standing)), since_s: health_s };
+            let back =
+                progress.map_or(String::new(), |(done, of)| format!("; now {done} of {of} checks good"));
+            return Self { word, cause: Some(cause(standing) + &back), since_s: health_s };
         }
         if let Some(until_ms) = standing.ejected_until_ms() {
             let left_s = until_ms.saturating_sub(now_ms).div_ceil(1_000);
@@ -174,11 +210,12 @@ impl State {
             let by = if standing.has_own_weight() { "set at run time" } else { "by the file" };
             return Self { word: "drain", cause: Some(format!("weight 0, {by}")), since_s: health_s };
         }
-        let is_eligible = view.picker.eligible().iter().any(|member| *member as usize == index);
+        let is_eligible = view.is_eligible(index);
         let cause = match standing.health() {
             _ if !is_eligible => {
                 Some(format!("tier {}: a lower one serves", view.settings.backends[index].tier))
             }
+            _ if progress.is_some() => progress.map(|(done, of)| format!("{done} of {of} checks bad")),
             _ if view.backends[index].load.is_full() => Some("full".to_owned()),
             _ if standing.tenths() < TENTHS => {
                 Some(format!("at {} % of its weight", standing.tenths() * 100 / TENTHS))

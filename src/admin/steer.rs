@@ -6,7 +6,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use super::requests::{Refused, Request};
+use super::requests::{Kind, Refused, Request};
 use super::status::State;
 use super::{Sources, unescaped};
 use crate::config::settings::Level;
@@ -67,10 +67,14 @@ fn explain(query: &Query<'_>, sources: &Sources) -> Result<Answer, Answer> {
         return Err(wrong(StatusCode::NOT_FOUND, "the listener has no pool any more"));
     };
     let now_ms = sources.now_ms();
+    let denied = (sources.allows)(&listener, client.ip()) == Some(false);
     let explanation = view.explain(client, now_ms.wrapping_mul(0x9e37_79b9_7f4a_7c15), now_ms * 1_000_000);
     let backends = explanation.backends.iter().enumerate().map(|(index, why)| {
         let state = State::of(view, index, now_ms);
         let (chance, why) = match why {
+            Why::Chosen | Why::Sticky | Why::Odds(_) | Why::NotChosen(_) if denied => {
+                (0, "the listener's `allow` and `deny` keep the client out".to_owned())
+            }
             Why::Chosen => (1_000, "it is chosen".to_owned()),
             Why::Sticky => (1_000, "this source was here last (sticky)".to_owned()),
             Why::Odds(odds) => (*odds, "drawn by chance".to_owned()),
@@ -86,12 +90,14 @@ fn explain(query: &Query<'_>, sources: &Sources) -> Result<Answer, Answer> {
         json!({ "name": &*view.backends[index].name, "chance": f64::from(chance) / 1_000.0, "why": why })
     });
     let (outcome, backend) = match explanation.outcome {
+        _ if denied => ("denied", None),
         Outcome::Backend(index) => {
             ("backend", view.backends.get(index).map(|backend| backend.name.to_string()))
         }
         Outcome::ByChance => ("chance", None),
-        Outcome::Full(true) => ("waits", None),
-        Outcome::Full(false) => ("full", None),
+        Outcome::Waits => ("waits", None),
+        Outcome::QueueFull => ("queue_full", None),
+        Outcome::Full => ("full", None),
         Outcome::NoBackend => ("no_backend", None),
     };
     Ok((
@@ -204,7 +210,11 @@ fn pool_and_name(text: &str) -> Result<(String, String), Answer> {
 }
 
 fn refusal(refused: &Refused) -> Answer {
-    let code = if refused.bad_file { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::NOT_FOUND };
+    let code = match refused.kind {
+        Kind::BadFile => StatusCode::UNPROCESSABLE_ENTITY,
+        Kind::NoSuch => StatusCode::NOT_FOUND,
+        Kind::NotNow => StatusCode::SERVICE_UNAVAILABLE,
+    };
     wrong(code, &refused.text)
 }
 

@@ -1,8 +1,11 @@
 //! What a pick would answer, without being one: nobody's turn is used up.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use super::random::Bits;
 use super::{Algorithm, Ask, Cursor, Pick, Picker};
+use crate::config::settings::HashKey;
 
 /// What would come of a pick at this moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,17 +21,18 @@ pub enum Foresight {
 }
 
 impl Picker {
-    /// What [`Picker::pick`] would answer. Takes nobody's turn.
+    /// What [`Picker::pick`] would answer. Takes nobody's turn. A client whose port is 0 may come from any.
     pub fn foresee(&self, ask: &Ask<'_>) -> Foresight {
         // Whose turn it is, on a copy.
         let cursor = Cursor {
             turn: AtomicUsize::new(self.cursor.turn.load(Ordering::Relaxed)),
             scan_from: AtomicU32::new(self.cursor.scan_from.load(Ordering::Relaxed)),
         };
-        let by_chance = matches!(
-            self.algorithm,
-            Algorithm::Random(_) | Algorithm::TwoChoices(_) | Algorithm::LeastLatency(_)
-        );
+        let by_chance = match &self.algorithm {
+            Algorithm::Random(_) | Algorithm::TwoChoices(_) | Algorithm::LeastLatency(_) => true,
+            Algorithm::SourceHash(affinity) => is_any_port(ask.client, affinity.key()),
+            Algorithm::RoundRobin(_) | Algorithm::LeastConnections | Algorithm::First => false,
+        };
         match self.pick_at(&cursor, ask) {
             Pick::Member(_) if by_chance => self.odds(&cursor, ask),
             Pick::Member(index) => Foresight::Member(index),
@@ -39,21 +43,40 @@ impl Picker {
 
     fn odds(&self, cursor: &Cursor, ask: &Ask<'_>) -> Foresight {
         let mut drawn: Vec<(u32, u32)> = self.eligible.iter().map(|index| (*index, 0)).collect();
-        let mut random = ask.random;
-        for _ in 0..TRIES {
-            random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-            let ask = Ask { random: random ^ random >> 29, ..*ask };
+        let mut bits = Bits::new(ask.random);
+        // Where most members are full a pick looks at each: a large pool gets fewer tries, so that nobody waits for it.
+        let tries =
+            u32::try_from(LOOKS_MAX / self.eligible.len().max(1)).unwrap_or(TRIES).clamp(TRIES_MIN, TRIES);
+        for _ in 0..tries {
+            let ask = Ask { client: with_a_port(ask.client, &mut bits), random: bits.next(), ..*ask };
             if let Pick::Member(index) = self.pick_at(cursor, &ask)
-                && let Some((_, count)) = drawn.iter_mut().find(|(member, _)| *member == index)
+                && let Ok(place) = drawn.binary_search_by_key(&index, |(member, _)| *member)
             {
-                *count += 1;
+                drawn[place].1 += 1;
             }
         }
         drawn.retain(|(_, count)| *count > 0);
-        drawn.iter_mut().for_each(|(_, count)| *count = (*count * 1_000 + TRIES / 2) / TRIES);
+        drawn.iter_mut().for_each(|(_, count)| *count = (*count * 1_000 + tries / 2) / tries);
         Foresight::Odds(drawn)
     }
 }
 
+/// Its port decides, and nobody said which that is.
+fn is_any_port(client: SocketAddr, key: HashKey) -> bool {
+    key == HashKey::SourceIpPort && client.port() == 0
+}
+
+/// The client; where no port was said, with one of those that systems give to clients.
+fn with_a_port(client: SocketAddr, bits: &mut Bits) -> SocketAddr {
+    let port = match client.port() {
+        0 => 1_024 + u16::try_from(bits.below(64_512)).unwrap_or(0),
+        port => port,
+    };
+    SocketAddr::new(client.ip(), port)
+}
+
 /// Enough that a share is off by a percent or two at most.
 const TRIES: u32 = 4_000;
+const TRIES_MIN: u32 = 500;
+/// Some 30 ms for the largest pool.
+const LOOKS_MAX: usize = 1 << 24;

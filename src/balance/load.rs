@@ -75,6 +75,11 @@ impl Load {
         }
     }
 
+    /// What a connect or first answer is expected to take; `None`: nothing was measured.
+    pub fn latency_ns(&self, now_ns: u64) -> Option<f32> {
+        self.latency().estimate_ns(now_ns)
+    }
+
     pub(super) fn latency(&self) -> Latency {
         Latency::from_bits(self.latency.load(Ordering::Relaxed))
     }

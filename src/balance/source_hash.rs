@@ -72,6 +72,11 @@ impl Affinity {
         }
     }
 
+    /// What of a client is hashed.
+    pub(super) fn key(&self) -> HashKey {
+        self.settings.key
+    }
+
     #[cfg(test)]
     pub(super) fn table(&self) -> &Table {
         &self.table

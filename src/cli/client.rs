@@ -1,7 +1,7 @@
 //! Talking to a running balancer: one request over its socket, one answer.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::output::{complain, said, say};
-use super::{BAD_CONFIGURATION, FAILED, NO_BALANCER};
+use super::{BAD_CONFIGURATION, FAILED, NO_BALANCER, WRONG_COMMAND_LINE};
 
 /// Where the socket is when nothing else is said; `None`: there is no usual place on this machine.
 pub(super) fn usual_socket() -> Option<PathBuf> {
@@ -56,19 +56,49 @@ impl Client {
     pub(super) fn ask(&self, method: &str, path: &str, query: &[(&str, &str)]) -> Result<Value, Told> {
         let (code, body) = self.exchange(method, path, query).map_err(|error| {
             let path = self.path.display();
-            complain(format_args!(
-                "evenkeel: no balancer answers at {path}: {error}; is it running? --socket PATH names another"
-            ));
-            Told(ExitCode::from(NO_BALANCER))
+            let (advice, code) = match error.kind() {
+                ErrorKind::PermissionDenied => {
+                    ("root and the members of its group may use it".to_owned(), FAILED)
+                }
+                // It was there, and what it said broke off.
+                ErrorKind::InvalidData | ErrorKind::TimedOut | ErrorKind::WouldBlock => {
+                    ("try again, and look at its log".to_owned(), FAILED)
+                }
+                _ => ("is it running? --socket PATH names another".to_owned(), NO_BALANCER),
+            };
+            let what = if code == NO_BALANCER { "no balancer answers at" } else { "no answer from" };
+            self.complain(&format!("{what} {path}: {error}; {advice}"));
+            Told(ExitCode::from(code))
         })?;
         let value: Value = serde_json::from_str(&body).unwrap_or_else(|_| Value::String(body.clone()));
         if code == 200 {
             return Ok(value);
         }
         let why = value.get("error").and_then(Value::as_str).unwrap_or(body.trim());
-        // A file with mistakes is told as `check` tells it.
-        complain(if code == 422 { why.to_owned() } else { format!("evenkeel: {why}") });
-        Err(Told(ExitCode::from(if code == 422 { BAD_CONFIGURATION } else { FAILED })))
+        match code {
+            // A file with mistakes is told as `check` tells it.
+            422 if !self.json => complain(why),
+            _ => self.complain(why),
+        }
+        Err(Told(ExitCode::from(match code {
+            422 => BAD_CONFIGURATION,
+            400 => WRONG_COMMAND_LINE,
+            _ => FAILED,
+        })))
+    }
+
+    /// Tells what went wrong, to a program as to people.
+    pub(super) fn complain(&self, why: &str) {
+        if self.json {
+            say(format_args!("{:#}", serde_json::json!({ "error": why })));
+        } else {
+            complain(format_args!("evenkeel: {why}"));
+        }
+    }
+
+    /// The answers are for a program.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
     }
 
     /// Shows an answer: as it is for `--json`, otherwise as `text` puts it.
@@ -95,16 +125,20 @@ impl Client {
         let mut answer = Vec::new();
         stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
         parse(&String::from_utf8_lossy(&answer)).ok_or_else(|| {
-            std::io::Error::new(std::io::ErrorKind::InvalidData, "what answers there is no balancer")
+            std::io::Error::new(ErrorKind::InvalidData, "what answers there is no balancer, or broke off")
         })
     }
 }
 
-/// Status and body. With `Content-Length` and `Connection: close` the body is what is left.
+/// Status and body; nothing of an answer that broke off.
 fn parse(answer: &str) -> Option<(u16, String)> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let code = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-    Some((code, body.to_owned()))
+    let length = head.lines().skip(1).find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    })?;
+    (body.len() == length).then(|| (code, body.to_owned()))
 }
 
 /// A value as a query has it.
@@ -130,7 +164,10 @@ mod tests {
     #[test]
     fn values_are_escaped_and_answers_taken_apart() {
         assert_eq!(escaped("p/[::1]:80 ä"), "p/%5B%3A%3A1%5D%3A80%20%C3%A4");
-        assert_eq!(parse("HTTP/1.1 404 Not Found\r\na: b\r\n\r\n{}"), Some((404, "{}".into())));
+        let answer = "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(parse(answer), Some((404, "{}".into())));
+        assert_eq!(parse(&answer[..answer.len() - 1]), None, "it broke off");
+        assert_eq!(parse("HTTP/1.1 200 OK\r\na: b\r\n\r\n{}"), None);
         assert_eq!(parse("SSH-2.0-OpenSSH"), None);
     }
 }

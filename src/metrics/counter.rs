@@ -17,6 +17,11 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(amount), Ordering::Relaxed);
     }
 
+    /// Replaces it; only the owner calls this.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     /// What it is now.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

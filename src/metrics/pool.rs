@@ -36,8 +36,24 @@ pub struct CheckCounts {
     pub bad: Counter,
     /// Checks that this machine could not make.
     pub local: Counter,
+    /// Answers in a row that speak for the other of up and down, and how many change it.
+    progress: [Counter; 2],
     /// Times it was taken out because real traffic failed there.
     pub ejections: Counter,
+}
+
+impl CheckCounts {
+    /// Notes how far it is on its way to the other of up and down.
+    pub fn note_progress(&self, done: u8, of: u8) {
+        self.progress[0].set(done.into());
+        self.progress[1].set(of.into());
+    }
+
+    /// How far that is: so many answers of so many. `None`: its last answer agreed with its state.
+    pub fn progress(&self) -> Option<(u8, u8)> {
+        let [done, of] = [0, 1].map(|at| u8::try_from(self.progress[at].value()).unwrap_or(u8::MAX));
+        (done > 0).then_some((done, of))
+    }
 }
 
 impl BackendShard {

@@ -23,8 +23,12 @@ pub enum Outcome {
     Backend(usize),
     /// Chance decides.
     ByChance,
-    /// Each eligible backend is full, or the pool is; true: the session would wait in line.
-    Full(bool),
+    /// Each eligible backend is full, or the pool is, and nobody may wait.
+    Full,
+    /// The same, and the session would wait in line.
+    Waits,
+    /// The same, and as many wait as may.
+    QueueFull,
     /// None is eligible.
     NoBackend,
 }
@@ -81,7 +85,11 @@ impl PoolView {
         let outcome = match &foreseen {
             Foresight::Member(index) => Outcome::Backend(*index as usize),
             Foresight::Odds(_) => Outcome::ByChance,
-            Foresight::Full => Outcome::Full(self.settings.queue.is_some()),
+            Foresight::Full => match self.settings.queue {
+                None => Outcome::Full,
+                Some(queue) if self.lasting.waiting() >= queue.sessions => Outcome::QueueFull,
+                Some(_) => Outcome::Waits,
+            },
             Foresight::NoneEligible => Outcome::NoBackend,
         };
         let why = |index: usize| match &foreseen {
@@ -93,8 +101,8 @@ impl PoolView {
                 }
             }
             Foresight::Odds(odds) => {
-                let own = odds.iter().find(|(member, _)| *member as usize == index);
-                own.map_or_else(|| self.why_not(index), |(_, odds)| Why::Odds(*odds))
+                let own = odds.binary_search_by_key(&index, |(member, _)| *member as usize);
+                own.map_or_else(|_| self.why_not(index), |place| Why::Odds(odds[place].1))
             }
             _ => self.why_not(index),
         };
@@ -104,7 +112,7 @@ impl PoolView {
     fn why_not(&self, index: usize) -> Why {
         let (standing, settings) = (&self.standings[index], &self.settings.backends[index]);
         let eligible = self.picker.eligible();
-        if eligible.iter().any(|member| *member as usize == index) {
+        if self.is_eligible(index) {
             let load = &self.backends[index].load;
             if load.is_full() {
                 return Why::Full { active: load.active() };

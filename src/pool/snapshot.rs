@@ -69,6 +69,12 @@ impl PoolView {
         Self { leaving, gone: self.gone, ..view }
     }
 
+    /// May the backend at this place of the list be picked?
+    pub fn is_eligible(&self, index: usize) -> bool {
+        // They are in the order of the list.
+        u32::try_from(index).is_ok_and(|index| self.picker.eligible().binary_search(&index).is_ok())
+    }
+
     /// The place in the list of an eligible backend of this name.
     pub fn eligible_index(&self, name: &str) -> Option<u32> {
         self.picker

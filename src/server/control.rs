@@ -18,6 +18,7 @@ use super::served::Served;
 use super::stopping::{self, Drained};
 use super::terms::Making;
 use super::{File, Notify, Surroundings, hash_key};
+use crate::access::Access;
 use crate::admin::{self, Sources};
 use crate::config::settings::Settings;
 use crate::health::Checker;
@@ -161,7 +162,7 @@ impl Control {
 
     /// What the admin doors tell.
     pub(super) fn sources(&self) -> Sources {
-        let served = Arc::clone(&self.served);
+        let (served, doors) = (Arc::clone(&self.served), Arc::clone(&self.served));
         Sources {
             published: Arc::clone(&self.published),
             listeners: Arc::clone(&self.listeners),
@@ -171,6 +172,11 @@ impl Control {
             reloads: Arc::clone(&self.reloads),
             epoch: self.epoch,
             addresses: Box::new(move || lock(&served).addresses()),
+            allows: Box::new(move |name, client| {
+                let settings = Arc::clone(&lock(&doors).settings);
+                let listener = settings.listeners.iter().find(|listener| listener.name == name)?;
+                Some(Access::new(&listener.allow, &listener.deny).allows(client))
+            }),
         }
     }
 

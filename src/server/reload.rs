@@ -123,7 +123,7 @@ impl Control {
         fixed(&before, &settings)?;
         origins::check(&settings)?;
         let http = self.bind_new_http(&before, &settings).await?;
-        let socket = if before.admin.socket == settings.admin.socket {
+        let socket = if self.has_socket_of(&before, &settings) {
             None
         } else {
             Some(SocketDoor::bind(&settings, self.usual_socket.as_deref())?)

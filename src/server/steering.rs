@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::control::{Control, lock};
 use super::{Refused, Whom};
-use crate::admin::requests::{self, Request};
+use crate::admin::requests::{self, Kind, Request};
 use crate::admin::{self, Socket};
 use crate::config::settings::{AdminSocket, Settings};
 use crate::inspect::Filter;
@@ -72,6 +72,17 @@ impl Control {
         tracing::info!(target: "evenkeel", path = %path.display(), "admin.socket is ready: evenkeel status");
     }
 
+    /// The socket of the new file is the one there is, perhaps said in another way.
+    pub(super) fn has_socket_of(&self, before: &Settings, settings: &Settings) -> bool {
+        let place = |settings: &Settings| match &settings.admin.socket {
+            AdminSocket::Off => None,
+            AdminSocket::Auto => self.usual_socket.clone(),
+            AdminSocket::Path(path) => Some(PathBuf::from(path)),
+        };
+        let asked = place(settings);
+        before.admin.socket == settings.admin.socket || (asked.is_some() && asked == self.socket_path())
+    }
+
     /// Where the commands reach it.
     pub(super) fn socket_path(&self) -> Option<PathBuf> {
         lock(&self.socket).as_ref().map(|(path, _)| path.clone())
@@ -91,8 +102,13 @@ impl Control {
             Request::Reload { reply } => {
                 let outcome = self.reload_file().await;
                 let _ = reply.send(outcome.map(|changes| changes.lines).map_err(|refused| {
-                    let bad_file = !matches!(refused, Refused::Serve(super::ReloadError::NotRunning(_)));
-                    requests::Refused { text: refused.to_string(), bad_file }
+                    let kind = match &refused {
+                        Refused::Serve(super::ReloadError::Fixed(_))
+                        | Refused::Unreadable(_)
+                        | Refused::Mistakes(_) => Kind::BadFile,
+                        Refused::Serve(_) => Kind::NotNow,
+                    };
+                    requests::Refused { text: refused.to_string(), kind }
                 }));
             }
             Request::Mark { pool, backend, mark, by, reply } => {
@@ -144,7 +160,8 @@ impl Control {
 // By value: it is what `map_err` gives.
 #[allow(clippy::needless_pass_by_value)]
 fn refused(error: super::OrderError) -> requests::Refused {
-    requests::Refused { text: error.to_string(), bad_file: false }
+    let kind = if error == super::OrderError::Stopping { Kind::NotNow } else { Kind::NoSuch };
+    requests::Refused { text: error.to_string(), kind }
 }
 
 /// Orders on their way; whoever gives one waits.

@@ -9,5 +9,6 @@ pub mod probe;
 pub mod socket;
 pub mod udp;
 pub mod udp_batch;
+pub mod unix;
 
 pub use rustix::io::Errno;

@@ -1,6 +1,5 @@
 //! `drain`, `ready`, `down` and `weight`: what an operator says of a backend.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,7 @@ pub(crate) struct Marking {
     /// The backend
     #[arg(value_name = "POOL/BACKEND")]
     backend: String,
-    /// Return when its last session has gone
+    /// Return when its last session has gone (ready: when it may be picked)
     #[arg(long)]
     wait: bool,
     /// Wait so long at most, e.g. 10m; then the exit code is 1
@@ -34,9 +33,10 @@ pub(super) fn mark(marking: Marking, mark: &str) -> Result<(), Told> {
     let client = whose.client()?;
     let answer = client.ask("POST", "/mark", &[("backend", &backend), ("mark", mark)])?;
     if wait {
-        wait_for(&client, &backend, timeout)?;
+        wait_for(&client, &backend, timeout, mark == "ready")?;
     }
     client.show(&answer, |_| match mark {
+        "ready" if wait => format!("{backend} gets sessions again"),
         "ready" => format!("{backend} gets sessions again, as far as its health allows"),
         _ if wait => format!("{backend} is marked {mark}; its last session has gone"),
         _ => format!(
@@ -55,30 +55,51 @@ pub(super) fn weight(whose: Whose, backend: &str, weight: &str) -> Result<(), To
     })
 }
 
-/// Until no session is left there; tells how many are, on standard error.
-fn wait_for(client: &Client, backend: &str, timeout: Option<Duration>) -> Result<(), Told> {
-    let (began, mut told) = (Instant::now(), None);
-    let terminal = std::io::stderr().is_terminal();
+/// Until no session is left there, or until it may be picked; tells how far that is, on standard error.
+fn wait_for(
+    client: &Client,
+    backend: &str,
+    timeout: Option<Duration>,
+    until_picked: bool,
+) -> Result<(), Told> {
+    let (began, mut told) = (Instant::now(), String::new());
     loop {
         let status = client.ask("GET", "/status", &[])?;
         let left = active_of(&status, backend);
-        if left == 0 {
+        let now = if until_picked { state_of(&status, backend) } else { None };
+        let (is_done, progress) = match &now {
+            Some((is_picked, state)) => (*is_picked, format!("{backend} is {state}")),
+            None if until_picked => {
+                client.complain(&format!("{backend} has left the file"));
+                return Err(Told(ExitCode::from(FAILED)));
+            }
+            None => (left == 0, format!("{left} sessions left at {backend}")),
+        };
+        if is_done {
             return Ok(());
         }
-        if timeout.is_some_and(|timeout| began.elapsed() >= timeout) {
-            complain(format_args!(
-                "evenkeel: {left} sessions are left at {backend} after {} s",
-                began.elapsed().as_secs()
-            ));
+        let waited = began.elapsed();
+        if timeout.is_some_and(|timeout| waited >= timeout) {
+            client.complain(&format!("after {} s: {progress}", waited.as_secs()));
             return Err(Told(ExitCode::from(FAILED)));
         }
-        // A terminal sees every change, a log every tenth look.
-        if told.is_none_or(|(looks, before)| if terminal { before != left } else { looks % 20 == 0 }) {
-            complain(format_args!("{left} sessions left at {backend}"));
+        if !client.is_json() && progress != told {
+            complain(&progress);
+            told = progress;
         }
-        told = Some((told.map_or(1, |(looks, _)| looks + 1), left));
-        std::thread::sleep(LOOK_EVERY);
+        let rest = timeout.map_or(LOOK_EVERY, |timeout| timeout.saturating_sub(waited));
+        std::thread::sleep(rest.min(LOOK_EVERY));
     }
+}
+
+/// Whether it may be picked, and its state; `None`: it is not in the file.
+fn state_of(status: &Value, backend: &str) -> Option<(bool, String)> {
+    let (pool, name) = backend.split_once('/')?;
+    let pool = list(status, "pools").iter().find(|candidate| text(candidate, "name") == pool)?;
+    let backend = list(pool, "backends").iter().find(|backend| text(backend, "name") == name)?;
+    let is_picked = backend.get("eligible").and_then(Value::as_bool).unwrap_or(false);
+    // One that stands by for a lower tier is as ready as it can be.
+    Some((is_picked || text(backend, "state") == "standby", text(backend, "state").to_owned()))
 }
 
 fn active_of(status: &Value, backend: &str) -> u64 {

@@ -110,6 +110,10 @@ fn explanation(answer: &Value) -> String {
         "backend" => format!("would get {}", text(answer, "backend")),
         "chance" => "would get one of these by chance".to_owned(),
         "waits" => "would wait in line: every eligible backend is full".to_owned(),
+        "queue_full" => {
+            "would be refused (queue_full): every eligible backend is full, and so is the line".to_owned()
+        }
+        "denied" => "would be refused (denied): the listener's `allow` and `deny` keep it out".to_owned(),
         "full" => "would be refused (backends_full): every eligible backend is full".to_owned(),
         _ => "would be refused (no_backend): no backend is eligible".to_owned(),
     };

@@ -98,6 +98,8 @@ impl PoolState {
             Outcome::Bad(_) => backend.checks.bad.add(1),
             Outcome::Local(_) => backend.checks.local.add(1),
         }
+        let progress = event.verdict.progress;
+        backend.checks.note_progress(progress.done, progress.of);
         let took_us = u64::try_from(event.took.as_micros()).unwrap_or(u64::MAX);
         self.view.lasting.check_seconds.observe(took_us);
         let unasked = matches!(event.outcome, Outcome::Local(_));
