@@ -55,8 +55,11 @@ pub struct Sources {
     /// Where each listener accepts.
     pub addresses: Box<dyn Fn() -> Vec<(String, SocketAddr)> + Send + Sync>,
     /// Whether the `allow` and `deny` of the listener of this name let a client in; `None`: there is no such listener.
-    pub allows: Box<dyn Fn(&str, IpAddr) -> Option<bool> + Send + Sync>,
+    pub allows: Box<Allows>,
 }
+
+/// Does the listener of this name let this client in?
+pub type Allows = dyn Fn(&str, IpAddr) -> Option<bool> + Send + Sync;
 
 impl Sources {
     fn now_ms(&self) -> u64 {

@@ -90,7 +90,8 @@ impl Client {
     /// Tells what went wrong, to a program as to people.
     pub(super) fn complain(&self, why: &str) {
         if self.json {
-            say(format_args!("{:#}", serde_json::json!({ "error": why })));
+            // Whether anybody hears it changes nothing of the failure.
+            let _ = say(format_args!("{:#}", serde_json::json!({ "error": why })));
         } else {
             complain(format_args!("evenkeel: {why}"));
         }

@@ -107,4 +107,19 @@ mod tests {
     fn the_command_line_is_consistent() {
         Typed::command().debug_assert();
     }
+
+    #[test]
+    fn help_of_every_command_has_an_example_and_fits_100_columns() {
+        let mut command = Typed::command().term_width(100);
+        command.build();
+        let mut seen = 0;
+        for part in command.get_subcommands_mut().filter(|part| part.get_name() != "help") {
+            let help = part.render_long_help().to_string();
+            let wide = help.lines().find(|line| line.chars().count() > 100);
+            assert_eq!(wide, None, "{}", part.get_name());
+            assert!(help.contains("Example"), "{help}");
+            seen += 1;
+        }
+        assert!(seen >= 16, "{seen} commands");
+    }
 }

@@ -1,7 +1,7 @@
 //! Lines for people. A reader that has gone (`evenkeel status | head -1`) is no failure; a full disk is one.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
 use super::FAILED;
@@ -34,6 +34,44 @@ pub(super) fn said(outcome: Result<(), Unheard>) -> ExitCode {
             complain(format_args!("evenkeel: {lost}"));
             ExitCode::from(FAILED)
         }
+    }
+}
+
+/// Colours where they are seen and wanted: on a terminal, unless NO_COLOR says no.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paint {
+    is_on: bool,
+}
+
+/// What a colour says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mood {
+    /// A heading.
+    Head,
+    /// Well.
+    Good,
+    /// To be looked at.
+    Doubtful,
+    /// Not well.
+    Bad,
+}
+
+impl Paint {
+    /// For standard output.
+    pub(super) fn for_output() -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { is_on: wanted && io::stdout().is_terminal() }
+    }
+
+    /// The text in that colour.
+    pub(super) fn paint(self, mood: Mood, text: String) -> String {
+        let code = match mood {
+            Mood::Head => 1,
+            Mood::Good => 32,
+            Mood::Doubtful => 33,
+            Mood::Bad => 31,
+        };
+        if self.is_on && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text }
     }
 }
 

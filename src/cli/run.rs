@@ -75,7 +75,7 @@ async fn serve(path: &Path, settings: &Settings, logging: &Logging) -> ExitCode 
         tracing::info!(target: "evenkeel", listener, address, "accepting");
     }
     if let Some(address) = server.http_address() {
-        tracing::info!(target: "evenkeel", %address, "admin.http is ready: /metrics /healthz /readyz");
+        tracing::info!(target: "evenkeel", %address, "admin.http is ready: /metrics /status /healthz /readyz");
     }
     loop {
         tokio::select! {

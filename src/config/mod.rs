@@ -17,7 +17,7 @@ pub mod units;
 pub use describe::describe;
 pub use difference::difference;
 pub use mistake::{Mistake, Mistakes};
-pub use table::table;
+pub use table::{explained, table};
 
 /// The JSON Schema of the file, for editors.
 pub const SCHEMA: &str = include_str!("schema.json");

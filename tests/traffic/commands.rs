@@ -297,7 +297,10 @@ fn a_file_that_is_no_socket_stays_and_a_reload_may_say_the_same_place_in_another
 fn explain_knows_who_is_denied_who_waits_and_who_may_come_from_any_port() {
     let good = Backend::start(echo);
     let program = start(
-        &[&named("good", good.address, ", max_sessions: 1"), &named("more", good.address, ", max_sessions: 1")],
+        &[
+            &named("good", good.address, ", max_sessions: 1"),
+            &named("more", good.address, ", max_sessions: 1"),
+        ],
         "deny: [192.0.2.0/24], queue: { sessions: 1, timeout: 60s }, balance: { source_hash: { key: source_ip_port } },",
     );
     let explain = |client: &str| -> Value {
@@ -321,8 +324,7 @@ fn explain_knows_who_is_denied_who_waits_and_who_may_come_from_any_port() {
 #[test]
 fn status_of_a_thousand_backends_is_soon_there() {
     let good = Backend::start(echo);
-    let list: Vec<String> =
-        (0..1_000).map(|number| named(&format!("b{number}"), good.address, "")).collect();
+    let list: Vec<String> = (0..1_000).map(|number| named(&format!("b{number}"), good.address, "")).collect();
     let list: Vec<&str> = list.iter().map(String::as_str).collect();
     let program = start(&list, "health: { interval: 60s },");
     let took = |_| {
@@ -331,8 +333,8 @@ fn status_of_a_thousand_backends_is_soon_there() {
         assert!(code == 200 && body.len() > 300_000);
         began.elapsed()
     };
-    // The best of several: other programs may have the machine in between. 20 ms are for a release build, which is some
-    // ten times faster than this one.
+    // The best of several: other programs may have the machine in between. 20 ms are promised of a release build; this one
+    // took 12 ms where that was measured, and may run on a far slower machine.
     let best = (0..20).map(took).min().unwrap();
     println!("/status of 1,000 backends: {best:?}");
     assert!(best < std::time::Duration::from_millis(200), "{best:?}");
@@ -370,7 +372,7 @@ fn nothing_asked_of_the_http_door_changes_anything() {
 fn hostile_clients_of_both_doors_disturb_neither_traffic_nor_operators() {
     let good = Backend::start(answer_with("good"));
     let program = start(&[&named("good", good.address, "")], "");
-    let mut hostile: Vec<TcpStream> = (0..1_000).map(|_| connect(program.http())).collect();
+    let mut hostile: Vec<TcpStream> = (0..2_000).map(|_| connect(program.http())).collect();
     for (number, stream) in hostile.iter_mut().enumerate() {
         // Silent, one byte, a header without an end: those that were thrown out already cannot be written to.
         let _ = match number % 3 {
@@ -380,7 +382,7 @@ fn hostile_clients_of_both_doors_disturb_neither_traffic_nor_operators() {
         };
     }
     let mut silent: Vec<_> =
-        (0..200).map(|_| std::os::unix::net::UnixStream::connect(program.socket()).unwrap()).collect();
+        (0..1_000).map(|_| std::os::unix::net::UnixStream::connect(program.socket()).unwrap()).collect();
     silent.iter_mut().for_each(|stream| drop(stream.write_all(b"P")));
     // 1 MB of headers at once, and one byte at a time.
     let mut endless = connect(program.http());

@@ -5,23 +5,24 @@ use serde_json::Value;
 use super::Whose;
 use super::shown::{bytes, list, number, span, text};
 use crate::cli::client::Told;
-use crate::config::table;
+use crate::cli::output::{Mood, Paint};
+use crate::config::explained;
 
 /// Listeners, pools, backends.
 pub(super) fn status(whose: Whose) -> Result<(), Told> {
     let client = whose.client()?;
     let answer = client.ask("GET", "/status", &[])?;
-    client.show(&answer, picture)
+    client.show(&answer, |answer| picture(answer, Paint::for_output()))
 }
 
 /// Which backend a client would get.
 pub(super) fn explain(whose: Whose, listener: &str, address: &str) -> Result<(), Told> {
     let client = whose.client()?;
     let answer = client.ask("GET", "/explain", &[("listener", listener), ("client", address)])?;
-    client.show(&answer, explanation)
+    client.show(&answer, |answer| explanation(answer, Paint::for_output()))
 }
 
-fn picture(status: &Value) -> String {
+fn picture(status: &Value, paint: Paint) -> String {
     let config = &status["config"];
     let mut out = format!(
         "evenkeel {}, {}, up for {}, configuration {}\n",
@@ -32,10 +33,12 @@ fn picture(status: &Value) -> String {
     );
     let last = &config["last_reload"];
     if text(last, "result") == "refused" {
-        out.push_str(&format!(
-            "The last reload, {} ago, was refused; what was served before goes on: evenkeel check\n",
+        let told = format!(
+            "The last reload, {} ago, was refused; what was served before goes on: evenkeel check",
             span(number(last, "seconds_ago"))
-        ));
+        );
+        out.push_str(&paint.paint(Mood::Bad, told));
+        out.push('\n');
     }
     let mut rows =
         vec![["LISTENER", "PROTOCOL", "ADDRESS", "POOL", "ACTIVE", "BEGUN", "IN", "OUT"].map(str::to_owned)];
@@ -55,15 +58,15 @@ fn picture(status: &Value) -> String {
         ]);
     }
     out.push('\n');
-    out.push_str(&table(&rows));
+    out.push_str(&explained(&rows, |row, _, cell| headed(paint, row, cell)));
     for pool in list(status, "pools") {
         out.push('\n');
-        out.push_str(&pool_picture(pool));
+        out.push_str(&pool_picture(pool, paint));
     }
     out
 }
 
-fn pool_picture(pool: &Value) -> String {
+fn pool_picture(pool: &Value, paint: Paint) -> String {
     let (eligible, backends) = (number(pool, "eligible"), list(pool, "backends"));
     let waiting = number(pool, "waiting");
     let mut out = format!(
@@ -99,11 +102,28 @@ fn pool_picture(pool: &Value) -> String {
         let [address, state, span, weight, active, failed, why] = cells;
         rows.push([text(backend, "name").to_owned(), address, state, span, weight, active, failed, why]);
     }
-    out.push_str(&table(&rows));
+    let state = |row: usize| rows.get(row).map_or("", |row| row[2].as_str());
+    out.push_str(&explained(&rows, |row, column, cell| match column {
+        2 if row > 0 => paint.paint(mood_of(state(row)), cell),
+        _ => headed(paint, row, cell),
+    }));
     out
 }
 
-fn explanation(answer: &Value) -> String {
+/// The first row is the head.
+fn headed(paint: Paint, row: usize, cell: String) -> String {
+    if row == 0 { paint.paint(Mood::Head, cell) } else { cell }
+}
+
+fn mood_of(state: &str) -> Mood {
+    match state {
+        "up" | "standby" => Mood::Good,
+        "down" | "marked down" => Mood::Bad,
+        _ => Mood::Doubtful,
+    }
+}
+
+fn explanation(answer: &Value, paint: Paint) -> String {
     let (client, pool) = (text(answer, "client"), text(answer, "pool"));
     let client = client.strip_suffix(":0").unwrap_or(client);
     let outcome = match text(answer, "outcome") {
@@ -127,6 +147,10 @@ fn explanation(answer: &Value) -> String {
             text(backend, "why").to_owned(),
         ]);
     }
-    out.push_str(&table(&rows));
+    let chance = |row: usize| rows.get(row).is_some_and(|row| row[1] != "0 %");
+    out.push_str(&explained(&rows, |row, column, cell| match column {
+        1 if row > 0 && chance(row) => paint.paint(Mood::Good, cell),
+        _ => headed(paint, row, cell),
+    }));
     out
 }
