@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::check::{failed, load, read_settings};
-use crate::config::settings::{AdminSocket, Settings};
+use crate::config::settings::Settings;
 use crate::logging::Logging;
 use crate::server::{Drained, File, Notify, Server, Surroundings};
 
@@ -57,9 +57,6 @@ async fn serve(path: &Path, settings: &Settings, logging: &Logging) -> ExitCode 
         file: file(path, logging),
         usual_socket: super::client::usual_socket(),
     };
-    if surroundings.usual_socket.is_none() && settings.admin.socket == AdminSocket::Auto {
-        tracing::warn!(target: "evenkeel", "there is no folder for the admin socket (/run/evenkeel, $XDG_RUNTIME_DIR): the commands cannot reach this balancer; admin.socket names a place, or `off`");
-    }
     let server = tokio::select! {
         started = Server::start(settings, &surroundings) => match started {
             Ok(server) => server,
