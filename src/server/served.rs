@@ -70,7 +70,19 @@ impl Served {
                 }
             }
         }
-        matched.unwanted = there;
+        // A narrow door under a new wider one of its port stays, as a door of that listener: a connection that is being
+        // made there could be lost if it closed, and nobody can tell the two apart.
+        for door in there {
+            let covers = |listener: &Listener| {
+                listener.protocol == Protocol::Tcp
+                    && door.protocol == Protocol::Tcp
+                    && listener.bind.iter().any(|bind| bind.port == door.bind.port && bind.covers(&door.bind))
+            };
+            match listeners.iter().position(covers) {
+                Some(at) => matched.kept.push((door, at)),
+                None => matched.unwanted.push(door),
+            }
+        }
         matched
     }
 

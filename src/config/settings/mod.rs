@@ -267,6 +267,17 @@ impl Cidr {
     }
 }
 
+impl Bind {
+    /// Whoever comes to `other` comes to this one too, ports aside.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self.ip, other.ip) {
+            (None, _) => true,
+            (Some(wide), Some(narrow)) => wide.is_unspecified() && wide.is_ipv4() == narrow.is_ipv4(),
+            (Some(_), None) => false,
+        }
+    }
+}
+
 /// The `timeouts` of a listener; `None` is `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
