@@ -12,6 +12,7 @@ use super::check::{failed, load, read_settings};
 use crate::config::settings::Settings;
 use crate::logging::Logging;
 use crate::server::{Drained, File, Notify, Server, Surroundings};
+use crate::sys::udp_probe;
 
 /// Serves until a signal says stop.
 pub(super) fn run(path: &Path) -> ExitCode {
@@ -56,6 +57,7 @@ async fn serve(path: &Path, settings: &Settings, logging: &Logging) -> ExitCode 
         seed: fresh_seed(),
         file: file(path, logging),
         usual_socket: super::client::usual_socket(),
+        offloads: udp_probe::probe(),
     };
     let server = tokio::select! {
         started = Server::start(settings, &surroundings) => match started {

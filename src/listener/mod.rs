@@ -160,16 +160,10 @@ fn bind_door(door: &Wanted<'_>, workers: usize) -> Result<BoundDoor, Errno> {
     Ok(BoundDoor { id: door.id, address, ip: at.ip, sockets, receive_buffer })
 }
 
-/// Room for bursts, and several datagrams at once where the kernel can. Where each may
-/// begin with a header, they come one by one. Tells how much room there is.
+/// Room for bursts; tells how much there is.
 fn prepare_datagrams(fd: &OwnedFd, listener: &Listener) -> usize {
     let asked = usize::try_from(listener.udp.receive_buffer).unwrap_or(usize::MAX);
-    let granted = udp_socket::set_receive_buffer(fd.as_fd(), asked);
-    if let Err(errno) = udp_socket::merge_received(fd.as_fd(), listener.accept_proxy.is_empty()) {
-        let error = std::io::Error::from(errno);
-        tracing::info!(target: "evenkeel", %error, "the kernel does not merge datagrams (UDP_GRO): each is received by itself");
-    }
-    granted
+    udp_socket::set_receive_buffer(fd.as_fd(), asked)
 }
 
 fn failure(door: &Wanted<'_>, errno: Errno) -> BindError {

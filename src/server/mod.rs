@@ -37,7 +37,8 @@ use crate::phase::Phase;
 use crate::pool::Published;
 use crate::standing::Mark;
 use crate::sys::limits as system;
-use crate::udp::ClientPairs;
+use crate::sys::udp_probe::Offloads;
+use crate::udp::{self, ClientPairs};
 use crate::workbench::Random;
 use crate::worker::{self, Crew, Plan};
 use budget::Budget;
@@ -68,6 +69,8 @@ pub struct Surroundings {
     pub file: File,
     /// Where the commands look for the socket when nothing else is said; `None`: nowhere.
     pub usual_socket: Option<PathBuf>,
+    /// What the kernel does with several datagrams at once.
+    pub offloads: Offloads,
 }
 
 /// The file behind a balancer, and the log it may turn up.
@@ -135,6 +138,7 @@ impl Server {
         });
         let budget = Budget::new(open_files, settings, workers);
         warn_of_shortage(&budget, open_files);
+        udp::tell_lacks(&with.offloads);
         let settings = Arc::new(settings.clone());
         let mut served = Served::new(Arc::clone(&settings));
         let matched = served.matched(&settings.listeners);
@@ -150,7 +154,7 @@ impl Server {
         let alarm = Arc::new(tokio::sync::Notify::new());
         let (published, maker) = pools::publish_first(&settings, &crew, &alarm, with.seed);
         let epoch = Instant::now();
-        let threads = spawn_threads(&crew, &published, epoch, with.seed)?;
+        let threads = spawn_threads(&crew, &published, epoch, with)?;
 
         let (first_round, round_over) = oneshot::channel();
         let beginnings = Beginnings {
@@ -280,9 +284,9 @@ fn spawn_threads(
     crew: &Arc<Crew>,
     published: &Arc<Published>,
     epoch: Instant,
-    seed: u64,
+    with: &Surroundings,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
-    let workers = crew.workers();
+    let (workers, seed) = (crew.workers(), with.seed);
     // A quarter is left to other programs of the same user, and to pipes under way.
     let pipes_bytes = system::pipe_budget_bytes().unwrap_or(PIPES_WITHOUT_LIMIT_BYTES) / 4 * 3;
     let client_pairs = Arc::new(ClientPairs::default());
@@ -296,6 +300,7 @@ fn spawn_threads(
             pipe_budget_bytes: pipes_bytes / workers as u64,
             flow_hash_key: hash_key(seed.rotate_left(17)),
             client_pairs: Arc::clone(&client_pairs),
+            offloads: with.offloads,
         })
     };
     let mut threads = Vec::with_capacity(workers);

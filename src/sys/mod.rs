@@ -9,6 +9,7 @@ pub mod probe;
 pub mod socket;
 pub mod udp;
 pub mod udp_batch;
+pub mod udp_probe;
 pub mod unix;
 
 pub use rustix::io::Errno;

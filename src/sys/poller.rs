@@ -1,7 +1,8 @@
 //! epoll, and the eventfd that wakes a thread sleeping in it.
 //!
 //! Sockets are watched edge-triggered for everything at once, so that a session costs one registration per socket in
-//! its whole life. Doors are level-triggered: what one turn does not accept is offered again in the next.
+//! its whole life. Doors and datagram sockets are level-triggered: what one turn does not take is offered again in the
+//! next, and nobody has to read until there is nothing.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -50,13 +51,8 @@ impl Poller {
         epoll::add(&self.epoll, fd, EventData::new_u64(token), everything)
     }
 
-    /// Watches a connected datagram socket for what comes, edge-triggered. Not for room: every datagram that leaves would
-    /// wake the thread.
-    pub fn watch_datagrams(&self, fd: impl AsFd, token: u64) -> Result<(), Errno> {
-        epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN | EventFlags::ET)
-    }
-
-    /// Watches a listening socket or an eventfd, level-triggered.
+    /// Watches a listening socket, a datagram socket or an eventfd, level-triggered. Not for room: every datagram that
+    /// leaves would wake the thread.
     pub fn watch_input(&self, fd: impl AsFd, token: u64) -> Result<(), Errno> {
         epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN)
     }

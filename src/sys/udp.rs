@@ -8,7 +8,8 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType, ipproto, sockopt
 use super::Errno;
 use super::socket::{V6, bind_any, set_freebind, set_transparent};
 
-/// A bound door of one worker, sharing its port with the other workers' by SO_REUSEPORT. `None` binds every address of
+/// A bound door of one worker, sharing its port with the other workers' by SO_REUSEPORT. It tells of each datagram which
+/// of our addresses it came to, unless it has one alone. `None` binds every address of
 /// both families where the host has IPv6. Port 0 takes any free port. `freebind`: the address need not be here yet.
 ///
 /// Path MTU discovery stays as the kernel has it for every plain UDP socket: what does not fit is fragmented.
@@ -86,7 +87,9 @@ fn bind_one(address: SocketAddr, through: V6, shared: bool, freebind: bool) -> R
     if v6 {
         sockopt::set_ipv6_v6only(&fd, through == V6::Only)?;
     }
-    set_flag(fd.as_fd(), v6, libc::IP_PKTINFO, libc::IPV6_RECVPKTINFO)?;
+    if !has_one_address(address.ip()) {
+        set_flag(fd.as_fd(), v6, libc::IP_PKTINFO, libc::IPV6_RECVPKTINFO)?;
+    }
     set_flag(fd.as_fd(), v6, libc::IP_RECVTOS, libc::IPV6_RECVTCLASS)?;
     if v6 && through == V6::AndV4 {
         // IPv4 through an IPv6 socket shows its mark the IPv4 way.
@@ -95,6 +98,12 @@ fn bind_one(address: SocketAddr, through: V6, shared: bool, freebind: bool) -> R
     set(fd.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
     net::bind(&fd, &address)?;
     Ok(fd)
+}
+
+/// All that comes to a door of this address came to it, and what leaves leaves from it: the kernel need not say so. What is
+/// sent to a group cannot be answered from the group.
+pub fn has_one_address(ip: IpAddr) -> bool {
+    !ip.is_unspecified() && !ip.is_multicast()
 }
 
 fn datagram_socket(address: SocketAddr) -> Result<OwnedFd, Errno> {

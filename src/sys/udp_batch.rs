@@ -53,6 +53,13 @@ pub struct Outgoing {
     pub mark: u8,
 }
 
+impl Outgoing {
+    /// There is nothing to say besides its bytes.
+    fn is_plain(&self) -> bool {
+        self.to.is_none() && self.from.is_none() && self.part.is_none() && self.mark == 0
+    }
+}
+
 /// The slots of one thread, and what the kernel needs to fill and empty them.
 pub struct Batch {
     /// The slots, and a spare one behind them.
@@ -134,18 +141,21 @@ impl Batch {
             header.msg_control = (&raw mut self.controls[index]).cast();
             header.msg_controllen = CONTROL_BYTES;
         }
-        // SAFETY: each of the `count` headers points to a name, one vector and a control block that live in `self`
-        // through the call, with their true lengths; the vectors point to disjoint slots of the arena.
-        let outcome = unsafe {
-            libc::recvmmsg(
-                fd.as_raw_fd(),
-                self.headers.as_mut_ptr(),
-                count as libc::c_uint,
-                libc::MSG_DONTWAIT,
-                ptr::null_mut(),
-            )
+        let raw = fd.as_raw_fd();
+        let came = if let [only] = &mut self.headers[..] {
+            // SAFETY: the header points to a name, one vector and a control block that live in `self` through the call,
+            // with their true lengths; the vector points into the arena.
+            let outcome = unsafe { libc::recvmsg(raw, &raw mut only.msg_hdr, libc::MSG_DONTWAIT) };
+            only.msg_len = u32::try_from(outcome).map_err(|_| last_error())?;
+            1
+        } else {
+            let flags = libc::MSG_DONTWAIT;
+            let headers = self.headers.as_mut_ptr();
+            // SAFETY: as above for each of the `count` headers; their slots are disjoint.
+            let outcome =
+                unsafe { libc::recvmmsg(raw, headers, count as libc::c_uint, flags, ptr::null_mut()) };
+            usize::try_from(outcome).map_err(|_| last_error())?
         };
-        let came = usize::try_from(outcome).map_err(|_| last_error())?;
         for index in 0..came {
             let told = read_message(&self.headers[index], &self.names[index]);
             self.received.push(told);
@@ -156,6 +166,12 @@ impl Batch {
     /// Sends these, in order; tells how many the kernel took. An error is that of the first: nothing was sent then.
     #[allow(unsafe_code)]
     pub fn send(&mut self, fd: BorrowedFd<'_>, messages: &[Outgoing]) -> Result<usize, Errno> {
+        if let [only] = messages
+            && only.is_plain()
+        {
+            let bytes = &self.arena[only.slot * SLOT_BYTES..][only.start..][..only.length];
+            return super::socket::send(fd, bytes).map(|_| 1);
+        }
         self.prepare(messages.len());
         for (index, message) in messages.iter().enumerate() {
             let bytes = &self.arena[message.slot * SLOT_BYTES..][message.start..][..message.length];
@@ -175,15 +191,15 @@ impl Batch {
                 header.msg_controllen = length;
             }
         }
-        // SAFETY: as in `receive`; the kernel only reads names, vectors, controls and slots.
-        let outcome = unsafe {
-            libc::sendmmsg(
-                fd.as_raw_fd(),
-                self.headers.as_mut_ptr(),
-                messages.len() as libc::c_uint,
-                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-            )
-        };
+        let (raw, flags) = (fd.as_raw_fd(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+        if let [only] = &self.headers[..] {
+            // SAFETY: as in `receive`; the kernel only reads name, vector, control and slot.
+            let outcome = unsafe { libc::sendmsg(raw, &raw const only.msg_hdr, flags) };
+            return usize::try_from(outcome).map(|_| 1).map_err(|_| last_error());
+        }
+        let headers = self.headers.as_mut_ptr();
+        // SAFETY: as above, for each of them.
+        let outcome = unsafe { libc::sendmmsg(raw, headers, messages.len() as libc::c_uint, flags) };
         usize::try_from(outcome).map_err(|_| last_error())
     }
 
@@ -265,7 +281,6 @@ fn each_control(header: &libc::msghdr, mut see: impl FnMut(i32, i32, &[u8])) {
 /// Writes the control messages of one datagram; tells their length.
 fn write_control(control: &mut Control, message: &Outgoing) -> usize {
     let mut length = 0;
-    let v4 = message.to.is_none_or(|to| to.is_ipv4());
     match message.from {
         // struct in_pktinfo: any interface, this source, no destination.
         Some(IpAddr::V4(ip)) => {
@@ -281,9 +296,10 @@ fn write_control(control: &mut Control, message: &Outgoing) -> usize {
         None => {}
     }
     if message.mark != 0 {
-        let (level, kind) =
-            if v4 { (libc::SOL_IP, libc::IP_TOS) } else { (libc::SOL_IPV6, libc::IPV6_TCLASS) };
-        put(control, &mut length, level, kind, &i32::from(message.mark).to_ne_bytes());
+        // Each family takes its own and passes over the other's; an IPv6 socket that sends to IPv4 wants the latter.
+        let mark = i32::from(message.mark).to_ne_bytes();
+        put(control, &mut length, libc::SOL_IP, libc::IP_TOS, &mark);
+        put(control, &mut length, libc::SOL_IPV6, libc::IPV6_TCLASS, &mark);
     }
     if let Some(part) = message.part {
         put(control, &mut length, libc::SOL_UDP, libc::UDP_SEGMENT, &part.to_ne_bytes());

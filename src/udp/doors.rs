@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::Terms;
+use crate::sys::udp;
 use crate::sys::udp_batch::{Outgoing, Received};
 
 /// One thread's socket of a listener at one address and port.
@@ -46,7 +47,11 @@ impl Door {
                 // With its scope: link-local clients have one.
                 v6 @ SocketAddr::V6(_) => v6,
             }),
-            from: Some(self.as_the_socket_has_it(local)),
+            from: if self.ip.is_some_and(udp::has_one_address) {
+                None
+            } else {
+                Some(self.as_the_socket_has_it(local))
+            },
             part: told.part,
             mark: told.mark,
         }

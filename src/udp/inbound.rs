@@ -98,7 +98,9 @@ impl Pump {
         }
         match opened {
             Ok((upstream, _)) => {
-                self.sides[place] = Some(Side { id, terms, door, client, proxied, local, upstream });
+                let takes_no_parts = false;
+                self.sides[place] =
+                    Some(Side { id, terms, door, client, proxied, local, upstream, takes_no_parts });
                 true
             }
             Err(none) => {
@@ -181,8 +183,8 @@ impl Pump {
             // The answer of the backend's host to an earlier datagram; this one has not left yet.
             Err(Errno::CONNREFUSED) => self.on_refused(id, run[0], rehomes, bench),
             // A path that takes no parts takes the datagrams one by one.
-            Err(Errno::INVAL | Errno::IO | Errno::MSGSIZE) if run[0].part.is_some() => {
-                self.send_parts(id, run[0], bench);
+            Err(errno @ (Errno::INVAL | Errno::IO | Errno::MSGSIZE)) if run[0].part.is_some() => {
+                self.send_parts(id, run[0], errno, bench);
                 1
             }
             Err(_) => {
@@ -208,12 +210,18 @@ impl Pump {
         1
     }
 
-    /// Sends the parts of one merged datagram as datagrams of their own.
-    fn send_parts(&mut self, id: FlowId, whole: Outgoing, bench: &mut Workbench) {
-        let Some(side) = self.sides.get(id.index as usize).and_then(Option::as_ref) else { return };
+    /// Sends the parts of one merged datagram as datagrams of their own, after `errno` for the whole. When the first
+    /// passes so, it was the merging, and what comes later does not try it again.
+    fn send_parts(&mut self, id: FlowId, whole: Outgoing, errno: Errno, bench: &mut Workbench) {
+        let Some(side) = self.sides.get_mut(id.index as usize).and_then(Option::as_mut) else { return };
         let counts = side.terms.counters.shards.of(bench.worker);
         for part in parts(whole) {
             if self.inbound.send(side.upstream.fd(), &[part]) == Ok(1) {
+                if part.start == whole.start && !std::mem::replace(&mut side.upstream.takes_no_parts, true) {
+                    self.unsplit.note(&side.terms.listener, side.upstream.backend, errno, bench.now_ms());
+                }
+                let backend = side.upstream.lease().backend().shards.of(bench.worker);
+                backend.bytes(Direction::ToBackend).add(part.length as u64);
                 counts.datagrams(Direction::ToBackend).add(1);
                 counts.bytes(Direction::ToBackend).add(part.length as u64);
                 self.flows.on_client(id, 1, part.length as u64, bench.now_ms());

@@ -8,6 +8,7 @@ mod closing;
 mod doors;
 mod header;
 mod inbound;
+mod offloads;
 mod origin;
 mod parts;
 mod ports;
@@ -17,6 +18,7 @@ mod terms;
 mod upstream;
 
 pub use doors::Door;
-pub use origin::ClientPairs;
+pub use offloads::tell_lacks;
+pub use origin::{ClientPairs, Origins};
 pub use pump::Pump;
 pub use terms::Terms;

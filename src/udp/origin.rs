@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ports::Ports;
@@ -14,9 +14,11 @@ use crate::sys::udp::{self, Foreign};
 
 /// Everything a thread connects from.
 #[derive(Debug)]
-pub(super) struct Origins {
+pub struct Origins {
     pub(super) ports: Ports,
     clients: Arc<ClientPairs>,
+    /// The kernel may merge what backends answer.
+    merges: bool,
 }
 
 /// The flows that have their client's own address and port towards a backend, of all threads. A client that comes to two
@@ -35,12 +37,35 @@ pub(super) enum Origin {
 }
 
 impl Origins {
-    pub(super) fn new(ports: Ports, clients: Arc<ClientPairs>) -> Self {
-        Self { ports, clients }
+    /// Those of the `worker`-th of so many threads, with the range of ports for all of them. `clients` is one for all.
+    /// `merges`: the kernel does so with datagrams that come.
+    pub fn new(
+        ports: (u16, u16),
+        clients: Arc<ClientPairs>,
+        (worker, workers): (usize, usize),
+        seed: u64,
+        merges: bool,
+    ) -> Self {
+        Self { ports: Ports::new(ports, worker, workers, seed), clients, merges }
     }
 
     /// A socket between the address that `connect_from` says and the backend.
     pub(super) fn connect(
+        &mut self,
+        view: &PoolView,
+        client: SocketAddr,
+        backend: SocketAddr,
+        worker: usize,
+    ) -> Result<(OwnedFd, Origin), NoUpstream> {
+        let connected = self.connect_from(view, client, backend, worker)?;
+        if self.merges {
+            // The kernel has shown that it can; if not here, they come one by one.
+            let _ = udp::merge_received(connected.0.as_fd(), true);
+        }
+        Ok(connected)
+    }
+
+    fn connect_from(
         &mut self,
         view: &PoolView,
         client: SocketAddr,

@@ -5,6 +5,7 @@
 //! an address of ours and a backend gets the whole range. A thread has every n-th port of it, so no two threads ever meet.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
 /// The ports of one thread, by our address and the backend's.
@@ -15,6 +16,7 @@ pub(super) struct Ports {
     count: u32,
     /// Between two ports of this thread.
     step: u16,
+    seed: u64,
     /// The address that the kernel would use towards a backend.
     usual: HashMap<SocketAddr, IpAddr>,
     between: HashMap<(IpAddr, SocketAddr), Between>,
@@ -30,12 +32,14 @@ struct Between {
 }
 
 impl Ports {
-    /// Every `workers`-th port of the range, from the `worker`-th on.
-    pub(super) fn new(range: (u16, u16), worker: usize, workers: usize) -> Self {
+    /// Every `workers`-th port of the range, from the `worker`-th on. Where the search begins differs with the `seed`: two
+    /// processes of one host that have a backend in common know nothing of each other's ports, and the kernel would let
+    /// them share one.
+    pub(super) fn new(range: (u16, u16), worker: usize, workers: usize, seed: u64) -> Self {
         let step = u16::try_from(workers.max(1)).unwrap_or(u16::MAX);
         let first = range.0.saturating_add(u16::try_from(worker).unwrap_or(u16::MAX));
         let count = if first > range.1 { 0 } else { u32::from((range.1 - first) / step) + 1 };
-        Self { first, count, step, usual: HashMap::new(), between: HashMap::new() }
+        Self { first, count, step, seed, usual: HashMap::new(), between: HashMap::new() }
     }
 
     /// The address we have towards a backend, as `find` tells it; asked anew when no port of it there is in use.
@@ -57,11 +61,11 @@ impl Ports {
 
     /// Takes a port that is free between an address of ours and a backend.
     pub(super) fn take(&mut self, source: IpAddr, backend: SocketAddr) -> Option<u16> {
-        let count = self.count;
+        let (count, seed) = (self.count, self.seed);
         let between = self.between.entry((source, backend)).or_insert_with(|| Between {
             taken: vec![0; (count as usize).div_ceil(64)].into(),
             taken_count: 0,
-            next: 0,
+            next: first_place(seed, source, backend, count),
         });
         if between.taken_count >= count {
             return None;
@@ -97,6 +101,12 @@ impl Between {
     }
 }
 
+fn first_place(seed: u64, source: IpAddr, backend: SocketAddr, count: u32) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    (seed, source, backend).hash(&mut hasher);
+    u32::try_from(hasher.finish() % u64::from(count.max(1))).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -119,7 +129,7 @@ mod tests {
         let backend = address("10.0.0.1:53");
         let mut seen = HashSet::new();
         for worker in 0..3 {
-            let mut ports = Ports::new((100, 120), worker, 3);
+            let mut ports = Ports::new((100, 120), worker, 3, 7);
             while let Some(port) = take(&mut ports, HERE, backend) {
                 assert!((100..=120).contains(&port) && seen.insert(port));
             }
@@ -131,7 +141,7 @@ mod tests {
     #[test]
     fn each_pair_has_the_whole_range_and_a_port_rests_before_it_comes_again() {
         let (one, two) = (address("10.0.0.1:53"), address("10.0.0.2:53"));
-        let mut ports = Ports::new((1_000, 1_009), 0, 1);
+        let mut ports = Ports::new((1_000, 1_009), 0, 1, 7);
         let first: Vec<_> = (0..10).map(|_| take(&mut ports, HERE, one).unwrap()).collect();
         assert_eq!(take(&mut ports, HERE, one), None);
         assert_eq!((0..11).filter_map(|_| take(&mut ports, HERE, two)).count(), 10);
@@ -146,7 +156,7 @@ mod tests {
     #[test]
     fn the_usual_source_is_asked_for_anew_when_none_of_its_ports_is_in_use() {
         let backend = address("10.0.0.1:53");
-        let mut ports = Ports::new((1_000, 1_009), 0, 1);
+        let mut ports = Ports::new((1_000, 1_009), 0, 1, 7);
         let find = |source: &str| Ok::<_, Infallible>(source.parse::<IpAddr>().unwrap());
         let one: IpAddr = ports.usual_source(backend, || find("10.0.0.8")).unwrap();
         let port = ports.take(one, backend).unwrap();
@@ -156,9 +166,17 @@ mod tests {
     }
 
     #[test]
+    fn two_processes_begin_at_different_ports() {
+        let backend = address("10.0.0.1:53");
+        let firsts: HashSet<_> =
+            (0..20).map(|seed| take(&mut Ports::new((1_000, 60_000), 0, 1, seed), HERE, backend)).collect();
+        assert!(firsts.len() > 15, "{firsts:?}");
+    }
+
+    #[test]
     fn a_range_too_small_for_all_threads_leaves_some_without() {
         let backend = address("10.0.0.1:53");
-        assert_eq!(take(&mut Ports::new((7, 7), 1, 2), HERE, backend), None);
-        assert_eq!(take(&mut Ports::new((7, 7), 0, 2), HERE, backend), Some(7));
+        assert_eq!(take(&mut Ports::new((7, 7), 1, 2, 7), HERE, backend), None);
+        assert_eq!(take(&mut Ports::new((7, 7), 0, 2, 7), HERE, backend), Some(7));
     }
 }

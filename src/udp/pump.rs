@@ -1,7 +1,6 @@
 //! Everything of UDP that one thread has, and the order of its turns. The two walks of a datagram are `inbound` and
 //! `replies`.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -9,8 +8,9 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::header::Proxied;
-use super::origin::{ClientPairs, Origins};
-use super::ports::Ports;
+use super::offloads::Unsplit;
+use super::origin::Origins;
+use super::parts::parts;
 use super::upstream::Upstream;
 use super::{Door, Terms, closing};
 use crate::flow::{FlowId, Flows};
@@ -18,6 +18,7 @@ use crate::inspect::{Filter, Found};
 use crate::reason::Reason;
 use crate::sys::udp;
 use crate::sys::udp_batch::{Batch, Outgoing};
+use crate::sys::udp_probe::Offloads;
 use crate::workbench::{Token, Workbench};
 
 /// Everything of UDP that one thread has.
@@ -32,9 +33,14 @@ pub struct Pump {
     pub(super) inbound: Batch,
     /// From backends, until they are sent on at the end of the turn.
     pub(super) replies: Batch,
-    pub(super) leaving: Vec<(u32, Outgoing)>,
-    /// Flows whose backend has more to say than one turn takes.
-    pub(super) again: VecDeque<FlowId>,
+    pub(super) leaving: Vec<Outgoing>,
+    /// Of each that leaves, the door and the flow.
+    pub(super) leaving_of: Vec<(u32, FlowId)>,
+    /// The kernel merges what is received.
+    merges: bool,
+    /// The kernel makes several datagrams of one.
+    pub(super) splits: bool,
+    pub(super) unsplit: Unsplit,
     /// Reused: datagrams of one flow that go out together.
     pub(super) run: Vec<Outgoing>,
     /// How many datagrams the next look at a door asks for.
@@ -57,26 +63,25 @@ pub(super) struct Side {
     pub(super) proxied: Option<Box<Proxied>>,
     pub(super) local: SocketAddr,
     pub(super) upstream: Upstream,
+    /// The path to the client does not take several datagrams as one.
+    pub(super) takes_no_parts: bool,
 }
 
 impl Pump {
-    /// Without doors yet. `ports` is the range for sockets towards backends; `clients` is one for all threads.
-    pub fn new(
-        flows: Flows,
-        ports: (u16, u16),
-        clients: Arc<ClientPairs>,
-        worker: usize,
-        workers: usize,
-    ) -> Self {
+    /// Without doors yet.
+    pub fn new(flows: Flows, origins: Origins, offloads: Offloads) -> Self {
         Self {
             doors: Slab::new(),
             flows,
             sides: Vec::new(),
-            origins: Origins::new(Ports::new(ports, worker, workers), clients),
+            origins,
             inbound: Batch::new(SLOTS),
             replies: Batch::new(SLOTS),
             leaving: Vec::with_capacity(SLOTS),
-            again: VecDeque::new(),
+            leaving_of: Vec::with_capacity(SLOTS),
+            merges: offloads.merging.is_ok(),
+            splits: offloads.splitting.is_ok(),
+            unsplit: Unsplit::default(),
             run: Vec::with_capacity(SLOTS),
             door_batch: 1,
             ports_seen_ms: 0,
@@ -89,6 +94,7 @@ impl Pump {
         let key = self.doors.insert(door);
         let number = u32::try_from(key).unwrap_or(u32::MAX);
         let door = &self.doors[key];
+        self.merge_at(door);
         if let Err(errno) = bench.poller.watch_input(&door.fd, Token::DatagramDoor(number).pack()) {
             let listener = &*door.terms.listener;
             let error = std::io::Error::from(errno);
@@ -103,8 +109,15 @@ impl Pump {
                 udp::set_receive_buffer(door.fd.as_fd(), terms.receive_buffer);
             }
             door.terms = Arc::clone(terms);
-            // A kernel that cannot merge has said so when the door was bound.
-            let _ = udp::merge_received(door.fd.as_fd(), terms.proxies.is_empty());
+        }
+        self.doors.iter().filter(|(_, door)| door.id == id).for_each(|(_, door)| self.merge_at(door));
+    }
+
+    /// Where each datagram may begin with a header of its own, they come one by one.
+    fn merge_at(&self, door: &Door) {
+        if self.merges {
+            // The kernel has shown that it can; if not here, they come one by one.
+            let _ = udp::merge_received(door.fd.as_fd(), door.terms.proxies.is_empty());
         }
     }
 
@@ -133,11 +146,6 @@ impl Pump {
         self.flows.is_empty()
     }
 
-    /// Some backend has more to say: do not sleep.
-    pub fn is_busy(&self) -> bool {
-        !self.again.is_empty()
-    }
-
     /// When [`Self::on_time`] is to be called; `None` while no flow lives.
     pub fn next_wake_ms(&self) -> Option<u64> {
         self.flows.next_wake_ms()
@@ -160,16 +168,15 @@ impl Pump {
                 self.send_run(current, bench);
             }
             current = flow;
-            if let Some((_, start)) = admitted {
-                self.run.push(Outgoing {
-                    slot,
-                    start,
-                    length: told.length - start,
-                    to: None,
-                    from: None,
-                    part: told.part,
-                    mark: told.mark,
-                });
+            if let Some((id, start)) = admitted {
+                let length = told.length - start;
+                let (part, mark) = (told.part, told.mark);
+                let whole = Outgoing { slot, start, length, to: None, from: None, part, mark };
+                if part.is_some() && self.goes_apart(id) {
+                    self.run.extend(parts(whole));
+                } else {
+                    self.run.push(whole);
+                }
             }
         }
         self.send_run(current, bench);
@@ -181,12 +188,8 @@ impl Pump {
         self.hear(FlowId::unpack(packed), bench);
     }
 
-    /// The end of a turn: gives flows with more to say another one, and sends what leaves through the doors.
+    /// The end of a turn: sends what leaves through the doors.
     pub fn end_turn(&mut self, bench: &mut Workbench) {
-        for _ in 0..self.again.len() {
-            let Some(id) = self.again.pop_front() else { break };
-            self.hear(id, bench);
-        }
         self.send_replies(bench);
         self.bury(bench);
     }
@@ -279,6 +282,12 @@ impl Pump {
             self.flows.end(id, reason);
         }
         self.bury(bench);
+    }
+
+    /// What came merged from the client of this flow is sent one by one.
+    fn goes_apart(&self, id: FlowId) -> bool {
+        let side = self.sides.get(id.index as usize).and_then(Option::as_ref);
+        !self.splits || side.is_some_and(|side| side.upstream.takes_no_parts)
     }
 
     /// Closes what the table says is over.

@@ -1,10 +1,11 @@
 //! From a backend back to the client: through the door it came in by, from the address it had sent to.
 
+use std::ops::Range;
 use std::os::fd::AsFd;
 
 use super::parts::{parts, parts_of, parts_of_outgoing};
 use super::pump::Pump;
-use crate::flow::{FlowId, Heard};
+use crate::flow::FlowId;
 use crate::metrics::{Direction, Drop};
 use crate::sys::Errno;
 use crate::sys::udp_batch::Outgoing;
@@ -21,18 +22,19 @@ impl Pump {
         if side.id != id {
             return;
         }
-        let came = match self.replies.receive(side.upstream.fd(), REPLIES_PER_TURN) {
+        let asks = side.upstream.asks;
+        let came = match self.replies.receive(side.upstream.fd(), asks) {
             Ok(came) => came,
-            Err(Errno::AGAIN) => return,
+            // The error is taken; for datagrams behind it the socket is reported again.
             Err(errno) => {
                 if errno == Errno::CONNREFUSED {
                     side.upstream.note_refused(bench);
                 }
-                // The error is taken; datagrams may stand behind it.
-                self.again.push_back(id);
                 return;
             }
         };
+        // One datagram is had cheapest by asking for one; a queue, by asking for many.
+        side.upstream.asks = if came == asks { REPLIES_PER_TURN.min(came * 2) } else { came.max(1) };
         let counts = side.terms.counters.shards.of(bench.worker);
         let (mut datagrams, mut bytes) = (0, 0);
         for slot in first..first + came {
@@ -44,69 +46,87 @@ impl Pump {
             } else if let Some(door) = self.doors.get(side.door as usize) {
                 datagrams += parts_of(&told);
                 bytes += told.length as u64;
-                self.leaving.push((side.door, door.reply(slot, &told, side.client, side.local.ip())));
+                let whole = door.reply(slot, &told, side.client, side.local.ip());
+                if whole.part.is_some() && (!self.splits || side.takes_no_parts) {
+                    self.leaving.extend(parts(whole));
+                } else {
+                    self.leaving.push(whole);
+                }
+                self.leaving_of.resize(self.leaving.len(), (side.door, id));
             }
         }
         if datagrams > 0 {
             side.upstream.note_answered(bench);
             let backend = side.upstream.lease().backend().shards.of(bench.worker);
             backend.bytes(Direction::ToClient).add(bytes);
-            if self.flows.on_backend(id, datagrams, bytes, bench.now_ms()) != Heard::On {
-                return;
-            }
-        }
-        if came == REPLIES_PER_TURN {
-            self.again.push_back(id);
+            self.flows.on_backend(id, datagrams, bytes, bench.now_ms());
         }
     }
 
     /// Sends what leaves through the doors, as many with one call as go through the same one.
     pub(super) fn send_replies(&mut self, bench: &Workbench) {
         let leaving = std::mem::take(&mut self.leaving);
-        let mut rest = &leaving[..];
-        while let Some(&(number, _)) = rest.first() {
-            let same = rest.iter().take_while(|(door, _)| *door == number).count();
-            let run: Vec<Outgoing> = rest[..same].iter().map(|(_, outgoing)| *outgoing).collect();
-            self.send_through(number, &run, bench);
-            rest = &rest[same..];
+        let mut first = 0;
+        while first < leaving.len() {
+            let (door, _) = self.leaving_of[first];
+            let same = self.leaving_of[first..].iter().take_while(|(of, _)| *of == door).count();
+            self.send_through(door, &leaving, first..first + same, bench);
+            first += same;
         }
         self.leaving = leaving;
         self.leaving.clear();
+        self.leaving_of.clear();
         self.replies.clear();
     }
 
-    fn send_through(&mut self, number: u32, run: &[Outgoing], bench: &Workbench) {
-        let Some(door) = self.doors.get(number as usize) else { return };
-        let counts = door.terms.counters.shards.of(bench.worker);
-        let mut rest = run;
-        while let Some(&first) = rest.first() {
-            let dealt_with = match self.replies.send(door.fd.as_fd(), rest) {
+    fn send_through(&mut self, door: u32, leaving: &[Outgoing], which: Range<usize>, bench: &Workbench) {
+        let Range { mut start, end } = which;
+        while start < end {
+            let Some(door) = self.doors.get(door as usize) else { return };
+            let counts = door.terms.counters.shards.of(bench.worker);
+            start += match self.replies.send(door.fd.as_fd(), &leaving[start..end]) {
                 Ok(sent) => {
                     let sent = sent.max(1);
-                    for outgoing in &rest[..sent] {
+                    for outgoing in &leaving[start..start + sent] {
                         counts.datagrams(Direction::ToClient).add(parts_of_outgoing(outgoing));
                         counts.bytes(Direction::ToClient).add(outgoing.length as u64);
                     }
                     sent
                 }
-                Err(Errno::INVAL | Errno::IO | Errno::MSGSIZE) if first.part.is_some() => {
-                    for part in parts(first) {
-                        if self.replies.send(door.fd.as_fd(), &[part]) == Ok(1) {
-                            counts.datagrams(Direction::ToClient).add(1);
-                            counts.bytes(Direction::ToClient).add(part.length as u64);
-                        } else {
-                            counts.dropped(Drop::ToClient).add(1);
-                        }
-                    }
+                Err(errno @ (Errno::INVAL | Errno::IO | Errno::MSGSIZE)) if leaving[start].part.is_some() => {
+                    self.reply_in_parts(self.leaving_of[start], leaving[start], errno, bench);
                     1
                 }
                 // One client that cannot be reached, or no room at the door: this one is lost, the next has its chance.
                 Err(_) => {
-                    counts.dropped(Drop::ToClient).add(parts_of_outgoing(&first));
+                    counts.dropped(Drop::ToClient).add(parts_of_outgoing(&leaving[start]));
                     1
                 }
             };
-            rest = &rest[dealt_with..];
+        }
+    }
+
+    /// Sends the parts of one merged reply as datagrams of their own, after `errno` for the whole. When the first passes
+    /// so, it was the merging, and what comes later for this client does not try it again.
+    fn reply_in_parts(&mut self, of: (u32, FlowId), whole: Outgoing, errno: Errno, bench: &Workbench) {
+        let (door, id) = of;
+        let Some(door) = self.doors.get(door as usize) else { return };
+        let counts = door.terms.counters.shards.of(bench.worker);
+        for part in parts(whole) {
+            if self.replies.send(door.fd.as_fd(), &[part]) != Ok(1) {
+                counts.dropped(Drop::ToClient).add(1);
+                continue;
+            }
+            counts.datagrams(Direction::ToClient).add(1);
+            counts.bytes(Direction::ToClient).add(part.length as u64);
+            // Its place may have another flow by now, or none.
+            let side = self.sides.get_mut(id.index as usize).and_then(Option::as_mut).filter(|side| side.id == id);
+            if let Some(side) = side
+                && part.start == whole.start
+                && !std::mem::replace(&mut side.takes_no_parts, true)
+            {
+                self.unsplit.note(&side.terms.listener, side.client, errno, bench.now_ms());
+            }
         }
     }
 }

@@ -31,6 +31,10 @@ pub(super) struct Upstream {
     pub(super) asked_us: u64,
     /// It has answered.
     pub(super) answered: bool,
+    /// The path there does not take several datagrams as one.
+    pub(super) takes_no_parts: bool,
+    /// How many datagrams the next look asks for.
+    pub(super) asks: usize,
 }
 
 /// Why a flow has no backend.
@@ -80,7 +84,7 @@ impl Upstream {
             let owes_header = view.settings.send_proxy == SendProxy::V2;
             (lease, index, view.settings.on_down, owes_header, backend, fd, origin)
         };
-        if let Err(errno) = bench.poller.watch_datagrams(&fd, Token::Flow(flow).pack()) {
+        if let Err(errno) = bench.poller.watch_input(&fd, Token::Flow(flow).pack()) {
             origins.give_back(&origin, backend);
             return Err(NoUpstream::Local(errno));
         }
@@ -96,6 +100,8 @@ impl Upstream {
             refused: false,
             asked_us,
             answered: false,
+            takes_no_parts: false,
+            asks: 1,
         };
         Ok((upstream, index))
     }

@@ -13,8 +13,9 @@ use crate::pool::Published;
 use crate::sys::Errno;
 use crate::sys::poller::{Events, Poller, Ready};
 use crate::sys::udp;
+use crate::sys::udp_probe::Offloads;
 use crate::tcp::Sessions;
-use crate::udp::{ClientPairs, Pump};
+use crate::udp::{ClientPairs, Origins, Pump};
 use crate::workbench::{PipePool, Random, SCRATCH_BYTES, Token, Workbench};
 
 /// What a data thread needs to start.
@@ -36,6 +37,8 @@ pub struct Plan {
     pub flow_hash_key: [u8; 16],
     /// Flows with their client's own address; one for all threads.
     pub client_pairs: Arc<ClientPairs>,
+    /// What the kernel does with several datagrams at once.
+    pub offloads: Offloads,
 }
 
 /// Starts a data thread. It ends after [`Message::Leave`], when its last session has gone; its error is one of starting.
@@ -82,10 +85,14 @@ impl Loop {
             sessions: Sessions::new(now_us / 1_000),
             pump: Pump::new(
                 Flows::new(plan.flow_hash_key, now_us / 1_000),
-                udp::local_ports(),
-                Arc::clone(&plan.client_pairs),
-                plan.worker,
-                plan.crew.workers(),
+                Origins::new(
+                    udp::local_ports(),
+                    Arc::clone(&plan.client_pairs),
+                    (plan.worker, plan.crew.workers()),
+                    plan.seed,
+                    plan.offloads.merging.is_ok(),
+                ),
+                plan.offloads,
             ),
             mail: Vec::new(),
             searches: VecDeque::new(),
@@ -124,7 +131,7 @@ impl Loop {
 
     /// How long nothing is due; `None`: until something is ready.
     fn sleep(&self) -> Option<Duration> {
-        if self.sessions.is_busy() || self.pump.is_busy() || !self.searches.is_empty() {
+        if self.sessions.is_busy() || !self.searches.is_empty() {
             return Some(Duration::ZERO);
         }
         let wake_ms = [self.sessions.next_wake_ms(), self.pump.next_wake_ms(), self.doors.next_wake_ms()]

@@ -111,6 +111,7 @@ fn bulk_without_pipes_is_copied() {
                 pipe_budget_bytes: 0,
                 flow_hash_key: [0; 16],
                 client_pairs: Arc::default(),
+                offloads: evenkeel::sys::udp_probe::probe(),
             };
             let counters = Arc::new(evenkeel::metrics::ListenerCounters::new("copying", "tcp", 0, 1));
             let listener = &settings.listeners[0];

@@ -15,6 +15,7 @@ use super::output::{Unheard, said, say};
 use super::run::{Stop, control_runtime, fresh_seed};
 use crate::config::{self, settings::Settings};
 use crate::server::{File, Notify, Server, StartError, Surroundings};
+use crate::sys::udp_probe;
 use echo::Echo;
 use players::{Players, Round};
 use traffic::{Answers, send_through};
@@ -95,6 +96,7 @@ async fn show(stay: bool) -> Result<ExitCode, Trouble> {
         seed: fresh_seed(),
         file: File::none(),
         usual_socket: None,
+        offloads: udp_probe::probe(),
     };
     let server = Server::start(&settings, &with).await?;
     let (door, games) = (server.addresses()[0].1, server.addresses()[1].1);

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 pub(crate) struct Backends {
     echo: SocketAddr,
     datagrams: SocketAddr,
+    bursts: SocketAddr,
     sink: SocketAddr,
 }
 
@@ -43,7 +44,11 @@ impl Backends {
                 let _ = socket.send_to(&datagram[..length], from);
             }
         });
+        let bursts = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let bursts_address = bursts.local_addr().expect("its address");
+        thread::spawn(move || crate::bursts::answer_bursts(&bursts));
         Self {
+            bursts: bursts_address,
             datagrams: told_datagrams.recv().expect("the datagram backend"),
             echo: told.recv().expect("the echo backend"),
             sink: sink_address,
@@ -53,6 +58,7 @@ impl Backends {
     pub(crate) fn of(&self, row: &str) -> SocketAddr {
         match row {
             row if row.starts_with("bulk") => self.sink,
+            row if row.starts_with("udp bursts") => self.bursts,
             row if row.starts_with("udp") => self.datagrams,
             _ => self.echo,
         }

@@ -2,12 +2,13 @@
 //! balancer would otherwise be, each in a process and on a core of its own, load and backend on the other.
 //!
 //! `cargo bench --bench relay`. Rounds alternate between the two, so that a drifting machine hits both alike; only the
-//! ratios of one run mean anything. Every byte that comes back is compared or counted: a wrong one ends the run.
+//! ratios of one run mean anything. `EVENKEEL_BENCH_OTHER` names another build of evenkeel to compare with as well. Every byte that comes back is compared or counted: a wrong one ends the run.
 
 // A bench that cannot go on has nothing to measure.
 #![allow(clippy::expect_used, clippy::print_stdout, clippy::cast_possible_truncation)]
 
 mod baseline;
+mod bursts;
 mod load;
 mod peers;
 
@@ -18,13 +19,14 @@ use std::time::{Duration, Instant};
 /// One kind of work: its name, unit, and how to do it; tells how many units were done.
 type Row = (&'static str, &'static str, fn(SocketAddr) -> f64);
 
-const ROWS: [Row; 6] = [
+const ROWS: [Row; 7] = [
     ("bulk, 4 streams one way", "us per MB", load::bulk),
     ("64 B request/response, 1 connection", "us per round", load::small_one),
     ("64 B request/response, 64 connections", "us per round", load::small_many),
     ("connect, 64 B, close", "us per connection", load::connects),
     ("udp 64 B request/reply, 1 client", "us per exchange", load::udp_one),
     ("udp 64 B request/reply, 64 clients", "us per exchange", load::udp_many),
+    ("udp bursts, 40 of 1,200 B at once", "us per datagram", bursts::bursts),
 ];
 const ROUNDS: usize = 7;
 const BASELINE_FLAG: &str = "EVENKEEL_BENCH_BASELINE";
@@ -94,7 +96,15 @@ impl Proxy {
         Self::evenkeel_with(backend, "udp")
     }
 
+    fn other_udp(backend: SocketAddr) -> Self {
+        Self::of_build(&other().expect("it is there"), backend, "udp")
+    }
+
     fn evenkeel_with(backend: SocketAddr, protocol: &str) -> Self {
+        Self::of_build(env!("CARGO_BIN_EXE_evenkeel"), backend, protocol)
+    }
+
+    fn of_build(program: &str, backend: SocketAddr, protocol: &str) -> Self {
         let door = free_address();
         // Both protocols at the door: that the tcp one answers shows that the program is ready.
         let text = format!(
@@ -107,7 +117,7 @@ impl Proxy {
             // All clients of the bench are one source.
             text.replace("LIMITS", ", limits: { sessions: off, sessions_per_source: off }")
         };
-        let mut command = pinned(env!("CARGO_BIN_EXE_evenkeel"));
+        let mut command = pinned(program);
         command.args(["run", "--config"]);
         Self::of_config(command, door, &text)
     }
@@ -149,6 +159,11 @@ impl Drop for Proxy {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Another build to compare with.
+fn other() -> Option<String> {
+    std::env::var("EVENKEEL_BENCH_OTHER").ok()
 }
 
 fn pinned(program: &str) -> Command {

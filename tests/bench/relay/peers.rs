@@ -26,6 +26,9 @@ pub(crate) fn found() -> Vec<Peer> {
 /// Those that forward datagrams.
 pub(crate) fn found_udp() -> Vec<Peer> {
     let mut peers: Vec<Peer> = vec![("evenkeel", Proxy::evenkeel_udp)];
+    if crate::other().is_some() {
+        peers.push(("evenkeel, other build", Proxy::other_udp));
+    }
     if is_there("nginx") && std::path::Path::new(STREAM_MODULE).exists() {
         peers.push(("nginx stream", |backend| nginx(backend, true)));
     }

@@ -9,6 +9,7 @@ use evenkeel::config::settings::{LogSessions, Settings};
 use evenkeel::metrics::{Direction, ListenerCounters};
 use evenkeel::reason::Reason;
 use evenkeel::server::{Changes, File, Notify, ReloadError, Server, Surroundings};
+use evenkeel::sys::udp_probe::{self, Offloads};
 use tokio::sync::oneshot;
 
 use super::becomes;
@@ -42,6 +43,11 @@ impl Balancer {
     }
 
     pub fn start_with(settings: Settings) -> Self {
+        Self::start_on(settings, udp_probe::probe())
+    }
+
+    /// On a kernel that does so with datagrams.
+    pub fn start_on(settings: Settings, offloads: Offloads) -> Self {
         let (started, has_started) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
@@ -53,6 +59,7 @@ impl Balancer {
                     seed: 7,
                     file: File::none(),
                     usual_socket: None,
+                    offloads,
                 };
                 let server = Server::start(&settings, &with).await.unwrap();
                 let server = Arc::new(server);

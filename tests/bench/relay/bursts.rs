@@ -1,0 +1,68 @@
+//! Bursts of full-size datagrams, sent and received as QUIC servers and clients do: UDP_SEGMENT out, UDP_GRO in.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use evenkeel::sys::poller::{Events, Poller};
+use evenkeel::sys::udp::merge_received;
+use evenkeel::sys::udp_batch::{Batch, Outgoing};
+
+/// A backend that answers the last datagram of each burst with its number; never returns.
+pub(crate) fn answer_bursts(socket: &UdpSocket) {
+    merge_received(socket.as_fd(), true).expect("merging");
+    let (poller, mut events) = (Poller::new().expect("a poller"), Events::new());
+    poller.watch_input(socket, 0).expect("watching");
+    let mut batch = Batch::new(64);
+    loop {
+        poller.wait(None, &mut events).expect("waiting");
+        if batch.receive(socket.as_fd(), 64).is_err() {
+            continue;
+        }
+        for slot in 0..batch.received().len() {
+            let told = batch.received()[slot];
+            let part = told.part.map_or(told.length, usize::from);
+            for datagram in batch.bytes(slot).chunks(part) {
+                let (number, place) = (&datagram[..8], &datagram[8..16]);
+                if place == (PARTS as u64 - 1).to_le_bytes() {
+                    let _ = socket.send_to(number, told.from);
+                }
+            }
+        }
+        batch.clear();
+    }
+}
+
+/// One sender, one burst after the other; in datagrams.
+pub(crate) fn bursts(door: SocketAddr) -> f64 {
+    const BURSTS: u64 = 1_500;
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    socket.connect(door).expect("connecting");
+    socket.set_read_timeout(Some(LOST_AFTER)).expect("a time-out");
+    // What is sent stands in a slot, and gets there by being received.
+    let (mut batch, seed) = (Batch::new(1), UdpSocket::bind("127.0.0.1:0").expect("a free port"));
+    for number in 0..BURSTS {
+        let burst: Vec<u8> = (0..PARTS as u64)
+            .flat_map(|place| {
+                let mut datagram = [0x5a; PART];
+                datagram[..8].copy_from_slice(&number.to_le_bytes());
+                datagram[8..16].copy_from_slice(&place.to_le_bytes());
+                datagram
+            })
+            .collect();
+        batch.clear();
+        seed.send_to(&burst, seed.local_addr().expect("its address")).expect("sending to itself");
+        assert_eq!(batch.receive(seed.as_fd(), 1), Ok(1));
+        let part = u16::try_from(PART).ok();
+        let whole = Outgoing { slot: 0, start: 0, length: burst.len(), to: None, from: None, part, mark: 0 };
+        assert_eq!(batch.send(socket.as_fd(), &[whole]), Ok(1));
+        let mut answer = [0; 16];
+        let length = socket.recv(&mut answer).expect("a burst was lost");
+        assert_eq!(answer[..length], number.to_le_bytes(), "a wrong answer");
+    }
+    (BURSTS * PARTS as u64) as f64
+}
+
+const PART: usize = 1_200;
+const PARTS: usize = 40;
+const LOST_AFTER: Duration = Duration::from_secs(10);
