@@ -96,7 +96,8 @@ pub fn open(door: BoundDoor, terms: &Terms, crew: &Crew) {
             Terms::Udp(terms) => {
                 let is_dual = door.ip.is_none() && door.address.is_ipv6();
                 let (ip, terms) = (door.ip, Arc::clone(terms));
-                Message::OpenDatagrams(udp::Door { id, fd, ip, port, is_dual, terms, lost_seen: 0 })
+                let appetite = udp::Appetite::default();
+                Message::OpenDatagrams(udp::Door { id, fd, ip, port, is_dual, terms, lost_seen: 0, appetite })
             }
         });
     }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::Terms;
+use super::{Appetite, Terms};
 use crate::sys::udp;
 use crate::sys::udp_batch::{Outgoing, Received};
 
@@ -25,6 +25,8 @@ pub struct Door {
     pub terms: Arc<Terms>,
     /// How many datagrams the kernel had lost here when it was last heard of.
     pub lost_seen: u32,
+    /// How many datagrams it is asked for.
+    pub appetite: Appetite,
 }
 
 impl Door {

@@ -42,18 +42,18 @@ impl Pump {
             return None;
         };
         let key = FlowKey { client: told.from, local };
-        let terms = Arc::clone(&door.terms);
-        let header = match header::of(&terms, told, self.inbound.bytes(slot)) {
+        let terms = &*door.terms;
+        let header = match header::of(terms, told, self.inbound.bytes(slot)) {
             Ok(header) => header,
             Err(malformed) => {
                 counts.dropped(Drop::BadProxyHeader).add(datagrams.into());
-                closing::log_bad_header(&terms, key.client, local, malformed, bench);
+                closing::log_bad_header(terms, key.client, local, malformed, bench);
                 return None;
             }
         };
         let start = header.map_or(0, |header| header.length);
         let client = header::client_of(header.as_ref(), key.client);
-        let denies = || header::denies(&terms, header.as_ref(), key.client);
+        let denies = || header::denies(terms, header.as_ref(), key.client);
         match self.flows.admit_for(&key, client.ip(), bench.now_ms(), &terms.flow, denies) {
             Admission::Known(id) => {
                 let side = self.sides.get(id.index as usize).and_then(Option::as_ref);
@@ -67,11 +67,12 @@ impl Pump {
             Admission::New(id) => {
                 let proxied = header.map(|header| Box::new(Proxied::new(&header)));
                 let first = First { key, client, proxied, datagrams };
+                let terms = Arc::clone(&door.terms);
                 self.begin(id, number, terms, first, bench).then_some((id, start))
             }
             Admission::Shed(reason) => {
                 terms.counters.shards.of(bench.worker).dropped(shed(reason)).add(datagrams.into());
-                closing::log_shed(&terms, client, key.local, reason, bench);
+                closing::log_shed(terms, client, key.local, reason, bench);
                 None
             }
         }

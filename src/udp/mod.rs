@@ -4,6 +4,7 @@
 //! are watched by the thread's one epoll set. Batches are bounded and turns are short: a flood of one flow delays the others
 //! by one batch and no more. Nothing is allocated for a datagram of a flow that is known.
 
+mod appetite;
 mod closing;
 mod doors;
 mod header;
@@ -17,6 +18,7 @@ mod replies;
 mod terms;
 mod upstream;
 
+pub use appetite::Appetite;
 pub use doors::Door;
 pub use offloads::tell_lacks;
 pub use origin::{ClientPairs, Origins};

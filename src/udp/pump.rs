@@ -43,8 +43,8 @@ pub struct Pump {
     pub(super) unsplit: Unsplit,
     /// Reused: datagrams of one flow that go out together.
     pub(super) run: Vec<Outgoing>,
-    /// How many datagrams the next look at a door asks for.
-    door_batch: usize,
+    /// Counts them.
+    pub(super) turn: u64,
     /// When the use of ports was last looked at.
     ports_seen_ms: u64,
     /// When it was last warned of.
@@ -83,7 +83,7 @@ impl Pump {
             splits: offloads.splitting.is_ok(),
             unsplit: Unsplit::default(),
             run: Vec::with_capacity(SLOTS),
-            door_batch: 1,
+            turn: 0,
             ports_seen_ms: 0,
             ports_warned_ms: None,
         }
@@ -153,12 +153,11 @@ impl Pump {
 
     /// Datagrams wait at a door: takes one batch of them.
     pub fn on_door_ready(&mut self, number: u32, bench: &mut Workbench) {
-        let Some(door) = self.doors.get(number as usize) else { return };
+        let Some(door) = self.doors.get_mut(number as usize) else { return };
         self.inbound.clear();
         // A door is not connected: an error is of one datagram that had left, and of no use.
-        let Ok(came) = self.inbound.receive(door.fd.as_fd(), self.door_batch) else { return };
-        // One datagram is had cheapest by asking for one; a queue, by asking for many.
-        self.door_batch = if came == self.door_batch { SLOTS.min(came * 2) } else { came.max(1) };
+        let Ok(came) = self.inbound.receive(door.fd.as_fd(), door.appetite.asks()) else { return };
+        door.appetite.note(came, self.turn, SLOTS);
         let mut current: Option<FlowId> = None;
         for slot in 0..came {
             let told = self.inbound.received()[slot];
@@ -192,6 +191,7 @@ impl Pump {
     pub fn end_turn(&mut self, bench: &mut Workbench) {
         self.send_replies(bench);
         self.bury(bench);
+        self.turn += 1;
     }
 
     /// Ends the flows whose time has come, and those whose backend went down where `on_down` is `close`.

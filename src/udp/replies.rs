@@ -22,7 +22,7 @@ impl Pump {
         if side.id != id {
             return;
         }
-        let asks = side.upstream.asks;
+        let asks = side.upstream.appetite.asks();
         let came = match self.replies.receive(side.upstream.fd(), asks) {
             Ok(came) => came,
             // The error is taken; for datagrams behind it the socket is reported again.
@@ -33,8 +33,7 @@ impl Pump {
                 return;
             }
         };
-        // One datagram is had cheapest by asking for one; a queue, by asking for many.
-        side.upstream.asks = if came == asks { REPLIES_PER_TURN.min(came * 2) } else { came.max(1) };
+        side.upstream.appetite.note(came, self.turn, REPLIES_PER_TURN);
         let counts = side.terms.counters.shards.of(bench.worker);
         let (mut datagrams, mut bytes) = (0, 0);
         for slot in first..first + came {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::Terms;
+use super::{Appetite, Terms};
 use super::origin::{Origin, Origins};
 use crate::balance::Ask;
 use crate::config::settings::{OnDown, SendProxy};
@@ -33,8 +33,7 @@ pub(super) struct Upstream {
     pub(super) answered: bool,
     /// The path there does not take several datagrams as one.
     pub(super) takes_no_parts: bool,
-    /// How many datagrams the next look asks for.
-    pub(super) asks: usize,
+    pub(super) appetite: Appetite,
 }
 
 /// Why a flow has no backend.
@@ -101,7 +100,7 @@ impl Upstream {
             asked_us,
             answered: false,
             takes_no_parts: false,
-            asks: 1,
+            appetite: Appetite::default(),
         };
         Ok((upstream, index))
     }

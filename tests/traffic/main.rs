@@ -5,6 +5,8 @@ mod bulk;
 mod commands;
 mod costs;
 mod crowds;
+mod datagram_bursts;
+mod datagram_fairness;
 mod datagram_headers;
 mod datagrams;
 mod deadlines;
