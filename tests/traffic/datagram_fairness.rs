@@ -1,11 +1,13 @@
 //! Many flows beside each other: none waits for another, and what one loses is its own.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use evenkeel::metrics::Direction;
+use evenkeel::sys::udp_batch::{Batch, Outgoing};
 
 use crate::datagrams::{Answering, ask, client, hear};
 use crate::rig::*;
@@ -17,10 +19,12 @@ struct Again {
 }
 
 impl Again {
-    fn start(mut act: impl FnMut() + Send + 'static) -> Self {
+    /// `make` runs on that thread, and tells what to do there.
+    fn start<A: FnMut()>(make: impl FnOnce() -> A + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
+            let mut act = make();
             while !stopped.load(Ordering::Relaxed) {
                 act();
             }
@@ -49,26 +53,38 @@ fn connected(to: SocketAddr) -> UdpSocket {
     socket
 }
 
-/// One thread with two doors, so that only its turns stand between the flood and the others, and no full buffer.
+/// Sends 60 datagrams with each call: more than a balancer takes in the same time.
+fn flood(socket: UdpSocket) -> Again {
+    let whole = Outgoing { slot: 0, start: 0, length: 6_000, to: None, from: None, part: Some(100), mark: 0 };
+    Again::start(move || {
+        let (mut batch, seed) = (Batch::new(1), UdpSocket::bind("127.0.0.1:0").unwrap());
+        seed.send_to(&[1; 6_000], seed.local_addr().unwrap()).unwrap();
+        eventually("it stands in the slot", || batch.receive(seed.as_fd(), 1) == Ok(1));
+        move || drop(batch.send(socket.as_fd(), &[whole]))
+    })
+}
+
+/// One thread with two doors, so that only its turns stand between the flood and the others, and no full buffer. The
+/// flooded door takes each datagram by itself, since it takes PROXY headers from somebody.
 #[test]
 fn a_flood_of_one_flow_does_not_starve_the_others() {
     let (good, flooded) = (Answering::start("x"), silent_backend());
     let balancer = Balancer::start(&format!(
         "workers: 1\nshutdown: {{ grace: 0s }}\nlisteners:\n  calm: {{ bind: '127.0.0.1:1', protocol: udp, backends: ['{}'] }}\n  \
-         flood: {{ bind: '127.0.0.1:2', protocol: udp, backends: ['{}'] }}",
+         flood: {{ bind: '127.0.0.1:2', protocol: udp, accept_proxy: 192.0.2.1, backends: ['{}'] }}",
         good.address,
         flooded.local_addr().unwrap()
     ));
     let doors = balancer.server().addresses();
-    let flood = connected(doors[1].1);
-    flood.send(b"begin").unwrap();
+    let flooder = connected(doors[1].1);
+    flooder.send(b"begin").unwrap();
     let mut datagram = [0; 64];
     let (_, upstream) = flooded.recv_from(&mut datagram).unwrap();
     let flooding = balancer.server().counters("flood").unwrap();
     let carried = |direction| flooding.shards.sum(|shard| shard.datagrams(direction).value());
     // From the client, as fast as it can, and from its backend too.
-    let from_client = Again::start(move || drop(flood.send(&[1; 64])));
-    let from_backend = Again::start(move || drop(flooded.send_to(&[2; 64], upstream)));
+    let from_client = flood(flooder);
+    let from_backend = Again::start(move || move || drop(flooded.send_to(&[2; 64], upstream)));
     eventually("it floods both ways", || {
         carried(Direction::ToBackend) > 1_000 && carried(Direction::ToClient) > 1_000
     });
