@@ -1,4 +1,4 @@
-//! Real senders of datagrams and real servers through the real program: dnsperf and Knot DNS, iperf3. Where the programs
+//! Real senders of datagrams and real servers through the real program: dnsperf and Knot DNS, iperf3, DDNet. Where the programs
 //! are not installed the test says so and ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs)]
 
@@ -44,7 +44,7 @@ fn free_port() -> u16 {
 
 /// Where a program is; without it the test says so.
 fn find(program: &str, package: &str) -> Option<PathBuf> {
-    let found = ["/usr/bin", "/usr/sbin"]
+    let found = ["/usr/bin", "/usr/sbin", "/usr/games"]
         .map(|folder| Path::new(folder).join(program))
         .into_iter()
         .find(|file| file.is_file());
@@ -227,4 +227,68 @@ fn iperf3_sends_datagrams_beside_its_control_connection() {
             .metric(&format!("evenkeel_udp_datagrams_total{{listener=\"data\",direction=\"{way}\"}}"));
         assert!(datagrams > 1_000.0, "{way}: {datagrams}");
     }
+}
+
+/// A game server of this name, on IPv4 and known to nobody.
+fn ddnet(program: &Path, folder: &Path, name: &str, port: u16) -> Guard {
+    let file = folder.join(format!("{name}.cfg"));
+    let settings =
+        format!("sv_name {name}\nsv_port {port}\nsv_register 0\nsv_ipv4only 1\nbindaddr 127.0.0.1\n");
+    fs::write(&file, settings).unwrap();
+    let mut command = Command::new(program);
+    command.arg("-f").arg(&file).env("HOME", folder).current_dir(folder);
+    let server = Guard(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let direct = player(port);
+    eventually("the game server answers", || server_name(&direct).as_deref() == Some(name));
+    server
+}
+
+fn player(port: u16) -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(("127.0.0.1", port)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    socket
+}
+
+/// Asks as the server browser of the game does; `None` when no answer comes in time.
+fn server_name(player: &UdpSocket) -> Option<String> {
+    player.send(b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xffgie3\x05").ok()?;
+    let mut answer = [0; 1_400];
+    let length = player.recv(&mut answer).ok()?;
+    let fields = answer[..length].strip_prefix(b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xffinf3")?;
+    // Token, version, name; the number of players stands behind the name.
+    let name = String::from_utf8(fields.split(|byte| *byte == 0).nth(2)?.to_vec()).ok()?;
+    name.split_whitespace().next().map(str::to_owned)
+}
+
+#[test]
+fn players_of_a_game_go_on_when_their_server_dies_and_meet_it_again() {
+    let Some(program) = find("DDNet-Server", "ddnet-server") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (ports, door) = ([free_port(), free_port()], free_port());
+    let mut first = ddnet(&program, folder.path(), "one", ports[0]);
+    let _second = ddnet(&program, folder.path(), "two", ports[1]);
+    let balancer = Balancer::start(&format!(
+        "games: {{ bind: '127.0.0.1:{door}', protocol: udp, balance: first, \
+         backends: ['127.0.0.1:{}', '127.0.0.1:{}'], \
+         health: {{ check: {{ udp: {{ send: '\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xffgie3\\x05', expect: inf3 }} }}, interval: 500ms, timeout: 400ms, rise: 1 }} }}",
+        ports[0], ports[1]
+    ));
+    let asks = |player: &UdpSocket| {
+        let mut name = None;
+        eventually("a server answers", || {
+            name = server_name(player);
+            name.is_some()
+        });
+        name.unwrap()
+    };
+    let veteran = player(door);
+    assert_eq!(asks(&veteran), "one");
+    first.0.kill().unwrap();
+    first.0.wait().unwrap();
+    assert_eq!(asks(&veteran), "two", "the same flow, at the server that is left");
+    assert_eq!(balancer.metric("evenkeel_sessions_active{listener=\"games\"}"), 1.0);
+    let _first = ddnet(&program, folder.path(), "one", ports[0]);
+    eventually("newcomers meet the first again", || server_name(&player(door)).as_deref() == Some("one"));
+    assert_eq!(asks(&veteran), "two", "and who is at home stays there");
 }

@@ -97,7 +97,8 @@ fn arrives(receiver: BorrowedFd<'_>) -> Result<(), Lack> {
             receive(&mut batch, receiver)?;
         }
         let told = batch.received()[slot];
-        let is_right = told.length == PART || told.length == 2 * PART && told.part.map(usize::from) == Some(PART);
+        let is_right =
+            told.length == PART || told.length == 2 * PART && told.part.map(usize::from) == Some(PART);
         let expected = (place..place + told.length).map(|place| (place % 251).to_le_bytes()[0]);
         if !is_right || !batch.bytes(slot).iter().copied().eq(expected) {
             return Err(Lack::Wrong);
@@ -170,6 +171,9 @@ mod tests {
         let (_, silent) = sockets();
         let found = probe_between(elsewhere.as_fd(), silent.as_fd());
         assert_eq!(found.splitting, Err(Lack::Untried(Errno::TIMEDOUT)));
-        assert_eq!(probe_between(sender.as_fd(), silent.as_fd()).splitting, Err(Lack::Untried(Errno::TIMEDOUT)));
+        assert_eq!(
+            probe_between(sender.as_fd(), silent.as_fd()).splitting,
+            Err(Lack::Untried(Errno::TIMEDOUT))
+        );
     }
 }

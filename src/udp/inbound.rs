@@ -146,9 +146,16 @@ impl Pump {
         let mut run = std::mem::take(&mut self.run);
         if let Some(id) = flow {
             let mut rehomes_left = REHOMES_PER_RUN;
-            let mut sent = 0;
+            let (mut sent, mut most) = (0, run.len());
             while sent < run.len() {
-                sent += self.send_some(id, &run[sent..], &mut rehomes_left, bench);
+                let some = &run[sent..run.len().min(sent + most)];
+                let done = self.send_some(id, some, &mut rehomes_left, bench);
+                sent += done;
+                if done > 0 && done < some.len() {
+                    // A call that takes only some has met an error and forgets it: what comes next goes one by one, so
+                    // that a refusal shows before all is lost.
+                    most = 1;
+                }
             }
         }
         run.clear();

@@ -119,7 +119,8 @@ impl Pump {
             counts.datagrams(Direction::ToClient).add(1);
             counts.bytes(Direction::ToClient).add(part.length as u64);
             // Its place may have another flow by now, or none.
-            let side = self.sides.get_mut(id.index as usize).and_then(Option::as_mut).filter(|side| side.id == id);
+            let side =
+                self.sides.get_mut(id.index as usize).and_then(Option::as_mut).filter(|side| side.id == id);
             if let Some(side) = side
                 && part.start == whole.start
                 && !std::mem::replace(&mut side.takes_no_parts, true)

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::{Appetite, Terms};
 use super::origin::{Origin, Origins};
+use super::{Appetite, Terms};
 use crate::balance::Ask;
 use crate::config::settings::{OnDown, SendProxy};
 use crate::metrics::Drop;

@@ -131,7 +131,9 @@ fn bursts_through(balancer: &Balancer, client: &mut Peer, backend: &mut Peer) ->
 
 #[test]
 fn bursts_pass_whole_and_in_order_both_ways_and_stay_together() {
-    for (client, backend) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("127.0.0.1", "::1"), ("::1", "127.0.0.1")] {
+    for (client, backend) in
+        [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("127.0.0.1", "::1"), ("::1", "127.0.0.1")]
+    {
         let (mut client, mut backend) = (Peer::at(client).merging(), Peer::at(backend).merging());
         let balancer = Balancer::start(&yaml(&backend));
         let merged = bursts_through(&balancer, &mut client, &mut backend);
@@ -226,7 +228,9 @@ fn times_told(program: &Program) -> usize {
 #[test]
 fn dscp_and_ecn_go_with_a_datagram_both_ways() {
     assert_eq!(udp_probe::probe().splitting, Ok(()), "the bursts below are bursts");
-    for (client, backend) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("127.0.0.1", "::1"), ("::1", "127.0.0.1")] {
+    for (client, backend) in
+        [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("127.0.0.1", "::1"), ("::1", "127.0.0.1")]
+    {
         let (mut client, mut backend) = (Peer::at(client).merging(), Peer::at(backend).merging());
         let balancer = Balancer::start(&yaml(&backend));
         let door = SocketAddr::new(client.address.ip(), balancer.address().port());
@@ -239,7 +243,11 @@ fn dscp_and_ecn_go_with_a_datagram_both_ways() {
                 assert_eq!((came.mark, came.part, &came.bytes[..]), (mark, part, bytes), "{what}");
                 backend.send(bytes, part, mark ^ 0x20, came.from);
                 let came = client.next();
-                assert_eq!((came.mark, came.part, &came.bytes[..]), (mark ^ 0x20, part, bytes), "back: {what}");
+                assert_eq!(
+                    (came.mark, came.part, &came.bytes[..]),
+                    (mark ^ 0x20, part, bytes),
+                    "back: {what}"
+                );
             }
         }
     }

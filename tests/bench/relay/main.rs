@@ -37,7 +37,10 @@ fn main() {
     }
     pin_self();
     let backends = load::Backends::start();
-    println!("{:<38} {:>18} {:<26} {:>9} {:>20}", "ROW", "UNIT", "PROXY", "COST", "EVENKEEL TO IT");
+    println!(
+        "{:<38} {:>18} {:<26} {:>9} {:>20} {:>8}",
+        "ROW", "UNIT", "PROXY", "COST", "EVENKEEL TO IT", "IN TIME"
+    );
     // `cargo bench --bench relay -- udp` does the rows with that word.
     let word = std::env::args().skip(1).find(|word| !word.starts_with('-')).unwrap_or_default();
     for (name, unit, work) in ROWS.into_iter().filter(|(name, ..)| name.contains(&word)) {
@@ -48,23 +51,26 @@ fn main() {
             work(proxy.door);
         }
         let mut costs = vec![Vec::new(); proxies.len()];
+        let mut times = costs.clone();
         for _ in 0..ROUNDS {
-            for (proxy, costs) in proxies.iter().zip(&mut costs) {
-                let before = proxy.cpu();
+            for ((proxy, costs), times) in proxies.iter().zip(&mut costs).zip(&mut times) {
+                let (before, began) = (proxy.cpu(), Instant::now());
                 let units = work(proxy.door);
+                times.push(began.elapsed().as_secs_f64() / units);
                 costs.push((proxy.cpu() - before).as_secs_f64() * 1e6 / units);
             }
         }
-        for ((peer, _), theirs) in peers.iter().zip(&costs) {
-            let mut ratios: Vec<f64> =
-                costs[0].iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
-            ratios.sort_by(f64::total_cmp);
+        for (((peer, _), theirs), their_times) in peers.iter().zip(&costs).zip(&times) {
+            let ratios = ratios(&costs[0], theirs);
             let ratio = format!("{:.2} ({:.2}-{:.2})", ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1]);
-            println!("{name:<38} {unit:>18} {peer:<26} {:>9.2} {ratio:>20}", median(theirs.clone()));
+            let time = self::ratios(&times[0], their_times)[ROUNDS / 2];
+            let cost = median(theirs.clone());
+            println!("{name:<38} {unit:>18} {peer:<26} {cost:>9.2} {ratio:>20} {time:>8.2}");
         }
     }
     println!(
-        "\nCPU time of all processes of the proxy, medians of {ROUNDS} rounds in turn (lowest and highest ratio)"
+        "\nCPU time of all processes of the proxy, medians of {ROUNDS} rounds in turn (lowest and highest ratio); \
+         and the time that the work took, evenkeel to the other: with one client, that of its answers"
     );
 }
 
@@ -187,6 +193,13 @@ fn pin_self() {
 fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address")
+}
+
+/// Ours to theirs, round by round, in order of size.
+fn ratios(ours: &[f64], theirs: &[f64]) -> Vec<f64> {
+    let mut ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+    ratios.sort_by(f64::total_cmp);
+    ratios
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
