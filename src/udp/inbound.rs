@@ -145,17 +145,11 @@ impl Pump {
     pub(super) fn send_run(&mut self, flow: Option<FlowId>, bench: &mut Workbench) {
         let mut run = std::mem::take(&mut self.run);
         if let Some(id) = flow {
-            let mut rehomes_left = REHOMES_PER_RUN;
-            let (mut sent, mut most) = (0, run.len());
+            let mut rules = Rules { rehomes_left: REHOMES_PER_RUN, at_once: run.len() };
+            let mut sent = 0;
             while sent < run.len() {
-                let some = &run[sent..run.len().min(sent + most)];
-                let done = self.send_some(id, some, &mut rehomes_left, bench);
-                sent += done;
-                if done > 0 && done < some.len() {
-                    // A call that takes only some has met an error and forgets it: what comes next goes one by one, so
-                    // that a refusal shows before all is lost.
-                    most = 1;
-                }
+                let some = &run[sent..run.len().min(sent + rules.at_once)];
+                sent += self.send_some(id, some, &mut rules, bench);
             }
         }
         run.clear();
@@ -163,7 +157,7 @@ impl Pump {
     }
 
     /// Sends as much as one call takes; tells how many of the datagrams are dealt with, at least one.
-    fn send_some(&mut self, id: FlowId, run: &[Outgoing], rehomes: &mut u32, bench: &mut Workbench) -> usize {
+    fn send_some(&mut self, id: FlowId, run: &[Outgoing], rules: &mut Rules, bench: &mut Workbench) -> usize {
         let Some(side) = self.sides.get_mut(id.index as usize).and_then(Option::as_mut) else {
             return run.len();
         };
@@ -171,7 +165,7 @@ impl Pump {
             return if self.send_with_header(id, run[0], bench) {
                 1
             } else {
-                self.on_refused(id, run[0], rehomes, bench)
+                self.on_refused(id, run[0], rules, bench)
             };
         }
         let counts = side.terms.counters.shards.of(bench.worker);
@@ -186,10 +180,15 @@ impl Pump {
                 backend.bytes(Direction::ToBackend).add(bytes);
                 let datagrams = u32::try_from(datagrams).unwrap_or(u32::MAX);
                 self.flows.on_client(id, datagrams, bytes, bench.now_ms());
+                if sent < run.len() {
+                    // A call that takes only some has met an error and forgets it: what comes next goes one by one, so
+                    // that a refusal shows before all is lost.
+                    rules.at_once = 1;
+                }
                 sent.max(1)
             }
             // The answer of the backend's host to an earlier datagram; this one has not left yet.
-            Err(Errno::CONNREFUSED) => self.on_refused(id, run[0], rehomes, bench),
+            Err(Errno::CONNREFUSED) => self.on_refused(id, run[0], rules, bench),
             // A path that takes no parts takes the datagrams one by one.
             Err(errno @ (Errno::INVAL | Errno::IO | Errno::MSGSIZE)) if run[0].part.is_some() => {
                 self.send_parts(id, run[0], errno, bench);
@@ -203,11 +202,11 @@ impl Pump {
     }
 
     /// A send met the refusal of an earlier datagram: tells how many of the datagrams are dealt with.
-    fn on_refused(&mut self, id: FlowId, next: Outgoing, rehomes: &mut u32, bench: &mut Workbench) -> usize {
+    fn on_refused(&mut self, id: FlowId, next: Outgoing, rules: &mut Rules, bench: &mut Workbench) -> usize {
         let Some(side) = self.sides.get_mut(id.index as usize).and_then(Option::as_mut) else { return 1 };
         side.upstream.note_refused(bench);
-        if *rehomes > 0 {
-            *rehomes -= 1;
+        if rules.rehomes_left > 0 {
+            rules.rehomes_left -= 1;
             if side.upstream.wants_another() {
                 self.rehome(id, Why::Gone, bench);
             }
@@ -271,6 +270,14 @@ pub(super) struct First {
     datagrams: u32,
 }
 
+/// How the rest of a run of datagrams is sent.
+struct Rules {
+    /// Backends that may still be tried; then what is left is dropped.
+    rehomes_left: u32,
+    /// Datagrams in one call.
+    at_once: usize,
+}
+
 /// Why a flow gets another backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
@@ -280,5 +287,5 @@ enum Why {
     Requests,
 }
 
-/// Backends tried for one run of datagrams; then what is left of it is dropped.
+/// See [`Rules::rehomes_left`].
 const REHOMES_PER_RUN: u32 = 3;
