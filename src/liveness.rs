@@ -74,6 +74,13 @@ impl Liveness {
         Self { rise: rise.max(1), fall: fall.max(1), counter: None }
     }
 
+    /// A backend that is known to be up or down from before.
+    pub fn known(rise: u8, fall: u8, up: bool) -> Self {
+        let mut liveness = Self::new(rise, fall);
+        liveness.observe(up);
+        liveness
+    }
+
     /// Takes one answer. Returns a change exactly when `state` differs before and after.
     pub fn observe(&mut self, good: bool) -> Option<Change> {
         let before = self.state();

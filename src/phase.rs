@@ -9,6 +9,8 @@ pub enum Phase {
     Running,
     /// Asked to stop: nothing new, living sessions may finish.
     Draining,
+    /// Another process has everything.
+    HandedOver,
     /// The last session has gone.
     Stopped,
 }
@@ -19,7 +21,7 @@ impl Phase {
         matches!(
             (self, next),
             (Self::Starting, Self::Running | Self::Draining)
-                | (Self::Running, Self::Draining)
+                | (Self::Running, Self::Draining | Self::HandedOver)
                 | (Self::Draining, Self::Stopped)
         )
     }
@@ -30,6 +32,7 @@ impl Phase {
             Self::Starting => "starting",
             Self::Running => "running",
             Self::Draining => "draining",
+            Self::HandedOver => "handed_over",
             Self::Stopped => "stopped",
         }
     }
@@ -41,10 +44,11 @@ mod tests {
 
     #[test]
     fn a_process_never_goes_back_and_never_skips_the_drain() {
-        use Phase::{Draining, Running, Starting, Stopped};
+        use Phase::{Draining, HandedOver, Running, Starting, Stopped};
         let order = [Starting, Running, Draining, Stopped];
+        assert!(order.iter().all(|to| !HandedOver.may_become(*to)), "it is another's life then");
         for (i, from) in order.iter().enumerate() {
-            for (k, to) in order.iter().enumerate() {
+            for (k, to) in order.iter().chain([&HandedOver]).enumerate() {
                 let legal = k == i + 1 || (*from, *to) == (Starting, Draining);
                 assert_eq!(from.may_become(*to), legal, "{from:?} -> {to:?}");
             }

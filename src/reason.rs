@@ -95,6 +95,11 @@ impl Reason {
         Self::InternalError,
     ];
 
+    /// The one of this word.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.word() == word)
+    }
+
     /// Its word in logs and metrics.
     pub fn word(self) -> &'static str {
         match self {

@@ -33,6 +33,16 @@ impl From<IpAddr> for Source {
     }
 }
 
+impl From<Source> for IpAddr {
+    /// The first address of the source.
+    fn from(source: Source) -> Self {
+        match source {
+            Source::V4(octets) => octets.into(),
+            Source::V6([a, b, c, d, e, f, g, h]) => [a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0].into(),
+        }
+    }
+}
+
 /// The table of one pool.
 #[derive(Debug)]
 pub struct Sticky {
@@ -94,6 +104,16 @@ impl Sticky {
         let place = self.entries.insert(Entry { source, backend, used_ms: now_ms, older: None, newer: None });
         self.places.insert(source, place);
         self.chain(place);
+    }
+
+    /// Every entry, the least recently used first: source, backend, when it was used.
+    pub fn entries(&self) -> impl Iterator<Item = (Source, &Arc<str>, u64)> {
+        let mut next = self.oldest;
+        std::iter::from_fn(move || {
+            let entry = self.entries.get(next?)?;
+            next = entry.newer;
+            Some((entry.source, &entry.backend, entry.used_ms))
+        })
     }
 
     /// Forgets up to `most` of those that were not used within `for_ms`.

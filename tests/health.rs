@@ -25,7 +25,7 @@ fn talk(send: &str, expect: &str) -> Check {
 }
 
 fn target(id: u64, address: SocketAddr, health: &Arc<Health>) -> Target {
-    Target { id: TargetId(id), address, health: Arc::clone(health) }
+    Target { id: TargetId(id), address, health: Arc::clone(health), known: None }
 }
 
 async fn next(events: &mut mpsc::Receiver<Checked>) -> Checked {

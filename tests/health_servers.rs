@@ -131,7 +131,7 @@ fn start_patient_checks(
         port: None,
         send_proxy: SendProxy::Off,
     });
-    let target = |id| Target { id: TargetId(id), address, health: Arc::clone(&health) };
+    let target = |id| Target { id: TargetId(id), address, health: Arc::clone(&health), known: None };
     let (sender, events) = mpsc::channel(1);
     (Checker::start((0..targets).map(target).collect::<Vec<_>>(), 64, 1, sender), events)
 }

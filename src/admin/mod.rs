@@ -34,7 +34,7 @@ use crate::pool::Published;
 use crate::worker::Crew;
 use crowd::Crowd;
 use requests::Request;
-pub use socket::{Socket, bind_socket, serve_socket};
+pub use socket::{Socket, adopt_socket, bind_socket, serve_socket};
 
 /// What answers are made of: counters and the snapshot. Reading them disturbs nobody.
 pub struct Sources {
@@ -56,6 +56,15 @@ pub struct Sources {
     pub addresses: Box<dyn Fn() -> Vec<(String, SocketAddr)> + Send + Sync>,
     /// Whether the `allow` and `deny` of the listener of this name let a client in; `None`: there is no such listener.
     pub allows: Box<Allows>,
+}
+
+/// Who gives an order at the socket of the commands.
+#[derive(Debug, Clone)]
+struct Peer {
+    /// For people.
+    name: String,
+    /// Root, or the user that this process is: such a one may name the program that is run.
+    is_owner: bool,
 }
 
 /// Does the listener of this name let this client in?
@@ -100,7 +109,7 @@ pub async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: Cancellat
 async fn converse<S>(
     stream: S,
     sources: Arc<Sources>,
-    steering: Option<(String, mpsc::Sender<Request>)>,
+    steering: Option<(Peer, mpsc::Sender<Request>)>,
     stop: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -131,7 +140,7 @@ async fn converse<S>(
 async fn respond(
     request: &HttpRequest<Incoming>,
     sources: &Sources,
-    steering: Option<(String, mpsc::Sender<Request>)>,
+    steering: Option<(Peer, mpsc::Sender<Request>)>,
 ) -> Response<Full<Bytes>> {
     if let Some((by, requests)) = steering {
         let (path, query) = (request.uri().path(), request.uri().query());

@@ -1,5 +1,7 @@
 //! What somebody asks to be changed, or looked for on the data threads. The admin doors send these; the server does them.
 
+use std::path::PathBuf;
+
 use tokio::sync::oneshot;
 
 use crate::config::settings::Level;
@@ -13,6 +15,13 @@ pub enum Request {
     Reload {
         /// What changed, a line each.
         reply: oneshot::Sender<Result<Vec<String>, Refused>>,
+    },
+    /// Hand over to a new process.
+    Upgrade {
+        /// The program; `None`: its own file.
+        binary: Option<PathBuf>,
+        /// What came of it.
+        reply: oneshot::Sender<Result<Upgraded, Refused>>,
     },
     /// Say this of a backend; `None` takes back what was said.
     Mark {
@@ -58,6 +67,17 @@ pub enum Request {
         /// What was found.
         reply: oneshot::Sender<Search>,
     },
+}
+
+/// A new process has everything.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Upgraded {
+    /// The process.
+    pub pid: u32,
+    /// TCP sessions and UDP flows that it has.
+    pub sessions: usize,
+    /// How long nothing moved.
+    pub pause_ms: f64,
 }
 
 /// Why it was not done: for people, all of it.

@@ -1,6 +1,7 @@
 //! The Unix socket of the commands: who may connect is the file's mode, who did is in the log.
 
 use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,21 +10,39 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::requests::Request;
-use super::{Sources, converse, crowd::Crowd};
-use crate::sys::unix::{self, Listening};
+use super::{Peer, Sources, converse, crowd::Crowd};
+use crate::sys::unix::{self, Listening, Stays};
 
 /// A bound socket; its file goes with it.
 #[derive(Debug)]
 pub struct Socket {
     listener: UnixListener,
-    _file: Listening,
+    file: Listening,
+}
+
+impl Socket {
+    /// What makes its file outlive it.
+    pub fn stays(&self) -> Stays {
+        self.file.stays()
+    }
+
+    /// Its number, for another process.
+    pub fn number(&self) -> RawFd {
+        self.listener.as_raw_fd()
+    }
+}
+
+/// A socket that another process bound.
+pub fn adopt_socket(socket: OwnedFd, path: &Path) -> io::Result<Socket> {
+    let file = Listening::adopt(path)?;
+    Ok(Socket { listener: UnixListener::from_std(socket.into())?, file })
 }
 
 /// Binds the socket. A file that a former process left is replaced; one behind which somebody answers, or that is no
 /// socket, is not.
 pub fn bind_socket(path: &Path) -> io::Result<Socket> {
     let (socket, file) = unix::listen(path)?;
-    Ok(Socket { listener: UnixListener::from_std(socket.into())?, _file: file })
+    Ok(Socket { listener: UnixListener::from_std(socket.into())?, file })
 }
 
 /// Serves until stopped. As many at once as at the HTTP door, and as long.
@@ -57,9 +76,15 @@ pub async fn serve_socket(
 }
 
 /// `root`, or `uid 1000` where the user has no name here.
-fn peer(stream: &UnixStream) -> String {
-    let Ok(credentials) = stream.peer_cred() else { return "somebody".to_owned() };
+fn peer(stream: &UnixStream) -> Peer {
+    let Ok(credentials) = stream.peer_cred() else {
+        return Peer { name: "somebody".to_owned(), is_owner: false };
+    };
     let uid = credentials.uid();
+    Peer { name: name_of(uid), is_owner: uid == 0 || uid == unix::own_uid() }
+}
+
+fn name_of(uid: u32) -> String {
     let mut users = String::new();
     // A list of users that is no text, or endless, names nobody.
     let _ = std::fs::File::open("/etc/passwd")

@@ -1,14 +1,15 @@
 //! What the socket of the commands answers besides what the HTTP door does: it changes things. JSON in every answer.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use super::requests::{Kind, Refused, Request};
+use super::requests::{Kind, Refused, Request, Upgraded};
 use super::status::State;
-use super::{Sources, unescaped};
+use super::{Peer, Sources, unescaped};
 use crate::config::settings::Level;
 use crate::inspect::{Filter, Found};
 use crate::pool::{Outcome, Why};
@@ -17,18 +18,21 @@ use crate::standing::Mark;
 /// An answer: how it went, and what to say.
 pub(super) type Answer = (StatusCode, Value);
 
-/// Answers a request of somebody whom `by` names. `None`: there is no such path.
+/// Answers a request of this one. `None`: there is no such path.
 pub(super) async fn answer(
     method: &Method,
     path: &str,
     query: Option<&str>,
-    by: &str,
+    who: &Peer,
     sources: &Sources,
     requests: &mpsc::Sender<Request>,
 ) -> Option<Answer> {
-    let query = Query::new(query);
+    let (query, by) = (Query::new(query), &*who.name);
     let is_change = !matches!(path, "/explain" | "/sessions");
-    if !matches!(path, "/explain" | "/sessions" | "/mark" | "/weight" | "/close" | "/reload" | "/log") {
+    if !matches!(
+        path,
+        "/explain" | "/sessions" | "/mark" | "/weight" | "/close" | "/reload" | "/log" | "/upgrade"
+    ) {
         return None;
     }
     if is_change != (*method == Method::POST) {
@@ -45,6 +49,7 @@ pub(super) async fn answer(
         "/mark" => mark(&query, by, requests).await,
         "/weight" => weight(&query, by, requests).await,
         "/reload" => reload(requests).await,
+        "/upgrade" => upgrade(&query, who, requests).await,
         _ => log(&query, requests).await,
     };
     Some(outcome.unwrap_or_else(|answer| answer))
@@ -182,6 +187,21 @@ async fn reload(requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
     send(requests, Request::Reload { reply }).await?;
     let lines = done.await.map_err(|_| stopping())?.map_err(|refused| refusal(&refused))?;
     Ok((StatusCode::OK, json!({ "changes": lines })))
+}
+
+async fn upgrade(query: &Query<'_>, who: &Peer, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
+    let binary = query.get("binary").map(PathBuf::from);
+    if binary.is_some() && !who.is_owner {
+        return Err(wrong(
+            StatusCode::FORBIDDEN,
+            "only root and the balancer's own user may name the program: it runs with the balancer's rights",
+        ));
+    }
+    let (reply, done) = oneshot::channel();
+    send(requests, Request::Upgrade { binary, reply }).await?;
+    let upgraded = done.await.map_err(|_| stopping())?.map_err(|refused| refusal(&refused))?;
+    let Upgraded { pid, sessions, pause_ms } = upgraded;
+    Ok((StatusCode::OK, json!({ "pid": pid, "sessions": sessions, "pause_ms": pause_ms })))
 }
 
 async fn log(query: &Query<'_>, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {

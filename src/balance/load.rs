@@ -55,6 +55,11 @@ impl Load {
             .is_ok()
     }
 
+    /// Takes a place whatever the limit: for a session that was there before this process.
+    pub fn adopt(&self) {
+        self.active.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Gives a place back. The caller must have taken it.
     pub fn give_back(&self) {
         let before = self.active.fetch_sub(1, Ordering::Relaxed);

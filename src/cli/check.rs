@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::output::{complain, said, say};
 use super::{BAD_CONFIGURATION, FAILED};
 use crate::config::{self, settings::Settings};
-use crate::server::Refused;
+use crate::server::{Document, Refused};
 
 /// Prints what the file holds, or every mistake.
 pub(super) fn check(path: &Path) -> ExitCode {
@@ -22,7 +22,7 @@ pub(super) fn check(path: &Path) -> ExitCode {
 
 /// Reads the settings, or tells on standard error why there are none.
 pub(super) fn load(path: &Path) -> Result<Settings, ExitCode> {
-    read_settings(path).map_err(|refused| {
+    read_document(path).map(|document| document.settings).map_err(|refused| {
         match &refused {
             Refused::Unreadable(why) => complain(format_args!("evenkeel: {why}")),
             other => complain(other),
@@ -33,7 +33,7 @@ pub(super) fn load(path: &Path) -> Result<Settings, ExitCode> {
 }
 
 /// Reads and checks the file.
-pub(super) fn read_settings(path: &Path) -> Result<Settings, Refused> {
+pub(super) fn read_document(path: &Path) -> Result<Document, Refused> {
     let text = read(path).map_err(|error| {
         let advice = match error.kind() {
             std::io::ErrorKind::NotFound => {
@@ -43,7 +43,9 @@ pub(super) fn read_settings(path: &Path) -> Result<Settings, Refused> {
         };
         Refused::Unreadable(format!("cannot read {}: {error}{advice}", path.display()))
     })?;
-    Ok(config::read(&path.display().to_string(), &text)?)
+    let settings = config::read(&path.display().to_string(), &text)?;
+    // A file that could be read is text.
+    Ok(Document { settings, text: String::from_utf8_lossy(&text).into() })
 }
 
 /// What went wrong before or after serving, on standard error.

@@ -8,7 +8,9 @@ mod demo;
 mod output;
 mod papers;
 mod run;
+mod takeover;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -30,6 +32,8 @@ pub fn main() -> ExitCode {
         Command::Demo { stay } => demo::demo(stay),
         Command::Running(command) => commands::run(command),
         Command::Schema => papers::schema(),
+        Command::ManifestVersion => output::said(output::say(crate::manifest::VERSION)),
+        Command::Launch { program, arguments } => takeover::launch(&program, &arguments),
         Command::Man => papers::man(),
         Command::Completions { shell } => papers::completions(shell),
     }
@@ -75,6 +79,18 @@ enum Command {
         after_help = "Example:\n  evenkeel schema >evenkeel.schema.json\n\nThe first line of the file then names it:\n  # yaml-language-server: $schema=./evenkeel.schema.json"
     )]
     Schema,
+    /// The version in which sessions are handed over: a process asks the program on disk before it leaves them to it
+    #[command(hide = true, after_help = "Example:\n  evenkeel manifest-version")]
+    ManifestVersion,
+    /// Start a program and end at once: it belongs to the service manager then, and not to the process it follows
+    #[command(hide = true, after_help = "Example:\n  evenkeel launch /usr/bin/evenkeel run")]
+    Launch {
+        /// The program
+        program: PathBuf,
+        /// What it is told
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// The manual page
     #[command(after_help = "Example:\n  evenkeel man | man -l -")]
     Man,

@@ -4,34 +4,41 @@ use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::check::{failed, load, read_settings};
-use crate::config::settings::Settings;
+use super::BAD_CONFIGURATION;
+use super::check::{failed, read_document};
+use super::takeover::{Before, Beginning, Parked, Service, keep_park, leave_for_next};
+use crate::handover::Store;
 use crate::logging::Logging;
-use crate::server::{Drained, File, Notify, Server, Surroundings};
+use crate::server::{Document, Drained, File, Notify, Program, Server, Surroundings};
 use crate::sys::udp_probe;
 
-/// Serves until a signal says stop.
+/// Serves until a signal says stop, or another process has everything.
 pub(super) fn run(path: &Path) -> ExitCode {
-    let settings = match load(path) {
-        Ok(settings) => settings,
-        Err(code) => return code,
-    };
-    let logging = match Logging::start(&settings.log) {
-        Ok(logging) => logging,
-        Err(error) => return failed(&format_args!("the log cannot be started: {error}")),
-    };
+    // Before anything else opens a file.
+    let mut store = Store::inherited();
     let runtime = match control_runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format_args!("the control thread cannot be started: {error}")),
     };
-    let code = runtime.block_on(serve(path, &settings, &logging));
-    drop(runtime);
-    drop(logging);
-    code
+    runtime.block_on(async {
+        let (park, parked) = store.park.take().map_or((None, None), Parked::look);
+        let before = match Before::find(parked) {
+            Ok(before) => before,
+            Err(error) => return failed(&format_args!("the process before cannot be reached: {error}")),
+        };
+        let Some(beginning) = before.read(path).await else {
+            return ExitCode::from(BAD_CONFIGURATION);
+        };
+        let logging = match Logging::start(&beginning.document.settings.log) {
+            Ok(logging) => logging,
+            Err(error) => return failed(&format_args!("the log cannot be started: {error}")),
+        };
+        serve(path, (before, beginning), Service { store, park }, &logging).await
+    })
 }
 
 /// The runtime of the control thread.
@@ -44,23 +51,20 @@ pub(super) fn fresh_seed() -> u64 {
     std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
-async fn serve(path: &Path, settings: &Settings, logging: &Logging) -> ExitCode {
+async fn serve(
+    path: &Path,
+    (before, beginning): (Before, Beginning),
+    service: Service,
+    logging: &Logging,
+) -> ExitCode {
     // Before anything else: a signal that comes while starting must not find its default action.
     let signals = || Ok::<_, std::io::Error>((Stop::new()?, Others::new()?));
     let (mut stop, mut later) = match signals() {
         Ok(signals) => signals,
         Err(error) => return failed(&format_args!("signals cannot be received: {error}")),
     };
-    let surroundings = Surroundings {
-        notify: Notify::service(),
-        log_lines_dropped: logging.dropped(),
-        seed: fresh_seed(),
-        file: file(path, logging),
-        usual_socket: super::client::usual_socket(),
-        offloads: udp_probe::probe(),
-    };
     let server = tokio::select! {
-        started = Server::start(settings, &surroundings) => match started {
+        started = start(path, before, beginning, service.store, logging) => match started {
             Ok(server) => server,
             Err(error) => {
                 tracing::error!(target: "evenkeel", "{error}");
@@ -70,6 +74,7 @@ async fn serve(path: &Path, settings: &Settings, logging: &Logging) -> ExitCode 
         // Dropping what is half started closes it: nothing was accepted yet.
         () = stop.asked() => return ExitCode::SUCCESS,
     };
+    let park = keep_park(service.park, Notify::service());
     for (listener, address) in runs(&server.addresses()) {
         tracing::info!(target: "evenkeel", listener, address, "accepting");
     }
@@ -78,13 +83,18 @@ async fn serve(path: &Path, settings: &Settings, logging: &Logging) -> ExitCode 
     }
     loop {
         tokio::select! {
-            () = stop.asked() => break,
+            () = stop.asked() => match park.as_deref() {
+                Some(park) if leave_for_next(&server, park, path).await => return ExitCode::SUCCESS,
+                _ => break,
+            },
+            () = server.handed_over() => {
+                server.depart().await;
+                return ExitCode::SUCCESS;
+            }
             signal = later.asked() => match signal {
                 // What came of it is in the log.
                 Later::Reload => drop(server.reload_file().await),
-                Later::Upgrade => {
-                    tracing::warn!(target: "evenkeel", "SIGUSR2: this version does not hand over; nothing changed. Restart it to run a new program");
-                }
+                Later::Upgrade => drop(server.upgrade(None).await),
             },
             () = server.broken() => {
                 tracing::error!(target: "evenkeel", "a data thread has ended by a fault; stopping, so that the service manager starts anew");
@@ -95,6 +105,45 @@ async fn serve(path: &Path, settings: &Settings, logging: &Logging) -> ExitCode 
     let Drained { sessions, cut } = server.stop(stop.asked()).await;
     tracing::info!(target: "evenkeel", sessions, cut, "stopped");
     ExitCode::SUCCESS
+}
+
+/// A balancer that begins, or goes on with what another process had; then the file as it is now is served.
+async fn start(
+    path: &Path,
+    before: Before,
+    beginning: Beginning,
+    store: Store,
+    logging: &Logging,
+) -> Result<Server, String> {
+    let Beginning { document, refused } = beginning;
+    let taken = before.take(&document).await?;
+    let served = taken.as_ref().map_or(&document, |(carried, _)| carried);
+    let surroundings = Surroundings {
+        notify: Notify::service(),
+        log_lines_dropped: logging.dropped(),
+        seed: fresh_seed(),
+        file: file(path, served, logging),
+        program: Program {
+            binary: std::env::current_exe().unwrap_or_else(|_| "evenkeel".into()),
+            arguments: std::env::args_os().skip(1).collect(),
+        },
+        kept: Arc::new(Mutex::new(store)),
+        usual_socket: super::client::usual_socket(),
+        offloads: udp_probe::probe(),
+    };
+    let Some((carried, heritage)) = taken else {
+        return Server::start(&document.settings, &surroundings).await.map_err(|error| error.to_string());
+    };
+    let server = Server::take_over(&carried.settings, &surroundings, heritage).await;
+    let server = server.map_err(|error| error.to_string())?;
+    match refused {
+        Some(refused) => server.note_refused(&refused),
+        // What came of it is in the log; a file that cannot be served leaves what was served before.
+        None if carried.text != document.text => drop(server.reload_file().await),
+        None => {}
+    }
+    server.drain_orphans();
+    Ok(server)
 }
 
 /// Addresses of one listener whose ports follow each other become one: a range of 1,000 ports is one line.
@@ -166,9 +215,14 @@ impl Others {
 }
 
 /// The file that is read again at a reload.
-fn file(path: &Path, logging: &Logging) -> File {
+fn file(path: &Path, document: &Document, logging: &Logging) -> File {
     let (path, level) = (path.to_owned(), logging.level());
-    File { read: Arc::new(move || read_settings(&path)), set_log_level: Arc::new(move |to| level.set(to)) }
+    File {
+        path: path.display().to_string(),
+        text: Arc::clone(&document.text),
+        read: Arc::new(move || read_document(&path)),
+        set_log_level: Arc::new(move |to| level.set(to)),
+    }
 }
 
 #[cfg(test)]

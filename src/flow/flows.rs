@@ -9,7 +9,7 @@ use siphasher::sip::SipHasher13;
 use super::key::StoredKey;
 use super::slots::{NOBODY, Record, Slots};
 use super::sweep::Sweep;
-use super::{Ended, Flow, FlowId, FlowKey, Terms};
+use super::{Ended, Flow, FlowId, FlowKey, Lasting, Terms};
 use crate::reason::Reason;
 
 /// The flows of one data thread.
@@ -248,6 +248,50 @@ impl Flows {
     /// A live flow as it stands.
     pub fn get(&self, id: FlowId) -> Option<Flow> {
         self.slots.live(id).map(Record::flow)
+    }
+
+    /// Everything that is known of a live flow.
+    pub fn lasting(&self, id: FlowId) -> Option<Lasting> {
+        let record = self.slots.live(id)?;
+        let (owed, since_pick) = (record.owed, record.since_pick);
+        Some(Lasting { flow: record.flow(), owed, since_pick, lifetime_end_ms: record.lifetime_end_ms })
+    }
+
+    /// Goes on with a flow of the process before, which is counted for `source`, whatever the limits. `None`: its key is
+    /// there already, or the table is full.
+    pub fn adopt(&mut self, lasting: &Lasting, source: IpAddr, terms: &Arc<Terms>) -> Option<FlowId> {
+        let flow = &lasting.flow;
+        let stored = StoredKey::new(&flow.key);
+        // The low half, as at the admission.
+        #[allow(clippy::cast_possible_truncation)]
+        let hash = stored.hash(&self.hasher) as u32;
+        let slots = &self.slots;
+        let is_it = |&(index, half): &(u32, u32)| half == hash && slots.at(index).key == stored;
+        if self.index.find(spread(hash), is_it).is_some() {
+            return None;
+        }
+        let index = self.slots.take()?;
+        let record = self.slots.at_mut(index);
+        *record = Record {
+            key: stored,
+            hash,
+            terms: Some(Arc::clone(terms)),
+            place: Some(terms.limits.adopt(source)),
+            began_ms: flow.began_ms,
+            client_ms: flow.client_ms,
+            backend_ms: flow.backend_ms,
+            to_backend: flow.to_backend,
+            to_client: flow.to_client,
+            rehomed: flow.rehomed,
+            owed: lasting.owed,
+            since_pick: lasting.since_pick,
+            lifetime_end_ms: lasting.lifetime_end_ms,
+            ..Record::free(record.generation)
+        };
+        let (deadline_ms, _) = record.deadline();
+        self.sweep.link(&mut self.slots, index, deadline_ms);
+        self.index.insert_unique(spread(hash), (index, hash), |&(_, half)| spread(half));
+        Some(self.id(index))
     }
 
     /// Where to answer a live flow: its client, and the address of ours that the client knows. Cheaper than

@@ -31,6 +31,19 @@ pub struct Flow {
     pub rehomed: u32,
 }
 
+/// What the table knows of a flow besides, for the next process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lasting {
+    /// As it stands.
+    pub flow: Flow,
+    /// Replies that are still to come.
+    pub owed: u32,
+    /// Datagrams of the client since the last pick.
+    pub since_pick: u32,
+    /// When its life is over; `u64::MAX`: never.
+    pub lifetime_end_ms: u64,
+}
+
 /// A flow that is over: the caller closes its side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {

@@ -40,6 +40,8 @@ pub struct Target {
     pub address: SocketAddr,
     /// What, how often, how long. A target with [`Check::Off`] is never asked and sends no event.
     pub health: Arc<Health>,
+    /// Up or down already, as a process before this one found it; `None`: it is to be tested.
+    pub known: Option<bool>,
 }
 
 /// One check is over.

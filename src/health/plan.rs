@@ -112,7 +112,10 @@ impl Plan {
                         ticket,
                         address: target.address,
                         health: Arc::clone(&target.health),
-                        liveness: Liveness::new(target.health.rise, target.health.fall),
+                        liveness: match target.known {
+                            Some(up) => Liveness::known(target.health.rise, target.health.fall, up),
+                            None => Liveness::new(target.health.rise, target.health.fall),
+                        },
                         pace: Pace::Quick,
                     }
                 }

@@ -80,6 +80,7 @@ fn targets(count: u16, interval: Duration) -> Vec<Target> {
         id: TargetId(n.into()),
         address: SocketAddr::from(([127, 0, 0, 1], n + 1)),
         health: Arc::clone(&health),
+        known: None,
     };
     (0..count).map(target).collect()
 }

@@ -214,6 +214,7 @@ mod tests {
             id: TargetId(n.into()),
             address: SocketAddr::from(([127, 0, 0, 1], n)),
             health: Arc::clone(&health),
+            known: None,
         };
         (1..=count).map(target).collect()
     }

@@ -29,6 +29,11 @@ impl Places {
             .is_ok()
     }
 
+    /// Takes one whatever the limit: for a session that was there before this process.
+    pub fn adopt(&self) {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Gives one back. The caller must have taken it.
     pub fn give_back(&self) {
         let before = self.taken.fetch_sub(1, Ordering::Relaxed);

@@ -103,6 +103,15 @@ impl SessionLimits {
         Err(reached)
     }
 
+    /// The place of a session that was there before this process: counted, whatever the limits.
+    pub fn adopt(&self, source: IpAddr) -> Place {
+        if let Some(process) = &self.process {
+            process.adopt();
+        }
+        self.listener.adopt();
+        Place { source: self.sources.as_ref().and_then(|sources| sources.adopt(source)) }
+    }
+
     /// Gives back what a session had.
     // Taken by value: a place cannot be given back twice.
     #[allow(clippy::needless_pass_by_value)]

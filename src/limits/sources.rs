@@ -52,11 +52,20 @@ impl SourcePlaces {
 
     /// Counts one more session of this source. `None`: it has as many as it may.
     pub fn take(&self, source: IpAddr) -> Option<Source> {
-        let hash = hash_of(&self.hasher, source);
         let most = match self.most.load(Ordering::Relaxed) {
             0 => COUNT,
             most => u64::from(most).min(COUNT),
         };
+        self.take_of(source, most)
+    }
+
+    /// Counts one more session of this source, however many it may have.
+    pub(super) fn adopt(&self, source: IpAddr) -> Option<Source> {
+        self.take_of(source, COUNT)
+    }
+
+    fn take_of(&self, source: IpAddr, most: u64) -> Option<Source> {
+        let hash = hash_of(&self.hasher, source);
         // The mask keeps it within the table, whose length fits 18 bits.
         #[allow(clippy::cast_possible_truncation)]
         let index = hash as usize & (self.buckets.len() - 1);

@@ -6,7 +6,7 @@
 mod grants;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::config::settings::{Bind, Listener, Protocol};
@@ -45,9 +45,26 @@ pub struct BoundDoor {
     pub address: SocketAddr,
     /// The address it was asked for.
     ip: Option<IpAddr>,
-    sockets: Vec<OwnedFd>,
+    /// By worker; when there were more of them before, it goes round.
+    sockets: Vec<DoorSocket>,
     /// Bytes that the kernel grants to datagrams that wait; nothing for tcp.
     receive_buffer: usize,
+}
+
+/// One thread's socket of a door.
+#[derive(Debug)]
+pub struct DoorSocket {
+    /// The socket.
+    pub fd: OwnedFd,
+    /// Datagrams that the kernel had lost there when it was last heard of.
+    pub lost_seen: u32,
+}
+
+impl BoundDoor {
+    /// Its sockets, by worker.
+    pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sockets.iter().map(|socket| socket.fd.as_fd())
+    }
 }
 
 impl Terms {
@@ -74,14 +91,30 @@ pub struct BindError {
 
 /// Binds every one of these doors, `workers` sockets each.
 pub fn bind(doors: &[Wanted<'_>], workers: usize) -> Result<Vec<BoundDoor>, BindError> {
-    // Sockets that share a port by SO_REUSEPORT would also share it with a stranger of the same user, such as an
-    // evenkeel started twice, each getting some of the clients. One look without the option tells.
-    for door in doors.iter().filter(|door| !door.beside_own) {
+    bind_with(doors, workers, |_| None)
+}
+
+/// The same, with sockets that are there already: `known` tells where one is bound and its sockets, in the order in which
+/// the kernel knows them.
+pub fn bind_with(
+    doors: &[Wanted<'_>],
+    workers: usize,
+    mut known: impl FnMut(&Wanted<'_>) -> Option<(SocketAddr, Vec<DoorSocket>)>,
+) -> Result<Vec<BoundDoor>, BindError> {
+    let known: Vec<_> = doors.iter().map(&mut known).collect();
+    for (door, _) in doors.iter().zip(&known).filter(|(door, known)| known.is_none() && !door.beside_own) {
         probe(door.listener, &door.at).map_err(|errno| failure(door, errno))?;
     }
     let bound = doors
         .iter()
-        .map(|door| bind_door(door, workers).map_err(|errno| failure(door, errno)))
+        .zip(known)
+        .map(|(door, known)| {
+            let bound = match known {
+                Some((address, sockets)) => adopt_door(door, address, sockets, workers),
+                None => bind_door(door, workers),
+            };
+            bound.map_err(|errno| failure(door, errno))
+        })
         .collect::<Result<Vec<_>, BindError>>()?;
     grants::warn(doors.iter().map(|door| door.listener), &bound);
     Ok(bound)
@@ -90,14 +123,14 @@ pub fn bind(doors: &[Wanted<'_>], workers: usize) -> Result<Vec<BoundDoor>, Bind
 /// Hands a door to the data threads, with what its sessions are born with.
 pub fn open(door: BoundDoor, terms: &Terms, crew: &Crew) {
     let (id, port) = (door.id, door.address.port());
-    for (worker, fd) in door.sockets.into_iter().enumerate() {
-        crew.mailbox(worker).post(match terms {
+    for (number, DoorSocket { fd, lost_seen }) in door.sockets.into_iter().enumerate() {
+        crew.mailbox(number % crew.workers()).post(match terms {
             Terms::Tcp(terms) => Message::Open(Door { id, fd, port, terms: Arc::clone(terms) }),
             Terms::Udp(terms) => {
                 let is_dual = door.ip.is_none() && door.address.is_ipv6();
                 let (ip, terms) = (door.ip, Arc::clone(terms));
                 let appetite = udp::Appetite::default();
-                Message::OpenDatagrams(udp::Door { id, fd, ip, port, is_dual, terms, lost_seen: 0, appetite })
+                Message::OpenDatagrams(udp::Door { id, fd, ip, port, is_dual, terms, lost_seen, appetite })
             }
         });
     }
@@ -130,30 +163,55 @@ fn probe(listener: &Listener, at: &Bind) -> Result<(), Errno> {
     }
 }
 
-fn bind_door(door: &Wanted<'_>, workers: usize) -> Result<BoundDoor, Errno> {
-    let (at, protocol) = (&door.at, door.listener.protocol);
-    let mut sockets: Vec<OwnedFd> = Vec::with_capacity(workers);
-    let mut port = at.port;
-    for _ in 0..workers {
-        let fd = match protocol {
-            Protocol::Tcp => socket::bind_door(at.ip, port, door.listener.freebind)?,
-            Protocol::Udp => udp_socket::bind_door(at.ip, port, door.listener.freebind)?,
-        };
-        // Port 0: the first socket finds a free port, the others join it.
-        port = socket::local_address(fd.as_fd()).map_or(port, |address| address.port());
-        sockets.push(fd);
+/// A door whose sockets are there, with one for each data thread at least.
+fn adopt_door(
+    door: &Wanted<'_>,
+    address: SocketAddr,
+    mut sockets: Vec<DoorSocket>,
+    workers: usize,
+) -> Result<BoundDoor, Errno> {
+    while sockets.len() < workers {
+        sockets.push(DoorSocket { fd: bind_socket(door, address.port())?, lost_seen: 0 });
     }
+    let receive_buffer = prepare(door, &sockets)?;
+    Ok(BoundDoor { id: door.id, address, ip: door.at.ip, sockets, receive_buffer })
+}
+
+/// Makes the sockets of a door what its listener wants; tells the room for datagrams that the kernel grants.
+fn prepare(door: &Wanted<'_>, sockets: &[DoorSocket]) -> Result<usize, Errno> {
     let mut receive_buffer = usize::MAX;
-    // Only when all are bound: a datagram socket that joins later would move flows to another thread.
-    for fd in &sockets {
-        match protocol {
+    for DoorSocket { fd, .. } in sockets {
+        match door.listener.protocol {
             Protocol::Tcp => socket::listen(fd, &tcp::options_of(door.listener), door.listener.backlog)?,
             Protocol::Udp => receive_buffer = receive_buffer.min(prepare_datagrams(fd, door.listener)),
         }
     }
+    Ok(receive_buffer)
+}
+
+/// One thread's socket, not open yet.
+fn bind_socket(door: &Wanted<'_>, port: u16) -> Result<OwnedFd, Errno> {
+    let (at, freebind) = (&door.at, door.listener.freebind);
+    match door.listener.protocol {
+        Protocol::Tcp => socket::bind_door(at.ip, port, freebind),
+        Protocol::Udp => udp_socket::bind_door(at.ip, port, freebind),
+    }
+}
+
+fn bind_door(door: &Wanted<'_>, workers: usize) -> Result<BoundDoor, Errno> {
+    let at = &door.at;
+    let mut sockets: Vec<DoorSocket> = Vec::with_capacity(workers);
+    let mut port = at.port;
+    for _ in 0..workers {
+        let fd = bind_socket(door, port)?;
+        port = socket::local_address(fd.as_fd()).map_or(port, |address| address.port());
+        sockets.push(DoorSocket { fd, lost_seen: 0 });
+    }
+    // Only when all are bound: a datagram socket that joins later would move flows to another thread.
+    let receive_buffer = prepare(door, &sockets)?;
     let mut address = address_of(at, port);
     if at.ip.is_none()
-        && sockets.first().and_then(|fd| socket::local_address(fd.as_fd())).is_some_and(|a| a.is_ipv4())
+        && sockets.first().and_then(|one| socket::local_address(one.fd.as_fd())).is_some_and(|a| a.is_ipv4())
     {
         // No IPv6 on this host.
         address.set_ip(std::net::Ipv4Addr::UNSPECIFIED.into());

@@ -47,6 +47,16 @@ impl Histogram {
         self.sum_us.add(us);
     }
 
+    /// Begins with these values, in that order.
+    pub fn begin_with(&self, values: &[u64]) {
+        begin_with(&self.counters().collect::<Vec<_>>(), values);
+    }
+
+    /// All its counters, in an order that stays.
+    pub fn counters(&self) -> impl Iterator<Item = &Counter> {
+        self.buckets.iter().chain([&self.sum_us])
+    }
+
     /// Counts per bucket (not cumulated).
     pub fn counts(&self) -> [u64; Self::BOUNDS_US.len() + 1] {
         std::array::from_fn(|bucket| self.buckets[bucket].value())
@@ -75,6 +85,26 @@ impl<T: Default> PerWorker<T> {
 }
 
 impl<T> PerWorker<T> {
+    /// What each of these counters comes to over all workers.
+    pub fn totals(&self, counters: impl Fn(&T) -> Vec<&Counter>) -> Vec<u64> {
+        let mut totals = Vec::new();
+        for shard in self.iter() {
+            let values = counters(shard);
+            totals.resize(values.len(), 0_u64);
+            for (total, counter) in totals.iter_mut().zip(values) {
+                *total = total.wrapping_add(counter.value());
+            }
+        }
+        totals
+    }
+
+    /// Begins with these totals. Before any worker counts.
+    pub fn begin_with(&self, totals: &[u64], counters: impl Fn(&T) -> Vec<&Counter>) {
+        if let Some(shard) = self.iter().next() {
+            begin_with(&counters(shard), totals);
+        }
+    }
+
     /// The shard of this worker. Only that worker may write to it.
     pub fn of(&self, worker: usize) -> &T {
         &self.0[worker].0
@@ -89,6 +119,11 @@ impl<T> PerWorker<T> {
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter().map(|shard| &shard.0)
     }
+}
+
+/// Sets counters to these values, as far as there are both.
+pub(super) fn begin_with(counters: &[&Counter], values: &[u64]) {
+    counters.iter().zip(values).for_each(|(counter, value)| counter.set(*value));
 }
 
 #[cfg(test)]

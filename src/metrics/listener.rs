@@ -201,6 +201,12 @@ impl ListenerCounters {
 }
 
 impl ListenerShard {
+    /// What is counted, in an order that stays; not the living sessions.
+    pub fn counters(&self) -> Vec<&Counter> {
+        let all = [&self.begun].into_iter().chain(&self.ended).chain(&self.bytes);
+        all.chain(&self.trouble).chain(&self.datagrams).chain(&self.dropped).collect()
+    }
+
     /// The sessions that ended for this reason.
     pub fn ended(&self, reason: Reason) -> &Counter {
         &self.ended[reason as usize]

@@ -1,5 +1,6 @@
 //! What is counted per pool and per backend.
 
+use super::counter::begin_with;
 use super::{Counter, Direction, Histogram};
 
 /// One worker's counters of one pool.
@@ -42,7 +43,29 @@ pub struct CheckCounts {
     pub ejections: Counter,
 }
 
+impl PoolShard {
+    /// What is counted, in an order that stays.
+    pub fn counters(&self) -> Vec<&Counter> {
+        let counts = [&self.retries, &self.source_turn, &self.source_full, &self.rehomed];
+        self.connect.counters().chain(counts).collect()
+    }
+}
+
 impl CheckCounts {
+    /// What is counted, in an order that stays.
+    pub fn totals(&self) -> Vec<u64> {
+        self.counters().iter().map(|counter| counter.value()).collect()
+    }
+
+    /// Begins with these totals.
+    pub fn begin_with(&self, totals: &[u64]) {
+        begin_with(&self.counters(), totals);
+    }
+
+    fn counters(&self) -> [&Counter; 4] {
+        [&self.good, &self.bad, &self.local, &self.ejections]
+    }
+
     /// Notes how far it is on its way to the other of up and down.
     pub fn note_progress(&self, done: u8, of: u8) {
         self.progress[0].set(done.into());
@@ -57,6 +80,11 @@ impl CheckCounts {
 }
 
 impl BackendShard {
+    /// What is counted, in an order that stays.
+    pub fn counters(&self) -> Vec<&Counter> {
+        [&self.sessions, &self.connect_failures].into_iter().chain(&self.bytes).collect()
+    }
+
     /// The bytes that were delivered in this direction.
     pub fn bytes(&self, direction: Direction) -> &Counter {
         &self.bytes[direction as usize]

@@ -114,6 +114,17 @@ impl Backend {
         self.failures_in_a_row.store(0, Ordering::Relaxed);
     }
 
+    /// Begins with the failures that the process before had seen.
+    pub fn adopt_failures(&self, in_a_row: u32, failed_ms: u64) {
+        self.failures_in_a_row.store(in_a_row, Ordering::Relaxed);
+        self.failed_ms.store(failed_ms, Ordering::Relaxed);
+    }
+
+    /// Where it is: its address, and its port if it has one of its own.
+    pub fn place(&self) -> (IpAddr, Option<u16>) {
+        (self.ip, self.port)
+    }
+
     /// When real traffic last failed here, in milliseconds of the shared clock.
     pub fn failed_ms(&self) -> Option<u64> {
         Some(self.failed_ms.load(Ordering::Relaxed)).filter(|at_ms| *at_ms != 0)

@@ -133,6 +133,17 @@ impl Lasting {
         sticky.note(source, backend, settings.entries as usize, now_ms);
     }
 
+    /// Who was sent where last, the least recently used first.
+    pub fn remembered_sources(&self) -> Vec<(Source, Arc<str>, u64)> {
+        let sticky = self.sticky();
+        sticky.entries().map(|(source, backend, used_ms)| (source, Arc::clone(backend), used_ms)).collect()
+    }
+
+    /// Remembers what the process before remembered, in that order.
+    pub fn adopt_remembered(&self, source: Source, backend: &Arc<str>, most: u32, used_ms: u64) {
+        self.sticky().note(source, backend, most as usize, used_ms);
+    }
+
     fn sticky(&self) -> std::sync::MutexGuard<'_, Sticky> {
         self.sticky.lock().unwrap_or_else(PoisonError::into_inner)
     }

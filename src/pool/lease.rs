@@ -103,6 +103,13 @@ impl Lease {
         Err(Refusal::Full)
     }
 
+    /// The place of a session that was there before this process: held, whatever the limits.
+    pub fn adopt(backend: Arc<Backend>) -> Self {
+        backend.pool.places.adopt();
+        backend.load.adopt();
+        Self { backend }
+    }
+
     /// Where the place is.
     pub fn backend(&self) -> &Arc<Backend> {
         &self.backend

@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -13,11 +14,13 @@ use tokio_util::task::TaskTracker;
 
 use super::housekeeping::{self, Housekeeper};
 use super::http::HttpDoor;
+use super::keeping::Keeping;
 use super::publisher::{NoSuch, Order, Whom};
 use super::served::Served;
+use super::steering::ServedSocket;
 use super::stopping::{self, Drained};
 use super::terms::Making;
-use super::{File, Notify, Surroundings, hash_key};
+use super::{File, Notify, Program, Surroundings, hash_key};
 use crate::access::Access;
 use crate::admin::{self, Sources};
 use crate::config::settings::Settings;
@@ -53,16 +56,27 @@ pub(super) struct Control {
     pub(super) phase: watch::Sender<Phase>,
     /// Until the end.
     checker: Mutex<Option<Checker>>,
-    http: Mutex<Option<(SocketAddr, CancellationToken)>>,
-    pub(super) socket: Mutex<Option<(PathBuf, CancellationToken)>>,
+    http: Mutex<Option<ServedHttp>>,
+    pub(super) socket: Mutex<Option<ServedSocket>>,
     /// The zero of the clock that all threads share.
-    epoch: Instant,
+    pub(super) epoch: Instant,
     pub(super) usual_socket: Option<PathBuf>,
     pub(super) notify: Notify,
     pub(super) file: File,
+    pub(super) keeping: Mutex<Keeping>,
+    pub(super) program: Program,
+    /// The text of the configuration that is served.
+    pub(super) text: Mutex<Arc<str>>,
     pub(super) reloads: Arc<Reloads>,
     log_lines_dropped: Arc<AtomicU64>,
     flow_hash_key: [u8; 16],
+}
+
+/// The HTTP door that is served.
+struct ServedHttp {
+    address: SocketAddr,
+    fd: RawFd,
+    stop: CancellationToken,
 }
 
 /// What a control side is made of.
@@ -95,7 +109,10 @@ impl Control {
             epoch,
             usual_socket: with.usual_socket.clone(),
             notify: with.notify,
+            text: Mutex::new(Arc::clone(&with.file.text)),
             file: with.file.clone(),
+            keeping: Mutex::default(),
+            program: with.program.clone(),
             reloads: Arc::default(),
             log_lines_dropped: Arc::clone(&with.log_lines_dropped),
             flow_hash_key: hash_key(with.seed),
@@ -147,14 +164,30 @@ impl Control {
     }
 
     pub(super) fn http_address(&self) -> Option<SocketAddr> {
-        lock(&self.http).as_ref().map(|(address, _)| *address)
+        lock(&self.http).as_ref().map(|http| http.address)
+    }
+
+    /// The listening socket of the HTTP door.
+    pub(super) fn http_socket(&self) -> Option<RawFd> {
+        lock(&self.http).as_ref().map(|http| http.fd)
+    }
+
+    /// Another process answers the commands now: its socket's file stays.
+    pub(super) fn leave_socket_file(&self) {
+        if let Some(socket) = &*lock(&self.socket) {
+            socket.stays.set();
+        }
     }
 
     /// Answers at this HTTP door from now on, and at no other.
     pub(super) fn serve_http(&self, door: Option<HttpDoor>) {
-        let now = door.as_ref().map(|door| (door.address, door.stop.clone()));
-        if let Some((_, stop)) = std::mem::replace(&mut *lock(&self.http), now) {
-            stop.cancel();
+        let now = door.as_ref().map(|door| ServedHttp {
+            address: door.address,
+            fd: door.listener.as_raw_fd(),
+            stop: door.stop.clone(),
+        });
+        if let Some(before) = std::mem::replace(&mut *lock(&self.http), now) {
+            before.stop.cancel();
         }
         let Some(HttpDoor { listener, stop, .. }) = door else { return };
         self.tasks.spawn(admin::serve(listener, Arc::new(self.sources()), stop));
@@ -181,7 +214,14 @@ impl Control {
     }
 
     pub(super) fn status_line(&self) -> String {
-        housekeeping::status_line(&self.crew, self.served().settings.listeners.len(), &self.published)
+        let line =
+            housekeeping::status_line(&self.crew, self.served().settings.listeners.len(), &self.published);
+        let is_refused = self.reloads.last().is_some_and(|last| last.refused);
+        if is_refused {
+            format!("{line}; the file is refused, see the log: what was served goes on")
+        } else {
+            line
+        }
     }
 
     pub(super) fn enter(&self, next: Phase) {
@@ -209,6 +249,20 @@ impl Control {
                 () = stop.cancelled() => {}
             }
         });
+    }
+
+    /// Another process has everything: ends every task here.
+    pub(super) async fn depart(self: &Arc<Self>) {
+        let checker = lock(&self.checker).take();
+        if let Some(checker) = checker {
+            checker.stop().await;
+        }
+        self.serve_http(None);
+        self.serve_socket(None);
+        self.stop.cancel();
+        self.tasks.close();
+        // An answer under way is given; nothing else is worth waiting for.
+        let _ = tokio::time::timeout(DEPARTURE_MAX, self.tasks.wait()).await;
     }
 
     /// Nothing new, time for living sessions, the cut, and the end of every task.
@@ -239,3 +293,6 @@ impl Control {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Answers to commands that are under way when another process takes over.
+const DEPARTURE_MAX: Duration = Duration::from_secs(1);

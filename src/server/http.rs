@@ -1,6 +1,7 @@
 //! The HTTP door: bound before anything is served, replaced when the file gives it another address.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -34,5 +35,12 @@ impl HttpDoor {
         let listener = admin::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         Ok(Some(Self { listener, address, stop: CancellationToken::new() }))
+    }
+
+    /// The door that another process had.
+    pub(super) fn adopt(fd: OwnedFd) -> std::io::Result<Self> {
+        let listener = TcpListener::from_std(fd.into())?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address, stop: CancellationToken::new() })
     }
 }

@@ -2,36 +2,43 @@
 //!
 //! Everything it needs is an argument; two servers run in one process.
 
+mod ancestry;
 mod budget;
 mod control;
+mod estate;
+mod heritage;
 mod housekeeping;
 mod http;
+mod keeping;
 mod notify;
 mod origins;
 mod pools;
 mod publisher;
 mod reload;
 mod served;
+mod standstill;
 mod steering;
 mod stopping;
+mod succession;
 mod terms;
 
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::config::settings::{Level, Settings, Workers};
+use crate::config::settings::{Level, Protocol, Settings, Workers};
+use crate::handover::{Line, Park, Store};
 use crate::health::Checker;
 use crate::limits::Places;
-use crate::listener::{self, BindError};
+use crate::listener::{self, BindError, BoundDoor, DoorSocket};
 use crate::metrics::ListenerCounters;
 use crate::phase::Phase;
 use crate::pool::Published;
@@ -41,9 +48,12 @@ use crate::sys::udp_probe::Offloads;
 use crate::udp::{self, ClientPairs};
 use crate::workbench::Random;
 use crate::worker::{self, Crew, Plan};
+use ancestry::Ancestry;
 use budget::Budget;
 pub use control::OrderError;
 use control::{Control, Parts};
+pub use estate::{HandedOver, HandoverError};
+pub use heritage::Heritage;
 use http::HttpDoor;
 pub use http::HttpError;
 pub use notify::Notify;
@@ -51,10 +61,13 @@ pub use origins::ForeignError;
 use publisher::{Beginnings, Order, Publisher};
 pub use publisher::{NoSuch, Whom};
 pub use reload::{Changes, Refused, ReloadError};
-use served::Served;
+use served::{Matched, Served};
+use standstill::Standstill;
+pub use standstill::Stuck;
 use steering::SocketDoor;
 pub use steering::SocketError;
 pub use stopping::Drained;
+pub use succession::{HANDOVER_VARIABLE, Program, Succeeded, UpgradeError};
 
 /// What a server is given by the program around it.
 #[derive(Debug, Clone)]
@@ -67,6 +80,10 @@ pub struct Surroundings {
     pub seed: u64,
     /// What a reload needs.
     pub file: File,
+    /// What an upgrade starts.
+    pub program: Program,
+    /// Listening sockets that the service manager kept from a process before.
+    pub kept: Arc<Mutex<Store>>,
     /// Where the commands look for the socket when nothing else is said; `None`: nowhere.
     pub usual_socket: Option<PathBuf>,
     /// What the kernel does with several datagrams at once.
@@ -76,16 +93,31 @@ pub struct Surroundings {
 /// The file behind a balancer, and the log it may turn up.
 #[derive(Clone)]
 pub struct File {
+    /// Where it is, for people.
+    pub path: String,
+    /// What it said when the balancer started.
+    pub text: Arc<str>,
     /// Reads and checks it.
-    pub read: Arc<dyn Fn() -> Result<Settings, Refused> + Send + Sync>,
+    pub read: Arc<dyn Fn() -> Result<Document, Refused> + Send + Sync>,
     /// Sets the level of the log.
     pub set_log_level: Arc<dyn Fn(Level) + Send + Sync>,
+}
+
+/// A file that was read and is right.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// What it means.
+    pub settings: Settings,
+    /// What it says.
+    pub text: Arc<str>,
 }
 
 impl File {
     /// There is none: for a balancer inside another program.
     pub fn none() -> Self {
         Self {
+            path: String::new(),
+            text: "".into(),
             read: Arc::new(|| Err(Refused::Unreadable("this balancer has no file".into()))),
             set_log_level: Arc::new(|_| {}),
         }
@@ -113,6 +145,9 @@ pub enum StartError {
     /// Clients' addresses may not be used.
     #[error(transparent)]
     Foreign(#[from] ForeignError),
+    /// What another process had cannot be taken over.
+    #[error("{0}")]
+    Heritage(String),
     /// The system refuses a thread or what it needs.
     #[error(
         "a data thread cannot be started: {0}; raise LimitNOFILE=, TasksMax= or the memory limit, or lower `workers`"
@@ -130,30 +165,52 @@ impl Server {
     /// Starts; on return it accepts. Must be called on a tokio runtime with I/O and time, which then carries the
     /// control work. On an error nothing is left behind.
     pub async fn start(settings: &Settings, with: &Surroundings) -> Result<Self, StartError> {
+        Self::begin(settings, with, None).await
+    }
+
+    /// Starts with everything that another process had, under the configuration that was served there. On an error
+    /// nothing of it was touched.
+    pub async fn take_over(
+        settings: &Settings,
+        with: &Surroundings,
+        heritage: Heritage,
+    ) -> Result<Self, StartError> {
+        Self::begin(settings, with, Some(heritage)).await
+    }
+
+    async fn begin(
+        settings: &Settings,
+        with: &Surroundings,
+        mut heritage: Option<Heritage>,
+    ) -> Result<Self, StartError> {
         origins::check(settings)?;
         let open_files = system::raise_open_files();
-        let workers = usize::from(match settings.workers {
-            Workers::Auto => system::cpus(),
-            Workers::Count(count) => count.get(),
-        });
+        let workers = workers_of(settings);
         let budget = Budget::new(open_files, settings, workers);
         warn_of_shortage(&budget, open_files);
         udp::tell_lacks(&with.offloads);
         let settings = Arc::new(settings.clone());
         let mut served = Served::new(Arc::clone(&settings));
-        let matched = served.matched(&settings.listeners);
-        let wanted = served.wanted(&matched.missing, &settings.listeners);
-        let doors = listener::bind(&wanted, workers)?;
-        let http = HttpDoor::bind(&settings).await?;
-        let socket = SocketDoor::bind(&settings, with.usual_socket.as_deref())?;
-
+        let mut kept = std::mem::take(&mut *control::lock(&with.kept));
+        let names: Vec<String> = kept.kept.iter().map(|(name, _)| name.clone()).collect();
+        let (matched, doors) = open_doors(&settings, &mut served, heritage.as_mut(), &mut kept, workers)?;
+        let http = match heritage.as_mut().and_then(|heritage| heritage.http(&settings)) {
+            Some(door) => Some(door),
+            None => HttpDoor::bind(&settings).await?,
+        };
+        let socket = match heritage.as_mut().and_then(Heritage::socket) {
+            Some(door) => Some(door),
+            None => SocketDoor::bind(&settings, with.usual_socket.as_deref())?,
+        };
         let udp_places = Arc::new(Places::new(Some(budget.udp_sessions)));
         let crew = Crew::new(workers, budget.tcp_sessions, udp_places)
             .map_err(|errno| StartError::Thread(errno.into()))?;
         let crew = Arc::new(crew);
         let alarm = Arc::new(tokio::sync::Notify::new());
-        let (published, maker) = pools::publish_first(&settings, &crew, &alarm, with.seed);
-        let epoch = Instant::now();
+        let epoch = heritage.as_ref().map_or_else(Instant::now, Heritage::epoch);
+        let before = heritage.as_ref().map(|heritage| heritage.manifest().pools.clone()).unwrap_or_default();
+        let mut ancestry = Ancestry::new(&before, epoch.elapsed());
+        let (published, maker) = pools::publish_first(&settings, &crew, &alarm, with.seed, &mut ancestry);
         let threads = spawn_threads(&crew, &published, epoch, with)?;
 
         let (first_round, round_over) = oneshot::channel();
@@ -170,17 +227,55 @@ impl Server {
         let (checker, orders) = begin_checks(&settings, beginnings, &tasks, budget.probes, with.seed);
         let control =
             Arc::new(Control::new(Parts { crew, published, served, checker, orders, tasks, epoch }, with));
-        control.serve_http(http);
-        control.serve_socket(socket);
-        // A receiver that fails has lost its sender, which then has nothing left to wait for either.
-        let _ = tokio::time::timeout(FIRST_ROUND_MAX, round_over).await;
-        let status = control.status_line();
-        tracing::info!(target: "evenkeel", "{status}");
-        control.open_doors(&settings, matched, doors);
+        let opening = Opening { matched, doors, http, socket };
+        match heritage {
+            None => control.open(&settings, opening, round_over).await,
+            Some(heritage) => control.inherit(&settings, opening, heritage, &ancestry).await?,
+        }
+        control.forget_strangers(names.iter().map(String::as_str));
         control.enter(Phase::Running);
         control.keep_house();
         with.notify.ready(&control.status_line());
         Ok(Self { control, threads })
+    }
+
+    /// Gives everything to the process at the other end of the line. On an error everything goes on as before; afterwards
+    /// this process has nothing left to do.
+    pub async fn hand_over(&self, line: &Line) -> Result<HandedOver, HandoverError> {
+        self.control.hand_over(line).await
+    }
+
+    /// Starts the program anew, from its own file or another, and gives it everything. On an error everything goes on here.
+    pub async fn upgrade(&self, binary: Option<&Path>) -> Result<Succeeded, UpgradeError> {
+        self.control.upgrade(binary).await
+    }
+
+    /// Completes when another process has everything.
+    pub async fn handed_over(&self) {
+        let mut phase = self.control.phase.subscribe();
+        // The sender lives as long as the server.
+        let _ = phase.wait_for(|phase| *phase == Phase::HandedOver).await;
+    }
+
+    /// The end of a process that has handed over: whoever gave an order hears what came of it.
+    pub async fn depart(self) {
+        self.control.depart().await;
+    }
+
+    /// Leaves everything for a process that comes later. On an error everything goes on as before; afterwards this process
+    /// has nothing left to do.
+    pub async fn park(&self, park: &Park) -> Result<HandedOver, HandoverError> {
+        self.control.park(park).await
+    }
+
+    /// The file is refused and what another process served goes on: tells the log, the status and whoever asks.
+    pub fn note_refused(&self, refused: &Refused) {
+        self.control.note_refused(refused);
+    }
+
+    /// Gives sessions whose listener is not in the file any more the grace.
+    pub fn drain_orphans(&self) {
+        self.control.drain_orphans();
     }
 
     /// Serves these settings from now on; on an error nothing has changed.
@@ -254,6 +349,91 @@ impl Server {
     }
 }
 
+impl Control {
+    /// Opens the doors when every backend that is asked has answered, or some time has passed.
+    async fn open(
+        self: &Arc<Self>,
+        settings: &Arc<Settings>,
+        opening: Opening,
+        round_over: oneshot::Receiver<()>,
+    ) {
+        self.serve_http(opening.http);
+        self.serve_socket(opening.socket);
+        // A receiver that fails has lost its sender, which then has nothing left to wait for either.
+        let _ = tokio::time::timeout(FIRST_ROUND_MAX, round_over).await;
+        let status = self.status_line();
+        tracing::info!(target: "evenkeel", "{status}");
+        self.open_doors(settings, opening.matched, opening.doors);
+    }
+
+    /// Opens the doors with everything behind them that another process had, when that process lets go of it.
+    async fn inherit(
+        self: &Arc<Self>,
+        settings: &Arc<Settings>,
+        opening: Opening,
+        mut heritage: Heritage,
+        ancestry: &Ancestry<'_>,
+    ) -> Result<(), StartError> {
+        // What the threads are told meanwhile they read at once: sessions and flows stand in their tables before the
+        // first event of any door.
+        let still =
+            Standstill::begin(&self.crew).await.map_err(|stuck| StartError::Heritage(stuck.to_string()))?;
+        if let Err(error) = heritage.may_begin().await {
+            stopping::dismiss(&self.crew);
+            return Err(StartError::Heritage(error));
+        }
+        heritage.resume_counters(self, settings);
+        self.open_doors(settings, opening.matched, opening.doors);
+        heritage.hand_on(self, &ancestry.backends);
+        drop(still);
+        heritage.be_heard().await;
+        self.serve_http(opening.http);
+        self.serve_socket(opening.socket);
+        let status = self.status_line();
+        tracing::info!(target: "evenkeel", "taken over, {status}");
+        Ok(())
+    }
+}
+
+/// What is bound and not served yet.
+struct Opening {
+    matched: Matched,
+    doors: Vec<BoundDoor>,
+    http: Option<HttpDoor>,
+    socket: Option<SocketDoor>,
+}
+
+/// The doors of these settings: those that another process had, and new ones.
+fn open_doors(
+    settings: &Settings,
+    served: &mut Served,
+    mut heritage: Option<&mut Heritage>,
+    kept: &mut Store,
+    workers: usize,
+) -> Result<(Matched, Vec<BoundDoor>), BindError> {
+    let mut matched = served.matched(&settings.listeners);
+    if let Some(heritage) = &heritage {
+        heritage.add_doors(&mut matched, settings);
+    }
+    let wanted = served.wanted(&matched.missing, &settings.listeners);
+    let doors = listener::bind_with(&wanted, workers, |wanted| match &mut heritage {
+        Some(heritage) => heritage.take_door(wanted),
+        None => {
+            let udp = wanted.listener.protocol == Protocol::Udp;
+            let (address, sockets) = kept.take_door(udp, wanted.at.ip, wanted.at.port)?;
+            Some((address, sockets.into_iter().map(|fd| DoorSocket { fd, lost_seen: 0 }).collect()))
+        }
+    })?;
+    Ok((matched, doors))
+}
+
+fn workers_of(settings: &Settings) -> usize {
+    usize::from(match settings.workers {
+        Workers::Auto => system::cpus(),
+        Workers::Count(count) => count.get(),
+    })
+}
+
 /// Asks the backends of these settings from now on, and publishes what they answer.
 fn begin_checks(
     settings: &Settings,
@@ -265,7 +445,8 @@ fn begin_checks(
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let (orders, order_inbox) = mpsc::channel(ORDERS_MAX);
     let views = beginnings.published.load().pools.clone();
-    let targets = pools::targets_of(settings, &views);
+    let mut targets = pools::targets_of(settings, &views);
+    pools::note_known(&mut targets, &views);
     let publisher = Publisher::new(beginnings, &pools::asked(settings, &views, &targets));
     tasks.spawn(publisher.run(inbox, order_inbox));
     (Checker::start(targets, probes_max, seed, events), orders)

@@ -1,5 +1,6 @@
 //! What systemd is told: ready, stopping, how long it will take, what a person reads in `systemctl status`.
 
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -42,6 +43,35 @@ impl Notify {
     /// Still draining.
     pub fn still_stopping(self, status: &str, at_most: Duration) {
         self.send(&[NotifyState::Status(status), extend(at_most)]);
+    }
+
+    /// This process is the service from now on.
+    pub fn main_pid(self, pid: u32) {
+        self.send(&[NotifyState::MainPid(pid)]);
+    }
+
+    /// Keep these for the process that comes after this one. `watched`: only as long as they are not in error.
+    pub fn keep(self, name: &str, descriptors: &[BorrowedFd<'_>], watched: bool) {
+        if !self.is_heard() {
+            return;
+        }
+        let mut states = vec![NotifyState::FdStore, NotifyState::FdName(name)];
+        if !watched {
+            states.push(NotifyState::Custom("FDPOLL=0"));
+        }
+        if let Err(error) = sd_notify::notify_with_fds(&states, descriptors) {
+            tracing::debug!(target: "evenkeel", %error, name, "the service manager could not be given a socket");
+        }
+    }
+
+    /// Keep nothing of this name any more.
+    pub fn forget(self, name: &str) {
+        self.send(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+    }
+
+    /// There is a service manager that listens.
+    pub fn is_heard(self) -> bool {
+        self.enabled && std::env::var_os("NOTIFY_SOCKET").is_some()
     }
 
     /// One line for people.

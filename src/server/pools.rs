@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::Notify;
 
+use super::ancestry::Ancestry;
 use super::hash_key;
 use super::publisher::Asked;
 use crate::config::settings::{self, Check, Protocol, SendProxy, Settings};
@@ -52,12 +53,13 @@ impl Maker {
     }
 }
 
-/// The first snapshot: every backend counts as up until it has answered.
+/// The first snapshot: every backend counts as up until it has answered, unless more is known from before.
 pub(super) fn publish_first(
     settings: &Settings,
     crew: &Arc<Crew>,
     alarm: &Arc<Notify>,
     seed: u64,
+    ancestry: &mut Ancestry<'_>,
 ) -> (Arc<Published>, Maker) {
     let mut maker =
         Maker { published: Weak::new(), crew: Arc::clone(crew), alarm: Arc::clone(alarm), seed, numbered: 0 };
@@ -67,11 +69,20 @@ pub(super) fn publish_first(
             let lasting = maker.lasting(pool, slot);
             let backends: Vec<_> =
                 pool.backends.iter().map(|backend| maker.backend(&lasting, backend)).collect();
-            let standings = vec![Standing::new(first_health(pool, false), 0); backends.len()];
+            let (known, leaving) = ancestry.settle(pool, &lasting, &backends, &mut maker);
+            let first = Standing::new(first_health(pool, false), ancestry.now_ns / 1_000_000);
+            let standings: Vec<_> = known.into_iter().map(|one| one.unwrap_or(first.clone())).collect();
+            for (backend, standing) in backends.iter().zip(&standings) {
+                backend.set_down(standing.is_down());
+            }
             let pool = Arc::new(pool.clone());
-            Arc::new(PoolView::new(lasting, pool, backends, standings, &settings.hash_seed, None))
+            let mut view = PoolView::new(lasting, pool, backends, standings, &settings.hash_seed, None);
+            view.leaving = leaving;
+            Arc::new(view)
         });
-        Published::new(Snapshot { generation: 1, pools: pools.collect() })
+        let mut pools: Vec<_> = pools.collect();
+        pools.extend(ancestry.gone(settings, &mut maker));
+        Published::new(Snapshot { generation: 1, pools })
     });
     (published, maker)
 }
@@ -98,11 +109,30 @@ pub(super) fn targets_of(settings: &Settings, views: &[Arc<PoolView>]) -> Vec<Ta
             if let Some(port) = pool.health.port.or(serving_port) {
                 let address = SocketAddr::new(backend.ip, port);
                 let health = if serving_port == Some(port) { &health } else { &bare };
-                targets.push(Target { id: TargetId(live.number), address, health: Arc::clone(health) });
+                targets.push(Target {
+                    id: TargetId(live.number),
+                    address,
+                    health: Arc::clone(health),
+                    known: None,
+                });
             }
         }
     }
     targets
+}
+
+/// Notes which of these are known to be up or down from before.
+pub(super) fn note_known(targets: &mut [Target], views: &[Arc<PoolView>]) {
+    let standing = |(backend, standing): (&Arc<Backend>, &Standing)| (backend.number, standing.health());
+    let all = views.iter().flat_map(|view| view.backends.iter().zip(&view.standings).map(standing));
+    let known: HashMap<u64, Health> = all.collect();
+    for target in targets {
+        target.known = match known.get(&target.id.0) {
+            Some(Health::Up) => Some(true),
+            Some(Health::Down) => Some(false),
+            _ => None,
+        };
+    }
 }
 
 /// How each backend is asked, by its number. `views` are the pools of `settings`.

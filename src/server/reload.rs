@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::HttpError;
 use super::budget::Budget;
 use super::control::{Control, lock};
 use super::http::HttpDoor;
@@ -17,6 +16,7 @@ use super::origins::{self, ForeignError};
 use super::publisher::{Order, Reloaded};
 use super::served::{Matched, OpenDoor, Served};
 use super::steering::{SocketDoor, SocketError};
+use super::{Document, HttpError};
 use crate::config::settings::{Listener, Protocol, Settings};
 use crate::config::{Mistakes, difference};
 use crate::listener::{self, BindError, BoundDoor, Terms};
@@ -94,7 +94,13 @@ impl Control {
     pub(super) async fn reload_file(self: &Arc<Self>) -> Result<Changes, Refused> {
         self.notify.reloading();
         let outcome = match (self.file.read)() {
-            Ok(settings) => self.reload(settings).await.map_err(Refused::from),
+            Ok(Document { settings, text }) => {
+                let reloaded = self.reload(settings).await;
+                if reloaded.is_ok() {
+                    *lock(&self.text) = text;
+                }
+                reloaded.map_err(Refused::from)
+            }
             Err(refused) => Err(refused),
         };
         match &outcome {
@@ -102,13 +108,16 @@ impl Control {
                 self.note_reload(false, changes.lines.clone());
                 tracing::info!(target: "evenkeel", generation = changes.generation, "reloaded: {changes}");
             }
-            Err(refused) => {
-                self.note_reload(true, refused.to_string().lines().map(str::to_owned).collect());
-                tell(refused);
-            }
+            Err(refused) => self.note_refused(refused),
         }
         self.notify.ready(&self.status_line());
         outcome
+    }
+
+    /// The file is refused, and what was served goes on.
+    pub(super) fn note_refused(&self, refused: &Refused) {
+        self.note_reload(true, refused.to_string().lines().map(str::to_owned).collect());
+        tell(refused);
     }
 
     /// Serves these settings from now on. One at a time: a second one waits for the first.
@@ -226,6 +235,7 @@ impl Control {
             doors.push((at, door));
         }
         for NewDoor { door, at, bound } in bound {
+            self.keep(&door, &bound);
             listener::open(bound, &terms[at], &self.crew);
             doors.push((at, door));
         }
@@ -245,12 +255,13 @@ impl Control {
     /// A door that left the file. A tcp door closes; a udp door, through which the answers of its flows leave, admits
     /// nothing and closes when the grace is over: then it stays in the list.
     fn let_go(&self, door: OpenDoor, departure: u64, before: &Served) -> Option<OpenDoor> {
+        if door.leaving.is_some() {
+            return Some(door);
+        }
+        self.keep_no_more(door.id);
         if door.protocol == Protocol::Tcp {
             listener::close(door.id, door.protocol, &self.crew);
             return None;
-        }
-        if door.leaving.is_some() {
-            return Some(door);
         }
         let Some(Terms::Udp(terms)) = before.terms.get(&door.listener) else {
             listener::close(door.id, door.protocol, &self.crew);

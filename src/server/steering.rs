@@ -1,17 +1,21 @@
 //! The orders of the admin socket, carried out: each in a task of its own, so that a reload holds up no question.
 
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::control::{Control, lock};
-use super::{Refused, Whom};
+use super::{Refused, Succeeded, UpgradeError, Whom};
 use crate::admin::requests::{self, Kind, Request};
 use crate::admin::{self, Socket};
 use crate::config::settings::{AdminSocket, Settings};
 use crate::inspect::Filter;
+use crate::reason::Reason;
+use crate::sys::unix::Stays;
 use crate::worker::{self, Message};
 
 /// The socket of the commands cannot be bound.
@@ -30,7 +34,21 @@ pub(super) struct SocketDoor {
     pub(super) path: PathBuf,
 }
 
+/// The socket that is served.
+pub(super) struct ServedSocket {
+    pub(super) path: PathBuf,
+    pub(super) fd: RawFd,
+    /// Makes its file outlive this process.
+    pub(super) stays: Stays,
+    stop: CancellationToken,
+}
+
 impl SocketDoor {
+    /// The socket that another process had.
+    pub(super) fn adopt(fd: OwnedFd, path: PathBuf) -> std::io::Result<Self> {
+        Ok(Self { socket: admin::adopt_socket(fd, &path)?, path })
+    }
+
     /// The socket that the file asks for, `usual` where it leaves that open. One that was not asked for by name may fail
     /// with a warning.
     pub(super) fn bind(settings: &Settings, usual: Option<&Path>) -> Result<Option<Self>, SocketError> {
@@ -61,9 +79,14 @@ impl Control {
     /// Answers at this socket from now on, and at no other.
     pub(super) fn serve_socket(self: &Arc<Self>, door: Option<SocketDoor>) {
         let stop = CancellationToken::new();
-        let now = door.as_ref().map(|door| (door.path.clone(), stop.clone()));
-        if let Some((_, before)) = std::mem::replace(&mut *lock(&self.socket), now) {
-            before.cancel();
+        let now = door.as_ref().map(|door| ServedSocket {
+            path: door.path.clone(),
+            fd: door.socket.number(),
+            stays: door.socket.stays(),
+            stop: stop.clone(),
+        });
+        if let Some(before) = std::mem::replace(&mut *lock(&self.socket), now) {
+            before.stop.cancel();
         }
         let Some(SocketDoor { socket, path }) = door else { return };
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
@@ -85,7 +108,7 @@ impl Control {
 
     /// Where the commands reach it.
     pub(super) fn socket_path(&self) -> Option<PathBuf> {
-        lock(&self.socket).as_ref().map(|(path, _)| path.clone())
+        lock(&self.socket).as_ref().map(|socket| socket.path.clone())
     }
 
     /// Carries out what is asked until nobody can ask any more.
@@ -111,6 +134,19 @@ impl Control {
                     requests::Refused { text: refused.to_string(), kind }
                 }));
             }
+            Request::Upgrade { binary, reply } => {
+                let outcome = self.upgrade(binary.as_deref()).await;
+                let upgraded = outcome.map(|Succeeded { pid, handed_over }| requests::Upgraded {
+                    pid,
+                    sessions: handed_over.sessions + handed_over.flows,
+                    pause_ms: handed_over.pause.as_secs_f64() * 1_000.0,
+                });
+                let refused = |error: UpgradeError| requests::Refused {
+                    text: format!("not handed over, everything goes on as before: {error}"),
+                    kind: Kind::NotNow,
+                };
+                let _ = reply.send(upgraded.map_err(refused));
+            }
             Request::Mark { pool, backend, mark, by, reply } => {
                 let outcome = self.mark(Whom { pool, backend }, mark, &by).await;
                 let _ = reply.send(outcome.map_err(refused));
@@ -124,14 +160,14 @@ impl Control {
                 let _ = reply.send(());
             }
             Request::Search { filter, close, rows_max, reply } => {
-                let found = self.search(&filter, close, rows_max).await;
+                let found = self.search(&filter, close.then_some(Reason::Closed), rows_max).await;
                 let _ = reply.send(found);
             }
         }
     }
 
     /// Asks every data thread; each looks a little in each of its turns.
-    async fn search(&self, filter: &Filter, close: bool, rows_max: usize) -> requests::Search {
+    async fn search(&self, filter: &Filter, close: Option<Reason>, rows_max: usize) -> requests::Search {
         let mut answers = Vec::new();
         for worker in 0..self.crew.workers() {
             let (sender, answer) = oneshot::channel();
@@ -154,6 +190,22 @@ impl Control {
         all.rows.sort_by_key(|found| std::cmp::Reverse(found.age_ms));
         all.rows.truncate(rows_max);
         all
+    }
+}
+
+impl Control {
+    /// Ends the sessions of a listener when the grace is over.
+    pub(super) fn end_after_grace(self: &Arc<Self>, listener: String, grace: Duration, reason: Reason) {
+        let (control, stop) = (Arc::clone(self), self.stop.clone());
+        self.tasks.spawn(async move {
+            // Both arms may be dropped without loss.
+            tokio::select! {
+                () = tokio::time::sleep(grace) => {}
+                () = stop.cancelled() => return,
+            }
+            let filter = Filter { listener: Some(listener), ..Filter::default() };
+            control.search(&filter, Some(reason), 0).await;
+        });
     }
 }
 

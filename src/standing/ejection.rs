@@ -3,19 +3,19 @@
 /// The ejections of one backend.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Ejection {
-    out: Option<Out>,
+    pub(super) out: Option<Out>,
     /// Ejections that count as in a row.
-    in_a_row: u32,
+    pub(super) in_a_row: u32,
     /// When the last one ended.
-    ended_ms: u64,
+    pub(super) ended_ms: u64,
     /// Since when it has been quiet, while that still matters.
-    quiet_since_ms: Option<u64>,
+    pub(super) quiet_since_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Out {
-    began_ms: u64,
-    until_ms: u64,
+pub(super) struct Out {
+    pub(super) began_ms: u64,
+    pub(super) until_ms: u64,
 }
 
 impl Ejection {

@@ -5,6 +5,7 @@
 //! [`Standing::on_time`] was called, nothing changes by itself until the next one.
 
 mod ejection;
+mod handing;
 
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 //!
 //! Errors are the kernel's own numbers ([`Errno`]); what they mean is decided above.
 
+pub mod handing;
 pub mod limits;
 pub mod pipe;
 pub mod poller;

@@ -1,6 +1,6 @@
 //! Pipes, and splice: bytes that go from socket to socket without passing through the process.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
@@ -21,6 +21,16 @@ impl Pipe {
         let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let size_bytes = fcntl_setpipe_size(&write_end, size_bytes)?;
         Ok(Self { read_end, write_end, held_bytes: 0, size_bytes })
+    }
+
+    /// A pipe of another process, with what is in it.
+    pub fn adopt(read_end: OwnedFd, write_end: OwnedFd, held_bytes: usize, size_bytes: usize) -> Self {
+        Self { read_end, write_end, held_bytes, size_bytes }
+    }
+
+    /// Its two ends, to be named to another process.
+    pub fn ends(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        (self.read_end.as_fd(), self.write_end.as_fd())
     }
 
     /// What it can hold at most.
@@ -54,11 +64,9 @@ const MOVE: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
-    use std::os::fd::AsFd;
-
-    use super::*;
 
     fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, fchmod, flock};
@@ -17,11 +19,35 @@ pub struct Listening {
     path: PathBuf,
     /// Device and number of the file.
     identity: (u64, u64),
+    stays: Arc<AtomicBool>,
+}
+
+/// Says that a socket's file is to outlive its [`Listening`]: another process listens there now.
+#[derive(Debug, Clone)]
+pub struct Stays(Arc<AtomicBool>);
+
+impl Stays {
+    /// From now on.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Listening {
+    /// The file of a socket that another process made.
+    pub fn adopt(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: identity(path)?, stays: Arc::default() })
+    }
+
+    /// What makes its file stay.
+    pub fn stays(&self) -> Stays {
+        Stays(Arc::clone(&self.stays))
+    }
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|now| now == self.identity) {
+        if !self.stays.load(Ordering::Relaxed) && identity(&self.path).is_ok_and(|now| now == self.identity) {
             // Whoever removed it meanwhile did our work.
             let _ = fs::remove_file(&self.path);
         }
@@ -40,11 +66,16 @@ pub fn listen(path: &Path) -> io::Result<(OwnedFd, Listening)> {
     // A socket's file is made with the mode of the socket, less the umask: there is no moment at which others may connect.
     fchmod(&socket, Mode::from_raw_mode(MODE))?;
     net::bind(&socket, &SocketAddrUnix::new(path)?)?;
-    let listening = Listening { path: path.to_owned(), identity: identity(path)? };
+    let listening = Listening { path: path.to_owned(), identity: identity(path)?, stays: Arc::default() };
     // What the umask took from the group is given back.
     fs::set_permissions(path, Permissions::from_mode(MODE))?;
     net::listen(&socket, BACKLOG)?;
     Ok((socket, listening))
+}
+
+/// The user that this process acts as.
+pub fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 fn remove_dead(path: &Path) -> io::Result<()> {

@@ -95,6 +95,27 @@ fn wait_in_line(session: &mut Session, token: Token, queue: &settings::Queue, be
     Next::Wait
 }
 
+/// Joins the line in the place it had in the process before, as far as that is known: behind those that came earlier.
+pub(super) fn rejoin(
+    session: &mut Session,
+    token: Token,
+    (since_us, until_ms): (u64, u64),
+    bench: &mut Workbench,
+) -> Next {
+    let Token::Session { slot, generation, .. } = token else { return Next::End(Reason::InternalError) };
+    let (worker, client, now_ns) = (bench.worker, session.client_address, bench.now_us * 1_000);
+    let waiter = Waiter { worker, slot, generation, client, now_ns };
+    let ticket = {
+        let published = bench.published.load();
+        let view = published.pools.get(session.terms.pool.0);
+        // It had its place in the line: a limit that was lowered since does not cost it that.
+        view.and_then(|view| view.lasting.wait(waiter, End::Back, u32::MAX))
+    };
+    let Some(ticket) = ticket else { return attempt(session, token, bench) };
+    session.enter(Phase::Queued { ticket, since_us, until_ms });
+    Next::Wait
+}
+
 fn note_waited(session: &mut Session, since_us: u64, bench: &Workbench) {
     let waited_us = bench.now_us.saturating_sub(since_us);
     session.queue_us = Some(session.queue_us.unwrap_or(0) + waited_us);

@@ -26,6 +26,13 @@ impl Entry {
         (access.is_some() || limits.is_some()).then_some(Self { access, limits })
     }
 
+    /// For sessions that were let in by an earlier file: counted with the others.
+    pub fn limits_alone(&self) -> Option<Self> {
+        let limits = self.limits.as_ref()?;
+        let limits = SessionLimits::sharing(None, limits.shared_listener(), limits.shared_sources());
+        Some(Self { access: None, limits: Some(limits) })
+    }
+
     /// What limits the sessions.
     pub fn limits(&self) -> Option<&SessionLimits> {
         self.limits.as_ref()
@@ -37,6 +44,11 @@ impl Entry {
             return Err(Reason::Denied);
         }
         self.limits.as_ref().map(|limits| limits.take(client, now_ns)).transpose()
+    }
+
+    /// The place of a session that was there before this process.
+    pub(super) fn adopt(&self, client: IpAddr) -> Option<Place> {
+        self.limits.as_ref().map(|limits| limits.adopt(client))
     }
 
     fn give_back(&self, place: Place) {

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use super::session::{Next, Phase, Session};
 use super::{Token, Workbench, entry};
 use crate::config::settings::SendProxy;
+use crate::manifest;
 use crate::proxy_protocol::{self, Addresses, Carried, Decoded, HEADER_BYTES_MAX, Malformed, Transport};
 use crate::reason::Reason;
 use crate::sys::{Errno, socket};
@@ -28,6 +29,31 @@ pub(super) struct Proxied {
 }
 
 impl Proxied {
+    /// As the next process is told.
+    pub(super) fn give(&self) -> manifest::Proxied {
+        manifest::Proxied {
+            peer: self.peer,
+            carried: match self.carried {
+                Carried::Proxy(both) => manifest::Carried::Proxy(both.source, both.destination),
+                Carried::Local => manifest::Carried::Local,
+                Carried::Unknown => manifest::Carried::Unknown,
+            },
+            tlvs: manifest::Bytes(self.tlvs.to_vec()),
+        }
+    }
+
+    /// As the process before told.
+    pub(super) fn adopt(given: manifest::Proxied) -> Self {
+        let carried = match given.carried {
+            manifest::Carried::Proxy(source, destination) => {
+                Carried::Proxy(Addresses { source, destination })
+            }
+            manifest::Carried::Local => Carried::Local,
+            manifest::Carried::Unknown => Carried::Unknown,
+        };
+        Self { peer: given.peer, carried, tlvs: given.tlvs.0.into(), trouble: None }
+    }
+
     /// Nobody else is handed on: the peer, which was judged when it came, is the client.
     pub(super) fn is_the_client(&self) -> bool {
         !matches!(self.carried, Carried::Proxy(_))

@@ -8,6 +8,7 @@ mod closing;
 mod deadline;
 mod dial;
 mod entry;
+mod handing;
 mod header;
 mod origin;
 mod relay;
@@ -19,5 +20,6 @@ mod way;
 
 use crate::workbench::{Token, Workbench};
 pub use entry::Entry;
+pub use handing::{Adopted, Given};
 pub use table::{Arrival, Sessions};
 pub use terms::{Terms, options_of};

@@ -20,13 +20,13 @@ pub(super) struct Relay {
     pub(super) to_backend: Way,
     pub(super) to_client: Way,
     /// The side that finished first, without breaking.
-    finished_first: Option<usize>,
+    pub(super) finished_first: Option<usize>,
     /// When bytes were last delivered, the relay began, or a side announced its end.
     pub(super) moved_ms: u64,
     /// When its life is over.
     pub(super) lifetime_end_ms: Option<u64>,
     /// Since when the backend owes a first answer.
-    asked_us: u64,
+    pub(super) asked_us: u64,
 }
 
 impl Relay {

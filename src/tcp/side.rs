@@ -1,7 +1,8 @@
 //! One end of a session: a socket, and what is known of it without asking the kernel.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use crate::manifest;
 use crate::sys::Errno;
 use crate::sys::poller::Ready;
 
@@ -44,6 +45,36 @@ impl Side {
             broken: None,
             failed: false,
             urgent: false,
+        }
+    }
+
+    /// As the next process is told.
+    pub(super) fn give(&self) -> manifest::Side {
+        manifest::Side {
+            fd: self.fd.as_raw_fd(),
+            readable: self.readable,
+            writable: self.writable,
+            ending: self.ending,
+            read_out: self.read_out,
+            finished: self.finished,
+            broken: self.broken.map(Errno::raw_os_error),
+            failed: self.failed,
+            urgent: self.urgent,
+        }
+    }
+
+    /// As the process before told, with its socket.
+    pub(super) fn adopt(given: &manifest::Side, fd: OwnedFd) -> Self {
+        Self {
+            fd,
+            readable: given.readable,
+            writable: given.writable,
+            ending: given.ending,
+            read_out: given.read_out,
+            finished: given.finished,
+            broken: given.broken.map(Errno::from_raw_os_error),
+            failed: given.failed,
+            urgent: given.urgent,
         }
     }
 

@@ -33,19 +33,20 @@ pub struct Arrival {
 
 /// All sessions of one thread.
 pub struct Sessions {
-    slots: Slab<Slot>,
+    pub(super) slots: Slab<Slot>,
     wheel: Wheel,
     /// Sessions with work left after their turn.
     again: VecDeque<(u32, u32)>,
-    next_generation: u32,
+    pub(super) next_generation: u32,
     /// Reused by every turn.
     expired: Vec<u32>,
 }
 
-struct Slot {
-    generation: u32,
-    queued: bool,
-    session: Session,
+pub(super) struct Slot {
+    pub(super) generation: u32,
+    /// It is among those with work left.
+    pub(super) queued: bool,
+    pub(super) session: Session,
 }
 
 impl Sessions {
@@ -237,7 +238,7 @@ impl Sessions {
         }
     }
 
-    fn follow(&mut self, slot: u32, next: Next, bench: &mut Workbench) {
+    pub(super) fn follow(&mut self, slot: u32, next: Next, bench: &mut Workbench) {
         let key = slot as usize;
         if let Next::End(reason) = next {
             self.wheel.disarm(slot);

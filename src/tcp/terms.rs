@@ -68,6 +68,25 @@ impl Terms {
         }
     }
 
+    /// Terms of sessions whose listener is not there, or is another now: only what their end needs.
+    pub fn of_nobody(counters: Arc<ListenerCounters>, lasting: &Arc<Lasting>) -> Self {
+        Self {
+            listener: Arc::clone(&counters.listener),
+            pool: lasting.slot,
+            lasting: Arc::clone(lasting),
+            entry: None,
+            backlog: None,
+            options: StreamOptions::default(),
+            idle_ms: None,
+            half_closed_ms: None,
+            lifetime_ms: None,
+            proxies: Proxies::new(&[], &[]),
+            header_ms: HEADER_MS,
+            log_sessions: LogSessions::All,
+            counters,
+        }
+    }
+
     /// Does an end for this reason have a line?
     pub(super) fn logs(&self, reason: Reason) -> bool {
         match self.log_sessions {
@@ -89,3 +108,6 @@ pub fn options_of(listener: &Listener) -> StreamOptions {
 fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// As where the file says nothing else.
+const HEADER_MS: u64 = 3_000;

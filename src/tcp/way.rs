@@ -5,8 +5,11 @@
 //! receiver does not take at once is kept here, and nothing more is read until it has gone: a reader that stalls costs
 //! one buffer or one pipe, not more.
 
+use std::os::fd::AsRawFd;
+
 use super::Workbench;
 use super::side::Side;
+use crate::manifest;
 use crate::sys::pipe::Pipe;
 use crate::sys::{Errno, socket};
 
@@ -87,6 +90,57 @@ impl Way {
             self.refill(from, to, bench);
         }
         Turn::Unfinished
+    }
+
+    /// As the next process is told.
+    pub(super) fn give(&self) -> manifest::Way {
+        let held = match &self.held {
+            Held::Nothing => manifest::Held::Nothing,
+            Held::Bytes { bytes, from } => manifest::Held::Bytes(manifest::Bytes(bytes[*from..].to_vec())),
+            Held::Piped(pipe) => {
+                let (read_end, write_end) = pipe.ends();
+                manifest::Held::Piped {
+                    read_end: read_end.as_raw_fd(),
+                    write_end: write_end.as_raw_fd(),
+                    held_bytes: pipe.held_bytes() as u64,
+                    size_bytes: pipe.size_bytes() as u64,
+                }
+            }
+        };
+        let manner = match self.manner {
+            Manner::Copy => 0,
+            Manner::Splice => 1,
+            Manner::CopyOnly => 2,
+        };
+        manifest::Way {
+            delivered_bytes: self.delivered_bytes,
+            held,
+            manner,
+            lead_bytes: self.lead_bytes,
+            full_reads: self.full_reads,
+        }
+    }
+
+    /// As the process before told. `pipe` is the one that holds something.
+    pub(super) fn adopt(given: manifest::Way, pipe: Option<Pipe>) -> Self {
+        let held = match (given.held, pipe) {
+            (_, Some(pipe)) => Held::Piped(pipe),
+            (manifest::Held::Bytes(bytes), None) if !bytes.0.is_empty() => {
+                Held::Bytes { bytes: bytes.0.into(), from: 0 }
+            }
+            _ => Held::Nothing,
+        };
+        Self {
+            delivered_bytes: given.delivered_bytes,
+            held,
+            manner: match given.manner {
+                0 => Manner::Copy,
+                1 => Manner::Splice,
+                _ => Manner::CopyOnly,
+            },
+            lead_bytes: given.lead_bytes,
+            full_reads: given.full_reads,
+        }
     }
 
     /// Everything that was read has been written.

@@ -10,6 +10,7 @@ use super::Terms;
 use super::parts::{parts, parts_of_outgoing};
 use super::pump::{Pump, Side};
 use crate::flow::FlowId;
+use crate::manifest;
 use crate::metrics::{Direction, Drop};
 use crate::proxy_protocol::{self, Addresses, Carried, Header, Malformed, Transport};
 use crate::sys::Errno;
@@ -27,6 +28,28 @@ pub(super) struct Proxied {
 impl Proxied {
     pub(super) fn new(header: &Header<'_>) -> Self {
         Self { carried: header.carried, tlvs: header.tlvs.into() }
+    }
+
+    /// As the next process is told.
+    pub(super) fn give(&self, peer: SocketAddr) -> manifest::Proxied {
+        let carried = match self.carried {
+            Carried::Proxy(both) => manifest::Carried::Proxy(both.source, both.destination),
+            Carried::Local => manifest::Carried::Local,
+            Carried::Unknown => manifest::Carried::Unknown,
+        };
+        manifest::Proxied { peer, carried, tlvs: manifest::Bytes(self.tlvs.to_vec()) }
+    }
+
+    /// As the process before told.
+    pub(super) fn adopt(given: manifest::Proxied) -> Self {
+        let carried = match given.carried {
+            manifest::Carried::Proxy(source, destination) => {
+                Carried::Proxy(Addresses { source, destination })
+            }
+            manifest::Carried::Local => Carried::Local,
+            manifest::Carried::Unknown => Carried::Unknown,
+        };
+        Self { carried, tlvs: given.tlvs.0.into() }
     }
 }
 

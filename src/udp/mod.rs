@@ -7,6 +7,7 @@
 mod appetite;
 mod closing;
 mod doors;
+mod handing;
 mod header;
 mod inbound;
 mod offloads;
@@ -20,6 +21,7 @@ mod upstream;
 
 pub use appetite::Appetite;
 pub use doors::Door;
+pub use handing::{Adopted, Given};
 pub use offloads::tell_lacks;
 pub use origin::{ClientPairs, Origins};
 pub use pump::Pump;

@@ -36,6 +36,16 @@ pub(super) enum Origin {
     Client(SocketAddr),
 }
 
+impl Origin {
+    /// As the next process is told: from where, and whether that is the client's own.
+    pub(super) fn give(&self) -> (SocketAddr, bool) {
+        match self {
+            Self::Ours(from) => (*from, false),
+            Self::Client(from) => (*from, true),
+        }
+    }
+}
+
 impl Origins {
     /// Those of the `worker`-th of so many threads, with the range of ports for all of them. `clients` is one for all.
     /// `merges`: the kernel does so with datagrams that come.
@@ -98,6 +108,17 @@ impl Origins {
             Origin::Client(client) => {
                 self.pairs().remove(&(*client, backend));
             }
+        }
+    }
+
+    /// What a flow of the process before is connected from.
+    pub(super) fn adopt(&mut self, (from, is_client): (SocketAddr, bool), backend: SocketAddr) -> Origin {
+        if is_client {
+            self.pairs().insert((from, backend));
+            Origin::Client(from)
+        } else {
+            self.ports.adopt(from, backend);
+            Origin::Ours(from)
         }
     }
 

@@ -61,12 +61,8 @@ impl Ports {
 
     /// Takes a port that is free between an address of ours and a backend.
     pub(super) fn take(&mut self, source: IpAddr, backend: SocketAddr) -> Option<u16> {
-        let (count, seed) = (self.count, self.seed);
-        let between = self.between.entry((source, backend)).or_insert_with(|| Between {
-            taken: vec![0; (count as usize).div_ceil(64)].into(),
-            taken_count: 0,
-            next: first_place(seed, source, backend, count),
-        });
+        let count = self.count;
+        let between = self.between(source, backend);
         if between.taken_count >= count {
             return None;
         }
@@ -78,9 +74,36 @@ impl Ports {
         u16::try_from(place).ok().map(|place| self.first + place * self.step)
     }
 
+    /// Notes a port that a flow of the process before has. One that is not among this thread's, because the range or the
+    /// number of threads was another then, belongs to nobody here: whoever tries it finds it taken.
+    pub(super) fn adopt(&mut self, source: SocketAddr, backend: SocketAddr) {
+        let Some(place) = self.place_of(source.port()) else { return };
+        let between = self.between(source.ip(), backend);
+        if !between.is_taken(place) {
+            between.taken[place as usize / 64] |= 1 << (place % 64);
+            between.taken_count += 1;
+        }
+    }
+
+    fn between(&mut self, source: IpAddr, backend: SocketAddr) -> &mut Between {
+        let (count, seed) = (self.count, self.seed);
+        self.between.entry((source, backend)).or_insert_with(|| Between {
+            taken: vec![0; (count as usize).div_ceil(64)].into(),
+            taken_count: 0,
+            next: first_place(seed, source, backend, count),
+        })
+    }
+
+    /// Which of this thread's ports it is.
+    fn place_of(&self, port: u16) -> Option<u32> {
+        let ahead = port.checked_sub(self.first)?;
+        let place = u32::from(ahead / self.step);
+        (ahead.is_multiple_of(self.step) && place < self.count).then_some(place)
+    }
+
     /// Gives a port back.
     pub(super) fn give_back(&mut self, source: SocketAddr, backend: SocketAddr) {
-        let place = u32::from((source.port() - self.first) / self.step);
+        let Some(place) = self.place_of(source.port()) else { return };
         let Some(between) = self.between.get_mut(&(source.ip(), backend)) else { return };
         if between.is_taken(place) {
             between.taken[place as usize / 64] &= !(1 << (place % 64));
@@ -171,6 +194,23 @@ mod tests {
         let firsts: HashSet<_> =
             (0..20).map(|seed| take(&mut Ports::new((1_000, 60_000), 0, 1, seed), HERE, backend)).collect();
         assert!(firsts.len() > 15, "{firsts:?}");
+    }
+
+    #[test]
+    fn a_port_of_the_process_before_is_not_given_again_and_a_foreign_one_is_left_alone() {
+        let backend = address("10.0.0.1:53");
+        let mut ports = Ports::new((1_000, 1_009), 1, 2, 0);
+        let here = |port| SocketAddr::new(HERE.parse().unwrap(), port);
+        for port in [1_003, 1_003, 1_004, 7, 1_011] {
+            ports.adopt(here(port), backend);
+        }
+        let mut given: Vec<_> = std::iter::from_fn(|| take(&mut ports, HERE, backend)).collect();
+        given.sort_unstable();
+        assert_eq!(given, [1_001, 1_005, 1_007, 1_009]);
+        for port in [1_003, 1_004, 7, 1_011] {
+            ports.give_back(here(port), backend);
+        }
+        assert_eq!((take(&mut ports, HERE, backend), take(&mut ports, HERE, backend)), (Some(1_003), None));
     }
 
     #[test]

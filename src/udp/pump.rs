@@ -123,17 +123,19 @@ impl Pump {
 
     /// Ends the flows of this door and closes it.
     pub fn close_door(&mut self, id: u64, bench: &mut Workbench) {
-        let found = self.doors.iter().find(|(_, door)| door.id == id).map(|(key, _)| key);
-        let Some(key) = found else { return };
         // What waits to be sent leaves through it.
         self.send_replies(bench);
-        let is_of_door = |side: &&Side| side.door as usize == key;
+        let keys: Vec<usize> =
+            self.doors.iter().filter(|(_, door)| door.id == id).map(|(key, _)| key).collect();
+        let is_of_door = |side: &&Side| keys.contains(&(side.door as usize));
         let flows: Vec<FlowId> = self.sides.iter().flatten().filter(is_of_door).map(|side| side.id).collect();
         for id in flows {
             self.flows.end(id, Reason::Drained);
         }
         self.bury(bench);
-        self.doors.remove(key);
+        for key in keys {
+            self.doors.remove(key);
+        }
     }
 
     /// Takes nothing new. The doors stay: answers of living flows leave through them.
@@ -291,7 +293,7 @@ impl Pump {
     }
 
     /// Closes what the table says is over.
-    fn bury(&mut self, bench: &mut Workbench) {
+    pub(super) fn bury(&mut self, bench: &mut Workbench) {
         while let Some(ended) = self.flows.take_ended() {
             let place = ended.id.index as usize;
             // A flow that found no backend has no side, and has said why already.

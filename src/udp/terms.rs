@@ -1,11 +1,14 @@
 //! What a flow is born with.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::access::{Access, Proxies};
 use crate::config::settings::LogSessions;
 use crate::flow;
+use crate::limits::SessionLimits;
+use crate::manifest;
 use crate::metrics::ListenerCounters;
 use crate::pool::{Lasting, PoolSlot};
 use crate::reason::Reason;
@@ -47,6 +50,35 @@ impl Terms {
             proxies: Arc::clone(&self.proxies),
             log_sessions: self.log_sessions,
             counters: Arc::clone(&self.counters),
+        }
+    }
+
+    /// Terms of flows of the process before, whose listener has others now or is gone. None begins with them.
+    pub fn of_before(
+        given: &manifest::FlowTerms,
+        log_sessions: LogSessions,
+        counters: Arc<ListenerCounters>,
+        lasting: &Arc<Lasting>,
+        limits: Option<Arc<SessionLimits>>,
+    ) -> Self {
+        let flow = flow::Terms {
+            idle_ms: given.idle_ms,
+            lifetime_ms: given.lifetime_ms,
+            responses: NonZeroU32::new(given.responses),
+            requests: NonZeroU32::new(given.requests),
+            limits: limits.unwrap_or_else(|| Arc::new(SessionLimits::new(None, None, None))),
+            draining: flow::Draining::default(),
+        };
+        Self {
+            listener: Arc::clone(&counters.listener),
+            pool: lasting.slot,
+            lasting: Arc::clone(lasting),
+            access: None,
+            receive_buffer: 0,
+            flow: Arc::new(flow),
+            proxies: Arc::new(Proxies::new(&[], &[])),
+            log_sessions,
+            counters,
         }
     }
 

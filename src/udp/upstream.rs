@@ -1,12 +1,13 @@
 //! A flow's side towards its backend: the place it holds there, a port of ours, and a connected socket.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::origin::{Origin, Origins};
 use super::{Appetite, Terms};
 use crate::balance::Ask;
 use crate::config::settings::{OnDown, SendProxy};
+use crate::manifest;
 use crate::metrics::Drop;
 use crate::pool::{Lease, PoolSlot, Refusal};
 use crate::sys::Errno;
@@ -103,6 +104,37 @@ impl Upstream {
             appetite: Appetite::default(),
         };
         Ok((upstream, index))
+    }
+
+    /// Adds what the next process is told.
+    pub(super) fn give(&self, flow: &mut manifest::Flow) {
+        flow.fd = self.fd.as_raw_fd();
+        flow.lease = self.lease.backend().number;
+        flow.backend = self.backend;
+        flow.origin = self.origin.give();
+        flow.on_down = self.on_down.code();
+        flow.owes_header = self.owes_header;
+        flow.refused = self.refused;
+        flow.asked_us = self.asked_us;
+        flow.answered = self.answered;
+    }
+
+    /// As the process before told, with its socket and its place at the backend.
+    pub(super) fn adopt(given: &manifest::Flow, fd: OwnedFd, lease: Lease, origins: &mut Origins) -> Self {
+        Self {
+            fd,
+            lease,
+            backend: given.backend,
+            origin: origins.adopt(given.origin, given.backend),
+            on_down: OnDown::of_code(given.on_down).unwrap_or(OnDown::Keep),
+            owes_header: given.owes_header,
+            refused: given.refused,
+            asked_us: given.asked_us,
+            answered: given.answered,
+            // What the path takes is found out anew.
+            takes_no_parts: false,
+            appetite: Appetite::default(),
+        }
     }
 
     /// Gives the port back; the place and the socket go with the value.

@@ -142,6 +142,12 @@ impl Crew {
         Some(worker)
     }
 
+    /// Counts a TCP session that was there before this process, whatever the limit.
+    pub fn adopt(&self, worker: usize) {
+        self.tcp_sessions.fetch_add(1, Ordering::Relaxed);
+        self.members[worker].sessions.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The thread that is to have the next session, and how many it holds.
     fn keeper(&self, worker: usize) -> (usize, u32) {
         let mine = self.sessions_of(worker);

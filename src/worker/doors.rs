@@ -4,7 +4,7 @@
 //! No accept error ends a door. Out of descriptors or memory, accepting pauses with a growing delay while the sessions
 //! there are go on; everything else concerns one connection and is counted.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -86,8 +86,9 @@ impl Doors {
 
     /// Takes what waits at one door and closes it.
     pub(super) fn close_one(&mut self, id: u64, crew: &Crew, sessions: &mut Sessions, bench: &mut Workbench) {
-        let found = self.doors.iter().find(|(_, door)| door.id == id).map(|(key, _)| key);
-        if let Some(key) = found {
+        // After a change of `workers` a thread may have several sockets of one door.
+        let found = self.doors.iter().filter(|(_, door)| door.id == id).map(|(key, _)| key);
+        for key in found.collect::<Vec<_>>() {
             self.accept(key, ACCEPTS_AT_CLOSE_MAX, crew, sessions, bench);
             self.doors.remove(key);
         }
@@ -101,6 +102,11 @@ impl Doors {
             self.doors.remove(key);
         }
         self.pause = None;
+    }
+
+    /// Its sockets, by the ids of their doors, in their order.
+    pub(super) fn give(&self) -> Vec<(u64, RawFd)> {
+        self.doors.iter().map(|(_, door)| (door.id, door.fd.as_raw_fd())).collect()
     }
 
     /// When [`Self::on_time`] is to be called.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Door, Search};
+use super::{Door, Legacy, Search, Still};
 use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
 use crate::sys::Errno;
@@ -44,6 +44,10 @@ pub enum Message {
     Cut(Reason),
     /// Look for sessions.
     Search(Box<Search>),
+    /// Stand still, and do what is ordered until told otherwise.
+    Still(Still),
+    /// Go on with what another process had.
+    Adopt(Box<Legacy>),
     /// Show that the loop turns.
     Ping,
     /// Leave when the last session has gone.

@@ -12,10 +12,12 @@ mod crew;
 mod doors;
 mod mailbox;
 mod search;
+mod still;
 mod thread;
 
 pub use crew::Crew;
 pub use doors::Door;
 pub use mailbox::{Mailbox, Message};
 pub use search::{Answer, Search};
+pub use still::{Estate, Legacy, Said, Still, StillOrder};
 pub use thread::{Plan, spawn};

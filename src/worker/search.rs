@@ -11,8 +11,8 @@ use crate::workbench::Workbench;
 pub struct Search {
     /// Which sessions.
     pub filter: Filter,
-    /// They are to be closed; otherwise they are told.
-    pub close: bool,
+    /// They are to be closed for this; otherwise they are told.
+    pub close: Option<Reason>,
     /// How many are told at most; the others are counted.
     pub rows_max: usize,
     /// Takes the answer. Called by the data thread: posts and returns.
@@ -56,7 +56,7 @@ impl Searching {
         bench: &mut Workbench,
     ) -> Option<Self> {
         let Search { filter, close, rows_max, .. } = &self.search;
-        let (close, rows_max) = (close.then_some(Reason::Closed), *rows_max);
+        let (close, rows_max) = (*close, *rows_max);
         let most = if close.is_some() { CLOSED_MAX } else { LOOKED_AT_MAX };
         let answer = &mut self.answer;
         let mut found = |row: &dyn Fn() -> Found| {

@@ -1,12 +1,13 @@
 //! The loop of a data thread: wait, serve what is ready, read the mail, give turns, look after deadlines.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::doors::Doors;
 use super::search::Searching;
+use super::still::{Estate, Legacy, Said, Still, StillOrder};
 use super::{Crew, Message};
 use crate::flow::Flows;
 use crate::pool::Published;
@@ -58,6 +59,8 @@ struct Loop {
     mail: Vec<Message>,
     /// One at a time goes on, a little in each turn.
     searches: VecDeque<Searching>,
+    /// To stand still at the end of this turn.
+    still: Option<Still>,
     leaving: bool,
 }
 
@@ -96,6 +99,7 @@ impl Loop {
             ),
             mail: Vec::new(),
             searches: VecDeque::new(),
+            still: None,
             leaving: false,
         }
     }
@@ -126,7 +130,43 @@ impl Loop {
             }
             self.doors.rest_if_short(&mut self.bench);
             self.doors.on_time(&self.bench);
+            if let Some(still) = self.still.take()
+                && !self.stand(&still)
+            {
+                return;
+            }
         }
+    }
+
+    /// Stands still until told otherwise. False: everything is another process's now.
+    fn stand(&mut self, still: &Still) -> bool {
+        // Whoever does not listen any more has gone, which the next order shows.
+        let say = |said| (still.answer)(said);
+        say(Said::Stands);
+        loop {
+            match still.orders.recv() {
+                Ok(StillOrder::ReadMail) => {
+                    self.read_mail();
+                    // What is left of it for the doors leaves now: nothing may wait in a thread that stands.
+                    self.pump.end_turn(&mut self.bench);
+                    say(Said::Read);
+                }
+                Ok(StillOrder::Give) => {
+                    let worker = u32::try_from(self.bench.worker).unwrap_or(u32::MAX);
+                    let (tcp, udp) = (self.sessions.give(worker), self.pump.give(worker));
+                    say(Said::Estate(Box::new(Estate { doors: self.doors.give(), tcp, udp })));
+                }
+                Ok(StillOrder::Leave) => return false,
+                Ok(StillOrder::GoOn) | Err(mpsc::RecvError) => return true,
+            }
+        }
+    }
+
+    /// Goes on with what another process had.
+    fn adopt(&mut self, legacy: Legacy) {
+        let Legacy { sessions, flows } = legacy;
+        sessions.into_iter().for_each(|session| self.sessions.adopt(session, &mut self.bench));
+        flows.into_iter().for_each(|flow| self.pump.adopt(flow, &mut self.bench));
     }
 
     /// How long nothing is due; `None`: until something is ready.
@@ -184,6 +224,8 @@ impl Loop {
                     self.pump.cut_all(reason, &mut self.bench);
                 }
                 Message::Search(search) => self.searches.push_back(Searching::new(*search)),
+                Message::Still(still) => self.still = Some(still),
+                Message::Adopt(legacy) => self.adopt(*legacy),
                 Message::Ping => self.crew.beat(self.bench.worker),
                 Message::Leave => self.leaving = true,
             }

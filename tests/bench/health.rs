@@ -56,6 +56,7 @@ fn measure(port: u16, span: Duration) -> f64 {
             id: TargetId(n.into()),
             address: SocketAddr::from(([127, 1, (n / 250) as u8, (n % 250) as u8 + 1], port)),
             health: Arc::clone(&health),
+            known: None,
         };
         let (sender, mut events) = tokio::sync::mpsc::channel(64);
         let checker = Checker::start((0..1000).map(target).collect::<Vec<_>>(), 1024, 1, sender);

@@ -5,7 +5,7 @@ mod sessions;
 mod shown;
 mod status;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -103,6 +103,17 @@ pub(super) enum Command {
         #[command(flatten)]
         whose: Whose,
     },
+    /// Hand every session over to a new process, which runs the program that is on disk now
+    #[command(
+        after_help = "Examples:\n  evenkeel upgrade\n  evenkeel upgrade --binary /root/evenkeel-next\n\nExit code 1: the new process did not take over, and everything goes on in the old one."
+    )]
+    Upgrade {
+        /// Another program than the one that was started [root or the balancer's own user only]
+        #[arg(long, value_name = "PATH")]
+        binary: Option<PathBuf>,
+        #[command(flatten)]
+        whose: Whose,
+    },
     /// Set the level of the log until the file says otherwise
     #[command(after_help = "Example:\n  evenkeel log debug")]
     Log {
@@ -125,6 +136,7 @@ pub(super) fn run(command: Command) -> ExitCode {
         Command::Sessions { which, limit, whose } => sessions::sessions(whose, &which, limit),
         Command::Close { which, all, whose } => sessions::close(whose, &which, all),
         Command::Reload { whose } => reload(whose),
+        Command::Upgrade { binary, whose } => upgrade(whose, binary.as_deref()),
         Command::Log { level, whose } => log(whose, &level),
     };
     outcome.map_or_else(|Told(code)| code, |()| ExitCode::SUCCESS)
@@ -143,6 +155,21 @@ fn reload(whose: Whose) -> Result<(), Told> {
         let changes: Vec<&str> =
             shown::list(answer, "changes").iter().filter_map(|line| line.as_str()).collect();
         if changes.is_empty() { "nothing changed".to_owned() } else { changes.join("\n") }
+    })
+}
+
+fn upgrade(whose: Whose, binary: Option<&Path>) -> Result<(), Told> {
+    let client = whose.client()?;
+    // The balancer has another working directory.
+    let binary = binary.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+    let binary = binary.as_ref().map(|path| path.display().to_string());
+    let query: Vec<_> = binary.iter().map(|path| ("binary", path.as_str())).collect();
+    let answer = client.ask("POST", "/upgrade", &query)?;
+    client.show(&answer, |answer| {
+        let sessions = answer["sessions"].as_u64().unwrap_or(0);
+        let (pid, pause_ms) = (&answer["pid"], answer["pause_ms"].as_f64().unwrap_or(0.0));
+        let plural = if sessions == 1 { "" } else { "s" };
+        format!("process {pid} has taken over {sessions} session{plural}; nothing moved for {pause_ms:.1} ms")
     })
 }
 

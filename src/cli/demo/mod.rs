@@ -14,7 +14,7 @@ use super::check::failed;
 use super::output::{Unheard, said, say};
 use super::run::{Stop, control_runtime, fresh_seed};
 use crate::config::{self, settings::Settings};
-use crate::server::{File, Notify, Server, StartError, Surroundings};
+use crate::server::{File, Notify, Program, Server, StartError, Surroundings};
 use crate::sys::udp_probe;
 use echo::Echo;
 use players::{Players, Round};
@@ -95,6 +95,8 @@ async fn show(stay: bool) -> Result<ExitCode, Trouble> {
         log_lines_dropped: Arc::default(),
         seed: fresh_seed(),
         file: File::none(),
+        program: Program::default(),
+        kept: Arc::default(),
         usual_socket: None,
         offloads: udp_probe::probe(),
     };

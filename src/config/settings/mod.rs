@@ -89,6 +89,22 @@ pub enum LogSessions {
     Off,
 }
 
+impl LogSessions {
+    /// As a number, for the next process.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::All => 0,
+            Self::Failed => 1,
+            Self::Off => 2,
+        }
+    }
+
+    /// Of such a number.
+    pub fn of_code(code: u8) -> Option<Self> {
+        [Self::All, Self::Failed, Self::Off].into_iter().find(|one| one.code() == code)
+    }
+}
+
 /// The `admin` section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {

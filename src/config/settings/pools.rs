@@ -230,6 +230,22 @@ pub enum OnDown {
     Rehome,
 }
 
+impl OnDown {
+    /// As a number, for the next process.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Keep => 0,
+            Self::Close => 1,
+            Self::Rehome => 2,
+        }
+    }
+
+    /// Of such a number.
+    pub fn of_code(code: u8) -> Option<Self> {
+        [Self::Keep, Self::Close, Self::Rehome].into_iter().find(|one| one.code() == code)
+    }
+}
+
 /// What happens when no backend is eligible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenNone {

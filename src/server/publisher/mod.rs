@@ -4,6 +4,7 @@
 //! new snapshot and not forty. Tables are built here, on the control thread, never on a data thread. How each backend
 //! stands is worked out in `pools`; what a new file makes of the pools, in `reload`.
 
+mod handing;
 mod pools;
 mod reload;
 
@@ -17,6 +18,7 @@ use tokio::time::{sleep, sleep_until, timeout_at};
 use super::pools::Maker;
 use crate::config::settings::Settings;
 use crate::health::{Checked, Target};
+use crate::manifest;
 use crate::pool::{Lasting, Published, Snapshot};
 use crate::standing::Mark;
 use crate::worker::{Crew, Message};
@@ -69,6 +71,11 @@ pub(super) enum Order {
         settings: Arc<Settings>,
         /// What came of it.
         reply: oneshot::Sender<Reloaded>,
+    },
+    /// Tell everything of every pool.
+    Tell {
+        /// By their slots.
+        reply: oneshot::Sender<Vec<manifest::Pool>>,
     },
     /// Say this of a backend, or take back what was said.
     Mark {
@@ -192,6 +199,7 @@ impl Publisher {
                 let reloaded = self.reload(&settings);
                 let _ = reply.send(reloaded);
             }
+            Order::Tell { reply } => drop(reply.send(self.tell())),
             Order::Mark { whom, mark, by, reply } => {
                 let now_ms = self.now_ms();
                 let outcome = self.find(&whom).map(|(pool, index)| pool.mark(index, mark, &by, now_ms));

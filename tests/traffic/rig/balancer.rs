@@ -8,7 +8,7 @@ use evenkeel::config;
 use evenkeel::config::settings::{LogSessions, Settings};
 use evenkeel::metrics::{Direction, ListenerCounters};
 use evenkeel::reason::Reason;
-use evenkeel::server::{Changes, File, Notify, ReloadError, Server, Surroundings};
+use evenkeel::server::{Changes, File, Notify, Program, ReloadError, Server, Surroundings};
 use evenkeel::sys::udp_probe::{self, Offloads};
 use tokio::sync::oneshot;
 
@@ -58,6 +58,8 @@ impl Balancer {
                     log_lines_dropped: Arc::default(),
                     seed: 7,
                     file: File::none(),
+                    program: Program::default(),
+                    kept: Arc::default(),
                     usual_socket: None,
                     offloads,
                 };

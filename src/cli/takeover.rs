@@ -1,0 +1,255 @@
+//! Whom this process follows: nobody, or the process that started it to hand everything over.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::FAILED;
+use super::check::read_document;
+use super::output::{complain, said, say};
+use crate::config::{self, settings::Settings};
+use crate::handover::{self, Line, PARK, Parcel, Park, Store, count_of};
+use crate::manifest::VERSION;
+use crate::server::{Document, HANDOVER_VARIABLE, HandedOver, Heritage, Notify, Refused, Server};
+use crate::sys::handing;
+
+/// Where everything comes from.
+pub(super) enum Before {
+    /// Nowhere.
+    Nobody,
+    /// The process at the other end of a line.
+    Process(Line),
+    /// A process that has gone and left it with the service manager.
+    Parked(Box<Parcel>, Arc<Park>),
+}
+
+/// What a process that has gone left with the service manager.
+pub(super) struct Parked {
+    parcel: Box<Parcel>,
+    park: Arc<Park>,
+}
+
+/// What the service manager keeps for this process and the next.
+pub(super) struct Service {
+    /// Listening sockets.
+    pub(super) store: Store,
+    /// Where everything is left; `None`: the manager has none yet.
+    pub(super) park: Option<Arc<Park>>,
+}
+
+impl Parked {
+    /// What is in the park, which stays there until it is gone on with.
+    pub(super) fn look(park: Park) -> (Option<Arc<Park>>, Option<Self>) {
+        let park = Arc::new(park);
+        let parked = match park.look() {
+            Ok(Some(parcel)) => Some(Self { parcel: Box::new(parcel), park: Arc::clone(&park) }),
+            Ok(None) => None,
+            Err(error) => {
+                complain(format_args!(
+                    "evenkeel: what the process before left cannot be taken over: {error}"
+                ));
+                park.clear();
+                None
+            }
+        };
+        (Some(park), parked)
+    }
+}
+
+/// The park, which the service manager keeps from now on; `None`: there is no manager.
+pub(super) fn keep_park(known: Option<Arc<Park>>, notify: Notify) -> Option<Arc<Park>> {
+    if known.is_some() || !notify.is_heard() {
+        return known;
+    }
+    // That of a process before belongs to nobody any more.
+    notify.forget(PARK);
+    let park = Park::new().ok()?;
+    notify.keep(PARK, &park.ends(), false);
+    Some(Arc::new(park))
+}
+
+/// SIGTERM under a service manager: when it is to start again, everything is left for the next process. False: this
+/// process stops as it always did.
+pub(super) async fn leave_for_next(server: &Server, park: &Park, config: &Path) -> bool {
+    if !handover::is_restart().await || !next_is_able(config).await {
+        return false;
+    }
+    match server.park(park).await {
+        Ok(HandedOver { sessions, flows, pause }) => {
+            let pause_ms = pause.as_secs_f64() * 1_000.0;
+            tracing::info!(target: "evenkeel", sessions, flows, pause_ms, "left everything for the next process");
+            true
+        }
+        Err(error) => {
+            tracing::error!(target: "evenkeel", %error, "nothing can be left for the next process: stopping as usual");
+            false
+        }
+    }
+}
+
+/// Does the program on disk understand what would be left for it? It is asked while everything still goes on here.
+async fn next_is_able(config: &Path) -> bool {
+    let Ok(program) = std::env::current_exe() else { return false };
+    // A package that put a newer program there has renamed this one away.
+    let program = program.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
+    let said = run(&program, &[OsStr::new("manifest-version")], Stdio::piped()).await;
+    match said {
+        Some((Some(0), said)) if said.trim() == VERSION.to_string() => {}
+        Some((_, said)) => {
+            let said = said.trim();
+            tracing::warn!(target: "evenkeel", program, said, wanted = VERSION, "the program on disk is of another version of the handover: the sessions end here");
+            return false;
+        }
+        None => {
+            tracing::warn!(target: "evenkeel", program, "the program on disk does not answer: the sessions end here");
+            return false;
+        }
+    }
+    let config = [OsStr::new("check"), config.as_os_str()];
+    if !matches!(run(&program, &config, Stdio::null()).await, Some((Some(0), _))) {
+        tracing::warn!(target: "evenkeel", "the file has mistakes: the next process goes on with what is served now; evenkeel check shows them");
+    }
+    true
+}
+
+/// Runs the program; how it ended and the first thing it said. `None`: it cannot be run, or takes too long.
+async fn run(program: &str, arguments: &[&OsStr], output: Stdio) -> Option<(Option<i32>, String)> {
+    let child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(Stdio::null())
+        .spawn();
+    let mut child = child.ok()?;
+    let deadline = Instant::now() + ANSWER_MAX;
+    let code = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status.code(),
+            Ok(None) if Instant::now() < deadline => tokio::time::sleep(LOOK_EVERY).await,
+            _ => {
+                // Killed, it ends at once.
+                let _ = child.kill();
+                let _ = child.wait();
+                return None;
+            }
+        }
+    };
+    let mut said = Vec::new();
+    if let Some(output) = child.stdout {
+        output.take(SAID_BYTES_MAX).read_to_end(&mut said).ok()?;
+    }
+    Some((code, String::from_utf8_lossy(&said).into_owned()))
+}
+
+/// Starts the program with the standard input of this process, and tells its number, or why it could not be started.
+pub(super) fn launch(program: &Path, arguments: &[OsString]) -> ExitCode {
+    let start = || {
+        // The standard output of this process is read by the one that asked.
+        let output = std::io::stderr().as_fd().try_clone_to_owned()?;
+        Command::new(program).args(arguments).stdout(Stdio::from(output)).spawn()
+    };
+    match start() {
+        Ok(started) => said(say(started.id())),
+        Err(error) => {
+            // Whether anybody hears it changes nothing of the failure.
+            let _ = say(error);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// What this process begins with.
+pub(super) struct Beginning {
+    /// The file, or what was served before where the file is refused.
+    pub(super) document: Document,
+    /// Why the file is not served.
+    pub(super) refused: Option<Refused>,
+}
+
+impl Before {
+    /// Whom the surroundings name.
+    pub(super) fn find(parked: Option<Parked>) -> std::io::Result<Self> {
+        if std::env::var_os(HANDOVER_VARIABLE).is_some() {
+            return Ok(Self::Process(handing::take_standard_input().and_then(Line::new)?));
+        }
+        Ok(parked.map_or(Self::Nobody, |Parked { parcel, park }| Self::Parked(parcel, park)))
+    }
+
+    /// Reads the file. A process before that is still there hears why it cannot be served, and goes on; one that has gone
+    /// left what it had served.
+    pub(super) async fn read(&self, path: &Path) -> Option<Beginning> {
+        let refused = match read_document(path) {
+            Ok(document) => return Some(Beginning { document, refused: None }),
+            Err(refused) => refused,
+        };
+        if let Self::Parked(parcel, _) = self
+            && let Some(document) = carried(parcel)
+        {
+            return Some(Beginning { document, refused: Some(refused) });
+        }
+        match &refused {
+            Refused::Unreadable(why) => complain(format_args!("evenkeel: {why}")),
+            other => complain(other),
+        }
+        if let Self::Process(line) = self {
+            // It notices anyhow when this process ends.
+            let _ = line.say_refused(&format!("the configuration is refused: {refused}")).await;
+        }
+        None
+    }
+
+    /// Takes everything, and with it the settings it was served with, as far as this process can take those over. `None`:
+    /// there is nobody; an error is told.
+    pub(super) async fn take(self, document: &Document) -> Result<Option<(Document, Heritage)>, String> {
+        let (parcel, heritage) = match self {
+            Self::Nobody => return Ok(None),
+            Self::Process(line) => {
+                let parcel = async {
+                    line.say_ready().await?;
+                    line.take().await
+                };
+                let parcel = parcel.await.map_err(|error| format!("nothing is taken over: {error}"))?;
+                let count = count_of(&parcel.manifest);
+                let carried = carried(&parcel);
+                let line = Arc::new(line);
+                let heard = Arc::clone(&line);
+                let go = async move { line.await_go(&count).await.map_err(|error| error.to_string()) };
+                (carried, Heritage::new(parcel, go, async move { heard.await_main().await }))
+            }
+            Self::Parked(parcel, park) => {
+                let carried = carried(&parcel);
+                let go = async move {
+                    park.clear();
+                    Ok(())
+                };
+                (carried, Heritage::new(*parcel, go, std::future::ready(())))
+            }
+        };
+        let mut before = parcel.unwrap_or_else(|| document.clone());
+        begin_anew(&mut before.settings, &document.settings);
+        Ok(Some((before, heritage)))
+    }
+}
+
+/// What was served before. `None`: this program does not understand it; then the file has to do.
+fn carried(parcel: &Parcel) -> Option<Document> {
+    let manifest = &parcel.manifest;
+    let settings = config::read(&manifest.config_path, manifest.config.as_bytes()).ok()?;
+    Some(Document { settings, text: manifest.config.as_str().into() })
+}
+
+/// What a reload cannot change comes from the new file at once.
+fn begin_anew(before: &mut Settings, new: &Settings) {
+    before.workers = new.workers;
+    before.log.format = new.log.format;
+}
+
+/// Starting and reading a file takes milliseconds.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// A pipe holds more, so the program never waits for its reader.
+const SAID_BYTES_MAX: u64 = 4_096;

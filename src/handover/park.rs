@@ -1,0 +1,103 @@
+//! A parcel left with the service manager, which keeps both ends of a pair of sockets while no process runs: what was
+//! sent into the pair waits in it.
+//!
+//! A successor looks at everything first and takes it only when it is about to go on with it: one that ends before that
+//! leaves all of it to the next.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::parcel::{Arriving, Messages, Parcel, ParcelError};
+use crate::manifest::Manifest;
+use crate::sys::Errno;
+use crate::sys::handing;
+
+/// Both ends.
+#[derive(Debug)]
+pub struct Park {
+    into: OwnedFd,
+    out_of: OwnedFd,
+}
+
+/// Why a parcel cannot be parked.
+#[derive(Debug, thiserror::Error)]
+pub enum ParkError {
+    /// There is more than the kernel keeps for a user.
+    #[error(
+        "the kernel keeps no more descriptors on their way than a process may open: {0}; raise LimitNOFILE="
+    )]
+    TooMany(io::Error),
+    /// The system refuses.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+impl Park {
+    /// An empty one.
+    pub fn new() -> io::Result<Self> {
+        let (into, out_of) = handing::pair()?;
+        Ok(Self { into, out_of })
+    }
+
+    /// Of two ends that the service manager kept.
+    pub fn kept(one: OwnedFd, other: OwnedFd) -> Self {
+        // What was parked can be read at one of them.
+        let mut park = Self { into: one, out_of: other };
+        if matches!(park.look(), Ok(None)) {
+            std::mem::swap(&mut park.into, &mut park.out_of);
+        }
+        park
+    }
+
+    /// Both ends, for the service manager.
+    pub fn ends(&self) -> [BorrowedFd<'_>; 2] {
+        [self.into.as_fd(), self.out_of.as_fd()]
+    }
+
+    /// Leaves everything there. On an error nothing is there.
+    pub fn leave(&self, manifest: &Manifest) -> Result<(), ParkError> {
+        self.clear();
+        for (bytes, descriptors) in Messages::new(manifest)?.iter() {
+            if let Err(errno) = handing::send(self.into.as_fd(), &bytes, &descriptors) {
+                self.clear();
+                return Err(match errno {
+                    Errno::TOOMANYREFS | Errno::AGAIN => ParkError::TooMany(errno.into()),
+                    other => ParkError::System(other.into()),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What is there, which stays. `None`: nothing.
+    pub fn look(&self) -> Result<Option<Parcel>, ParcelError> {
+        handing::look_again(self.out_of.as_fd())?;
+        let mut arriving = Arriving::default();
+        let mut buffer = [0; BYTES_MAX];
+        loop {
+            match handing::receive(self.out_of.as_fd(), &mut buffer, true) {
+                Ok(Some(arrived)) => {
+                    let length = arrived.length;
+                    arriving.take(&buffer[..length], arrived)?;
+                }
+                Ok(None) | Err(Errno::AGAIN) if !arriving.has_begun() => return Ok(None),
+                Ok(None) | Err(Errno::AGAIN) => return arriving.finish().map(Some),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Nothing is there any more.
+    pub fn clear(&self) {
+        let mut buffer = [0; BYTES_MAX];
+        // A socket in blocking mode is none of ours; ours ends with AGAIN.
+        while matches!(
+            handing::receive(self.out_of.as_fd(), &mut buffer, false),
+            Ok(Some(_)) | Err(Errno::INTR)
+        ) {}
+    }
+}
+
+/// Heads and numbers of parts are shorter.
+const BYTES_MAX: usize = 64;

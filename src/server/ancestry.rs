@@ -1,0 +1,122 @@
+//! Pools and backends as the process before had them: their standing, what they counted, who was sent where.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::pools::Maker;
+use crate::config::settings::{self, Settings};
+use crate::manifest;
+use crate::metrics::{BackendShard, PoolShard};
+use crate::pool::{Backend, Lasting, PoolView};
+use crate::standing::Standing;
+use crate::sticky::Source;
+
+/// What is known of the pools from before; nothing in a balancer that begins.
+#[derive(Debug, Default)]
+pub(super) struct Ancestry<'a> {
+    pub(super) pools: &'a [manifest::Pool],
+    /// The time on the shared clock.
+    pub(super) now_ns: u64,
+    /// Backends by the numbers they had.
+    pub(super) backends: HashMap<u64, Arc<Backend>>,
+}
+
+impl<'a> Ancestry<'a> {
+    /// These pools; the shared clock is so old.
+    pub(super) fn new(pools: &'a [manifest::Pool], age: Duration) -> Self {
+        let now_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        Self { pools, now_ns, backends: HashMap::new() }
+    }
+    /// What was known of a pool and of its backends of these names and places becomes theirs; the rest leaves. Tells how
+    /// each stands that stood before, and those that leave.
+    pub(super) fn settle(
+        &mut self,
+        pool: &settings::Pool,
+        lasting: &Arc<Lasting>,
+        backends: &[Arc<Backend>],
+        maker: &mut Maker,
+    ) -> (Vec<Option<Standing>>, Vec<Arc<Backend>>) {
+        let mut standings = vec![None; backends.len()];
+        let mut leaving = Vec::new();
+        let Some(before) = self.pools.iter().find(|before| before.name == pool.name) else {
+            return (standings, leaving);
+        };
+        lasting.shards.begin_with(&before.counts, PoolShard::counters);
+        let own = lasting.shards.of(0).counters().len();
+        lasting.check_seconds.begin_with(before.counts.get(own..).unwrap_or_default());
+        for given in &before.backends {
+            let is_it = |backend: &Arc<Backend>| {
+                *backend.name == *given.name && backend.place() == (given.ip, given.port)
+            };
+            let at = backends.iter().position(is_it).filter(|_| given.standing.is_some());
+            let backend = match at {
+                Some(at) => {
+                    standings[at] = given.standing.as_ref().and_then(Standing::adopt);
+                    Arc::clone(&backends[at])
+                }
+                None => {
+                    let backend = maker.backend(lasting, &leaver(given));
+                    leaving.push(Arc::clone(&backend));
+                    backend
+                }
+            };
+            self.resume(&backend, given);
+            self.backends.insert(given.number, backend);
+        }
+        if let Some(sticky) = pool.sticky {
+            for entry in &before.remembered {
+                let known = backends.iter().find(|backend| *backend.name == *entry.backend);
+                let name =
+                    known.map_or_else(|| entry.backend.as_str().into(), |known| Arc::clone(&known.name));
+                let source = Source::from(entry.source);
+                lasting.adopt_remembered(source, &name, sticky.entries, entry.used_ms);
+            }
+        }
+        (standings, leaving)
+    }
+
+    /// Views of pools that had left the file and still have sessions.
+    pub(super) fn gone(&mut self, settings: &Settings, maker: &mut Maker) -> Vec<Arc<PoolView>> {
+        let is_gone = |pool: &&manifest::Pool| !settings.pools.iter().any(|there| there.name == pool.name);
+        let mut views = Vec::new();
+        for before in self.pools.iter().filter(is_gone) {
+            let Some(like) = settings.pools.first() else { break };
+            // Nobody is picked there any more: only the name counts.
+            let pool = settings::Pool {
+                name: before.name.clone(),
+                backends: Vec::new(),
+                max_sessions: None,
+                sticky: None,
+                passive: None,
+                queue: None,
+                ..like.clone()
+            };
+            let lasting = maker.lasting(&pool, settings.pools.len() + views.len());
+            let (_, leaving) = self.settle(&pool, &lasting, &[], maker);
+            let pool = Arc::new(pool);
+            let mut view = PoolView::new(lasting, pool, Vec::new(), Vec::new(), &settings.hash_seed, None);
+            view.leaving = leaving;
+            view.gone = true;
+            views.push(Arc::new(view));
+        }
+        views
+    }
+
+    fn resume(&self, backend: &Backend, given: &manifest::Backend) {
+        backend.shards.begin_with(&given.counts, BackendShard::counters);
+        backend.checks.begin_with(&given.checks);
+        backend.adopt_failures(given.failures_in_a_row, given.failed_ms);
+        if let Some(latency_ns) = given.latency_ns {
+            backend.load.observe_latency(self.now_ns, latency_ns);
+        }
+    }
+}
+
+/// One that left: its sessions know its address already.
+fn leaver(given: &manifest::Backend) -> settings::Backend {
+    let ip: IpAddr = given.ip;
+    let name = given.name.clone();
+    settings::Backend { name, ip, port: given.port, weight: 0, tier: 0, max_sessions: None }
+}

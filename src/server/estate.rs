@@ -1,0 +1,208 @@
+//! Giving everything to another process: told while the data threads stand still, and gone only when that process has it.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::control::{Control, lock};
+use super::publisher::Order;
+use super::standstill::{Standstill, Stuck};
+use crate::config::settings::Protocol;
+use crate::handover::{Line, LineError, Park, ParkError};
+use crate::listener;
+use crate::manifest::{Door, ListenerCounts, Manifest, Pool};
+use crate::metrics::ListenerShard;
+use crate::phase::Phase;
+use crate::sys::handing;
+use crate::worker::Estate;
+
+/// Why everything stays where it is.
+#[derive(Debug, thiserror::Error)]
+pub enum HandoverError {
+    /// It is on its way in or out.
+    #[error("the program is {0}")]
+    NotRunning(&'static str),
+    /// A data thread is busy.
+    #[error(transparent)]
+    Stuck(#[from] Stuck),
+    /// The successor failed.
+    #[error("the new process did not take over: {0}")]
+    Line(#[from] LineError),
+    /// The successor is silent.
+    #[error("the new process did not get ready within 10 s")]
+    Silent,
+    /// The successor was ready, and silent when it had to take over.
+    #[error("the new process did not take over within {} s, for which every session stood still", STANDSTILL_MAX.as_secs())]
+    Slow,
+    /// It cannot be left with the service manager.
+    #[error("what is live cannot be left with the service manager: {0}")]
+    Park(#[from] ParkError),
+}
+
+/// What another process has now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandedOver {
+    /// TCP sessions.
+    pub sessions: usize,
+    /// UDP flows.
+    pub flows: usize,
+    /// How long the data threads stood until then.
+    pub pause: Duration,
+}
+
+impl Control {
+    /// Gives everything to the successor at the other end of the line. On an error everything goes on as before.
+    pub(super) async fn hand_over(&self, line: &Line) -> Result<HandedOver, HandoverError> {
+        self.give(|manifest| async move {
+            timeout(STANDSTILL_MAX, async {
+                line.give(&manifest).await?;
+                line.let_go().await
+            })
+            .await
+            .map_err(|_| HandoverError::Slow)?
+            .map_err(HandoverError::from)
+        })
+        .await
+    }
+
+    /// Leaves everything with the service manager. On an error everything goes on as before.
+    pub(super) async fn park(&self, park: &Park) -> Result<HandedOver, HandoverError> {
+        self.give(|manifest| async move { Ok(park.leave(&manifest)?) }).await
+    }
+
+    async fn give<F>(&self, to: impl FnOnce(Arc<Manifest>) -> F) -> Result<HandedOver, HandoverError>
+    where
+        F: Future<Output = Result<(), HandoverError>>,
+    {
+        // A reload under way comes to its end first, and none begins.
+        let _reloading = self.reloading.lock().await;
+        let phase = *self.phase.borrow();
+        if phase != Phase::Running {
+            return Err(HandoverError::NotRunning(phase.word()));
+        }
+        self.close_leaving_doors();
+        let began = Instant::now();
+        let mut still = Standstill::begin(&self.crew).await?;
+        let estates = still.estates().await?;
+        let manifest = Arc::new(self.manifest(estates).await.ok_or(HandoverError::NotRunning("stopping"))?);
+        to(Arc::clone(&manifest)).await?;
+        // From here on the sockets are another's.
+        self.leave_socket_file();
+        still.leave();
+        self.enter(Phase::HandedOver);
+        Ok(HandedOver {
+            sessions: manifest.sessions.len(),
+            flows: manifest.flows.len(),
+            pause: began.elapsed(),
+        })
+    }
+
+    /// Doors that left the file and waited for their flows wait no longer.
+    fn close_leaving_doors(&self) {
+        let mut served = self.served();
+        for door in served.doors.iter().filter(|door| door.leaving.is_some()) {
+            listener::close(door.id, Protocol::Udp, &self.crew);
+        }
+        served.doors.retain(|door| door.leaving.is_none());
+    }
+
+    async fn manifest(&self, estates: Vec<Estate>) -> Option<Manifest> {
+        let (reply, pools) = oneshot::channel();
+        self.orders.send(Order::Tell { reply }).await.ok()?;
+        let pools: Vec<Pool> = pools.await.ok()?;
+        let mut manifest = Manifest {
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            config: lock(&self.text).to_string(),
+            config_path: self.file.path.clone(),
+            epoch_ns: self.epoch_ns(),
+            workers: u32::try_from(self.crew.workers()).unwrap_or(u32::MAX),
+            http: self.http_socket(),
+            socket: self.admin_socket(),
+            doors: self.doors(&estates),
+            listeners: self.counts(&pools),
+            pools,
+            terms: Vec::new(),
+            flow_terms: Vec::new(),
+            sessions: Vec::new(),
+            flows: Vec::new(),
+            reloads: (
+                self.reloads.done.load(Ordering::Relaxed),
+                self.reloads.refused.load(Ordering::Relaxed),
+            ),
+        };
+        for estate in estates {
+            add(&mut manifest, estate);
+        }
+        Some(manifest)
+    }
+
+    /// Where the shared clock began, on the clock that all processes share.
+    fn epoch_ns(&self) -> u64 {
+        let elapsed = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        handing::monotonic_ns().saturating_sub(elapsed)
+    }
+
+    fn doors(&self, estates: &[Estate]) -> Vec<Door> {
+        let served = self.served();
+        let known: HashMap<u64, _> = served.doors.iter().map(|door| (door.id, door)).collect();
+        let mut doors = Vec::new();
+        for (worker, estate) in (0_u32..).zip(estates) {
+            let tcp = estate.doors.iter().map(|(id, fd)| (*id, *fd, 0));
+            for (id, fd, lost_seen) in tcp.chain(estate.udp.doors.iter().copied()) {
+                let Some(door) = known.get(&id) else { continue };
+                doors.push(Door {
+                    id,
+                    worker,
+                    udp: door.protocol == Protocol::Udp,
+                    bind: (door.bind.ip, door.bind.port),
+                    address: door.address,
+                    listener: door.listener.clone(),
+                    lost_seen,
+                    fd,
+                });
+            }
+        }
+        doors
+    }
+
+    fn counts(&self, pools: &[Pool]) -> Vec<ListenerCounts> {
+        let tell = |counters: &Arc<crate::metrics::ListenerCounters>| ListenerCounts {
+            listener: counters.listener.to_string(),
+            proto: counters.proto.to_owned(),
+            pool: pools.get(counters.pool()).map_or_else(String::new, |pool| pool.name.clone()),
+            counts: counters.shards.totals(ListenerShard::counters),
+        };
+        self.listeners.all().iter().map(tell).collect()
+    }
+
+    fn admin_socket(&self) -> Option<(RawFd, String)> {
+        let socket = lock(&self.socket);
+        let socket = socket.as_ref()?;
+        Some((socket.fd, socket.path.to_str()?.to_owned()))
+    }
+}
+
+/// Adds what one thread has; its numbers of terms go behind those that are there.
+fn add(manifest: &mut Manifest, estate: Estate) {
+    let first = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+    let (terms, flow_terms) = (first(manifest.terms.len()), first(manifest.flow_terms.len()));
+    manifest.terms.extend(estate.tcp.terms);
+    manifest.sessions.extend(estate.tcp.sessions.into_iter().map(|mut session| {
+        session.terms += terms;
+        session
+    }));
+    manifest.flow_terms.extend(estate.udp.terms);
+    manifest.flows.extend(estate.udp.flows.into_iter().map(|mut flow| {
+        flow.terms += flow_terms;
+        flow
+    }));
+}
+
+/// A successor that has read its file needs milliseconds; meanwhile no session moves, so this is short.
+const STANDSTILL_MAX: Duration = Duration::from_secs(1);

@@ -1,0 +1,289 @@
+//! Going on with everything that another process had: doors, sessions, flows, and what was counted.
+//!
+//! A balancer that takes over begins with the configuration that was served before, so that everything finds its place,
+//! and reloads the file afterwards: what is new there comes as in any reload.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::control::Control;
+use super::http::HttpDoor;
+use super::served::Matched;
+use super::steering::SocketDoor;
+use crate::config::settings::{Bind, LogSessions, Protocol, Settings};
+use crate::handover::Parcel;
+use crate::listener::{DoorSocket, Terms, Wanted};
+use crate::manifest::{self, Held, Manifest};
+use crate::metrics::{ListenerCounters, ListenerShard};
+use crate::pool::{Backend, Lasting, Lease};
+use crate::reason::Reason;
+use crate::sys::handing;
+use crate::sys::pipe::Pipe;
+use crate::worker::{Legacy, Message};
+use crate::{tcp, udp};
+
+/// What is taken over, and the word that it may be touched.
+pub struct Heritage {
+    parcel: Parcel,
+    /// Until it completes everything is still another process's.
+    go: Pin<Box<dyn Future<Output = Result<(), String>>>>,
+    /// Until it completes the service manager does not listen to this process.
+    heard: Pin<Box<dyn Future<Output = ()>>>,
+    /// Ids of doors: before, and now.
+    ids: HashMap<u64, u64>,
+}
+
+impl Heritage {
+    /// This parcel, which may be touched when `go` has completed well; the service manager listens when `heard` has.
+    pub fn new(
+        parcel: Parcel,
+        go: impl Future<Output = Result<(), String>> + 'static,
+        heard: impl Future<Output = ()> + 'static,
+    ) -> Self {
+        Self { parcel, go: Box::pin(go), heard: Box::pin(heard), ids: HashMap::new() }
+    }
+
+    pub(super) fn manifest(&self) -> &Manifest {
+        &self.parcel.manifest
+    }
+
+    /// The zero of the shared clock: where it was.
+    pub(super) fn epoch(&self) -> Instant {
+        let now = Instant::now();
+        let age_ns = handing::monotonic_ns().saturating_sub(self.manifest().epoch_ns);
+        now.checked_sub(Duration::from_nanos(age_ns)).unwrap_or(now)
+    }
+
+    /// Waits for the word.
+    pub(super) async fn may_begin(&mut self) -> Result<(), String> {
+        self.go.as_mut().await
+    }
+
+    /// Adds doors that no listener names but that stayed open, because connections were being made there.
+    pub(super) fn add_doors(&self, matched: &mut Matched, settings: &Settings) {
+        for door in &self.manifest().doors {
+            let bind = Bind { ip: door.bind.0, port: door.bind.1 };
+            let protocol = protocol_of(door);
+            let is_there =
+                |(at, there): &(usize, Bind)| *there == bind && settings.listeners[*at].protocol == protocol;
+            let at = settings.listeners.iter().position(|one| one.name == door.listener);
+            if let Some(at) = at
+                && settings.listeners[at].protocol == protocol
+                && !matched.missing.iter().any(is_there)
+            {
+                matched.missing.push((at, bind));
+            }
+        }
+    }
+
+    /// The sockets of a wanted door that were there, and where it is bound.
+    pub(super) fn take_door(&mut self, wanted: &Wanted<'_>) -> Option<(SocketAddr, Vec<DoorSocket>)> {
+        let is_it = |door: &&manifest::Door| {
+            door.bind == (wanted.at.ip, wanted.at.port) && protocol_of(door) == wanted.listener.protocol
+        };
+        // In the order of the threads, in which they were bound.
+        let given: Vec<manifest::Door> = self.manifest().doors.iter().filter(is_it).cloned().collect();
+        let address = given.first()?.address;
+        let mut sockets = Vec::with_capacity(given.len());
+        for door in given {
+            self.ids.insert(door.id, wanted.id);
+            if let Some(fd) = self.parcel.descriptor(door.fd) {
+                sockets.push(DoorSocket { fd, lost_seen: door.lost_seen });
+            }
+        }
+        Some((address, sockets))
+    }
+
+    /// The HTTP door that was there, where the settings want it.
+    pub(super) fn http(&mut self, settings: &Settings) -> Option<HttpDoor> {
+        settings.admin.http?;
+        let fd = self.parcel.manifest.http.and_then(|fd| self.parcel.descriptor(fd))?;
+        HttpDoor::adopt(fd).ok()
+    }
+
+    /// The socket of the commands that was there.
+    pub(super) fn socket(&mut self) -> Option<SocketDoor> {
+        let (fd, path) = self.parcel.manifest.socket.clone()?;
+        SocketDoor::adopt(self.parcel.descriptor(fd)?, path.into()).ok()
+    }
+
+    /// Listeners go on counting where they were.
+    pub(super) fn resume_counters(&self, control: &Control, settings: &Settings) {
+        let manifest = self.manifest();
+        let workers = control.crew.workers();
+        let resumed = manifest.listeners.iter().filter_map(|given| {
+            let proto = [Protocol::Tcp, Protocol::Udp].into_iter().find(|one| one.word() == given.proto)?;
+            let pool = pool_slot(&given.pool, settings, manifest)?;
+            let counters = ListenerCounters::new(&given.listener, proto.word(), pool, workers);
+            counters.shards.begin_with(&given.counts, ListenerShard::counters);
+            Some(Arc::new(counters))
+        });
+        control.listeners.replace(resumed.collect());
+        control.reloads.done.store(manifest.reloads.0, Ordering::Relaxed);
+        control.reloads.refused.store(manifest.reloads.1, Ordering::Relaxed);
+    }
+
+    /// Waits until the service manager listens.
+    pub(super) async fn be_heard(&mut self) {
+        let _ = tokio::time::timeout(HEARD_MAX, self.heard.as_mut()).await;
+    }
+
+    /// Gives every session and flow to its thread. The doors are open already.
+    pub(super) fn hand_on(&mut self, control: &Control, backends: &HashMap<u64, Arc<Backend>>) {
+        let manifest = &mut self.parcel.manifest;
+        let (sessions, flows) = (std::mem::take(&mut manifest.sessions), std::mem::take(&mut manifest.flows));
+        let (terms, flow_terms) =
+            (std::mem::take(&mut manifest.terms), std::mem::take(&mut manifest.flow_terms));
+        let terms: Vec<_> = terms.iter().map(|given| control.tcp_terms(given)).collect();
+        let flow_terms: Vec<_> = flow_terms.iter().map(|given| control.udp_terms(given)).collect();
+        let workers = control.crew.workers();
+        let mut legacies: Vec<Legacy> = (0..workers).map(|_| Legacy::default()).collect();
+        let lease = |number: u64| backends.get(&number).map(|backend| Lease::adopt(Arc::clone(backend)));
+        for given in sessions {
+            let worker = usize::try_from(given.worker).unwrap_or(0) % workers;
+            let Some(client) = self.parcel.descriptor(given.client.fd) else { continue };
+            let backend = given.backend.as_ref().and_then(|side| self.parcel.descriptor(side.fd));
+            let pipes = [&given.to_backend.held, &given.to_client.held].map(|held| self.pipe(held));
+            control.crew.adopt(worker);
+            legacies[worker].sessions.push(tcp::Adopted {
+                terms: Arc::clone(&terms[usize::try_from(given.terms).unwrap_or(usize::MAX)]),
+                client,
+                backend,
+                lease: given.lease.and_then(lease),
+                pipes,
+                given,
+            });
+        }
+        for mut given in flows {
+            let worker = usize::try_from(given.worker).unwrap_or(0) % workers;
+            let (Some(fd), Some(lease)) = (self.parcel.descriptor(given.fd), lease(given.lease)) else {
+                continue;
+            };
+            given.door = self.ids.get(&given.door).copied().unwrap_or(0);
+            let terms = Arc::clone(&flow_terms[usize::try_from(given.terms).unwrap_or(usize::MAX)]);
+            legacies[worker].flows.push(udp::Adopted { given, terms, fd, lease });
+        }
+        for (worker, legacy) in legacies.into_iter().enumerate() {
+            control.crew.mailbox(worker).post(Message::Adopt(Box::new(legacy)));
+        }
+    }
+
+    fn pipe(&mut self, held: &Held) -> Option<Pipe> {
+        let Held::Piped { read_end, write_end, held_bytes, size_bytes } = held else { return None };
+        let mut end = |number: &i32| -> Option<OwnedFd> { self.parcel.descriptor(*number) };
+        let (read_end, write_end) = (end(read_end)?, end(write_end)?);
+        let whole = |bytes: &u64| usize::try_from(*bytes).unwrap_or(usize::MAX);
+        Some(Pipe::adopt(read_end, write_end, whole(held_bytes), whole(size_bytes)))
+    }
+}
+
+impl Control {
+    /// What sessions of the process before were born with: what its listener has now, but for what it had otherwise then.
+    fn tcp_terms(&self, given: &manifest::Terms) -> Arc<tcp::Terms> {
+        let served = self.served();
+        let log_sessions = LogSessions::of_code(given.log_sessions).unwrap_or(LogSessions::All);
+        let (lasting, counters) = self.listed(&given.pool, &given.listener, Protocol::Tcp);
+        let now = match served.terms.get(&given.listener) {
+            Some(Terms::Tcp(now)) => Some(now),
+            _ => None,
+        };
+        if let Some(now) = now.filter(|now| {
+            now.idle_ms == given.idle_ms
+                && now.half_closed_ms == given.half_closed_ms
+                && now.log_sessions == log_sessions
+                && Arc::ptr_eq(&now.lasting, &lasting)
+        }) {
+            return Arc::clone(now);
+        }
+        let entry = now.and_then(|now| now.entry.as_ref()).and_then(tcp::Entry::limits_alone);
+        Arc::new(tcp::Terms {
+            entry,
+            idle_ms: given.idle_ms,
+            half_closed_ms: given.half_closed_ms,
+            log_sessions,
+            ..tcp::Terms::of_nobody(counters, &lasting)
+        })
+    }
+
+    fn udp_terms(&self, given: &manifest::FlowTerms) -> Arc<udp::Terms> {
+        let served = self.served();
+        let log_sessions = LogSessions::of_code(given.log_sessions).unwrap_or(LogSessions::All);
+        let (lasting, counters) = self.listed(&given.pool, &given.listener, Protocol::Udp);
+        let now = match served.terms.get(&given.listener) {
+            Some(Terms::Udp(now)) => Some(now),
+            _ => None,
+        };
+        let number = |value: Option<std::num::NonZeroU32>| value.map_or(0, std::num::NonZeroU32::get);
+        if let Some(now) = now.filter(|now| {
+            now.flow.idle_ms == given.idle_ms
+                && now.flow.lifetime_ms == given.lifetime_ms
+                && number(now.flow.responses) == given.responses
+                && number(now.flow.requests) == given.requests
+                && now.log_sessions == log_sessions
+                && Arc::ptr_eq(&now.lasting, &lasting)
+        }) {
+            return Arc::clone(now);
+        }
+        let limits = now.map(|now| Arc::clone(&now.flow.limits));
+        Arc::new(udp::Terms::of_before(given, log_sessions, counters, &lasting, limits))
+    }
+
+    /// The pool and the counters of these names; a listener that is gone gets counters of its own while it has sessions.
+    fn listed(
+        &self,
+        pool: &str,
+        listener: &str,
+        protocol: Protocol,
+    ) -> (Arc<Lasting>, Arc<ListenerCounters>) {
+        let snapshot = self.published.load();
+        let named = snapshot.pools.iter().find(|view| *view.lasting.name == *pool);
+        // Every pool that has sessions is there; without one any will do, since nobody is picked there.
+        let lasting = Arc::clone(&named.unwrap_or(&snapshot.pools[0]).lasting);
+        let known = self.listeners.named(listener.as_bytes()).filter(|one| one.proto == protocol.word());
+        let counters = known.unwrap_or_else(|| {
+            let new = ListenerCounters::new(listener, protocol.word(), lasting.slot.0, self.crew.workers());
+            let new = Arc::new(new);
+            let mut all = self.listeners.all();
+            all.push(Arc::clone(&new));
+            self.listeners.replace(all);
+            new
+        });
+        (lasting, counters)
+    }
+
+    /// Sessions of listeners that left the file at the takeover have the grace, and then end as `drained`.
+    pub(super) fn drain_orphans(self: &Arc<Self>) {
+        let served = self.served();
+        let grace = served.settings.shutdown.grace;
+        let is_orphan = |counters: &Arc<ListenerCounters>| !served.terms.contains_key(&*counters.listener);
+        let orphans: Vec<String> =
+            self.listeners.all().into_iter().filter(is_orphan).map(|one| one.listener.to_string()).collect();
+        drop(served);
+        for listener in orphans {
+            tracing::info!(target: "evenkeel", listener, grace_s = grace.as_secs_f64(), "the listener left the file: its sessions may finish");
+            self.end_after_grace(listener, grace, Reason::Drained);
+        }
+    }
+}
+
+/// Where a pool of this name stands: first those of the file, then those that are gone, as they are published.
+fn pool_slot(name: &str, settings: &Settings, manifest: &Manifest) -> Option<usize> {
+    let is_there = |name: &str| settings.pools.iter().position(|pool| pool.name == name);
+    is_there(name).or_else(|| {
+        let mut gone = manifest.pools.iter().filter(|pool| is_there(&pool.name).is_none());
+        gone.position(|pool| pool.name == name).map(|at| settings.pools.len() + at)
+    })
+}
+
+fn protocol_of(door: &manifest::Door) -> Protocol {
+    if door.udp { Protocol::Udp } else { Protocol::Tcp }
+}
+
+/// The process before has nothing else to do then.
+const HEARD_MAX: Duration = Duration::from_secs(2);

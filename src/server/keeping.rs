@@ -1,0 +1,68 @@
+//! Listening sockets that the service manager keeps, so that after a crash connects wait for the next process instead of
+//! being refused.
+
+use std::collections::HashMap;
+
+use super::control::{Control, lock};
+use super::served::OpenDoor;
+use crate::config::settings::Protocol;
+use crate::handover::{DOORS_KEPT_MAX, door_name};
+use crate::listener::BoundDoor;
+
+/// What is kept.
+#[derive(Debug, Default)]
+pub(super) struct Keeping {
+    /// The names of a door's sockets, by its id.
+    names: HashMap<u64, Vec<String>>,
+    sockets: usize,
+    /// That there are too many was told.
+    told: bool,
+}
+
+impl Control {
+    /// Has the sockets of a new door kept.
+    pub(super) fn keep(&self, door: &OpenDoor, bound: &BoundDoor) {
+        // A port that the kernel chose is another one next time.
+        if !self.notify.is_heard() || door.bind.port == 0 {
+            return;
+        }
+        let mut keeping = lock(&self.keeping);
+        let sockets: Vec<_> = bound.sockets().collect();
+        if keeping.sockets + sockets.len() > DOORS_KEPT_MAX {
+            if !std::mem::replace(&mut keeping.told, true) {
+                tracing::warn!(
+                    target: "evenkeel", most = DOORS_KEPT_MAX,
+                    "more listening sockets than the service manager can keep: after a crash the doors beyond are closed until the restart; fewer ports, or fewer workers, keep all of them"
+                );
+            }
+            return;
+        }
+        let udp = door.protocol == Protocol::Udp;
+        let name = |worker| door_name(udp, door.bind.ip, door.bind.port, worker);
+        let names: Vec<String> = (0..sockets.len()).map(name).collect();
+        for (name, socket) in names.iter().zip(sockets) {
+            self.notify.keep(name, &[socket], true);
+        }
+        keeping.sockets += names.len();
+        keeping.names.insert(door.id, names);
+    }
+
+    /// A door closed: nobody is to find it open again.
+    pub(super) fn keep_no_more(&self, id: u64) {
+        let mut keeping = lock(&self.keeping);
+        for name in keeping.names.remove(&id).unwrap_or_default() {
+            keeping.sockets -= 1;
+            self.notify.forget(&name);
+        }
+    }
+
+    /// Sockets of the process before that nobody wants are kept no longer.
+    pub(super) fn forget_strangers<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        let keeping = lock(&self.keeping);
+        for name in names {
+            if !keeping.names.values().flatten().any(|kept| kept == name) {
+                self.notify.forget(name);
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What the publisher knows of every pool, for the next process.
+
+use super::Publisher;
+use super::pools::PoolState;
+use crate::manifest;
+use crate::metrics::{BackendShard, Counter, PoolShard};
+use crate::pool::Backend;
+use crate::standing::Standing;
+
+impl Publisher {
+    /// Every pool by its slot, those that left the file included.
+    pub(super) fn tell(&self) -> Vec<manifest::Pool> {
+        let now_ns = self.now_ms() * 1_000_000;
+        self.pools.iter().map(|pool| pool.tell(now_ns)).collect()
+    }
+}
+
+impl PoolState {
+    fn tell(&self, now_ns: u64) -> manifest::Pool {
+        let (view, lasting) = (&self.view, &self.view.lasting);
+        let mut counts = lasting.shards.totals(PoolShard::counters);
+        counts.extend(lasting.check_seconds.counters().map(Counter::value));
+        let remembered = lasting.remembered_sources().into_iter().map(|(source, backend, used_ms)| {
+            manifest::Remembered { source: source.into(), backend: backend.to_string(), used_ms }
+        });
+        let listed = view.backends.iter().zip(&self.backends);
+        let listed = listed.map(|(backend, state)| tell(backend, Some(&state.standing), now_ns));
+        let leaving = view.leaving.iter().map(|backend| tell(backend, None, now_ns));
+        manifest::Pool {
+            name: lasting.name.to_string(),
+            counts,
+            remembered: remembered.collect(),
+            backends: listed.chain(leaving).collect(),
+        }
+    }
+}
+
+fn tell(backend: &Backend, standing: Option<&Standing>, now_ns: u64) -> manifest::Backend {
+    let (ip, port) = backend.place();
+    // Nanoseconds of less than minutes: exact enough in whole ones.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let latency_ns = backend.load.latency_ns(now_ns).map(|ns| ns as u64);
+    manifest::Backend {
+        number: backend.number,
+        name: backend.name.to_string(),
+        ip,
+        port,
+        counts: backend.shards.totals(BackendShard::counters),
+        checks: backend.checks.totals(),
+        failures_in_a_row: backend.failures_in_a_row(),
+        failed_ms: backend.failed_ms().unwrap_or(0),
+        latency_ns,
+        standing: standing.map(Standing::give),
+    }
+}

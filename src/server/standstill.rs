@@ -1,0 +1,73 @@
+//! All data threads standing still, so that what is told of their sessions stays exact until somebody goes on with them.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
+
+use crate::worker::{Crew, Estate, Message, Said, Still, StillOrder};
+
+/// All data threads. When this is dropped they go on.
+pub(super) struct Standstill(Vec<Thread>);
+
+struct Thread {
+    orders: mpsc::Sender<StillOrder>,
+    said: UnboundedReceiver<Said>,
+}
+
+/// A data thread did not do what it was told in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("data thread {0} does not stand still: it may be overloaded")]
+pub struct Stuck(pub usize);
+
+impl Standstill {
+    /// Begins when every thread stands and has read its mail: no session is on its way between two of them.
+    pub(super) async fn begin(crew: &Crew) -> Result<Self, Stuck> {
+        let mut threads = Vec::with_capacity(crew.workers());
+        for worker in 0..crew.workers() {
+            let (orders, their_orders) = mpsc::channel();
+            let (answers, said) = unbounded_channel();
+            let answer = Box::new(move |word| drop(answers.send(word)));
+            crew.mailbox(worker).post(Message::Still(Still { orders: their_orders, answer }));
+            threads.push(Thread { orders, said });
+        }
+        let mut all = Self(threads);
+        all.hear(|said| matches!(said, Said::Stands).then_some(())).await?;
+        // Connections that one passed to another before it stood are sessions of that one afterwards. Reading makes no
+        // new ones: only accepting does.
+        all.order(StillOrder::ReadMail);
+        all.hear(|said| matches!(said, Said::Read).then_some(())).await?;
+        Ok(all)
+    }
+
+    /// What each thread has.
+    pub(super) async fn estates(&mut self) -> Result<Vec<Estate>, Stuck> {
+        self.order(StillOrder::Give);
+        self.hear(|said| if let Said::Estate(estate) = said { Some(*estate) } else { None }).await
+    }
+
+    /// They leave: another process has everything.
+    pub(super) fn leave(&self) {
+        self.order(StillOrder::Leave);
+    }
+
+    fn order(&self, order: StillOrder) {
+        for thread in &self.0 {
+            // A thread that has ended is found out by its silence.
+            let _ = thread.orders.send(order);
+        }
+    }
+
+    async fn hear<T>(&mut self, take: impl Fn(Said) -> Option<T>) -> Result<Vec<T>, Stuck> {
+        let mut heard = Vec::with_capacity(self.0.len());
+        for (worker, thread) in self.0.iter_mut().enumerate() {
+            let said = timeout(WORD_MAX, thread.said.recv()).await.ok().flatten();
+            heard.push(said.and_then(&take).ok_or(Stuck(worker))?);
+        }
+        Ok(heard)
+    }
+}
+
+/// A turn of a loop takes milliseconds.
+const WORD_MAX: Duration = Duration::from_secs(5);

@@ -1,0 +1,141 @@
+//! A successor that this process starts itself: SIGUSR2 and `evenkeel upgrade`.
+//!
+//! The new program gets one end of a line as its standard input. Until it says that it has everything, nothing here
+//! changes but that the data threads stand still for the time it takes; whatever goes wrong, they go on.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::control::Control;
+use super::{HandedOver, HandoverError};
+use crate::handover::Line;
+use crate::sys::handing::Process;
+
+/// How this program was started.
+#[derive(Debug, Clone, Default)]
+pub struct Program {
+    /// The file on disk, as it was called when it started: a package may have put a newer one there since.
+    pub binary: PathBuf,
+    /// What it was told.
+    pub arguments: Vec<OsString>,
+}
+
+/// Why there is no successor; everything goes on here.
+#[derive(Debug, thiserror::Error)]
+pub enum UpgradeError {
+    /// It cannot be started.
+    #[error("{}: {source}", path.display())]
+    Start {
+        /// The program.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It was started, and failed.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
+}
+
+/// A successor has everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Succeeded {
+    /// Its process.
+    pub pid: u32,
+    /// What it has.
+    pub handed_over: HandedOver,
+}
+
+impl Control {
+    /// Starts the program and gives it everything. On an error everything goes on here, and nothing of it is left.
+    pub(super) async fn upgrade(&self, binary: Option<&Path>) -> Result<Succeeded, UpgradeError> {
+        let binary = binary.unwrap_or(&self.program.binary);
+        tracing::info!(target: "evenkeel", binary = %binary.display(), "handing over: starting the new process");
+        let outcome = self.try_upgrade(binary).await;
+        match &outcome {
+            Ok(Succeeded { pid, handed_over: HandedOver { sessions, flows, pause } }) => {
+                let pause_ms = pause.as_secs_f64() * 1_000.0;
+                tracing::info!(target: "evenkeel", pid, sessions, flows, pause_ms, "handed over to the new process");
+            }
+            Err(error) => {
+                tracing::error!(target: "evenkeel", %error, "not handed over; everything goes on in this process");
+            }
+        }
+        outcome
+    }
+
+    async fn try_upgrade(&self, binary: &Path) -> Result<Succeeded, UpgradeError> {
+        let failed = |source| UpgradeError::Start { path: binary.to_owned(), source };
+        let (line, theirs) = Line::pair().map_err(failed)?;
+        let launched = {
+            let (binary, arguments) = (binary.to_owned(), self.program.arguments.clone());
+            let launch = tokio::task::spawn_blocking(move || launch(&binary, &arguments, theirs));
+            let launched = timeout(READY_MAX, launch).await.map_err(|_| HandoverError::Silent)?;
+            launched.map_err(io::Error::other).and_then(|launched| launched).map_err(failed)?
+        };
+        let pid = launched.pid();
+        let child = Started(Some(launched));
+        match timeout(READY_MAX, line.await_ready()).await {
+            Err(_) => return Err(HandoverError::Silent.into()),
+            Ok(ready) => ready.map_err(HandoverError::from)?,
+        }
+        let handed_over = self.hand_over(&line).await?;
+        child.lives_on();
+        self.notify.main_pid(pid);
+        // A successor that does not hear it goes on without.
+        let _ = line.say_main().await;
+        Ok(Succeeded { pid, handed_over })
+    }
+}
+
+/// Starts the program by way of a process that ends at once, so that it is a child of the service manager and not of this
+/// one: the manager looks after its own children alone, and would kill another's at the next restart.
+fn launch(binary: &Path, arguments: &[OsString], line: OwnedFd) -> io::Result<Process> {
+    let launcher = Command::new("/proc/self/exe")
+        .arg("launch")
+        .arg(binary)
+        .args(arguments)
+        .env(HANDOVER_VARIABLE, "stdin")
+        // They were meant for this process.
+        .env_remove("LISTEN_PID")
+        .env_remove("LISTEN_FDS")
+        .env_remove("LISTEN_FDNAMES")
+        .env_remove("WATCHDOG_PID")
+        .stdin(Stdio::from(line))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()?;
+    let said = launcher.wait_with_output()?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    match said.trim().parse() {
+        Ok(pid) => Process::named(pid),
+        Err(_) => Err(io::Error::other(said.trim().to_owned())),
+    }
+}
+
+/// A process that ends with this, unless it is to live on.
+struct Started(Option<Process>);
+
+impl Started {
+    fn lives_on(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(process) = self.0.take() {
+            process.kill();
+        }
+    }
+}
+
+/// Tells a program that its standard input is the line to the process before it.
+pub const HANDOVER_VARIABLE: &str = "EVENKEEL_HANDOVER";
+/// Reading a file and starting takes less than a second.
+const READY_MAX: Duration = Duration::from_secs(10);

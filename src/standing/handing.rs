@@ -1,0 +1,92 @@
+//! A standing as it goes from process to process.
+
+use super::ejection::{Ejection, Out};
+use super::{Health, Mark, Marked, Rising, Standing};
+use crate::manifest;
+
+impl Standing {
+    /// As the next process is told.
+    pub fn give(&self) -> manifest::Standing {
+        let word = match self.health {
+            Health::Unchecked => "unchecked",
+            Health::Untested { added: false } => "untested",
+            Health::Untested { added: true } => "added",
+            Health::Up => "up",
+            Health::Down => "down",
+        };
+        let marked = self.marked.as_ref();
+        manifest::Standing {
+            health: word.to_owned(),
+            cause: self.cause.as_deref().map(str::to_owned),
+            since_ms: self.since_ms,
+            ejection: manifest::Ejection {
+                out: self.ejection.out.map(|out| (out.began_ms, out.until_ms)),
+                in_a_row: self.ejection.in_a_row,
+                ended_ms: self.ejection.ended_ms,
+                quiet_since_ms: self.ejection.quiet_since_ms,
+            },
+            rising: self.rising.map(|rising| (rising.since_ms, rising.tenths)),
+            marked: marked.map(|m| (m.mark.word().to_owned(), (m.by.to_string(), m.since_ms))),
+            weight: self.weight,
+        }
+    }
+
+    /// As the process before told. `None`: in words that are not known here.
+    pub fn adopt(given: &manifest::Standing) -> Option<Self> {
+        let health = match &*given.health {
+            "unchecked" => Health::Unchecked,
+            "untested" => Health::Untested { added: false },
+            "added" => Health::Untested { added: true },
+            "up" => Health::Up,
+            "down" => Health::Down,
+            _ => return None,
+        };
+        let marked = match &given.marked {
+            None => None,
+            Some((word, (by, since_ms))) => {
+                let mark = [Mark::Drain, Mark::Down].into_iter().find(|mark| mark.word() == word)?;
+                Some(Marked { mark, by: by.as_str().into(), since_ms: *since_ms })
+            }
+        };
+        let ejection = &given.ejection;
+        Some(Self {
+            health,
+            cause: given.cause.as_deref().map(Into::into),
+            since_ms: given.since_ms,
+            ejection: Ejection {
+                out: ejection.out.map(|(began_ms, until_ms)| Out { began_ms, until_ms }),
+                in_a_row: ejection.in_a_row,
+                ended_ms: ejection.ended_ms,
+                quiet_since_ms: ejection.quiet_since_ms,
+            },
+            rising: given.rising.map(|(since_ms, tenths)| Rising { since_ms, tenths }),
+            marked,
+            weight: given.weight,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Rules;
+    use super::*;
+
+    #[test]
+    fn whatever_befell_it_comes_back_and_goes_on() {
+        const RULES: Rules = Rules { eject_ms: Some(10_000), slow_start_ms: Some(9_000) };
+        let mut standing = Standing::new(Health::Untested { added: true }, 3);
+        let there = |standing: &Standing| Standing::adopt(&standing.give()).as_ref() == Some(standing);
+        assert!(there(&standing));
+        standing.on_verdict(Err("connect refused, 3 of 3 checks"), &RULES, 7);
+        assert!(there(&standing));
+        standing.on_verdict(Ok(()), &RULES, 9);
+        standing.set_weight(Some(5));
+        assert!(there(&standing), "its weight grows");
+        standing.eject(&RULES, 11);
+        standing.mark(Some(Marked { mark: Mark::Drain, by: "root".into(), since_ms: 12 }), &RULES, 12);
+        assert!(there(&standing));
+        standing.on_time(Some(12), &RULES, 10_011);
+        assert!(there(&standing), "ejections in a row are remembered");
+        assert_eq!(Standing::adopt(&manifest::Standing { health: "well".into(), ..standing.give() }), None);
+    }
+}

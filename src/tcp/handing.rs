@@ -1,0 +1,200 @@
+//! Sessions on their way from process to process: told as they stand between two steps, and gone on with from there.
+//!
+//! What must stay true: giving changes nothing, so that a process whose successor fails carries on as if nothing had
+//! happened; adopting touches no socket but to watch it, and the first step comes when the kernel says how it stands.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::header::Proxied;
+use super::relay::Relay;
+use super::session::{Next, Phase, Session};
+use super::side::{BACKEND, CLIENT, Side};
+use super::table::{Sessions, Slot};
+use super::way::Way;
+use super::{Terms, Token, Workbench, dial};
+use crate::config::settings::OnDown;
+use crate::manifest;
+use crate::pool::Lease;
+use crate::reason::Reason;
+use crate::sys::Errno;
+use crate::sys::pipe::Pipe;
+use crate::workbench::GENERATION_MASK;
+
+/// What a thread tells of its sessions.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// By their place in the list.
+    pub terms: Vec<manifest::Terms>,
+    /// In the order of the table.
+    pub sessions: Vec<manifest::Session>,
+}
+
+/// A session of the process before, with everything that its record only names.
+#[derive(Debug)]
+pub struct Adopted {
+    /// What was told.
+    pub given: manifest::Session,
+    /// What it was born with.
+    pub terms: Arc<Terms>,
+    /// The client's socket.
+    pub client: OwnedFd,
+    /// The backend's socket, where there is one.
+    pub backend: Option<OwnedFd>,
+    /// Its place at the backend.
+    pub lease: Option<Lease>,
+    /// Pipes with bytes to the backend, and to the client.
+    pub pipes: [Option<Pipe>; 2],
+}
+
+impl Sessions {
+    /// Tells everything of every session. Changes nothing.
+    pub fn give(&self, worker: u32) -> Given {
+        let mut given = Given::default();
+        let mut numbers: HashMap<*const Terms, u32> = HashMap::new();
+        for (_, slot) in &self.slots {
+            let terms = &slot.session.terms;
+            let number = *numbers.entry(Arc::as_ptr(terms)).or_insert_with(|| {
+                given.terms.push(terms.give());
+                u32::try_from(given.terms.len() - 1).unwrap_or(u32::MAX)
+            });
+            given.sessions.push(slot.session.give(worker, number));
+        }
+        given
+    }
+
+    /// Goes on with a session of the process before. Its place among the sessions of the process is taken already.
+    pub fn adopt(&mut self, adopted: Adopted, bench: &mut Workbench) {
+        adopted.terms.counters.shards.of(bench.worker).active.add(1);
+        let phase = adopted.given.phase.clone();
+        let session = Session::adopt(adopted);
+        self.next_generation = (self.next_generation + 1) & GENERATION_MASK;
+        let generation = self.next_generation;
+        let key = self.slots.insert(Slot { generation, queued: false, session });
+        let slot = u32::try_from(key).unwrap_or(u32::MAX);
+        let session = &mut self.slots[key].session;
+        let backend_token = dial::backend_token(slot, generation);
+        let watched = session.watch(Token::Session { slot, generation, side: CLIENT }, backend_token, bench);
+        let next = match (watched, phase) {
+            (Err(errno), _) => {
+                session.error = Some(errno);
+                Next::End(Reason::InternalError)
+            }
+            (Ok(()), manifest::Phase::Queued(since_us, until_ms)) => {
+                dial::rejoin(session, backend_token, (since_us, until_ms), bench)
+            }
+            // What can move moves in the next turn: what the kernel reported to the process before it does not repeat.
+            (Ok(()), manifest::Phase::Relaying) => Next::Again,
+            (Ok(()), _) => Next::Wait,
+        };
+        self.follow(slot, next, bench);
+    }
+}
+
+impl Terms {
+    fn give(&self) -> manifest::Terms {
+        manifest::Terms {
+            listener: self.listener.to_string(),
+            pool: self.lasting.name.to_string(),
+            idle_ms: self.idle_ms,
+            half_closed_ms: self.half_closed_ms,
+            log_sessions: self.log_sessions.code(),
+        }
+    }
+}
+
+impl Session {
+    fn give(&self, worker: u32, terms: u32) -> manifest::Session {
+        let relay = &self.relay;
+        manifest::Session {
+            worker,
+            terms,
+            client: self.client.give(),
+            client_address: self.client_address,
+            proxied: self.proxied.as_ref().map(|proxied| proxied.give()),
+            local_port: self.local_port,
+            backend: self.backend.as_ref().map(Side::give),
+            lease: self.lease.as_ref().map(|lease| lease.backend().number),
+            has_place: self.place.is_some(),
+            phase: match self.phase {
+                Phase::AwaitingHeader { deadline_ms } => manifest::Phase::AwaitingHeader(deadline_ms),
+                Phase::Dialling { began_us, deadline_ms } => manifest::Phase::Dialling(began_us, deadline_ms),
+                Phase::Queued { since_us, until_ms, .. } => manifest::Phase::Queued(since_us, until_ms),
+                Phase::Pausing { until_ms } => manifest::Phase::Pausing(until_ms),
+                Phase::Relaying => manifest::Phase::Relaying,
+                Phase::Lingering { reason, until_ms, .. } => {
+                    manifest::Phase::Lingering(reason.word().to_owned(), until_ms)
+                }
+            },
+            to_backend: relay.to_backend.give(),
+            to_client: relay.to_client.give(),
+            finished_first: relay.finished_first.map(|side| u8::from(side == BACKEND)),
+            moved_ms: relay.moved_ms,
+            lifetime_end_ms: relay.lifetime_end_ms,
+            asked_us: relay.asked_us,
+            started_us: self.started_us,
+            connect_us: self.connect_us,
+            queue_us: self.queue_us,
+            doomed_ms: self.doomed_ms,
+            on_down: self.on_down.code(),
+            attempts: self.attempts,
+            tried: self.tried.clone(),
+            error: self.error.map(Errno::raw_os_error),
+        }
+    }
+
+    fn adopt(adopted: Adopted) -> Self {
+        let Adopted { given, terms, client, backend, lease, pipes: [to_backend, to_client] } = adopted;
+        let phase = match given.phase {
+            manifest::Phase::AwaitingHeader(deadline_ms) => Phase::AwaitingHeader { deadline_ms },
+            manifest::Phase::Dialling(began_us, deadline_ms) => Phase::Dialling { began_us, deadline_ms },
+            // It joins the line again when it stands in the table.
+            manifest::Phase::Queued(_, until_ms) | manifest::Phase::Pausing(until_ms) => {
+                Phase::Pausing { until_ms }
+            }
+            manifest::Phase::Relaying => Phase::Relaying,
+            manifest::Phase::Lingering(reason, until_ms) => {
+                let reason = Reason::named(&reason).unwrap_or(Reason::InternalError);
+                Phase::Lingering { reason, look_ms: 0, until_ms }
+            }
+        };
+        let place = terms.entry.as_ref().filter(|_| given.has_place);
+        Self {
+            place: place.and_then(|entry| entry.adopt(given.client_address.ip())),
+            terms,
+            client: Side::adopt(&given.client, client),
+            client_address: given.client_address,
+            proxied: given.proxied.map(|proxied| Box::new(Proxied::adopt(proxied))),
+            local_port: given.local_port,
+            backend: given.backend.zip(backend).map(|(given, fd)| Side::adopt(&given, fd)),
+            lease,
+            phase,
+            relay: Relay {
+                to_backend: Way::adopt(given.to_backend, to_backend),
+                to_client: Way::adopt(given.to_client, to_client),
+                finished_first: given.finished_first.map(|side| if side == 0 { CLIENT } else { BACKEND }),
+                moved_ms: given.moved_ms,
+                lifetime_end_ms: given.lifetime_end_ms,
+                asked_us: given.asked_us,
+            },
+            started_us: given.started_us,
+            connect_us: given.connect_us,
+            queue_us: given.queue_us,
+            doomed_ms: given.doomed_ms,
+            on_down: OnDown::of_code(given.on_down).unwrap_or(OnDown::Keep),
+            attempts: given.attempts,
+            tried: given.tried,
+            error: given.error.map(Errno::from_raw_os_error),
+            deadline_moved: true,
+        }
+    }
+
+    fn watch(&self, client: Token, backend: Token, bench: &Workbench) -> Result<(), Errno> {
+        bench.poller.watch_stream(&self.client.fd, client.pack())?;
+        if let Some(side) = &self.backend {
+            bench.poller.watch_stream(&side.fd, backend.pack())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,171 @@
+//! Flows on their way from process to process. Between two turns nothing of a datagram is left here: what waits, waits
+//! in the sockets, and goes with them.
+
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use super::header::Proxied;
+use super::pump::{Pump, Side};
+use super::upstream::Upstream;
+use super::{Terms, closing};
+use crate::flow::{Ended, Flow, FlowId, FlowKey, Lasting, Traffic};
+use crate::manifest;
+use crate::pool::Lease;
+use crate::reason::Reason;
+use crate::workbench::{Token, Workbench};
+
+/// What a thread tells of its flows.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// By their place in the list.
+    pub terms: Vec<manifest::FlowTerms>,
+    /// In the order of the table.
+    pub flows: Vec<manifest::Flow>,
+    /// Sockets of doors: the door's id, the socket, and how many datagrams the kernel had lost there.
+    pub doors: Vec<(u64, RawFd, u32)>,
+}
+
+/// A flow of the process before, with everything that its record only names.
+#[derive(Debug)]
+pub struct Adopted {
+    /// What was told.
+    pub given: manifest::Flow,
+    /// What it was born with.
+    pub terms: Arc<Terms>,
+    /// Its socket.
+    pub fd: OwnedFd,
+    /// Its place at the backend.
+    pub lease: Lease,
+}
+
+impl Pump {
+    /// Tells everything of every flow. Changes nothing.
+    pub fn give(&self, worker: u32) -> Given {
+        let mut given = Given::default();
+        let mut numbers: HashMap<*const Terms, u32> = HashMap::new();
+        for side in self.sides.iter().flatten() {
+            let Some(lasting) = self.flows.lasting(side.id) else { continue };
+            let number = *numbers.entry(Arc::as_ptr(&side.terms)).or_insert_with(|| {
+                given.terms.push(side.terms.give());
+                u32::try_from(given.terms.len() - 1).unwrap_or(u32::MAX)
+            });
+            let door = self.doors.get(side.door as usize).map_or(0, |door| door.id);
+            given.flows.push(side.give(worker, number, door, &lasting));
+        }
+        given.doors =
+            self.doors.iter().map(|(_, door)| (door.id, door.fd.as_raw_fd(), door.lost_seen)).collect();
+        given
+    }
+
+    /// Goes on with a flow of the process before. Its door must be open here. One that cannot stay ends as `drained`.
+    pub fn adopt(&mut self, adopted: Adopted, bench: &mut Workbench) {
+        let Adopted { mut given, terms, fd, lease } = adopted;
+        let proxied = given.proxied.take().map(|proxied| Box::new(Proxied::adopt(proxied)));
+        let (client, local) = (given.client, given.local);
+        let door = self.doors.iter().find(|(_, door)| door.id == given.door).map(|(key, _)| key);
+        let door = u32::try_from(door.unwrap_or(usize::MAX)).unwrap_or(u32::MAX);
+        let lasting = lasting_of(&given);
+        terms.counters.shards.of(bench.worker).active.add(1);
+        let upstream = Upstream::adopt(&given, fd, lease, &mut self.origins);
+        let mut side = Side {
+            id: FlowId { index: 0, generation: 0 },
+            terms,
+            door,
+            client,
+            proxied,
+            local,
+            upstream,
+            takes_no_parts: false,
+        };
+        // Its client may have begun it anew with another thread's datagram meanwhile: then this one is over.
+        let id = self.flows.adopt(&lasting, side.origin().ip(), &side.terms.flow);
+        let watched = id.is_some_and(|id| {
+            bench.poller.watch_input(side.upstream.fd(), Token::Flow(id.pack()).pack()).is_ok()
+        });
+        let Some(id) = id else {
+            let counts = side.terms.counters.shards.of(bench.worker);
+            counts.active.sub(1);
+            counts.ended(Reason::Drained).add(1);
+            closing::log(&side, &Ended { id: side.id, reason: Reason::Drained, flow: lasting.flow }, bench);
+            side.upstream.close(&mut self.origins);
+            return;
+        };
+        side.id = id;
+        let place = id.index as usize;
+        if self.sides.len() <= place {
+            self.sides.resize_with(place + 1, || None);
+        }
+        self.sides[place] = Some(side);
+        if !watched || door == u32::MAX {
+            self.flows.end(id, if watched { Reason::Drained } else { Reason::InternalError });
+            self.bury(bench);
+        }
+    }
+}
+
+impl Side {
+    fn give(&self, worker: u32, terms: u32, door: u64, lasting: &Lasting) -> manifest::Flow {
+        let flow = &lasting.flow;
+        let mut given = manifest::Flow {
+            worker,
+            terms,
+            door,
+            client: self.client,
+            local: self.local,
+            proxied: self.proxied.as_ref().map(|proxied| proxied.give(self.client)),
+            began_ms: flow.began_ms,
+            client_ms: flow.client_ms,
+            backend_ms: flow.backend_ms,
+            to_backend: (flow.to_backend.datagrams, flow.to_backend.bytes),
+            to_client: (flow.to_client.datagrams, flow.to_client.bytes),
+            owed: lasting.owed,
+            since_pick: lasting.since_pick,
+            rehomed: flow.rehomed,
+            lifetime_end_ms: lasting.lifetime_end_ms,
+            fd: -1,
+            lease: 0,
+            backend: self.client,
+            origin: (self.client, false),
+            on_down: 0,
+            owes_header: false,
+            refused: false,
+            asked_us: 0,
+            answered: false,
+        };
+        self.upstream.give(&mut given);
+        given
+    }
+}
+
+impl Terms {
+    fn give(&self) -> manifest::FlowTerms {
+        manifest::FlowTerms {
+            listener: self.listener.to_string(),
+            pool: self.lasting.name.to_string(),
+            idle_ms: self.flow.idle_ms,
+            lifetime_ms: self.flow.lifetime_ms,
+            responses: self.flow.responses.map_or(0, std::num::NonZeroU32::get),
+            requests: self.flow.requests.map_or(0, std::num::NonZeroU32::get),
+            log_sessions: self.log_sessions.code(),
+        }
+    }
+}
+
+fn lasting_of(given: &manifest::Flow) -> Lasting {
+    let traffic = |(datagrams, bytes)| Traffic { datagrams, bytes };
+    Lasting {
+        flow: Flow {
+            key: FlowKey { client: given.client, local: given.local },
+            began_ms: given.began_ms,
+            client_ms: given.client_ms,
+            backend_ms: given.backend_ms,
+            to_backend: traffic(given.to_backend),
+            to_client: traffic(given.to_client),
+            rehomed: given.rehomed,
+        },
+        owed: given.owed,
+        since_pick: given.since_pick,
+        lifetime_end_ms: given.lifetime_end_ms,
+    }
+}

@@ -1,0 +1,68 @@
+//! Standing still: a thread between two turns, whose sessions are told to another process, or taken from one.
+//!
+//! It stands until it is told to go on or to leave, or until whoever ordered it is gone: then it goes on. What must stay
+//! true: nothing moves while it stands, so what was told stays exact.
+
+use std::fmt;
+use std::os::fd::RawFd;
+use std::sync::mpsc;
+
+use crate::{tcp, udp};
+
+/// What a thread is told while it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StillOrder {
+    /// Read the mail that has come, as usual.
+    ReadMail,
+    /// Tell everything.
+    Give,
+    /// Go on as if nothing had happened.
+    GoOn,
+    /// Another process has everything: leave without a word to anyone.
+    Leave,
+}
+
+/// What it answers. It begins with [`Said::Stands`] by itself.
+#[derive(Debug)]
+pub enum Said {
+    /// It stands.
+    Stands,
+    /// The mail was read.
+    Read,
+    /// Everything.
+    Estate(Box<Estate>),
+}
+
+/// Everything that a thread has.
+#[derive(Debug)]
+pub struct Estate {
+    /// Sockets of tcp doors, by the ids of the doors.
+    pub doors: Vec<(u64, RawFd)>,
+    /// Its sessions.
+    pub tcp: tcp::Given,
+    /// Its flows, and the sockets of udp doors.
+    pub udp: udp::Given,
+}
+
+/// The line between a thread that stands and whoever told it to.
+pub struct Still {
+    /// Where it hears.
+    pub orders: mpsc::Receiver<StillOrder>,
+    /// Takes what it says. Called by the data thread: posts and returns.
+    pub answer: Box<dyn Fn(Said) + Send>,
+}
+
+impl fmt::Debug for Still {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Still")
+    }
+}
+
+/// What a thread takes over from another process, after its doors were opened: flows find theirs.
+#[derive(Debug, Default)]
+pub struct Legacy {
+    /// Its sessions.
+    pub sessions: Vec<tcp::Adopted>,
+    /// Its flows.
+    pub flows: Vec<udp::Adopted>,
+}

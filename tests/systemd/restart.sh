@@ -1,0 +1,267 @@
+# shellcheck shell=bash
+# Scenes of tests/systemd/run: restarts, upgrades and crashes with live sessions. The service is installed and may run.
+# shellcheck disable=SC2154  # `parts`, `init` and `root` are those of tests/systemd/run
+
+# crowd_file [MORE]: two listeners in front of the crowd's server; MORE is put below.
+crowd_file() {
+    configure <<END
+admin: { http: 127.0.0.1:9900 }
+shutdown: { grace: 3s }
+log: { sessions: failed }
+listeners:
+  web: { bind: 443, pool: web }
+  games: { protocol: udp, bind: 9901, pool: games, limits: { sessions_per_source: off } }
+pools:
+  web: { backends: [{ address: 127.0.0.1:7101, name: one }], health: { interval: 1s } }
+  games: { backends: [127.0.0.1:7102], health: { check: off } }
+${1:-}
+END
+}
+
+status() { inside /usr/local/bin/evenkeel status --json; }
+# field EXPRESSION: of the status, as Python sees it in `s`.
+field() { status | /usr/bin/python3 -c "import json, sys; s = json.load(sys.stdin); print($1)"; }
+# told KEY: of what the load found.
+told() { inside cat /run/crowd.json | /usr/bin/python3 -c "import json, sys; print(json.load(sys.stdin)['$1'])"; }
+open_files() { inside sh -c "ls /proc/$(property MainPID)/fd | wc -l"; }
+resident_kib() { status_of "$(property MainPID)" VmRSS | tr -dc 0-9; }
+
+begin_crowd() {
+    inside rm -f /run/crowd-stop /run/crowd-ready /run/crowd.json
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    inside systemd-run --quiet --collect --unit=crowd -p LimitNOFILE=20000 sh -c \
+        'exec /usr/bin/python3 "$0" load 127.0.0.1 443 9901 --until /run/crowd-stop --ready /run/crowd-ready "$@" >/run/crowd.json' \
+        "$parts/tests/systemd/crowd.py" "$@"
+    until_true inside test -e /run/crowd-ready || bad "the crowd is there" "$(inside journalctl -u crowd -o cat | tail -n 5)"
+}
+
+# crowd_is_well WHAT: ends the load; nothing may have been lost.
+crowd_is_well() {
+    inside touch /run/crowd-stop
+    until_true inside test -s /run/crowd.json || bad "the crowd ends" "$(inside journalctl -u crowd -o cat | tail -n 5)"
+    until_true_not_active crowd
+    same "$1: nothing lost, wrong, refused, moved or unanswered" "0 0 0 0 0" \
+        "$(told lost) $(told wrong) $(told refused) $(told udp_moved) $(told udp_unanswered)"
+    if [[ $(told errors) != "[]" ]]; then told errors; fi
+    if (($(told exchanges) > 100 && $(told udp_exchanges) > 100)); then ok "and much was said"; else
+        bad "and much was said" "$(inside cat /run/crowd.json)"
+    fi
+    printf '          largest gap of 64 sessions: %s ms; %s exchanges, %s MB of bulk, %s short sessions\n' "$(told gap_ms)" \
+        "$(told exchanges)" "$(($(told bulk_bytes) / 1000000))" "$(told short)"
+}
+
+until_true_not_active() { until_true inside sh -c "! systemctl is-active --quiet $1"; }
+
+start_crowd_server() {
+    inside cp "$parts/tests/systemd/crowd.py" /run/crowd.py
+    inside systemd-run --quiet --collect --unit=crowd-server -p LimitNOFILE=20000 \
+        /usr/bin/python3 "$parts/tests/systemd/crowd.py" serve 7101 7102
+    until_true peer ask 7101 || bad "the crowd's server answers"
+    crowd_file
+    inside systemctl restart evenkeel
+    until_true peer ask 443 || bad "the balancer answers"
+}
+
+# restarts COUNT COMMAND...: so many in a row, each while everything is under way.
+restarts() {
+    local count=$1 round pid
+    shift
+    for ((round = 0; round < count; round++)); do
+        pid=$(property MainPID)
+        inside "$@" >/dev/null || { bad "$* succeeds" "$(journal | tail -n 3)"; return; }
+        until_true main_pid_changed_from "$pid" || { bad "$* makes a new process"; return; }
+    done
+    ok "$count times: $*"
+}
+
+restart_under_load() {
+    local begun files memory
+    echo "restarts under load (${RESTARTS:-6} of each kind)"
+    start_crowd_server
+    begin_crowd
+    restarts 2 systemctl restart evenkeel
+    begun=$(field 's["listeners"][0]["begun"]')
+    files=$(open_files)
+    memory=$(resident_kib)
+    restarts "${RESTARTS:-6}" systemctl restart evenkeel
+    restarts "${RESTARTS:-6}" /usr/local/bin/evenkeel upgrade
+    restarts 2 systemctl restart evenkeel
+    if (($(field 's["listeners"][0]["begun"]') > begun)); then ok "counters go on"; else
+        bad "counters go on" "$begun, then $(field 's["listeners"][0]["begun"]')"
+    fi
+    # A short session more or less is under way at each look.
+    if (($(open_files) <= files + 60)); then ok "no files are left open"; else bad "no files are left open" "$files, then $(open_files)"; fi
+    if (($(resident_kib) <= memory + memory / 2 + 8192)); then ok "nor is memory"; else bad "nor is memory" "$memory KiB, then $(resident_kib)"; fi
+    crowd_is_well "all of them"
+    holds "the journal says what was left" "left everything for the next process" "$(journal)"
+    holds "and what was taken over" "taken over" "$(journal)"
+}
+
+restart_with_a_wrong_file() {
+    local said
+    echo "a restart with a wrong file"
+    begin_crowd --bulk 2 --idle 50
+    configure <<<"listenres: {}"
+    succeeds "restart succeeds" inside systemctl restart evenkeel
+    if until_true property_has StatusText "the file is refused"; then ok "systemctl status says that the file is refused"; else
+        bad "systemctl status says that the file is refused" "$(property StatusText)"
+    fi
+    said=$(journal "_SYSTEMD_INVOCATION_ID=$(property InvocationID)")
+    holds "the journal has the mistake" "did you mean" "$said"
+    same "so has the status" refused "$(field 's["config"]["last_reload"]["result"]')"
+    succeeds "new sessions are served" peer ask 443
+    crowd_file "# mended"
+    succeeds "the mended file is taken" inside systemctl reload evenkeel
+    crowd_is_well "what was served went on"
+}
+
+restart_with_a_changed_file() {
+    echo "a restart with a changed file"
+    begin_crowd --bulk 2 --idle 50
+    configure <<'END'
+admin: { http: 127.0.0.1:9900 }
+shutdown: { grace: 3s }
+workers: 3
+log: { sessions: all }
+listeners:
+  web: { bind: 443, pool: web }
+  games: { protocol: udp, bind: 9901, pool: games, limits: { sessions_per_source: off } }
+  more: { bind: 444, pool: web }
+pools:
+  web: { backends: [{ address: 127.0.0.1:7001, name: other }], health: { interval: 1s } }
+  games: { backends: [127.0.0.1:7102], health: { check: off } }
+END
+    inside rm -f /run/hold-talks /run/hold-end
+    start_peer holder hold 443 /run/hold-talks /run/hold-end
+    until_true inside test -e /run/hold-talks || bad "a session lives"
+    succeeds "restart succeeds" inside systemctl restart evenkeel
+    succeeds "the new listener serves" peer ask 444
+    same "with the new number of threads" 3 "$(inside sh -c "ls /proc/$(property MainPID)/task | while read t; do cat /proc/$(property MainPID)/task/\$t/comm; done | grep -c ^data-")"
+    inside touch /run/hold-end
+    until_true inside test -e /run/hold-end.done || true
+    same "a session at a backend that left goes on to its end" "done" "$(inside cat /run/hold-end.done)"
+    # Another number of threads is another place for some flows: those begin anew, and nothing else does.
+    inside touch /run/crowd-stop
+    until_true inside test -s /run/crowd.json || bad "the crowd ends"
+    same "sessions went on" "0 0 0" "$(told lost) $(told wrong) $(told refused)"
+
+    inside rm -f /run/hold-talks /run/hold-end /run/hold-end.done
+    start_peer holder hold 444 /run/hold-talks /run/hold-end
+    until_true inside test -e /run/hold-talks || bad "a session lives"
+    crowd_file
+    succeeds "restart without that listener" inside systemctl restart evenkeel
+    until_true journal_has '"reason":"drained"' || true
+    holds "its session ends as drained when the grace is over" '"reason":"drained"' "$(journal)"
+    inside touch /run/hold-end
+}
+
+journal_has() { [[ $(journal) == *"$1"* ]]; }
+
+next_program_is_wrong() {
+    local program=/usr/local/bin/evenkeel pid
+    echo "upgrades to programs that do not take over"
+    crowd_file
+    inside systemctl restart evenkeel
+    inside cp $program /root/evenkeel-good
+    begin_crowd --bulk 2 --idle 50
+    pid=$(property MainPID)
+    for kind in crashes hangs other-version refuses silent; do
+        case $kind in
+            crashes) put /root/next <<<$'#!/bin/sh\nexit 3' ;;
+            hangs) put /root/next <<<$'#!/bin/sh\nexec sleep 1000' ;;
+            other-version) put /root/next <<<$'#!/usr/bin/python3\nimport socket\ns = socket.socket(fileno=0)\ns.send(b"ready 99")\ns.recv(1)' ;;
+            refuses) put /root/next <<<$'#!/usr/bin/python3\nimport socket\ns = socket.socket(fileno=0)\ns.send(b"refused the file is wrong")' ;;
+            silent) put /root/next <<<$'#!/usr/bin/python3\nimport socket, time\ns = socket.socket(fileno=0)\ns.send(b"ready 1")\ntime.sleep(1000)' ;;
+        esac
+        inside chmod 0755 /root/next
+        # The service may not look into /root.
+        inside install -m 0755 /root/next /usr/local/bin/evenkeel-next
+        if inside $program upgrade --binary /usr/local/bin/evenkeel-next >/dev/null 2>&1; then
+            bad "a program that $kind does not take over"
+        else
+            ok "a program that $kind does not take over"
+        fi
+        same "the old process goes on" "$pid active" "$(property MainPID) $(property ActiveState)"
+        succeeds "and serves" peer ask 443
+    done
+    holds "and says so" "everything goes on in this process" "$(journal)"
+    crowd_is_well "all of them"
+}
+
+next_program_at_a_restart() {
+    local program=/usr/local/bin/evenkeel said
+    echo "restarts into programs that do not take over"
+    # Of another version: the sessions end as at a stop, in the time they are given.
+    inside rm -f /run/hold-talks /run/hold-end /run/hold-end.done
+    start_peer holder hold 443 /run/hold-talks /run/hold-end
+    until_true inside test -e /run/hold-talks || bad "a session lives"
+    put /root/next <<<$'#!/bin/sh\n[ "$1" = manifest-version ] && echo 99 && exit\nexec /root/evenkeel-good "$@"'
+    inside sh -c 'chmod 0755 /root/next /root; cp /root/evenkeel-good /usr/local/bin/evenkeel-good; sed -i s:/root/evenkeel-good:/usr/local/bin/evenkeel-good: /root/next; mv /root/next /usr/local/bin/evenkeel'
+    succeeds "of another version: restart succeeds" inside systemctl restart evenkeel
+    said=$(journal)
+    holds "and the journal says why sessions ended" "of another version of the handover" "$said"
+    until_true inside test -e /run/hold-end.done || true
+    same "its session was cut when the grace was over" cut "$(inside cat /run/hold-end.done)"
+    inside cp /usr/local/bin/evenkeel-good $program
+    inside systemctl restart evenkeel
+    until_true peer ask 443 || bad "the good program serves"
+
+    # One that crashes at its start: everything stays parked until a good one is there.
+    begin_crowd --bulk 2 --idle 50
+    put /root/next <<<$'#!/bin/sh\ncase $1 in run) [ -e /run/mended ] || exit 9 ;; esac\nexec /usr/local/bin/evenkeel-good "$@"'
+    inside sh -c 'chmod 0755 /root/next; mv /root/next /usr/local/bin/evenkeel'
+    inside systemctl restart evenkeel >/dev/null 2>&1 || true
+    until_true bash -c "(( \$(nsenter --target $init --mount --pid --cgroup -- systemctl show --value -p NRestarts evenkeel) >= 2 ))" ||
+        bad "it is tried again" "$(property NRestarts)"
+    inside touch /run/mended
+    if until_true peer ask 443; then ok "of one that crashes: the first that starts serves"; else bad "of one that crashes: the first that starts serves"; fi
+    crowd_is_well "what was parked"
+    inside cp /usr/local/bin/evenkeel-good $program
+    inside systemctl restart evenkeel
+}
+
+doors_outlive_a_crash() {
+    local pid
+    echo "connects wait while a crashed program is started again"
+    crowd_file
+    inside systemctl restart evenkeel
+    until_true peer ask 443 || bad "the balancer answers"
+    pid=$(property MainPID)
+    inside rm -f /run/crowd-stop /run/crowd-ready /run/crowd.json
+    inside kill -KILL "$pid"
+    # RestartSec=1s: there is no process, and the door is open all the same.
+    succeeds "a connect while no process runs is answered when one does" peer ask 443
+    if until_true main_pid_changed_from "$pid"; then ok "by the next process"; else bad "by the next process"; fi
+    crowd_file 'limits: { tcp_sessions: 5000 }'
+    inside systemctl reload evenkeel
+    same "the manager keeps a socket for each door and thread, and the park" \
+        $((2 * $(inside nproc) + 2)) "$(property NFileDescriptorStore)"
+    configure <<'END'
+listeners: { web: { bind: 443, backends: [127.0.0.1:7101] } }
+END
+    inside systemctl reload evenkeel
+    same "those of a closed door are kept no longer" $(($(inside nproc) + 2)) "$(property NFileDescriptorStore)"
+    pid=$(property MainPID)
+    crowd_file
+    inside kill -KILL "$pid"
+    until_true main_pid_changed_from "$pid" || true
+    same "what nobody wants at a start is removed" $((2 * $(inside nproc) + 2)) "$(property NFileDescriptorStore)"
+}
+
+without_the_store() {
+    echo "a unit that keeps nothing"
+    crowd_file
+    drop_in store <<<$'[Service]\nFileDescriptorStoreMax=0'
+    inside systemctl restart evenkeel
+    inside systemctl restart evenkeel
+    inside rm -f /run/hold-talks /run/hold-end /run/hold-end.done
+    start_peer holder hold 443 /run/hold-talks /run/hold-end
+    until_true inside test -e /run/hold-talks || bad "a session lives"
+    inside systemctl restart evenkeel
+    until_true inside test -e /run/hold-end.done || true
+    same "a restart ends sessions as a stop does" cut "$(inside cat /run/hold-end.done)"
+    holds "and says why" "keeps nothing for this service" "$(journal)"
+    inside rm -r /run/systemd/system/evenkeel.service.d
+    inside systemctl daemon-reload
+    inside systemctl restart evenkeel
+}
