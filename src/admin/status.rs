@@ -107,6 +107,8 @@ fn pool(view: &PoolView, now_ms: u64) -> Value {
         "max_waiting": view.settings.queue.map(|queue| queue.sessions),
         "connects": connects,
         "connects_us": lasting.shards.sum(|shard| shard.connect.sum_us()),
+        "checks": lasting.check_seconds.counts().iter().sum::<u64>(),
+        "checks_us": lasting.check_seconds.sum_us(),
         "retries": lasting.shards.sum(|shard| shard.retries.value()),
         "rehomed": lasting.shards.sum(|shard| shard.rehomed.value()),
         "remembered": view.settings.sticky.map(|_| lasting.remembered()),

@@ -30,6 +30,15 @@ pub(super) fn usual_socket() -> Option<PathBuf> {
 pub(super) struct Client {
     path: PathBuf,
     json: bool,
+    patience: Duration,
+}
+
+/// Why there is no answer, and the exit code that says so.
+#[derive(Debug)]
+pub(super) struct NoAnswer {
+    pub(super) why: String,
+    pub(super) code: u8,
+    is_of_the_file: bool,
 }
 
 /// Why there is no answer to show; told already.
@@ -42,7 +51,7 @@ impl Client {
             std::env::var_os("EVENKEEL_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
         });
         match named.or_else(usual_socket) {
-            Some(path) => Ok(Self { path, json }),
+            Some(path) => Ok(Self { path, json, patience: PATIENCE }),
             None => {
                 complain(
                     "evenkeel: this machine has no usual place for the socket: name it with --socket PATH",
@@ -52,9 +61,33 @@ impl Client {
         }
     }
 
+    /// The same, for somebody who does not wait so long for an answer.
+    pub(super) fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Asks; the answer as JSON. What went wrong is told.
     pub(super) fn ask(&self, method: &str, path: &str, query: &[(&str, &str)]) -> Result<Value, Told> {
-        let (code, body) = self.exchange(method, path, query).map_err(|error| {
+        self.request(method, path, query).map_err(|NoAnswer { why, code, is_of_the_file }| {
+            if is_of_the_file && !self.json {
+                // A file with mistakes is told as `check` tells it.
+                complain(why);
+            } else {
+                self.complain(&why);
+            }
+            Told(ExitCode::from(code))
+        })
+    }
+
+    /// Asks; the answer as JSON. Nothing is told.
+    pub(super) fn request(
+        &self,
+        method: &str,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Value, NoAnswer> {
+        let (status, body) = self.exchange(method, path, query).map_err(|error| {
             let path = self.path.display();
             let (advice, code) = match error.kind() {
                 ErrorKind::PermissionDenied => {
@@ -67,24 +100,19 @@ impl Client {
                 _ => ("is it running? --socket PATH names another".to_owned(), NO_BALANCER),
             };
             let what = if code == NO_BALANCER { "no balancer answers at" } else { "no answer from" };
-            self.complain(&format!("{what} {path}: {error}; {advice}"));
-            Told(ExitCode::from(code))
+            NoAnswer { why: format!("{what} {path}: {error}; {advice}"), code, is_of_the_file: false }
         })?;
         let value: Value = serde_json::from_str(&body).unwrap_or_else(|_| Value::String(body.clone()));
-        if code == 200 {
+        if status == 200 {
             return Ok(value);
         }
-        let why = value.get("error").and_then(Value::as_str).unwrap_or(body.trim());
-        match code {
-            // A file with mistakes is told as `check` tells it.
-            422 if !self.json => complain(why),
-            _ => self.complain(why),
-        }
-        Err(Told(ExitCode::from(match code {
+        let why = value.get("error").and_then(Value::as_str).unwrap_or(body.trim()).to_owned();
+        let code = match status {
             422 => BAD_CONFIGURATION,
             400 => WRONG_COMMAND_LINE,
             _ => FAILED,
-        })))
+        };
+        Err(NoAnswer { why, code, is_of_the_file: status == 422 })
     }
 
     /// Tells what went wrong, to a program as to people.
@@ -117,8 +145,8 @@ impl Client {
             let _ = write!(target, "{}{key}={}", if at == 0 { '?' } else { '&' }, escaped(value));
         }
         let mut stream = UnixStream::connect(&self.path)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(self.patience))?;
+        stream.set_write_timeout(Some(self.patience))?;
         let request = format!(
             "{method} {target} HTTP/1.1\r\nHost: evenkeel\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
         );

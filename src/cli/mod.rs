@@ -9,6 +9,7 @@ mod output;
 mod papers;
 mod run;
 mod takeover;
+mod top;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub fn main() -> ExitCode {
         Command::Check { path } => check::check(&path),
         Command::Demo { stay } => demo::demo(stay),
         Command::Running(command) => commands::run(command),
+        Command::Top(top) => top::top(top),
         Command::Schema => papers::schema(),
         Command::ManifestVersion => output::said(output::say(crate::manifest::VERSION)),
         Command::Launch { program, arguments } => takeover::launch(&program, &arguments),
@@ -74,6 +76,11 @@ enum Command {
     },
     #[command(flatten)]
     Running(commands::Command),
+    /// The same as `status`, live and full screen, with keys to drain, ready, sort and filter
+    #[command(
+        after_help = "Examples:\n  evenkeel top\n  evenkeel top --interval 5s\n\nIn it, ? lists the keys. NO_COLOR=1 shows it without colours."
+    )]
+    Top(top::Top),
     /// The JSON Schema of the file, for editors that complete and check it
     #[command(
         after_help = "Example:\n  evenkeel schema >evenkeel.schema.json\n\nThe first line of the file then names it:\n  # yaml-language-server: $schema=./evenkeel.schema.json"
@@ -136,6 +143,6 @@ mod tests {
             assert!(help.contains("Example"), "{help}");
             seen += 1;
         }
-        assert!(seen >= 16, "{seen} commands");
+        assert!(seen >= 17, "{seen} commands");
     }
 }

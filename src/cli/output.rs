@@ -59,8 +59,7 @@ pub(super) enum Mood {
 impl Paint {
     /// For standard output.
     pub(super) fn for_output() -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { is_on: wanted && io::stdout().is_terminal() }
+        Self { is_on: colours_are_wanted() && io::stdout().is_terminal() }
     }
 
     /// The text in that colour.
@@ -73,6 +72,11 @@ impl Paint {
         };
         if self.is_on && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text }
     }
+}
+
+/// Whether NO_COLOR allows colours.
+pub(super) fn colours_are_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// A line on standard error. There is nowhere left to say that it is lost.

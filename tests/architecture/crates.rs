@@ -4,7 +4,7 @@ use super::Findings;
 use super::source::Source;
 
 /// Where a crate may be named, as beginnings of places below `src/`.
-pub const HOMES: [(&str, &[&str]); 21] = [
+pub const HOMES: [(&str, &[&str]); 22] = [
     ("arc_swap", &["pool/snapshot.rs"]),
     ("clap", &["cli/"]),
     ("clap_complete", &["cli/"]),
@@ -15,6 +15,7 @@ pub const HOMES: [(&str, &[&str]); 21] = [
     ("hyper", &["admin/"]),
     ("hyper_util", &["admin/"]),
     ("libc", &["sys/"]),
+    ("ratatui", &["cli/top/"]),
     ("rustix", &["sys/"]),
     ("sd_notify", &["server/notify.rs"]),
     ("serde_json", &["admin/", "cli/"]),

@@ -4,7 +4,7 @@ use super::Findings;
 use super::source::{Source, Token};
 
 /// What may stand where, as beginnings of places below `src/`, and why there.
-pub const HOMES: [(&str, &str, &str); 20] = [
+pub const HOMES: [(&str, &str, &str); 22] = [
     ("unsafe", "sys/", "the only raw system calls"),
     ("spawn", "worker/thread.rs", "a data thread"),
     ("spawn", "logging/mod.rs", "the writer, so that a slow disk stops nobody"),
@@ -13,6 +13,11 @@ pub const HOMES: [(&str, &str, &str); 20] = [
     ("spawn", "health/mod.rs", "the scheduler"),
     ("spawn", "health/scheduler.rs", "one task for each check in flight"),
     ("spawn", "cli/demo/", "built-in backends and clients"),
+    (
+        "spawn",
+        "cli/top/",
+        "who asks the balancer and who reads the keys, so that neither holds up the screen",
+    ),
     ("now", "worker/thread.rs", "once for each batch of events; everything below is told the time"),
     ("now", "server/mod.rs", "the zero of the clock that all threads share"),
     ("now", "server/publisher/", "how long a backend has been up, down or ejected"),
@@ -24,6 +29,7 @@ pub const HOMES: [(&str, &str, &str); 20] = [
     ("now", "health/tcp.rs", "how long a handshake took"),
     ("now", "health/tcp_talk.rs", "how long an answer took"),
     ("now", "health/udp_talk.rs", "how long an answer took"),
+    ("now", "cli/top/mod.rs", "how long nobody has answered, and when a notice goes"),
     ("now", "cli/demo/", "how fast the demo saw a backend die"),
 ];
 

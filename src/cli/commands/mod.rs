@@ -2,7 +2,7 @@
 
 mod marks;
 mod sessions;
-mod shown;
+pub(super) mod shown;
 mod status;
 
 use std::path::{Path, PathBuf};
