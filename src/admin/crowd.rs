@@ -1,17 +1,36 @@
 //! The conversations of one door: so many at once, each for so long; a newcomer who finds no room is given that of the
-//! longest there, so that silent ones cannot lock others out.
+//! longest there, so that silent ones cannot lock others out. Those who watch stay longer and have places of their own,
+//! which `watchers` counts.
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// How long a conversation may last.
+#[derive(Debug, Default)]
+pub(super) struct Stay {
+    /// It watches: it may stay while it does.
+    pub(super) watches: AtomicBool,
+    /// Ends it where it stands.
+    pub(super) cut: CancellationToken,
+}
+
+impl Stay {
+    fn is_watcher(&self) -> bool {
+        self.watches.load(Ordering::Relaxed)
+    }
+}
 
 /// The conversations of a door. Dropping it ends them.
 #[derive(Default)]
 pub(super) struct Crowd {
     conversations: JoinSet<()>,
-    by_age: VecDeque<AbortHandle>,
+    by_age: VecDeque<(AbortHandle, Arc<Stay>)>,
 }
 
 impl Crowd {
@@ -20,19 +39,27 @@ impl Crowd {
         &mut self,
         conversation: impl Future<Output = ()> + Send + 'static,
         at_most: Duration,
+        stay: Arc<Stay>,
     ) {
         while self.conversations.try_join_next().is_some() {}
-        self.by_age.retain(|conversation| !conversation.is_finished());
-        if self.by_age.len() >= CONVERSATIONS_MAX
-            && let Some(oldest) = self.by_age.pop_front()
+        self.by_age.retain(|(conversation, _)| !conversation.is_finished());
+        let others = self.by_age.iter().filter(|(_, stay)| !stay.is_watcher()).count();
+        if others >= CONVERSATIONS_MAX
+            && let Some(place) = self.by_age.iter().position(|(_, stay)| !stay.is_watcher())
+            && let Some((oldest, _)) = self.by_age.remove(place)
         {
             oldest.abort();
         }
+        let its_stay = Arc::clone(&stay);
         let conversation = async move {
-            // One that takes too long is dropped where it stands.
-            let _ = tokio::time::timeout(at_most, conversation).await;
+            let mut conversation = std::pin::pin!(conversation);
+            tokio::select! {
+                // One that takes too long is dropped where it stands.
+                () = async { while tokio::time::timeout(at_most, conversation.as_mut()).await.is_err() && its_stay.is_watcher() {} } => {}
+                () = its_stay.cut.cancelled() => {}
+            }
         };
-        self.by_age.push_back(self.conversations.spawn(conversation));
+        self.by_age.push_back((self.conversations.spawn(conversation), stay));
     }
 
     /// Lets those there are come to their end, for so long.
@@ -44,3 +71,58 @@ impl Crowd {
 }
 
 const CONVERSATIONS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(1_000_000);
+
+    /// A conversation that never ends by itself, and a sign of its life.
+    fn endless(crowd: &mut Crowd, at_most: Duration, stay: &Arc<Stay>) -> Arc<()> {
+        let alive = Arc::new(());
+        let inside = Arc::clone(&alive);
+        let conversation = async move {
+            let _inside = inside;
+            pending::<()>().await;
+        };
+        crowd.admit(conversation, at_most, Arc::clone(stay));
+        alive
+    }
+
+    fn lives(alive: &Arc<()>) -> bool {
+        Arc::strong_count(alive) > 1
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_watches_stays_and_takes_no_place_of_others() {
+        let mut crowd = Crowd::default();
+        let (watcher, other) = (Arc::<Stay>::default(), Arc::<Stay>::default());
+        watcher.watches.store(true, Ordering::Relaxed);
+        let watching = endless(&mut crowd, Duration::from_secs(30), &watcher);
+        let talking = endless(&mut crowd, Duration::from_secs(30), &other);
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert!(lives(&watching) && !lives(&talking));
+        let all: Vec<_> = (0..CONVERSATIONS_MAX + 1).map(|_| endless(&mut crowd, LONG, &other)).collect();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(lives(&watching) && !lives(&all[0]) && all[1..].iter().all(lives), "the oldest gave way");
+        watcher.watches.store(false, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(31)).await;
+        assert!(!lives(&watching), "it watches no more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_cut_ends_where_it_stands() {
+        let mut crowd = Crowd::default();
+        let stay = Arc::<Stay>::default();
+        stay.watches.store(true, Ordering::Relaxed);
+        let watching = endless(&mut crowd, LONG, &stay);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(lives(&watching));
+        stay.cut.cancel();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!lives(&watching));
+    }
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::exposition::Exposition;
+use super::watchers::WATCHERS_MAX;
 use super::{Sources, process};
 use crate::metrics::{AcceptTrouble, Direction, Drop, Histogram, ListenerCounters};
 use crate::pool::{Backend, PoolView, tcp_source_ports_ratio};
@@ -207,6 +208,12 @@ fn whole_process(out: &mut Exposition, sources: &Sources) {
     let ratio =
         ratio.max(tcp_source_ports_ratio(&sources.listeners.all(), &sources.published.load(), local_ports()));
     out.sample("evenkeel_limit_in_use_ratio", &[("limit", "source_ports")], ratio);
+    // Never above the number, which is small.
+    let ratio = sources.watchers.now() as f64 / WATCHERS_MAX as f64;
+    out.sample("evenkeel_limit_in_use_ratio", &[("limit", "watchers")], ratio);
+    out.counter("evenkeel_watchers_refused", "Who could not watch the dashboard: no place, or too slow.");
+    out.sample("evenkeel_watchers_refused_total", &[("reason", "limit")], sources.watchers.refused());
+    out.sample("evenkeel_watchers_refused_total", &[("reason", "slow")], sources.watchers.cut());
     let (done, refused) =
         (sources.reloads.done.load(Ordering::Relaxed), sources.reloads.refused.load(Ordering::Relaxed));
     out.counter("evenkeel_config_reloads", "Times the file was read again, by what came of it.");

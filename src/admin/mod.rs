@@ -1,14 +1,17 @@
 //! What the outside may ask, over HTTP on the control thread: `/metrics`, `/status`, `/healthz`, `/readyz` at an address,
-//! read-only; and at the socket of the commands also what changes things.
+//! read-only, with a page for people at `/`; and at the socket of the commands also what changes things.
 
 mod crowd;
+mod dashboard;
 mod exposition;
+mod history;
 mod metrics;
 mod process;
 pub mod requests;
 mod socket;
 mod status;
 mod steer;
+mod watchers;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE};
 use hyper::server::conn::http1;
@@ -26,15 +29,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{Listeners, Reloads};
 use crate::phase::Phase;
 use crate::pool::Published;
 use crate::worker::Crew;
-use crowd::Crowd;
+use crowd::{Crowd, Stay};
 use requests::Request;
 pub use socket::{Socket, adopt_socket, bind_socket, serve_socket};
+pub use watchers::Watchers;
+use watchers::{Events, Feed};
 
 /// What answers are made of: counters and the snapshot. Reading them disturbs nobody.
 pub struct Sources {
@@ -50,6 +56,8 @@ pub struct Sources {
     pub log_lines_dropped: Arc<AtomicU64>,
     /// How often the file was read again.
     pub reloads: Arc<Reloads>,
+    /// Who watches the dashboard.
+    pub watchers: Arc<Watchers>,
     /// The zero of the clock that all threads share.
     pub epoch: Instant,
     /// Where each listener accepts.
@@ -84,11 +92,15 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Serves until stopped. A slow or hostile client costs one of 64 places for at most 30 s.
+/// Serves until stopped. A slow or hostile client costs one of 64 places for at most 30 s; who watches the dashboard has one of
+/// 16 others.
 pub async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: CancellationToken) {
     let mut crowd = Crowd::default();
+    let feed = Arc::<Feed>::default();
+    let mut ticks = interval(watchers::EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        // Both arms may be dropped without loss: no connection is taken before the accept completes.
+        // All arms may be dropped without loss: no connection is taken before the accept completes.
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
@@ -98,25 +110,38 @@ pub async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: Cancellat
                     continue;
                 }
             },
+            _ = ticks.tick() => {
+                feed.tick(&sources);
+                continue;
+            }
             () = stop.cancelled() => return,
         };
-        let conversation = converse(stream, Arc::clone(&sources), None, stop.clone());
-        crowd.admit(conversation, CONNECTION_MAX);
+        let stay = Arc::<Stay>::default();
+        let door = Door::Reading { feed: Arc::clone(&feed), stay: Arc::clone(&stay) };
+        crowd.admit(converse(stream, Arc::clone(&sources), door, stop.clone()), CONNECTION_MAX, stay);
     }
 }
 
-/// One connection. `steering`: who it is and where its orders go, at the door that takes orders.
-async fn converse<S>(
-    stream: S,
-    sources: Arc<Sources>,
-    steering: Option<(Peer, mpsc::Sender<Request>)>,
-    stop: CancellationToken,
-) where
+/// Where somebody came in.
+#[derive(Clone)]
+enum Door {
+    /// The read-only address. With what its watchers are told.
+    Reading { feed: Arc<Feed>, stay: Arc<Stay> },
+    /// The socket of the commands: who it is, and where the orders go.
+    Steering { by: Peer, requests: mpsc::Sender<Request> },
+}
+
+/// What is sent back: a text, or a stream of them.
+type Answer = Response<Either<Full<Bytes>, Events>>;
+
+/// One connection.
+async fn converse<S>(stream: S, sources: Arc<Sources>, door: Door, stop: CancellationToken)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: HttpRequest<Incoming>| {
-        let (sources, steering) = (Arc::clone(&sources), steering.clone());
-        async move { Ok::<_, Infallible>(respond(&request, &sources, steering).await) }
+        let (sources, door) = (Arc::clone(&sources), door.clone());
+        async move { Ok::<_, Infallible>(respond(&request, &sources, door).await) }
     });
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -137,19 +162,25 @@ async fn converse<S>(
     }
 }
 
-async fn respond(
-    request: &HttpRequest<Incoming>,
-    sources: &Sources,
-    steering: Option<(Peer, mpsc::Sender<Request>)>,
-) -> Response<Full<Bytes>> {
-    if let Some((by, requests)) = steering {
-        let (path, query) = (request.uri().path(), request.uri().query());
-        let steered = steer::answer(request.method(), path, query, &by, sources, &requests).await;
-        if let Some((code, value)) = steered {
-            return json(code, &value);
+async fn respond(request: &HttpRequest<Incoming>, sources: &Sources, door: Door) -> Answer {
+    let path = request.uri().path();
+    match door {
+        Door::Steering { by, requests } => {
+            let query = request.uri().query();
+            let steered = steer::answer(request.method(), path, query, &by, sources, &requests).await;
+            if let Some((code, value)) = steered {
+                return json(code, &value).map(Either::Left);
+            }
         }
+        Door::Reading { feed, stay } if *request.method() == Method::GET && path == "/events" => {
+            return dashboard::events(feed.join(sources, &stay));
+        }
+        Door::Reading { .. } if matches!(*request.method(), Method::GET | Method::HEAD) && path == "/" => {
+            return dashboard::page().map(Either::Left);
+        }
+        Door::Reading { .. } => {}
     }
-    answer(request, sources)
+    answer(request, sources).map(Either::Left)
 }
 
 fn answer(request: &HttpRequest<Incoming>, sources: &Sources) -> Response<Full<Bytes>> {
@@ -168,7 +199,7 @@ fn answer(request: &HttpRequest<Incoming>, sources: &Sources) -> Response<Full<B
         "/status" => json(StatusCode::OK, &status::status(sources)),
         "/healthz" => text(StatusCode::OK, "alive\n".into()),
         "/readyz" => ready(request.uri().query(), sources),
-        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /status, /healthz and /readyz\n".into()),
+        _ => text(StatusCode::NOT_FOUND, "there are /, /metrics, /status, /healthz and /readyz\n".into()),
     }
 }
 

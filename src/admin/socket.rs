@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::requests::Request;
-use super::{Peer, Sources, converse, crowd::Crowd};
+use super::{Door, Peer, Sources, converse, crowd::Crowd};
 use crate::sys::unix::{self, Listening, Stays};
 
 /// A bound socket; its file goes with it.
@@ -67,8 +67,9 @@ pub async fn serve_socket(
             () = stop.cancelled() => break,
         };
         let by = peer(&stream);
-        let steering = Some((by, requests.clone()));
-        crowd.admit(converse(stream, Arc::clone(&sources), steering, stop.clone()), COMMAND_MAX);
+        let door = Door::Steering { by, requests: requests.clone() };
+        let conversation = converse(stream, Arc::clone(&sources), door, stop.clone());
+        crowd.admit(conversation, COMMAND_MAX, Arc::default());
     }
     drop(socket);
     // Whoever moved the socket by a reload is still to hear that it is done.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use serde_json::{Map, Value, json};
 
 use super::Sources;
+use super::watchers::WATCHERS_MAX;
 use crate::metrics::{Direction, Drop, ListenerCounters};
 use crate::pool::{Backend, PoolView, tcp_source_ports_ratio};
 use crate::reason::Reason;
@@ -41,6 +42,7 @@ pub(super) fn status(sources: &Sources) -> Value {
             "tcp_sessions": { "used": crew.tcp_sessions(), "most": crew.tcp_sessions_max() },
             "udp_sessions": { "used": crew.udp_places().taken(), "most": crew.udp_places().most() },
             "source_ports": ports.max(f64::from(crew.source_ports_permille()) / 1_000.0),
+            "watchers": { "used": sources.watchers.now(), "most": WATCHERS_MAX, "refused": sources.watchers.refused(), "cut": sources.watchers.cut() },
             "open_files": { "used": usage.open_files, "most": usage.open_files_max },
         },
         "listeners": listeners.collect::<Vec<_>>(),

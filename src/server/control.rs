@@ -22,7 +22,7 @@ use super::stopping::{self, Drained};
 use super::terms::Making;
 use super::{File, Notify, Program, Surroundings, hash_key};
 use crate::access::Access;
-use crate::admin::{self, Sources};
+use crate::admin::{self, Sources, Watchers};
 use crate::config::settings::Settings;
 use crate::health::Checker;
 use crate::metrics::{Listeners, Reloads};
@@ -68,6 +68,7 @@ pub(super) struct Control {
     /// The text of the configuration that is served.
     pub(super) text: Mutex<Arc<str>>,
     pub(super) reloads: Arc<Reloads>,
+    watchers: Arc<Watchers>,
     log_lines_dropped: Arc<AtomicU64>,
     flow_hash_key: [u8; 16],
 }
@@ -114,6 +115,7 @@ impl Control {
             keeping: Mutex::default(),
             program: with.program.clone(),
             reloads: Arc::default(),
+            watchers: Arc::default(),
             log_lines_dropped: Arc::clone(&with.log_lines_dropped),
             flow_hash_key: hash_key(with.seed),
         }
@@ -203,6 +205,7 @@ impl Control {
             phase: self.phase.subscribe(),
             log_lines_dropped: Arc::clone(&self.log_lines_dropped),
             reloads: Arc::clone(&self.reloads),
+            watchers: Arc::clone(&self.watchers),
             epoch: self.epoch,
             addresses: Box::new(move || lock(&served).addresses()),
             allows: Box::new(move |name, client| {

@@ -23,3 +23,4 @@ mod rig;
 mod shutdown;
 mod stalls;
 mod sticky;
+mod watching;
