@@ -241,10 +241,16 @@ fn unescaped(text: &str) -> Vec<u8> {
 }
 
 fn json(status: StatusCode, value: &serde_json::Value) -> Response<Full<Bytes>> {
-    let mut response = text(status, format!("{value}\n"));
+    let mut response = text(status, written(value) + "\n");
     let kind = hyper::header::HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
+}
+
+/// JSON as one line. Several times as fast as its `Display`, which goes through a formatter piece by piece.
+fn written(value: &serde_json::Value) -> String {
+    // Every key is a text and every value comes from memory: nothing can fail.
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {

@@ -31,7 +31,8 @@ pub(super) fn status(sources: &Sources) -> Value {
     });
     let crew = &sources.crew;
     let (usage, ports) = (limits::usage(), tcp_source_ports_ratio(&all, &snapshot, local_ports()));
-    json!({
+    // What is long is moved in: the macro copies what it is given.
+    let mut whole = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "phase": sources.phase.borrow().word(),
@@ -45,9 +46,10 @@ pub(super) fn status(sources: &Sources) -> Value {
             "watchers": { "used": sources.watchers.now(), "most": WATCHERS_MAX, "refused": sources.watchers.refused(), "cut": sources.watchers.cut() },
             "open_files": { "used": usage.open_files, "most": usage.open_files_max },
         },
-        "listeners": listeners.collect::<Vec<_>>(),
-        "pools": pools.map(|pool| self::pool(pool, now_ms)).collect::<Vec<_>>(),
-    })
+    });
+    whole["listeners"] = listeners.collect();
+    whole["pools"] = pools.map(|pool| self::pool(pool, now_ms)).collect();
+    whole
 }
 
 fn config(sources: &Sources) -> Value {
@@ -100,7 +102,7 @@ fn pool(view: &PoolView, now_ms: u64) -> Value {
         json!({ "name": name, "address": backend.shown_address(), "active": backend.load.active() })
     });
     let connects: u64 = lasting.shards.iter().map(|shard| shard.connect.counts().iter().sum::<u64>()).sum();
-    json!({
+    let mut whole = json!({
         "name": &*lasting.name,
         "balance": view.settings.balance.word(),
         "sessions": lasting.sessions(),
@@ -115,9 +117,10 @@ fn pool(view: &PoolView, now_ms: u64) -> Value {
         "rehomed": lasting.shards.sum(|shard| shard.rehomed.value()),
         "remembered": view.settings.sticky.map(|_| lasting.remembered()),
         "eligible": view.picker.eligible().len(),
-        "backends": backends.collect::<Vec<_>>(),
-        "leaving": leaving.collect::<Vec<_>>(),
-    })
+    });
+    whole["backends"] = backends.collect();
+    whole["leaving"] = leaving.collect();
+    whole
 }
 
 fn backend(view: &PoolView, index: usize, now_ms: u64) -> Value {

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::crowd::Stay;
 use super::history::{History, Sums};
-use super::{Sources, status};
+use super::{Sources, status, written};
 use crate::metrics::{Direction, ListenerCounters};
 use crate::pool::PoolView;
 
@@ -162,7 +162,7 @@ impl Drop for Events {
 
 /// One event of the stream. JSON has no line breaks of its own.
 fn event(name: &str, value: &Value) -> Bytes {
-    Bytes::from(format!("event: {name}\ndata: {value}\n\n"))
+    Bytes::from(format!("event: {name}\ndata: {}\n\n", written(value)))
 }
 
 fn sample(history: &mut History, sources: &Sources) {
