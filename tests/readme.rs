@@ -27,6 +27,16 @@ fn every_link_leads_to_a_file() {
 }
 
 #[test]
+fn the_shown_screen_is_the_one_that_was_captured() {
+    let captured = include_str!("../docs/top.txt");
+    assert!(captured.lines().count() > 20 && captured.contains("> db1"), "{captured}");
+    assert!(
+        README.contains(&format!("```text\n{captured}```")),
+        "scripts/captures puts docs/top.txt into the README"
+    );
+}
+
+#[test]
 fn the_shown_mistake_is_told_as_shown() {
     let text = "listeners:\n  x:\n    bind: 1\n    balance: first\n    backends:\n      - { address: 10.0.0.1, wieght: 2 }\n";
     let told = evenkeel::config::read("evenkeel.yaml", text.as_bytes()).unwrap_err().to_string();

@@ -1,7 +1,7 @@
 //! The last ten minutes in small samples, so that a page that is opened now shows them.
 //!
 //! Pure: sums and the time in, JSON out. Must stay true: never more than `SAMPLES_MAX` samples of `POOLS_MAX` pools, 12 bytes
-//! each: below 1 MB.
+//! each: below 2 MB with the room that lists keep in reserve.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -92,8 +92,7 @@ impl Line {
         let last = self.last.replace(now);
         let (Some(last), Some(elapsed_ms)) = (last, elapsed_ms) else { return };
         // A backend that left takes its sums along.
-        let rate =
-            |last: u64, now: u64| (now.saturating_sub(last) as f64 * 1_000.0 / elapsed_ms as f64) as f32;
+        let rate = |last: u64, now: u64| per_second(now.saturating_sub(last), elapsed_ms);
         let sample = [now.active as f32, rate(last.begun, now.begun), rate(last.bytes, now.bytes)];
         self.samples.push_back(Sample(sample));
         if self.samples.len() > SAMPLES_MAX {
@@ -102,15 +101,27 @@ impl Line {
     }
 
     fn told(&self) -> Value {
-        // A tenth is as fine as a chart shows.
-        let of = |at: usize| -> Vec<Value> {
-            let tenths = self.samples.iter().map(|sample| (f64::from(sample.0[at]) * 10.0).round() / 10.0);
-            tenths
-                .map(|value| if value.fract() == 0.0 { json!(value as u64) } else { json!(value) })
-                .collect()
-        };
+        let of =
+            |at: usize| -> Vec<Value> { self.samples.iter().map(|sample| rounded(sample.0[at])).collect() };
         json!({ "active": of(0), "begun": of(1), "bytes": of(2) })
     }
+}
+
+/// Seven digits are more than a chart shows.
+#[allow(clippy::cast_possible_truncation)]
+fn per_second(more: u64, elapsed_ms: u64) -> f32 {
+    (more as f64 * 1_000.0 / elapsed_ms as f64) as f32
+}
+
+/// A tenth is as fine as a chart shows; whole numbers are written without one.
+fn rounded(value: f32) -> Value {
+    let tenths = (f64::from(value) * 10.0).round();
+    if tenths % 10.0 == 0.0 {
+        // A cast of a float saturates, and none is below nothing.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        return json!((tenths / 10.0) as u64);
+    }
+    json!(tenths / 10.0)
 }
 
 /// Ten minutes, a sample a second.

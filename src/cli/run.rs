@@ -79,7 +79,7 @@ async fn serve(
         tracing::info!(target: "evenkeel", listener, address, "accepting");
     }
     if let Some(address) = server.http_address() {
-        tracing::info!(target: "evenkeel", %address, "admin.http is ready: /metrics /status /healthz /readyz");
+        tracing::info!(target: "evenkeel", %address, "admin.http is ready: / /metrics /status /healthz /readyz");
     }
     loop {
         tokio::select! {
