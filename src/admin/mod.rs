@@ -199,7 +199,10 @@ fn answer(request: &HttpRequest<Incoming>, sources: &Sources) -> Response<Full<B
         "/status" => json(StatusCode::OK, &status::status(sources)),
         "/healthz" => text(StatusCode::OK, "alive\n".into()),
         "/readyz" => ready(request.uri().query(), sources),
-        _ => text(StatusCode::NOT_FOUND, "there are /, /metrics, /status, /healthz and /readyz\n".into()),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "there are /metrics, /status, /healthz and /readyz; at admin.http also / and /events\n".into(),
+        ),
     }
 }
 
@@ -247,7 +250,7 @@ fn json(status: StatusCode, value: &serde_json::Value) -> Response<Full<Bytes>> 
     response
 }
 
-/// JSON as one line. Several times as fast as its `Display`, which goes through a formatter piece by piece.
+/// JSON as one line, without the detour of its `Display` over a formatter.
 fn written(value: &serde_json::Value) -> String {
     // Every key is a text and every value comes from memory: nothing can fail.
     serde_json::to_string(value).unwrap_or_default()

@@ -201,7 +201,7 @@ fn of_listener(counters: &ListenerCounters) -> Sums {
 /// Between two texts.
 pub(super) const EVERY: Duration = Duration::from_millis(EVERY_MS);
 const EVERY_MS: u64 = 1_000;
-/// Watchers at once. With 10,000 backends a text has some 8 MB, and that many who never read hold two each.
+/// Watchers at once. With 10,000 backends a text has some 4.4 MB, and that many who hardly read hold two each.
 pub(super) const WATCHERS_MAX: u64 = 16;
 /// Texts that one may miss in a row before it is cut.
 const MISSED_MAX: u32 = 10;
