@@ -42,8 +42,9 @@ pub(super) fn begin(
 }
 
 fn ask(client: &Client, interval: Duration, orders: &Receiver<Order>, sender: &mpsc::Sender<Heard>) {
+    let mut wait = interval;
     loop {
-        let done = match orders.recv_timeout(interval) {
+        let done = match orders.recv_timeout(wait) {
             Ok(order) => Some(carried_out(client, &order)),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return,
@@ -52,6 +53,8 @@ fn ask(client: &Client, interval: Duration, orders: &Receiver<Order>, sender: &m
             Ok(status) => Heard::Reading(Box::new(Reading::of(&status))),
             Err(no_answer) => Heard::Nothing(no_answer.why),
         };
+        // One that is gone is looked for more often than one that is there.
+        wait = if matches!(reading, Heard::Nothing(_)) { interval.min(RETRY) } else { interval };
         for heard in done.into_iter().chain([reading]) {
             if sender.blocking_send(heard).is_err() {
                 return;
@@ -70,5 +73,6 @@ fn carried_out(client: &Client, order: &Order) -> Heard {
     })
 }
 
+const RETRY: Duration = Duration::from_secs(1);
 const ORDERS_WAITING_MAX: usize = 4;
 const HEARD_WAITING_MAX: usize = 4;

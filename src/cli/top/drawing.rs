@@ -114,7 +114,8 @@ fn warnings(screen: &Screen<'_>) -> Vec<Line<'static>> {
     let (bad, doubtful) = (screen.ink.of(Color::Red), screen.ink.of(Color::Yellow));
     let mut all = Vec::new();
     if let Some((since, why)) = screen.lost {
-        let told = format!("! no answer for {}s, trying again; this is what was: {why}", since.as_secs());
+        let told =
+            format!("! no answer for {}s, trying again; what is shown was before ({why})", since.as_secs());
         all.push(Line::styled(told, bad.add_modifier(Modifier::BOLD)));
     }
     let reading = &screen.picture.reading;
