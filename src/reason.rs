@@ -58,13 +58,15 @@ pub enum Reason {
     Responses,
     /// Cut when `shutdown.grace` had passed.
     Shutdown,
+    /// Another process gave it to this one, which could not go on with it.
+    HandoverFailed,
     /// A fault of our own or a system call that must not fail.
     InternalError,
 }
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::ClientClosed,
         Self::BackendClosed,
         Self::ClientReset,
@@ -92,6 +94,7 @@ impl Reason {
         Self::Closed,
         Self::Responses,
         Self::Shutdown,
+        Self::HandoverFailed,
         Self::InternalError,
     ];
 
@@ -130,6 +133,7 @@ impl Reason {
             Self::Closed => "closed",
             Self::Responses => "responses",
             Self::Shutdown => "shutdown",
+            Self::HandoverFailed => "handover_failed",
             Self::InternalError => "internal_error",
         }
     }

@@ -1,3 +1,5 @@
+//! Parcels that arrive, and what is refused.
+
 use std::os::fd::AsFd;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Everything comes back; what is broken is refused.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -79,7 +79,7 @@ impl Sessions {
         let next = match (watched, phase) {
             (Err(errno), _) => {
                 session.error = Some(errno);
-                Next::End(Reason::InternalError)
+                Next::End(Reason::HandoverFailed)
             }
             (Ok(()), manifest::Phase::Queued(since_us, until_ms)) => {
                 dial::rejoin(session, backend_token, (since_us, until_ms), bench)
@@ -155,7 +155,7 @@ impl Session {
             }
             manifest::Phase::Relaying => Phase::Relaying,
             manifest::Phase::Lingering(reason, until_ms) => {
-                let reason = Reason::named(&reason).unwrap_or(Reason::InternalError);
+                let reason = Reason::named(&reason).unwrap_or(Reason::HandoverFailed);
                 Phase::Lingering { reason, look_ms: 0, until_ms }
             }
         };

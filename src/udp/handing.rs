@@ -98,7 +98,7 @@ impl Pump {
         }
         self.sides[place] = Some(side);
         if !watched || door == u32::MAX {
-            self.flows.end(id, if watched { Reason::Drained } else { Reason::InternalError });
+            self.flows.end(id, if watched { Reason::Drained } else { Reason::HandoverFailed });
             self.bury(bench);
         }
     }

@@ -19,14 +19,17 @@ pub const HOMES: [(&str, &[&str]); 22] = [
     ("rustix", &["sys/"]),
     ("sd_notify", &["server/notify.rs"]),
     ("serde_json", &["admin/", "cli/"]),
-    ("siphasher", &["balance/", "flow/", "limits/", "sticky.rs"]),
+    ("siphasher", &["balance/", "flow/", "handover/", "limits/", "sticky.rs"]),
     ("slab", &["tcp/", "udp/", "worker/", "sticky.rs"]),
     ("strsim", &["config/check/"]),
-    ("thiserror", &["cli/", "config/", "health/", "listener/", "proxy_protocol/", "server/"]),
+    ("thiserror", &["cli/", "config/", "handover/", "health/", "listener/", "proxy_protocol/", "server/"]),
     // Never a data thread's: worker and tcp have a loop of their own.
-    ("tokio", &["cli/", "server/", "admin/", "health/"]),
+    ("tokio", &["cli/", "server/", "admin/", "handover/", "health/"]),
     ("tokio_util", &["cli/", "server/", "admin/", "health/"]),
-    ("tracing", &["cli/", "logging/", "server/", "listener/", "admin/", "worker/", "tcp/", "udp/"]),
+    (
+        "tracing",
+        &["cli/", "handover/", "logging/", "server/", "listener/", "admin/", "worker/", "tcp/", "udp/"],
+    ),
     ("tracing_subscriber", &["logging/"]),
 ];
 

@@ -4,7 +4,7 @@ use super::Findings;
 use super::source::{Source, Token};
 
 /// What may stand where, as beginnings of places below `src/`, and why there.
-pub const HOMES: [(&str, &str, &str); 22] = [
+pub const HOMES: [(&str, &str, &str); 26] = [
     ("unsafe", "sys/", "the only raw system calls"),
     ("spawn", "worker/thread.rs", "a data thread"),
     ("spawn", "logging/mod.rs", "the writer, so that a slow disk stops nobody"),
@@ -18,9 +18,13 @@ pub const HOMES: [(&str, &str, &str); 22] = [
         "cli/top/",
         "who asks the balancer and who reads the keys, so that neither holds up the screen",
     ),
+    ("spawn", "cli/takeover.rs", "the program on disk, which is asked what it is, and the one that follows"),
     ("now", "worker/thread.rs", "once for each batch of events; everything below is told the time"),
-    ("now", "server/mod.rs", "the zero of the clock that all threads share"),
+    ("now", "server/beginning.rs", "the zero of the clock that all threads share"),
     ("now", "server/publisher/", "how long a backend has been up, down or ejected"),
+    ("now", "cli/takeover.rs", "how long the program on disk may take to answer"),
+    ("now", "server/estate.rs", "how long the data threads stood still"),
+    ("now", "server/heritage.rs", "where the zero of the process before lies"),
     ("now", "server/stopping.rs", "the end of the grace"),
     ("now", "server/reload.rs", "when the file was read last"),
     ("now", "admin/", "how long ago something was, for people"),

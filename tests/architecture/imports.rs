@@ -8,7 +8,7 @@ const FLOORS: [&[&str]; 8] = [
     &["main", "cli", "logging"],
     &["server", "listener", "admin"],
     &["worker"],
-    &["tcp", "udp", "health"],
+    &["tcp", "udp", "health", "handover"],
     &["workbench"],
     &["pool", "metrics"],
     GROUND,
@@ -30,10 +30,11 @@ pub const GROUND: &[&str] = &[
     "phase",
     "reason",
     "inspect",
+    "manifest",
 ];
 
 /// Who may use what, against the floors, and why.
-pub const EXCEPTIONS: [(&str, &str, &str); 10] = [
+pub const EXCEPTIONS: [(&str, &str, &str); 11] = [
     ("main", "cli", "the program is one call"),
     ("cli", "logging", "a command starts the log"),
     ("server", "listener", "the server owns the doors"),
@@ -43,6 +44,7 @@ pub const EXCEPTIONS: [(&str, &str, &str); 10] = [
     ("balance", "config::settings", "the choice of algorithm is a setting"),
     ("flow", "limits", "a flow holds its place in the limits"),
     ("flow", "reason", "a flow ends for one of the closed list"),
+    ("standing", "manifest", "a standing travels to the next process"),
     ("limits", "reason", "what is at its limit is one of the closed list"),
 ];
 

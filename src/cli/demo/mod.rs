@@ -7,14 +7,13 @@ mod traffic;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::check::failed;
 use super::output::{Unheard, said, say};
 use super::run::{Stop, control_runtime, fresh_seed};
 use crate::config::{self, settings::Settings};
-use crate::server::{File, Notify, Program, Server, StartError, Surroundings};
+use crate::server::{Server, StartError, Surroundings};
 use crate::sys::udp_probe;
 use echo::Echo;
 use players::{Players, Round};
@@ -90,16 +89,7 @@ async fn show(stay: bool) -> Result<ExitCode, Trouble> {
         echoes.push(Echo::start(name, SocketAddr::new(LOOPBACK, 0)).await?);
     }
     let settings = settings(&echoes)?;
-    let with = Surroundings {
-        notify: Notify::nobody(),
-        log_lines_dropped: Arc::default(),
-        seed: fresh_seed(),
-        file: File::none(),
-        program: Program::default(),
-        kept: Arc::default(),
-        usual_socket: None,
-        offloads: udp_probe::probe(),
-    };
+    let with = Surroundings::of_another_program(fresh_seed(), udp_probe::probe());
     let server = Server::start(&settings, &with).await?;
     let (door, games) = (server.addresses()[0].1, server.addresses()[1].1);
     say(format_args!(

@@ -1,0 +1,275 @@
+//! The way in: everything bound, threads spawned, checks begun, doors opened; with or without what another process had.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use super::ancestry::Ancestry;
+use super::budget::Budget;
+use super::control::{self, Control, Parts};
+use super::http::HttpDoor;
+use super::publisher::{Beginnings, Order, Publisher};
+use super::served::{Matched, Served};
+use super::standstill::Standstill;
+use super::steering::SocketDoor;
+use super::{Heritage, Server, StartError, Surroundings, origins, pools, stopping};
+use crate::config::settings::{Protocol, Settings, Workers};
+use crate::handover::Store;
+use crate::health::Checker;
+use crate::limits::Places;
+use crate::listener::{self, BindError, BoundDoor, DoorSocket};
+use crate::phase::Phase;
+use crate::pool::Published;
+use crate::sys::limits as system;
+use crate::udp::{self, ClientPairs};
+use crate::workbench::Random;
+use crate::worker::{self, Crew, Plan};
+
+impl Server {
+    pub(super) async fn begin(
+        settings: &Settings,
+        with: &Surroundings,
+        mut heritage: Option<Heritage>,
+    ) -> Result<Self, StartError> {
+        origins::check(settings)?;
+        let open_files = system::raise_open_files();
+        let workers = workers_of(settings);
+        let budget = Budget::new(open_files, settings, workers);
+        warn_of_shortage(&budget, open_files);
+        udp::tell_lacks(&with.offloads);
+        let settings = Arc::new(settings.clone());
+        let mut served = Served::new(Arc::clone(&settings));
+        let mut kept = std::mem::take(&mut *control::lock(&with.kept));
+        let names: Vec<String> = kept.kept.iter().map(|(name, _)| name.clone()).collect();
+        let opening = Opening::bind(&settings, with, &mut served, heritage.as_mut(), &mut kept).await?;
+        let udp_places = Arc::new(Places::new(Some(budget.udp_sessions)));
+        let crew = Crew::new(workers, budget.tcp_sessions, udp_places)
+            .map_err(|errno| StartError::Thread(errno.into()))?;
+        let crew = Arc::new(crew);
+        let alarm = Arc::new(tokio::sync::Notify::new());
+        let epoch = heritage.as_ref().map_or_else(Instant::now, Heritage::epoch);
+        let before = heritage.as_ref().map(|heritage| heritage.manifest().pools.clone()).unwrap_or_default();
+        let mut ancestry = Ancestry::new(&before, epoch.elapsed());
+        let (published, maker) = pools::publish_first(&settings, &crew, &alarm, with.seed, &mut ancestry);
+        let threads = spawn_threads(&crew, &published, epoch, with)?;
+
+        let (first_round, round_over) = oneshot::channel();
+        let beginnings = Beginnings {
+            published: Arc::clone(&published),
+            crew: Arc::clone(&crew),
+            maker,
+            hash_seed: settings.hash_seed.clone(),
+            epoch,
+            alarm,
+            first_round,
+        };
+        let tasks = TaskTracker::new();
+        let (checker, orders) = begin_checks(&settings, beginnings, &tasks, budget.probes, with.seed);
+        let control =
+            Arc::new(Control::new(Parts { crew, published, served, checker, orders, tasks, epoch }, with));
+        match heritage {
+            None => control.open(&settings, opening, round_over).await,
+            Some(heritage) => control.inherit(&settings, opening, heritage, &ancestry).await?,
+        }
+        control.forget_strangers(names.iter().map(String::as_str));
+        control.enter(Phase::Running);
+        control.keep_house();
+        with.notify.ready(&control.status_line());
+        Ok(Self { control, threads })
+    }
+}
+
+impl Control {
+    /// Opens the doors when every backend that is asked has answered, or some time has passed.
+    async fn open(
+        self: &Arc<Self>,
+        settings: &Arc<Settings>,
+        opening: Opening,
+        round_over: oneshot::Receiver<()>,
+    ) {
+        self.serve_http(opening.http);
+        self.serve_socket(opening.socket);
+        // A receiver that fails has lost its sender, which then has nothing left to wait for either.
+        let _ = tokio::time::timeout(FIRST_ROUND_MAX, round_over).await;
+        let status = self.status_line();
+        tracing::info!(target: "evenkeel", "{status}");
+        self.open_doors(settings, opening.matched, opening.doors);
+    }
+
+    /// Opens the doors with everything behind them that another process had, when that process lets go of it.
+    async fn inherit(
+        self: &Arc<Self>,
+        settings: &Arc<Settings>,
+        opening: Opening,
+        mut heritage: Heritage,
+        ancestry: &Ancestry<'_>,
+    ) -> Result<(), StartError> {
+        // What the threads are told meanwhile they read at once: sessions and flows stand in their tables before the
+        // first event of any door.
+        let still =
+            Standstill::begin(&self.crew).await.map_err(|stuck| StartError::Heritage(stuck.to_string()))?;
+        if let Err(error) = heritage.may_begin().await {
+            stopping::dismiss(&self.crew);
+            return Err(StartError::Heritage(error));
+        }
+        heritage.resume_counters(self, settings);
+        self.open_doors(settings, opening.matched, opening.doors);
+        heritage.hand_on(self, &ancestry.backends);
+        drop(still);
+        heritage.be_heard().await;
+        self.serve_http(opening.http);
+        self.serve_socket(opening.socket);
+        let status = self.status_line();
+        tracing::info!(target: "evenkeel", "taken over, {status}");
+        Ok(())
+    }
+}
+
+/// What is bound and not served yet.
+struct Opening {
+    matched: Matched,
+    doors: Vec<BoundDoor>,
+    http: Option<HttpDoor>,
+    socket: Option<SocketDoor>,
+}
+
+impl Opening {
+    /// Binds everything, or takes it from the process before.
+    async fn bind(
+        settings: &Settings,
+        with: &Surroundings,
+        served: &mut Served,
+        mut heritage: Option<&mut Heritage>,
+        kept: &mut Store,
+    ) -> Result<Self, StartError> {
+        let workers = workers_of(settings);
+        let (matched, doors) = open_doors(settings, served, heritage.as_deref_mut(), kept, workers)?;
+        let http = match heritage.as_deref_mut().and_then(|heritage| heritage.http(settings)) {
+            Some(door) => Some(door),
+            None => HttpDoor::bind(settings).await?,
+        };
+        let socket = match heritage.and_then(Heritage::socket) {
+            Some(door) => Some(door),
+            None => SocketDoor::bind(settings, with.usual_socket.as_deref())?,
+        };
+        Ok(Self { matched, doors, http, socket })
+    }
+}
+
+/// The doors of these settings: those that another process had, and new ones.
+fn open_doors(
+    settings: &Settings,
+    served: &mut Served,
+    mut heritage: Option<&mut Heritage>,
+    kept: &mut Store,
+    workers: usize,
+) -> Result<(Matched, Vec<BoundDoor>), BindError> {
+    let mut matched = served.matched(&settings.listeners);
+    if let Some(heritage) = &heritage {
+        heritage.add_doors(&mut matched, settings);
+    }
+    let wanted = served.wanted(&matched.missing, &settings.listeners);
+    let doors = listener::bind_with(&wanted, workers, |wanted| match &mut heritage {
+        Some(heritage) => heritage.take_door(wanted),
+        None => {
+            let udp = wanted.listener.protocol == Protocol::Udp;
+            let (address, sockets) = kept.take_door(udp, wanted.at.ip, wanted.at.port)?;
+            Some((address, sockets.into_iter().map(|fd| DoorSocket { fd, lost_seen: 0 }).collect()))
+        }
+    })?;
+    Ok((matched, doors))
+}
+
+fn workers_of(settings: &Settings) -> usize {
+    usize::from(match settings.workers {
+        Workers::Auto => system::cpus(),
+        Workers::Count(count) => count.get(),
+    })
+}
+
+/// Asks the backends of these settings from now on, and publishes what they answer.
+fn begin_checks(
+    settings: &Settings,
+    beginnings: Beginnings,
+    tasks: &TaskTracker,
+    probes_max: usize,
+    seed: u64,
+) -> (Checker, mpsc::Sender<Order>) {
+    let (events, inbox) = mpsc::channel(EVENTS_MAX);
+    let (orders, order_inbox) = mpsc::channel(ORDERS_MAX);
+    let views = beginnings.published.load().pools.clone();
+    let mut targets = pools::targets_of(settings, &views);
+    pools::note_known(&mut targets, &views);
+    let publisher = Publisher::new(beginnings, &pools::asked(settings, &views, &targets));
+    tasks.spawn(publisher.run(inbox, order_inbox));
+    (Checker::start(targets, probes_max, seed, events), orders)
+}
+
+/// Two numbers of the seed's making: nobody outside knows which flows share a place.
+pub(super) fn hash_key(seed: u64) -> [u8; 16] {
+    let mut random = Random::new(seed ^ 0xf10f_f10f_f10f_f10f);
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&random.bits().to_ne_bytes());
+    key[8..].copy_from_slice(&random.bits().to_ne_bytes());
+    key
+}
+
+fn spawn_threads(
+    crew: &Arc<Crew>,
+    published: &Arc<Published>,
+    epoch: Instant,
+    with: &Surroundings,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let (workers, seed) = (crew.workers(), with.seed);
+    // A quarter is left to other programs of the same user, and to pipes under way.
+    let pipes_bytes = system::pipe_budget_bytes().unwrap_or(PIPES_WITHOUT_LIMIT_BYTES) / 4 * 3;
+    let client_pairs = Arc::new(ClientPairs::default());
+    let spawn = |worker| {
+        worker::spawn(Plan {
+            worker,
+            crew: Arc::clone(crew),
+            published: Arc::clone(published),
+            epoch,
+            seed: seed.wrapping_add(worker as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            pipe_budget_bytes: pipes_bytes / workers as u64,
+            flow_hash_key: hash_key(seed.rotate_left(17)),
+            client_pairs: Arc::clone(&client_pairs),
+            offloads: with.offloads,
+        })
+    };
+    let mut threads = Vec::with_capacity(workers);
+    for worker in 0..workers {
+        match spawn(worker) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                stopping::dismiss(crew);
+                return Err(StartError::Thread(error));
+            }
+        }
+    }
+    Ok(threads)
+}
+
+/// Says that fewer files may be open than the limits would need.
+pub(super) fn warn_of_shortage(budget: &Budget, open_files: u64) {
+    if let Some((wanted, room)) = budget.short_of {
+        tracing::warn!(
+            target: "evenkeel", wanted,
+            room,
+            open_files,
+            "limits: more sessions than the open-file limit allows: accepting will pause when files run out; raise LimitNOFILE="
+        );
+    }
+}
+
+/// Doors accept after the first round of checks or this, whichever is sooner.
+const FIRST_ROUND_MAX: Duration = Duration::from_secs(2);
+/// Orders on their way there; whoever gives one waits.
+const ORDERS_MAX: usize = 64;
+/// Verdicts on their way to the publisher; the checker waits when they are not taken.
+const EVENTS_MAX: usize = 1_024;
+/// Where the system sets no limit, the usual one is kept to.
+const PIPES_WITHOUT_LIMIT_BYTES: u64 = 64 << 20;
