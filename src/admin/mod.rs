@@ -60,6 +60,8 @@ pub struct Sources {
     pub watchers: Arc<Watchers>,
     /// The zero of the clock that all threads share.
     pub epoch: Instant,
+    /// Nobody new is let in for the moment: another process may take over, and would answer those that wait.
+    pub paused: watch::Receiver<bool>,
     /// Where each listener accepts.
     pub addresses: Box<dyn Fn() -> Vec<(String, SocketAddr)> + Send + Sync>,
     /// Whether the `allow` and `deny` of the listener of this name let a client in; `None`: there is no such listener.
@@ -99,10 +101,17 @@ pub async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: Cancellat
     let feed = Arc::<Feed>::default();
     let mut ticks = interval(watchers::EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut paused = sources.paused.clone();
     loop {
+        let is_open = !*paused.borrow_and_update();
         // All arms may be dropped without loss: no connection is taken before the accept completes.
         let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
+            changed = paused.changed() => match changed {
+                Ok(()) => continue,
+                // Whoever pauses has gone, and with it everything that is told here.
+                Err(_) => return,
+            },
+            accepted = listener.accept(), if is_open => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::debug!(target: "evenkeel", %error, "an HTTP connection could not be taken");

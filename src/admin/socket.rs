@@ -53,10 +53,17 @@ pub async fn serve_socket(
     stop: CancellationToken,
 ) {
     let mut crowd = Crowd::default();
+    let mut paused = sources.paused.clone();
     loop {
-        // Both arms may be dropped without loss: no connection is taken before the accept completes.
+        let is_open = !*paused.borrow_and_update();
+        // All arms may be dropped without loss: no connection is taken before the accept completes.
         let stream = tokio::select! {
-            accepted = socket.listener.accept() => match accepted {
+            changed = paused.changed() => match changed {
+                Ok(()) => continue,
+                // As at the other door.
+                Err(_) => break,
+            },
+            accepted = socket.listener.accept(), if is_open => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::debug!(target: "evenkeel", %error, "a command could not be taken");

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::BAD_CONFIGURATION;
 use super::check::{failed, read_document};
-use super::takeover::{Before, Beginning, Parked, Service, keep_park, leave_for_next};
+use super::takeover::{Before, Beginning, Parked, Service, Taken, keep_park, leave_for_next};
 use crate::handover::Store;
 use crate::logging::Logging;
 use crate::server::{Document, Drained, File, Notify, Program, Server, Surroundings};
@@ -63,16 +63,18 @@ async fn serve(
         Ok(signals) => signals,
         Err(error) => return failed(&format_args!("signals cannot be received: {error}")),
     };
-    let server = tokio::select! {
-        started = start(path, before, beginning, service.store, logging) => match started {
-            Ok(server) => server,
-            Err(error) => {
-                tracing::error!(target: "evenkeel", "{error}");
-                return ExitCode::from(super::FAILED);
-            }
-        },
-        // Dropping what is half started closes it: nothing was accepted yet.
-        () = stop.asked() => return ExitCode::SUCCESS,
+    let begins_anew = matches!(before, Before::Nobody);
+    let started = tokio::select! {
+        started = start(path, before, beginning, service.store, logging) => started,
+        // Dropping what is half started closes it: nothing was accepted yet. What is taken over comes to its place first.
+        () = stop.asked(), if begins_anew => return ExitCode::SUCCESS,
+    };
+    let server = match started {
+        Ok(server) => server,
+        Err(error) => {
+            tracing::error!(target: "evenkeel", "{error}");
+            return ExitCode::from(super::FAILED);
+        }
     };
     let park = keep_park(service.park, Notify::service());
     for (listener, address) in runs(&server.addresses()) {
@@ -117,7 +119,7 @@ async fn start(
 ) -> Result<Server, String> {
     let Beginning { document, refused } = beginning;
     let taken = before.take(&document).await?;
-    let served = taken.as_ref().map_or(&document, |(carried, _)| carried);
+    let served = taken.as_ref().map_or(&document, |taken| &taken.served);
     let surroundings = Surroundings {
         notify: Notify::service(),
         log_lines_dropped: logging.dropped(),
@@ -131,18 +133,21 @@ async fn start(
         usual_socket: super::client::usual_socket(),
         offloads: udp_probe::probe(),
     };
-    let Some((carried, heritage)) = taken else {
+    let Some(Taken { served, heritage, giver }) = taken else {
         return Server::start(&document.settings, &surroundings).await.map_err(|error| error.to_string());
     };
-    let server = Server::take_over(&carried.settings, &surroundings, heritage).await;
+    let server = Server::take_over(&served.settings, &surroundings, heritage).await;
     let server = server.map_err(|error| error.to_string())?;
     match refused {
         Some(refused) => server.note_refused(&refused),
         // What came of it is in the log; a file that cannot be served leaves what was served before.
-        None if carried.text != document.text => drop(server.reload_file().await),
+        None if served.text != document.text => drop(server.reload_file().await),
         None => {}
     }
     server.drain_orphans();
+    if let Some(giver) = giver {
+        giver.say_serving().await;
+    }
     Ok(server)
 }
 

@@ -27,6 +27,16 @@ pub(super) enum Before {
     Parked(Box<Parcel>, Arc<Park>),
 }
 
+/// What is taken over.
+pub(super) struct Taken {
+    /// What was served.
+    pub(super) served: Document,
+    /// Everything live.
+    pub(super) heritage: Heritage,
+    /// Waits to hear that it is served.
+    pub(super) giver: Option<Arc<Line>>,
+}
+
 /// What a process that has gone left with the service manager.
 pub(super) struct Parked {
     parcel: Box<Parcel>,
@@ -80,7 +90,7 @@ pub(super) async fn leave_for_next(server: &Server, park: &Park, config: &Path) 
     }
     match server.park(park).await {
         Ok(HandedOver { sessions, flows, pause }) => {
-            let pause_ms = pause.as_secs_f64() * 1_000.0;
+            let pause_ms = (pause.as_secs_f64() * 10_000.0).round() / 10.0;
             tracing::info!(target: "evenkeel", sessions, flows, pause_ms, "left everything for the next process");
             true
         }
@@ -204,8 +214,9 @@ impl Before {
 
     /// Takes everything, and with it the settings it was served with, as far as this process can take those over. `None`:
     /// there is nobody; an error is told.
-    pub(super) async fn take(self, document: &Document) -> Result<Option<(Document, Heritage)>, String> {
-        let (parcel, heritage) = match self {
+    pub(super) async fn take(self, document: &Document) -> Result<Option<Taken>, String> {
+        let mut giver = None;
+        let (carried, heritage) = match self {
             Self::Nobody => return Ok(None),
             Self::Process(line) => {
                 let parcel = async {
@@ -217,6 +228,7 @@ impl Before {
                 let carried = carried(&parcel);
                 let line = Arc::new(line);
                 let heard = Arc::clone(&line);
+                giver = Some(Arc::clone(&line));
                 let go = async move { line.await_go(&count).await.map_err(|error| error.to_string()) };
                 (carried, Heritage::new(parcel, go, async move { heard.await_main().await }))
             }
@@ -229,9 +241,9 @@ impl Before {
                 (carried, Heritage::new(*parcel, go, std::future::ready(())))
             }
         };
-        let mut before = parcel.unwrap_or_else(|| document.clone());
-        begin_anew(&mut before.settings, &document.settings);
-        Ok(Some((before, heritage)))
+        let mut served = carried.unwrap_or_else(|| document.clone());
+        begin_anew(&mut served.settings, &document.settings);
+        Ok(Some(Taken { served, heritage, giver }))
     }
 }
 

@@ -6,6 +6,7 @@
 //!  successor: have N              everything came and is understood; nothing of it was touched
 //!  old:       go                  from here on it is the successor's
 //!  old:       main                the service manager knows: before this it would not listen to the successor
+//!  successor: serving             the file as it is now is served, or refused
 //! ```
 //!
 //! A line that closes before `go` means: take everything back. After `go` the old process leaves.
@@ -133,6 +134,18 @@ impl Line {
     /// any more.
     pub async fn await_main(&self) {
         // Whatever else it says, or that it is gone: there is nothing more to wait for.
+        let _ = self.word().await;
+    }
+
+    /// The successor serves what it will serve.
+    pub async fn say_serving(&self) {
+        // An old process that does not wait for it has gone.
+        let _ = self.send(b"serving", &[]).await;
+    }
+
+    /// The old process waits for that, to tell whoever asked for a successor.
+    pub async fn await_serving(&self) {
+        // One that ends meanwhile is the service manager's to start again.
         let _ = self.word().await;
     }
 

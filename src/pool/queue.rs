@@ -56,6 +56,8 @@ struct Line {
     waiters: BTreeMap<Ticket, Waiter>,
     /// How many joined at each end so far.
     joined: [u64; 2],
+    /// How many joined as they had stood in a process before this one.
+    adopted: u64,
     handed_on: u64,
 }
 
@@ -91,11 +93,33 @@ impl Lasting {
             self.queue.tell_length(&line);
             ticket
         };
+        self.look_for_places();
+        Some(ticket)
+    }
+
+    /// Joins the line in the place that a process before this one knew: before all that come now, in the order in which
+    /// they came then. Whatever the length of the line.
+    pub fn wait_since(&self, waiter: Waiter, since_us: u64) -> Ticket {
+        let ticket = {
+            let mut line = self.queue.line();
+            line.adopted += 1;
+            // Milliseconds of some 30 years, and numbers for more sessions than there can be in one of them.
+            let came = (since_us / 1_000 & SINCE_MASK) << ADOPTED_BITS;
+            let ticket = Ticket(MIDDLE / 2 + came + (line.adopted & ADOPTED_MASK));
+            line.waiters.insert(ticket, waiter);
+            self.queue.tell_length(&line);
+            ticket
+        };
+        self.look_for_places();
+        ticket
+    }
+
+    /// Somebody has just joined the line.
+    fn look_for_places(&self) {
         // A place may have been given back before anybody knew of this waiter. The giver gave it before it looked: see
         // `Lease::drop`.
         fence(Ordering::SeqCst);
         self.hand_on();
-        Some(ticket)
     }
 
     /// Leaves the line. A place that is on its way already comes all the same.
@@ -136,3 +160,6 @@ impl Lasting {
 
 /// Tickets of the back are above, those of the front below.
 const MIDDLE: u64 = 1 << 63;
+const ADOPTED_BITS: u32 = 22;
+const ADOPTED_MASK: u64 = (1 << ADOPTED_BITS) - 1;
+const SINCE_MASK: u64 = (1 << 40) - 1;

@@ -119,6 +119,8 @@ impl Control {
         self.open_doors(settings, opening.matched, opening.doors);
         heritage.hand_on(self, &ancestry.backends);
         drop(still);
+        // What is counted of sessions is right from here on.
+        stopping::wait_for_mail(&self.crew).await;
         heritage.be_heard().await;
         self.serve_http(opening.http);
         self.serve_socket(opening.socket);

@@ -54,6 +54,8 @@ pub(super) struct Control {
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
     pub(super) phase: watch::Sender<Phase>,
+    /// The admin doors let nobody in for the moment.
+    pub(super) paused: watch::Sender<bool>,
     /// Until the end.
     checker: Mutex<Option<Checker>>,
     http: Mutex<Option<ServedHttp>>,
@@ -104,6 +106,7 @@ impl Control {
             tasks,
             stop: CancellationToken::new(),
             phase: watch::channel(Phase::Starting).0,
+            paused: watch::channel(false).0,
             checker: Mutex::new(Some(checker)),
             http: Mutex::new(None),
             socket: Mutex::new(None),
@@ -203,6 +206,7 @@ impl Control {
             listeners: Arc::clone(&self.listeners),
             crew: Arc::clone(&self.crew),
             phase: self.phase.subscribe(),
+            paused: self.paused.subscribe(),
             log_lines_dropped: Arc::clone(&self.log_lines_dropped),
             reloads: Arc::clone(&self.reloads),
             watchers: Arc::clone(&self.watchers),
@@ -260,6 +264,8 @@ impl Control {
         if let Some(checker) = checker {
             checker.stop().await;
         }
+        // Who came in before the doors closed may not have asked yet.
+        tokio::time::sleep(LATE_QUESTIONS).await;
         self.serve_http(None);
         self.serve_socket(None);
         self.stop.cancel();
@@ -299,3 +305,5 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Answers to commands that are under way when another process takes over.
 const DEPARTURE_MAX: Duration = Duration::from_secs(1);
+/// A command asks as soon as it is let in.
+const LATE_QUESTIONS: Duration = Duration::from_millis(100);

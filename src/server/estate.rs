@@ -86,6 +86,19 @@ impl Control {
         if phase != Phase::Running {
             return Err(HandoverError::NotRunning(phase.word()));
         }
+        // Commands that come now wait in the socket's queue for whoever answers then.
+        self.paused.send_replace(true);
+        let given = self.give_all(to).await;
+        if given.is_err() {
+            self.paused.send_replace(false);
+        }
+        given
+    }
+
+    async fn give_all<F>(&self, to: impl FnOnce(Arc<Manifest>) -> F) -> Result<HandedOver, HandoverError>
+    where
+        F: Future<Output = Result<(), HandoverError>>,
+    {
         self.close_leaving_doors();
         let began = Instant::now();
         let mut still = Standstill::begin(&self.crew).await?;

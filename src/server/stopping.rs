@@ -38,7 +38,7 @@ pub(super) async fn drain(
     let mut tell_at = Instant::now() + TELL_EVERY;
     tokio::pin!(hurry);
     // Connections that waited at the doors are sessions only when the doors are closed.
-    let closed = async { wait_for_doors(crew).await };
+    let closed = async { wait_for_mail(crew).await };
     tokio::select! {
         () = closed => {}
         () = &mut hurry => return cut(crew, sessions).await,
@@ -80,8 +80,8 @@ async fn cut(crew: &Crew, sessions: u32) -> Drained {
     Drained { sessions, cut }
 }
 
-/// Messages are read in order: an answered ping shows that what was posted before has been done.
-async fn wait_for_doors(crew: &Crew) {
+/// Until every thread has done what was posted to it before: messages are read in order, and an answered ping shows it.
+pub(super) async fn wait_for_mail(crew: &Crew) {
     let tickets: Vec<u64> = (0..crew.workers()).map(|worker| crew.ping(worker)).collect();
     while tickets.iter().enumerate().any(|(worker, ticket)| !crew.has_answered(worker, *ticket)) {
         sleep(LOOK_EVERY).await;

@@ -59,7 +59,7 @@ impl Control {
         let outcome = self.try_upgrade(binary).await;
         match &outcome {
             Ok(Succeeded { pid, handed_over: HandedOver { sessions, flows, pause } }) => {
-                let pause_ms = pause.as_secs_f64() * 1_000.0;
+                let pause_ms = (pause.as_secs_f64() * 10_000.0).round() / 10.0;
                 tracing::info!(target: "evenkeel", pid, sessions, flows, pause_ms, "handed over to the new process");
             }
             Err(error) => {
@@ -89,6 +89,8 @@ impl Control {
         self.notify.main_pid(pid);
         // A successor that does not hear it goes on without.
         let _ = line.say_main().await;
+        // Whoever asked for it finds the new file served.
+        let _ = timeout(SERVING_MAX, line.await_serving()).await;
         Ok(Succeeded { pid, handed_over })
     }
 }
@@ -139,3 +141,5 @@ impl Drop for Started {
 pub const HANDOVER_VARIABLE: &str = "EVENKEEL_HANDOVER";
 /// Reading a file and starting takes less than a second.
 const READY_MAX: Duration = Duration::from_secs(10);
+/// Reading a file again takes milliseconds, and nothing depends on it here.
+const SERVING_MAX: Duration = Duration::from_secs(5);

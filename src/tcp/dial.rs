@@ -95,7 +95,7 @@ fn wait_in_line(session: &mut Session, token: Token, queue: &settings::Queue, be
     Next::Wait
 }
 
-/// Joins the line in the place it had in the process before, as far as that is known: behind those that came earlier.
+/// Joins the line in the place it had in the process before.
 pub(super) fn rejoin(
     session: &mut Session,
     token: Token,
@@ -108,8 +108,7 @@ pub(super) fn rejoin(
     let ticket = {
         let published = bench.published.load();
         let view = published.pools.get(session.terms.pool.0);
-        // It had its place in the line: a limit that was lowered since does not cost it that.
-        view.and_then(|view| view.lasting.wait(waiter, End::Back, u32::MAX))
+        view.map(|view| view.lasting.wait_since(waiter, since_us))
     };
     let Some(ticket) = ticket else { return attempt(session, token, bench) };
     session.enter(Phase::Queued { ticket, since_us, until_ms });

@@ -14,6 +14,7 @@ mod doors;
 mod endings;
 mod entry;
 mod failing;
+mod handover;
 mod limits;
 mod log_lines;
 mod proxy_headers;

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,6 +20,8 @@ pub struct Program {
     folder: TempDir,
     pub port: u16,
     admin: u16,
+    /// Processes that took over from it, one after the other.
+    successors: Mutex<Vec<u32>>,
 }
 
 impl Program {
@@ -103,7 +106,7 @@ impl Program {
             None => Command::new(binary),
         };
         let child = command.arg("run").arg("--config").arg(&file).stderr(log).spawn().unwrap();
-        Self { child, folder, port, admin }
+        Self { child, folder, port, admin, successors: Mutex::default() }
     }
 
     /// Where the commands reach it.
@@ -160,7 +163,20 @@ impl Program {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.successors.lock().unwrap().last().copied().unwrap_or_else(|| self.child.id())
+    }
+
+    /// Hands over to a new process, which must succeed; how many sessions it has then.
+    #[track_caller]
+    pub fn upgrade(&self) -> u64 {
+        let answer: serde_json::Value = serde_json::from_str(&self.say(&["upgrade", "--json"])).unwrap();
+        self.successors.lock().unwrap().push(u32::try_from(answer["pid"].as_u64().unwrap()).unwrap());
+        answer["sessions"].as_u64().unwrap()
+    }
+
+    /// A process that took over without being asked here.
+    pub fn succeeded_by(&self, pid: u32) {
+        self.successors.lock().unwrap().push(pid);
     }
 
     /// All of its log so far.
@@ -182,7 +198,7 @@ impl Program {
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        kill_process(pid_of(self.pid()), signal).unwrap();
     }
 
     /// Waits for its end.
@@ -236,9 +252,17 @@ impl Drop for Program {
             let log = self.log();
             eprintln!("--- the balancer's log, its end ---\n{}", &log[log.len().saturating_sub(4_000)..]);
         }
+        for successor in self.successors.lock().unwrap().iter() {
+            // Those that were followed have ended.
+            let _ = kill_process(pid_of(*successor), Signal::KILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn pid_of(number: u32) -> Pid {
+    Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
 }
 
 /// One thread of a child.
