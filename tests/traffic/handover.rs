@@ -343,21 +343,26 @@ fn run(socket: &std::path::Path, command: &[&str]) -> Output {
 #[test]
 fn at_the_limit_of_open_files_it_succeeds_or_changes_nothing() {
     let backend = Backend::start(echo);
-    let yaml = yaml("", &backend.address.to_string());
+    let yaml = format!("limits: {{ tcp_sessions: 5000 }}\n{}", yaml("", &backend.address.to_string()));
     let program = Program::start_limited(&yaml, Some(200));
     let mut clients = Vec::new();
     // As many as there is room for.
     loop {
         let mut client = connect(program.address());
         client.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
-        client.write_all(b"x").unwrap();
-        if client.read_exact(&mut [0]).is_err() {
+        if client.write_all(b"x").and_then(|()| client.read_exact(&mut [0])).is_err() {
             break;
         }
         client.set_read_timeout(Some(DEADLINE)).unwrap();
         clients.push(client);
     }
     assert!(clients.len() > 20, "{}", clients.len());
+    // Room for a command and a line, and not for much more.
+    let stay = clients.len() - 5;
+    clients.truncate(stay);
+    eventually("they have ended", || {
+        program.session_lines().iter().filter(|line| line["reason"] == "client_closed").count() >= 5
+    });
     let output = program.command(&["upgrade", "--json"]);
     if let Ok(answer) = serde_json::from_slice::<Value>(&output.stdout)
         && let Some(pid) = answer["pid"].as_u64()
