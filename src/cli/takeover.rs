@@ -183,7 +183,8 @@ pub(super) struct Beginning {
 impl Before {
     /// Whom the surroundings name.
     pub(super) fn find(parked: Option<Parked>) -> std::io::Result<Self> {
-        if std::env::var_os(HANDOVER_VARIABLE).is_some() {
+        if let Ok(descriptors) = std::env::var(HANDOVER_VARIABLE) {
+            handing::make_room(descriptors.parse().unwrap_or(0));
             return Ok(Self::Process(handing::take_standard_input().and_then(Line::new)?));
         }
         Ok(parked.map_or(Self::Nobody, |Parked { parcel, park }| Self::Parked(parcel, park)))

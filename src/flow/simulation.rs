@@ -1,6 +1,6 @@
 //! The flow table against a shadow model: seeded runs on a virtual clock.
 //!
-//! `EVENKEEL_FLOW_SEED=n cargo test flow::simulation` replays one seed.
+//! `EVENKEEL_FLOW_SEED=n cargo test flow::simulation` replays one seed; `EVENKEEL_FLOW_SEEDS=n` runs so many.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -13,7 +13,9 @@ use crate::reason::Reason;
 #[test]
 fn the_table_is_its_model_for_every_seed() {
     let one = std::env::var("EVENKEEL_FLOW_SEED").ok().map(|seed| seed.parse::<u64>().expect("a seed"));
-    let seeds = one.map_or(0..SEEDS, |seed| seed..seed + 1);
+    let count =
+        std::env::var("EVENKEEL_FLOW_SEEDS").ok().map_or(SEEDS, |count| count.parse().expect("a number"));
+    let seeds = one.map_or(0..count, |seed| seed..seed + 1);
     let (mut begun, mut words) = (0, HashMap::new());
     for seed in seeds {
         let outcome = std::panic::catch_unwind(|| run(seed));

@@ -10,7 +10,7 @@ fn manifest(doors: usize) -> (Manifest, Vec<io::PipeReader>) {
     let pipes: Vec<_> = (0..doors).map(|_| io::pipe().unwrap().0).collect();
     let door = |(id, pipe): (u64, &io::PipeReader)| Door {
         id,
-        worker: 0,
+        number: 0,
         udp: false,
         bind: (None, 1),
         address: "[::]:1".parse().unwrap(),

@@ -123,14 +123,26 @@ pub fn bind_with(
 /// Hands a door to the data threads, with what its sessions are born with.
 pub fn open(door: BoundDoor, terms: &Terms, crew: &Crew) {
     let (id, port) = (door.id, door.address.port());
-    for (number, DoorSocket { fd, lost_seen }) in door.sockets.into_iter().enumerate() {
-        crew.mailbox(number % crew.workers()).post(match terms {
-            Terms::Tcp(terms) => Message::Open(Door { id, fd, port, terms: Arc::clone(terms) }),
+    for (number, DoorSocket { fd, lost_seen }) in (0_u32..).zip(door.sockets) {
+        // A door has a few sockets.
+        let worker = usize::try_from(number).unwrap_or(0) % crew.workers();
+        crew.mailbox(worker).post(match terms {
+            Terms::Tcp(terms) => Message::Open(Door { id, number, fd, port, terms: Arc::clone(terms) }),
             Terms::Udp(terms) => {
                 let is_dual = door.ip.is_none() && door.address.is_ipv6();
                 let (ip, terms) = (door.ip, Arc::clone(terms));
                 let appetite = udp::Appetite::default();
-                Message::OpenDatagrams(udp::Door { id, fd, ip, port, is_dual, terms, lost_seen, appetite })
+                Message::OpenDatagrams(udp::Door {
+                    id,
+                    number,
+                    fd,
+                    ip,
+                    port,
+                    is_dual,
+                    terms,
+                    lost_seen,
+                    appetite,
+                })
             }
         });
     }

@@ -8,10 +8,10 @@ use super::{Broken, Bytes, Reader, Wire};
 travels! {
     /// One thread's socket of a listener at one address and port.
     pub struct Door {
-        /// The same on every thread.
+        /// The same for all its sockets.
         pub id: u64,
-        /// Whose it is.
-        pub worker: u32,
+        /// Which of them, in the order in which the kernel knows them.
+        pub number: u32,
         /// It takes datagrams.
         pub udp: bool,
         /// As the file has it.

@@ -76,7 +76,7 @@ fn manifest() -> Manifest {
         socket: Some((901, "/run/evenkeel/admin.sock".into())),
         doors: vec![Door {
             id: 1,
-            worker: 0,
+            number: 0,
             udp: true,
             bind: (None, 53),
             address: "0.0.0.0:53".parse().unwrap(),

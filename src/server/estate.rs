@@ -165,13 +165,13 @@ impl Control {
         let served = self.served();
         let known: HashMap<u64, _> = served.doors.iter().map(|door| (door.id, door)).collect();
         let mut doors = Vec::new();
-        for (worker, estate) in (0_u32..).zip(estates) {
-            let tcp = estate.doors.iter().map(|(id, fd)| (*id, *fd, 0));
-            for (id, fd, lost_seen) in tcp.chain(estate.udp.doors.iter().copied()) {
+        for estate in estates {
+            let tcp = estate.doors.iter().map(|(id, number, fd)| (*id, *number, *fd, 0));
+            for (id, number, fd, lost_seen) in tcp.chain(estate.udp.doors.iter().copied()) {
                 let Some(door) = known.get(&id) else { continue };
                 doors.push(Door {
                     id,
-                    worker,
+                    number,
                     udp: door.protocol == Protocol::Udp,
                     bind: (door.bind.ip, door.bind.port),
                     address: door.address,
@@ -181,6 +181,7 @@ impl Control {
                 });
             }
         }
+        doors.sort_by_key(|door| (door.id, door.number));
         doors
     }
 

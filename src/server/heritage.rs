@@ -87,7 +87,7 @@ impl Heritage {
         let is_it = |door: &&manifest::Door| {
             door.bind == (wanted.at.ip, wanted.at.port) && protocol_of(door) == wanted.listener.protocol
         };
-        // In the order of the threads, in which they were bound.
+        // In the order in which they were bound.
         let given: Vec<manifest::Door> = self.manifest().doors.iter().filter(is_it).cloned().collect();
         let address = given.first()?.address;
         let mut sockets = Vec::with_capacity(given.len());

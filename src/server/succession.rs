@@ -74,7 +74,10 @@ impl Control {
         let (line, theirs) = Line::pair().map_err(failed)?;
         let launched = {
             let (binary, arguments) = (binary.to_owned(), self.program.arguments.clone());
-            let launch = tokio::task::spawn_blocking(move || launch(&binary, &arguments, theirs));
+            // Two sockets each, and pipes of some.
+            let descriptors = u64::from(self.crew.sessions()) * 3 + DESCRIPTORS_BESIDES;
+            let launch =
+                tokio::task::spawn_blocking(move || launch(&binary, &arguments, theirs, descriptors));
             let launched = timeout(READY_MAX, launch).await.map_err(|_| HandoverError::Silent)?;
             launched.map_err(io::Error::other).and_then(|launched| launched).map_err(failed)?
         };
@@ -97,12 +100,12 @@ impl Control {
 
 /// Starts the program by way of a process that ends at once, so that it is a child of the service manager and not of this
 /// one: the manager looks after its own children alone, and would kill another's at the next restart.
-fn launch(binary: &Path, arguments: &[OsString], line: OwnedFd) -> io::Result<Process> {
+fn launch(binary: &Path, arguments: &[OsString], line: OwnedFd, descriptors: u64) -> io::Result<Process> {
     let launcher = Command::new("/proc/self/exe")
         .arg("launch")
         .arg(binary)
         .args(arguments)
-        .env(HANDOVER_VARIABLE, "stdin")
+        .env(HANDOVER_VARIABLE, descriptors.to_string())
         // They were meant for this process.
         .env_remove("LISTEN_PID")
         .env_remove("LISTEN_FDS")
@@ -137,7 +140,9 @@ impl Drop for Started {
     }
 }
 
-/// Tells a program that its standard input is the line to the process before it.
+/// Doors and what a process has anyhow.
+const DESCRIPTORS_BESIDES: u64 = 500;
+/// Tells a program that its standard input is the line to the process before it, and about how many descriptors will come.
 pub const HANDOVER_VARIABLE: &str = "EVENKEEL_HANDOVER";
 /// Reading a file and starting takes less than a second.
 const READY_MAX: Duration = Duration::from_secs(10);

@@ -132,6 +132,18 @@ pub fn inherited(count: u32) -> Vec<OwnedFd> {
     numbers.filter(is_open).map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect()
 }
 
+/// Makes the table of descriptors large enough for so many, or as large as it may be. Once there are several threads each
+/// doubling of the table waits for all of them, some 10 ms: while nobody waits for this process, and it has one thread, it is
+/// free.
+pub fn make_room(descriptors: u32) {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let highest = u64::from(descriptors).min(most.saturating_sub(1));
+    if let Ok(highest) = RawFd::try_from(highest) {
+        // Closed at once: the table stays as large as it is.
+        drop(rustix::io::fcntl_dupfd_cloexec(io::stderr(), highest));
+    }
+}
+
 /// What was given to this process as its standard input, which is `/dev/null` from now on.
 pub fn take_standard_input() -> io::Result<OwnedFd> {
     let given = io::stdin().as_fd().try_clone_to_owned()?;

@@ -13,6 +13,8 @@ use crate::sys::udp_batch::{Outgoing, Received};
 pub struct Door {
     /// Names the door, on every thread the same.
     pub id: u64,
+    /// Which of the door's sockets it is, in the order in which the kernel knows them.
+    pub number: u32,
     /// Bound, and telling which address a datagram came to.
     pub fd: OwnedFd,
     /// The address it is bound to; `None`: every one.

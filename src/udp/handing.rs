@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::header::Proxied;
 use super::pump::{Pump, Side};
 use super::upstream::Upstream;
-use super::{Terms, closing};
+use super::{Door, Terms, closing};
 use crate::flow::{Ended, Flow, FlowId, FlowKey, Lasting, Traffic};
 use crate::manifest;
 use crate::pool::Lease;
@@ -22,8 +22,9 @@ pub struct Given {
     pub terms: Vec<manifest::FlowTerms>,
     /// In the order of the table.
     pub flows: Vec<manifest::Flow>,
-    /// Sockets of doors: the door's id, the socket, and how many datagrams the kernel had lost there.
-    pub doors: Vec<(u64, RawFd, u32)>,
+    /// Sockets of doors: the door's id, the number among its sockets, the socket, and how many datagrams the kernel had lost
+    /// there.
+    pub doors: Vec<(u64, u32, RawFd, u32)>,
 }
 
 /// A flow of the process before, with everything that its record only names.
@@ -53,8 +54,8 @@ impl Pump {
             let door = self.doors.get(side.door as usize).map_or(0, |door| door.id);
             given.flows.push(side.give(worker, number, door, &lasting));
         }
-        given.doors =
-            self.doors.iter().map(|(_, door)| (door.id, door.fd.as_raw_fd(), door.lost_seen)).collect();
+        let tell = |(_, door): (usize, &Door)| (door.id, door.number, door.fd.as_raw_fd(), door.lost_seen);
+        given.doors = self.doors.iter().map(tell).collect();
         given
     }
 

@@ -21,6 +21,8 @@ use crate::workbench::{Token, Workbench};
 pub struct Door {
     /// Names the door, on every thread the same.
     pub id: u64,
+    /// Which of the door's sockets it is, in the order in which the kernel knows them.
+    pub number: u32,
     /// Listening.
     pub fd: OwnedFd,
     /// The port clients come to.
@@ -104,9 +106,9 @@ impl Doors {
         self.pause = None;
     }
 
-    /// Its sockets, by the ids of their doors, in their order.
-    pub(super) fn give(&self) -> Vec<(u64, RawFd)> {
-        self.doors.iter().map(|(_, door)| (door.id, door.fd.as_raw_fd())).collect()
+    /// Its sockets: the door's id, the number, the socket.
+    pub(super) fn give(&self) -> Vec<(u64, u32, RawFd)> {
+        self.doors.iter().map(|(_, door)| (door.id, door.number, door.fd.as_raw_fd())).collect()
     }
 
     /// When [`Self::on_time`] is to be called.

@@ -36,8 +36,8 @@ pub enum Said {
 /// Everything that a thread has.
 #[derive(Debug)]
 pub struct Estate {
-    /// Sockets of tcp doors, by the ids of the doors.
-    pub doors: Vec<(u64, RawFd)>,
+    /// Sockets of tcp doors: the door's id, the number among its sockets, the socket.
+    pub doors: Vec<(u64, u32, RawFd)>,
     /// Its sessions.
     pub tcp: tcp::Given,
     /// Its flows, and the sockets of udp doors.

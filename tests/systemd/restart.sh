@@ -224,7 +224,9 @@ doors_outlive_a_crash() {
     local pid
     echo "connects wait while a crashed program is started again"
     crowd_file
-    inside systemctl restart evenkeel
+    # A stop ends what is kept, of earlier numbers of threads too.
+    inside systemctl stop evenkeel
+    inside systemctl start evenkeel
     until_true peer ask 443 || bad "the balancer answers"
     pid=$(property MainPID)
     inside rm -f /run/crowd-stop /run/crowd-ready /run/crowd.json

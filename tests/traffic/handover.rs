@@ -62,6 +62,22 @@ fn sessions_go_on_and_are_told_once_with_everything_before() {
 }
 
 #[test]
+fn sigusr2_does_the_same() {
+    let backend = Backend::start(echo);
+    let mut program = Program::start(&yaml("", &backend.address.to_string()));
+    let mut client = connect(program.address());
+    exchange(&mut client, b"before");
+    program.signal(Signal::USR2);
+    assert_eq!(program.wait().code(), Some(0), "the old process has nothing left to do");
+    let line =
+        program.json_log().into_iter().find(|line| line["message"] == "handed over to the new process");
+    program.succeeded_by(u32::try_from(line.unwrap()["pid"].as_u64().unwrap()).unwrap());
+    exchange(&mut client, b"after");
+    assert_eq!(program.upgrade(), 1);
+    exchange(&mut client, b"and again");
+}
+
+#[test]
 fn what_was_read_and_not_written_travels_and_so_does_an_end() {
     const BYTES: usize = 24 << 20;
     let bytes = pattern(BYTES);

@@ -105,17 +105,6 @@ fn a_stop_while_the_first_checks_are_under_way_ends_at_once() {
 }
 
 #[test]
-fn signals_of_later_versions_end_nothing() {
-    let backend = Backend::start(echo);
-    let program = program(&backend, "0s");
-    let mut client = connect(program.address());
-    exchange(&mut client, b"before");
-    program.signal(Signal::USR2);
-    eventually("a warning names the signal", || program.log().contains("SIGUSR2"));
-    exchange(&mut client, b"after");
-}
-
-#[test]
 fn sighup_reads_the_file_again_and_a_wrong_one_changes_nothing() {
     let (first, second) = (Backend::start(answer_with("first")), Backend::start(answer_with("second")));
     let program = program(&first, "0s");
