@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Serves until it is killed.
 pub(crate) fn run(backend: SocketAddr) {
-    let door: SocketAddr = std::env::var("EVENKEEL_BENCH_DOOR").expect("a door").parse().expect("an address");
+    let door: SocketAddr = std::env::var(super::DOOR_VARIABLE).expect("a door").parse().expect("an address");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let listener = TcpListener::bind(door).await.expect("binding the door");

@@ -2,11 +2,13 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evenkeel::sys::poller::{Events, Poller};
 use evenkeel::sys::udp::merge_received;
 use evenkeel::sys::udp_batch::{Batch, Outgoing};
+
+use super::rows::{Found, Size};
 
 /// A backend that answers the last datagram of each burst with its number; never returns.
 pub(crate) fn answer_bursts(socket: &UdpSocket) {
@@ -33,15 +35,15 @@ pub(crate) fn answer_bursts(socket: &UdpSocket) {
     }
 }
 
-/// One sender, one burst after the other; in datagrams.
-pub(crate) fn bursts(door: SocketAddr) -> f64 {
-    const BURSTS: u64 = 1_500;
+/// One sender, one burst after the other, as one or one by one; in datagrams.
+pub(crate) fn bursts(door: SocketAddr, size: Size, merged: bool) -> Found {
+    let (bursts, began) = (size.of(1_500) as u64, Instant::now());
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     socket.connect(door).expect("connecting");
     socket.set_read_timeout(Some(LOST_AFTER)).expect("a time-out");
     // What is sent stands in a slot, and gets there by being received.
     let (mut batch, seed) = (Batch::new(1), UdpSocket::bind("127.0.0.1:0").expect("a free port"));
-    for number in 0..BURSTS {
+    for number in 0..bursts {
         let burst: Vec<u8> = (0..PARTS as u64)
             .flat_map(|place| {
                 let mut datagram = [0x5a; PART];
@@ -55,12 +57,22 @@ pub(crate) fn bursts(door: SocketAddr) -> f64 {
         assert_eq!(batch.receive(seed.as_fd(), 1), Ok(1));
         let part = u16::try_from(PART).ok();
         let whole = Outgoing { slot: 0, start: 0, length: burst.len(), to: None, from: None, part, mark: 0 };
-        assert_eq!(batch.send(socket.as_fd(), &[whole]), Ok(1));
+        if merged {
+            assert_eq!(batch.send(socket.as_fd(), &[whole]), Ok(1));
+        } else {
+            let each =
+                (0..PARTS).map(|place| Outgoing { start: place * PART, length: PART, part: None, ..whole });
+            assert_eq!(batch.send(socket.as_fd(), &each.collect::<Vec<_>>()), Ok(PARTS));
+        }
         let mut answer = [0; 16];
         let length = socket.recv(&mut answer).expect("a burst was lost");
         assert_eq!(answer[..length], number.to_le_bytes(), "a wrong answer");
     }
-    (BURSTS * PARTS as u64) as f64
+    Found {
+        units: (bursts * PARTS as u64) as f64,
+        took_s: began.elapsed().as_secs_f64(),
+        figures: Vec::new(),
+    }
 }
 
 const PART: usize = 1_200;

@@ -1,208 +1,192 @@
-//! CPU time of the proxy per unit of work: evenkeel against the plain `tokio::io::copy_bidirectional` loop that a
-//! balancer would otherwise be, each in a process and on a core of its own, load and backend on the other.
-//!
-//! `cargo bench --bench relay`. Rounds alternate between the two, so that a drifting machine hits both alike; only the
-//! ratios of one run mean anything. `EVENKEEL_BENCH_OTHER` names another build of evenkeel to compare with as well. Every byte that comes back is compared or counted: a wrong one ends the run.
+//! evenkeel beside its peers: the same work through each proxy in turn, in rounds, so that a machine that drifts hits all alike.
+//! `scripts/bench` builds and runs it; what is measured is the CPU time of the proxy's processes for each unit of work, and what
+//! the clients see.
 
 // A bench that cannot go on has nothing to measure.
-#![allow(clippy::expect_used, clippy::print_stdout, clippy::cast_possible_truncation)]
+#![allow(clippy::expect_used, clippy::print_stdout, clippy::cast_possible_truncation, clippy::unwrap_used)]
 
 mod baseline;
 mod bursts;
+mod latency;
 mod load;
 mod peers;
+mod report;
+mod rows;
 
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
 
-/// One kind of work: its name, unit, and how to do it; tells how many units were done.
-type Row = (&'static str, &'static str, fn(SocketAddr) -> f64);
+use peers::{Peer, Proxy};
+use report::{Line, Machine};
+use rows::{ROWS, Row, Size};
 
-const ROWS: [Row; 7] = [
-    ("bulk, 4 streams one way", "us per MB", load::bulk),
-    ("64 B request/response, 1 connection", "us per round", load::small_one),
-    ("64 B request/response, 64 connections", "us per round", load::small_many),
-    ("connect, 64 B, close", "us per connection", load::connects),
-    ("udp 64 B request/reply, 1 client", "us per exchange", load::udp_one),
-    ("udp 64 B request/reply, 64 clients", "us per exchange", load::udp_many),
-    ("udp bursts, 40 of 1,200 B at once", "us per datagram", bursts::bursts),
-];
-const ROUNDS: usize = 7;
-const BASELINE_FLAG: &str = "EVENKEEL_BENCH_BASELINE";
-
-fn main() {
+fn main() -> ExitCode {
     if let Ok(backend) = std::env::var(BASELINE_FLAG) {
-        return baseline::run(backend.parse().expect("an address"));
+        baseline::run(backend.parse().expect("an address"));
+        return ExitCode::SUCCESS;
     }
-    pin_self();
-    let backends = load::Backends::start();
-    println!(
-        "{:<38} {:>18} {:<26} {:>9} {:>20} {:>8}",
-        "ROW", "UNIT", "PROXY", "COST", "EVENKEEL TO IT", "IN TIME"
-    );
-    // `cargo bench --bench relay -- udp` does the rows with that word.
-    let word = std::env::args().skip(1).find(|word| !word.starts_with('-')).unwrap_or_default();
-    for (name, unit, work) in ROWS.into_iter().filter(|(name, ..)| name.contains(&word)) {
-        let backend = backends.of(name);
-        let peers = if name.starts_with("udp") { peers::found_udp() } else { peers::found() };
-        let proxies: Vec<Proxy> = peers.iter().map(|(_, start)| start(backend)).collect();
-        for proxy in &proxies {
-            work(proxy.door);
+    let asked = match Asked::of(std::env::args().skip(1)) {
+        Ok(asked) => asked,
+        Err(why) => {
+            println!("{why}; scripts/bench --help");
+            return ExitCode::from(64);
         }
-        let mut costs = vec![Vec::new(); proxies.len()];
-        let mut times = costs.clone();
-        for _ in 0..ROUNDS {
-            for ((proxy, costs), times) in proxies.iter().zip(&mut costs).zip(&mut times) {
-                let (before, began) = (proxy.cpu(), Instant::now());
-                let units = work(proxy.door);
-                times.push(began.elapsed().as_secs_f64() / units);
-                costs.push((proxy.cpu() - before).as_secs_f64() * 1e6 / units);
+    };
+    if asked.list {
+        ROWS.iter().for_each(|row| println!("{}{}", if row.headline { "* " } else { "  " }, row.name));
+        return ExitCode::SUCCESS;
+    }
+    evenkeel::sys::limits::raise_open_files();
+    pin_self();
+    let (peers, missing) = Peer::found();
+    missing.iter().for_each(|name| println!("left out: {name} (not installed)"));
+    if !peers::as_nobody() {
+        println!("all proxies run as this user: it is not root, or `nobody` may not read this folder");
+    }
+    let versions = peers.iter().filter_map(|peer| Some((peer.name().to_owned(), peer.version()?)));
+    let machine = Machine::here(&versions.collect::<Vec<_>>());
+    let backends = load::Backends::start();
+    let mut lines = Vec::new();
+    let chosen: Vec<&Row> = ROWS.iter().filter(|row| asked.wants(row)).collect();
+    for (number, row) in chosen.iter().enumerate() {
+        if row.name.starts_with("redis") && !backends.has_redis() {
+            println!("left out: {} (redis-server and redis-benchmark are not installed)", row.name);
+            continue;
+        }
+        println!("[{}/{}] {}, each {}", number + 1, chosen.len(), row.name, row.unit);
+        lines.extend(measure(row, &peers, &backends, &asked));
+    }
+    println!("\n{}", report::table(&lines, &machine));
+    if let Err(error) = report::write(&asked.output, &lines, &machine) {
+        println!("{}: {error}", asked.output.display());
+        return ExitCode::FAILURE;
+    }
+    println!("table.txt, result.json and chart.svg are in {}", asked.output.display());
+    match asked.compare {
+        Some(before) => compared(&before, &lines, &machine),
+        None => ExitCode::SUCCESS,
+    }
+}
+
+/// One row: every proxy once to warm up, then rounds.
+fn measure(row: &Row, peers: &[Peer], backends: &load::Backends, asked: &Asked) -> Vec<Line> {
+    let backend = rows::backend_of(row, backends);
+    let peers: Vec<&Peer> = peers.iter().filter(|peer| peer.does(&row.setup)).collect();
+    let proxies: Vec<Proxy> = peers.iter().map(|peer| peer.start(backend, &row.setup)).collect();
+    let line = |peer: &&Peer| Line {
+        row: row.name,
+        unit: row.unit,
+        peer: peer.name().to_owned(),
+        cpu_us: Vec::new(),
+        per_s: Vec::new(),
+        figures: Vec::new(),
+        ratios: Vec::new(),
+    };
+    let mut lines: Vec<Line> = peers.iter().map(line).collect();
+    if asked.size != Size::Smoke {
+        proxies.iter().for_each(|proxy| drop((row.work)(proxy, Size::Quick)));
+    }
+    for _ in 0..asked.rounds {
+        for (proxy, line) in proxies.iter().zip(&mut lines) {
+            let before = proxy.cpu();
+            let found = (row.work)(proxy, asked.size);
+            let cpu = proxy.cpu() - before;
+            if !cpu.is_zero() {
+                line.cpu_us.push(cpu.as_secs_f64() * 1e6 / found.units);
+            }
+            line.per_s.push(found.units / found.took_s);
+            for (name, value) in found.figures {
+                match line.figures.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, values)) => values.push(value),
+                    None => line.figures.push((name, vec![value])),
+                }
             }
         }
-        for (((peer, _), theirs), their_times) in peers.iter().zip(&costs).zip(&times) {
-            let ratios = ratios(&costs[0], theirs);
-            let ratio = format!("{:.2} ({:.2}-{:.2})", ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1]);
-            let time = self::ratios(&times[0], their_times)[ROUNDS / 2];
-            let cost = median(theirs.clone());
-            println!("{name:<38} {unit:>18} {peer:<26} {cost:>9.2} {ratio:>20} {time:>8.2}");
+    }
+    let ours = lines[0].cpu_us.clone();
+    for line in lines.iter_mut().skip(1) {
+        line.ratios = ours.iter().zip(&line.cpu_us).map(|(ours, theirs)| ours / theirs).collect();
+    }
+    lines
+}
+
+fn compared(before: &Path, lines: &[Line], machine: &Machine) -> ExitCode {
+    let read = std::fs::read(before).map_err(|error| error.to_string());
+    let before = read.and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()));
+    match before {
+        Ok(before) => {
+            println!("\n{}", report::compare(&report::json(lines, machine), &before));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("the earlier result cannot be read: {error}");
+            ExitCode::FAILURE
         }
     }
-    println!(
-        "\nCPU time of all processes of the proxy, medians of {ROUNDS} rounds in turn (lowest and highest ratio); \
-         and the time that the work took, evenkeel to the other: with one client, that of its answers"
-    );
 }
 
-/// A proxy in a process of its own, on the second core where there is one.
-struct Proxy {
-    child: Child,
-    door: SocketAddr,
-    _config: Option<tempfile::NamedTempFile>,
+/// The command line.
+struct Asked {
+    size: Size,
+    rounds: usize,
+    full: bool,
+    rows: Vec<String>,
+    output: PathBuf,
+    compare: Option<PathBuf>,
+    list: bool,
 }
 
-impl Proxy {
-    fn of_config(mut command: Command, door: SocketAddr, text: &str) -> Self {
-        let config = tempfile::NamedTempFile::new().expect("a temporary file");
-        std::fs::write(config.path(), text).expect("writing the configuration");
-        let child = command
-            .arg(config.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("starting a proxy");
-        Self::ready(child, door, Some(config))
-    }
-
-    fn evenkeel(backend: SocketAddr) -> Self {
-        Self::evenkeel_with(backend, "tcp")
-    }
-
-    fn evenkeel_udp(backend: SocketAddr) -> Self {
-        Self::evenkeel_with(backend, "udp")
-    }
-
-    fn other_udp(backend: SocketAddr) -> Self {
-        Self::of_build(&other().expect("it is there"), backend, "udp")
-    }
-
-    fn evenkeel_with(backend: SocketAddr, protocol: &str) -> Self {
-        Self::of_build(env!("CARGO_BIN_EXE_evenkeel"), backend, protocol)
-    }
-
-    fn of_build(program: &str, backend: SocketAddr, protocol: &str) -> Self {
-        let door = free_address();
-        // Both protocols at the door: that the tcp one answers shows that the program is ready.
-        let text = format!(
-            "workers: 1\nlisteners:\n  ready: {{ bind: '{door}', backends: ['{backend}'] }}\n  \
-             bench: {{ bind: '{door}', protocol: {protocol}, backends: ['{backend}']LIMITS }}\n"
-        );
-        let text = if protocol == "tcp" {
-            text.replace("  ready: ", "  # ").replace("LIMITS", "")
-        } else {
-            // All clients of the bench are one source.
-            text.replace("LIMITS", ", limits: { sessions: off, sessions_per_source: off }")
+impl Asked {
+    fn of(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut asked = Self {
+            size: Size::Whole,
+            rounds: 5,
+            full: false,
+            rows: Vec::new(),
+            output: "target/bench".into(),
+            compare: None,
+            list: false,
         };
-        let mut command = pinned(program);
-        command.args(["run", "--config"]);
-        Self::of_config(command, door, &text)
-    }
-
-    fn baseline(backend: SocketAddr) -> Self {
-        let door = free_address();
-        let me = std::env::current_exe().expect("this program");
-        let child = pinned(me.to_str().expect("a path in UTF-8"))
-            .env(BASELINE_FLAG, format!("{backend}"))
-            .env("EVENKEEL_BENCH_DOOR", format!("{door}"))
-            .spawn()
-            .expect("starting the baseline");
-        Self::ready(child, door, None)
-    }
-
-    fn ready(child: Child, door: SocketAddr, config: Option<tempfile::NamedTempFile>) -> Self {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while std::net::TcpStream::connect(door).is_err() {
-            assert!(Instant::now() < deadline, "the proxy does not listen");
-            std::thread::sleep(Duration::from_millis(10));
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
+            match argument.as_str() {
+                // cargo's own.
+                "--bench" => {}
+                "--quick" => (asked.size, asked.rounds) = (Size::Quick, 3),
+                "--full" => asked.full = true,
+                "--smoke" => (asked.size, asked.rounds, asked.full) = (Size::Smoke, 1, true),
+                "--list" => asked.list = true,
+                "--rows" => asked.rows.extend(value()?.split(',').map(str::to_owned)),
+                "--rounds" => {
+                    asked.rounds = value()?.parse().map_err(|_| "--rounds wants a number".to_owned())?
+                }
+                "--output" => asked.output = value()?.into(),
+                "--compare" => asked.compare = Some(value()?.into()),
+                other => return Err(format!("unknown argument `{other}`")),
+            }
         }
-        Self { child, door, _config: config }
+        if asked.rounds == 0 { Err("--rounds 0 measures nothing".to_owned()) } else { Ok(asked) }
     }
 
-    /// User and system time of all its threads, in the kernel's nanoseconds where it counts them so finely.
-    fn cpu(&self) -> Duration {
-        let tasks =
-            std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("the proxy's threads");
-        let ran = tasks.flatten().map(|task| {
-            let stat = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            stat.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0)
-        });
-        Duration::from_nanos(ran.sum())
+    fn wants(&self, row: &Row) -> bool {
+        if self.rows.is_empty() {
+            row.headline || self.full
+        } else {
+            self.rows.iter().any(|wanted| row.name.contains(wanted.as_str()))
+        }
     }
 }
 
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Another build to compare with.
-fn other() -> Option<String> {
-    std::env::var("EVENKEEL_BENCH_OTHER").ok()
-}
-
-fn pinned(program: &str) -> Command {
-    let two_cores = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
-    if !two_cores || Command::new("taskset").arg("--version").output().is_err() {
-        return Command::new(program);
-    }
-    let mut command = Command::new("taskset");
-    command.args(["-c", "1", program]);
-    command
-}
-
+/// Load and backends on the first core; the proxies have the second.
 fn pin_self() {
-    let me = std::process::id().to_string();
-    let outcome = Command::new("taskset").args(["-a", "-cp", "0", &me]).stdout(Stdio::null()).status();
-    if outcome.is_err() {
-        println!("taskset is not here: load and proxy share their cores, read the ratios with care");
+    if !peers::has_two_cores() {
+        println!("one core, or no taskset: load and proxy share their cores, read the ratios with care");
+        return;
     }
+    let me = std::process::id().to_string();
+    // Without it the table says nothing wrong, only less exactly.
+    let _ = Command::new("taskset").args(["-a", "-cp", "0", &me]).stdout(Stdio::null()).status();
 }
 
-fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address")
-}
-
-/// Ours to theirs, round by round, in order of size.
-fn ratios(ours: &[f64], theirs: &[f64]) -> Vec<f64> {
-    let mut ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
-    ratios.sort_by(f64::total_cmp);
-    ratios
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
+const BASELINE_FLAG: &str = "EVENKEEL_BENCH_BASELINE";
+const DOOR_VARIABLE: &str = "EVENKEEL_BENCH_DOOR";

@@ -1,71 +1,286 @@
-//! The other proxies, where their programs are installed: one process, one thread, session logging off, what a user would
-//! otherwise have.
+//! The proxies that are compared, each as its file in `tests/bench/peers` configures it: one thread on a core of its own,
+//! session logging off, and otherwise what a user would have.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::{Proxy, free_address, pinned};
+use super::{BASELINE_FLAG, DOOR_VARIABLE};
 
-/// A proxy's name and how to start it in front of a backend.
-type Peer = (&'static str, fn(SocketAddr) -> Proxy);
-
-/// evenkeel first, then the baseline, then who is there.
-pub(crate) fn found() -> Vec<Peer> {
-    let mut peers: Vec<Peer> =
-        vec![("evenkeel", Proxy::evenkeel), ("tokio copy_bidirectional", Proxy::baseline)];
-    if is_there("haproxy") {
-        peers.push(("haproxy", |backend| haproxy(backend, "")));
-        peers.push(("haproxy, splice", |backend| haproxy(backend, "  option splice-auto\n")));
-    }
-    if is_there("nginx") && std::path::Path::new(STREAM_MODULE).exists() {
-        peers.push(("nginx stream", |backend| nginx(backend, false)));
-    }
-    peers
+/// One of those that are compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// This program, or another build of it.
+    Evenkeel(String),
+    /// With these lines in `global` and `defaults`.
+    Haproxy(&'static str, &'static str, &'static str),
+    Nginx,
+    /// `tokio::io::copy_bidirectional`, in a process of its own.
+    Tokio,
+    /// No proxy at all.
+    Direct,
 }
 
-/// Those that forward datagrams.
-pub(crate) fn found_udp() -> Vec<Peer> {
-    let mut peers: Vec<Peer> = vec![("evenkeel", Proxy::evenkeel_udp)];
-    if crate::other().is_some() {
-        peers.push(("evenkeel, other build", Proxy::other_udp));
-    }
-    if is_there("nginx") && std::path::Path::new(STREAM_MODULE).exists() {
-        peers.push(("nginx stream", |backend| nginx(backend, true)));
-    }
-    peers
+/// What a row needs of a proxy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Setup {
+    pub(crate) udp: bool,
+    /// Every session has a line in a log.
+    pub(crate) logged: bool,
+    /// How many backends; all of them are the same program at other addresses of the loopback network.
+    pub(crate) backends: usize,
 }
 
-fn haproxy(backend: SocketAddr, options: &str) -> Proxy {
-    let door = free_address();
-    let text = format!(
-        "global\n  nbthread 1\n  maxconn 8000\n  maxpipes 1000\ndefaults\n  mode tcp\n{options}  timeout connect 5s\n  \
-         timeout client 1h\n  timeout server 1h\nlisten bench\n  bind {door}\n  server one {backend}\n"
+impl Peer {
+    /// Evenkeel first; those that are not installed are left out.
+    pub(crate) fn found() -> (Vec<Self>, Vec<&'static str>) {
+        let mut peers = vec![Self::Evenkeel(env!("CARGO_BIN_EXE_evenkeel").to_owned())];
+        if let Ok(other) = std::env::var("EVENKEEL_BENCH_OTHER") {
+            peers.push(Self::Evenkeel(other));
+        }
+        let mut missing = Vec::new();
+        if is_there("haproxy") {
+            peers.push(Self::Haproxy("haproxy", "", ""));
+            peers.push(Self::Haproxy("haproxy, splice", "  maxpipes 1000", "  option splice-auto"));
+            let large = "  maxpipes 1000\n  tune.pipesize 1048576";
+            peers.push(Self::Haproxy("haproxy, splice, 1M pipes", large, "  option splice-auto"));
+        } else {
+            missing.push("haproxy");
+        }
+        if is_there("nginx") && Path::new(STREAM_MODULE).exists() {
+            peers.push(Self::Nginx);
+        } else {
+            missing.push("nginx with its stream module");
+        }
+        peers.extend([Self::Tokio, Self::Direct]);
+        (peers, missing)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Evenkeel(program) if program == env!("CARGO_BIN_EXE_evenkeel") => "evenkeel",
+            Self::Evenkeel(_) => "evenkeel, other build",
+            Self::Haproxy(name, ..) => name,
+            Self::Nginx => "nginx stream",
+            Self::Tokio => "tokio copy_bidirectional",
+            Self::Direct => "no proxy",
+        }
+    }
+
+    /// Can it do that at all?
+    pub(crate) fn does(&self, setup: &Setup) -> bool {
+        match self {
+            Self::Evenkeel(_) | Self::Nginx => true,
+            Self::Haproxy(name, ..) => !setup.udp && (!setup.logged || *name == "haproxy"),
+            Self::Tokio => !setup.udp && !setup.logged && setup.backends == 1,
+            Self::Direct => !setup.logged && setup.backends == 1,
+        }
+    }
+
+    /// Its version, for the report.
+    pub(crate) fn version(&self) -> Option<String> {
+        let (program, flag) = match self {
+            Self::Evenkeel(program) => (program.as_str(), "--version"),
+            Self::Haproxy("haproxy", ..) => ("haproxy", "-v"),
+            Self::Nginx => ("nginx", "-v"),
+            _ => return None,
+        };
+        let output = Command::new(program).arg(flag).output().ok()?;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let version = text.split_whitespace().find(|word| word.contains(|c: char| c.is_ascii_digit()))?;
+        Some(version.trim_start_matches("nginx/").to_owned())
+    }
+
+    /// Starts it in front of a backend that answers at every address of the loopback network.
+    pub(crate) fn start(&self, backend: SocketAddr, setup: &Setup) -> Proxy {
+        let door = free_address();
+        let addresses: Vec<SocketAddr> = (0..setup.backends)
+            .map(|number| {
+                let [high, low] = u16::try_from(number).unwrap_or(0).to_be_bytes();
+                SocketAddr::from(([127, high, low, if number == 0 { 1 } else { 2 }], backend.port()))
+            })
+            .collect();
+        let text = match self {
+            Self::Direct => return Proxy { child: None, door: backend, files: Vec::new() },
+            Self::Tokio => return Proxy::tokio(backend, door),
+            Self::Evenkeel(_) => evenkeel(door, &addresses, setup),
+            Self::Haproxy(_, global, defaults) => haproxy(door, &addresses, global, defaults, setup),
+            Self::Nginx => nginx(door, &addresses, setup),
+        };
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), text).expect("writing the configuration");
+        let mut command = match self {
+            Self::Evenkeel(program) => pinned(program, &["run", "--config"]),
+            Self::Haproxy(..) => pinned("haproxy", &["-db", "-f"]),
+            _ => pinned("nginx", &["-c"]),
+        };
+        // Readable for the user that all of them run as.
+        let _ = std::fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644));
+        let child = command.arg(file.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Proxy::ready(child.expect("starting a proxy"), door, vec![file])
+    }
+}
+
+fn evenkeel(door: SocketAddr, backends: &[SocketAddr], setup: &Setup) -> String {
+    let datagrams = format!(
+        "  datagrams: {{ bind: '{door}', protocol: udp, pool: backends, limits: {{ sessions: off, sessions_per_source: off }} }}"
     );
-    let mut command = pinned("haproxy");
-    command.args(["-db", "-f"]);
-    Proxy::of_config(command, door, &text)
+    include_str!("../peers/evenkeel.yaml")
+        .replace("{door}", &door.to_string())
+        .replace("{sessions}", if setup.logged { "all" } else { "'off'" })
+        .replace("{limits}", if setup.udp { "udp_sessions" } else { "tcp_sessions" })
+        .replace("{datagrams}", if setup.udp { &datagrams } else { "" })
+        .replace("{servers}", &lines(backends, |address, _| format!("      - '{address}'")))
 }
 
-fn nginx(backend: SocketAddr, udp: bool) -> Proxy {
-    let door = free_address();
-    // nginx removes this file when it ends.
+fn haproxy(door: SocketAddr, backends: &[SocketAddr], global: &str, defaults: &str, setup: &Setup) -> String {
+    let (log, logged) = if setup.logged {
+        ("\n  log stderr format raw local0", "\n  log global\n  option tcplog")
+    } else {
+        ("", "")
+    };
+    include_str!("../peers/haproxy.cfg")
+        .replace("{global}", &format!("{global}{log}"))
+        .replace("{defaults}", &format!("{defaults}{logged}"))
+        .replace("{door}", &door.to_string())
+        .replace("{servers}", &lines(backends, |address, number| format!("  server s{number} {address}")))
+}
+
+fn nginx(door: SocketAddr, backends: &[SocketAddr], setup: &Setup) -> String {
     let pid = std::env::temp_dir().join(format!("evenkeel-bench-nginx-{}.pid", door.port()));
-    let pid = pid.display();
-    let datagrams =
-        if udp { format!("server {{ listen {door} udp; proxy_pass {backend}; }}") } else { String::new() };
-    let text = format!(
-        "load_module {STREAM_MODULE};\ndaemon off;\nmaster_process off;\nworker_processes 1;\nerror_log stderr crit;\n\
-         pid {pid};\nevents {{ worker_connections 8192; }}\n\
-         stream {{ {datagrams} server {{ listen {door}; proxy_pass {backend}; proxy_half_close on; }} }}\n"
-    );
-    let mut command = pinned("nginx");
-    command.arg("-c");
-    Proxy::of_config(command, door, &text)
+    let datagrams = format!("  server {{ listen {door} udp; proxy_pass backends; }}");
+    let log = "  log_format sessions '$remote_addr $upstream_addr $status $bytes_sent $session_time';\n  access_log /dev/stderr sessions;";
+    include_str!("../peers/nginx.conf")
+        .replace("{pid}", &pid.display().to_string())
+        .replace("{log}", if setup.logged { log } else { "  access_log off;" })
+        .replace("{door}", &door.to_string())
+        .replace("{datagrams}", if setup.udp { &datagrams } else { "" })
+        .replace("{servers}", &lines(backends, |address, _| format!("    server {address};")))
 }
 
-fn is_there(program: &str) -> bool {
+fn lines(addresses: &[SocketAddr], line: impl Fn(&SocketAddr, usize) -> String) -> String {
+    let mut text = String::new();
+    for (number, address) in addresses.iter().enumerate() {
+        let _ = writeln!(text, "{}", line(address, number));
+    }
+    text
+}
+
+/// A proxy that serves, on the second core where there is one.
+pub(crate) struct Proxy {
+    child: Option<Child>,
+    pub(crate) door: SocketAddr,
+    #[allow(dead_code)] // They go with it.
+    files: Vec<tempfile::NamedTempFile>,
+}
+
+impl Proxy {
+    fn tokio(backend: SocketAddr, door: SocketAddr) -> Self {
+        let me = std::env::current_exe().expect("this program");
+        let child = pinned(me.to_str().expect("a path in UTF-8"), &[])
+            .env(BASELINE_FLAG, backend.to_string())
+            .env(DOOR_VARIABLE, door.to_string())
+            .spawn()
+            .expect("starting the baseline");
+        Self::ready(child, door, Vec::new())
+    }
+
+    fn ready(child: Child, door: SocketAddr, files: Vec<tempfile::NamedTempFile>) -> Self {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while std::net::TcpStream::connect(door).is_err() {
+            assert!(Instant::now() < deadline, "{child:?} does not listen at {door}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self { child: Some(child), door, files }
+    }
+
+    /// User and system time of all its threads and of its children, in the kernel's nanoseconds where it counts so finely.
+    pub(crate) fn cpu(&self) -> Duration {
+        let ran = self.processes().into_iter().flat_map(|pid| {
+            let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+            tasks.map(|task| {
+                let stat = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+                stat.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0)
+            })
+        });
+        Duration::from_nanos(ran.sum())
+    }
+
+    /// Memory of its own, in KiB: what no file backs.
+    pub(crate) fn private_kib(&self) -> u64 {
+        let of = |pid: u32| {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+            let line = text.lines().find(|line| line.starts_with("Anonymous:")).map(str::to_owned);
+            line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).unwrap_or(0)
+        };
+        self.processes().into_iter().map(of).sum()
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        let Some(child) = &self.child else { return Vec::new() };
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id()));
+        let children = children.unwrap_or_default();
+        std::iter::once(child.id())
+            .chain(children.split_whitespace().filter_map(|pid| pid.parse().ok()))
+            .collect()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// On the second core, as a user without rights where this one has them.
+fn pinned(program: &str, arguments: &[&str]) -> Command {
+    let mut words: Vec<&str> = Vec::new();
+    if has_two_cores() {
+        words.extend(["taskset", "-c", "1"]);
+    }
+    if as_nobody() {
+        words.extend(NOBODY);
+    }
+    words.push(program);
+    words.extend(arguments);
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+pub(crate) fn has_two_cores() -> bool {
+    std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1)
+        && Command::new("taskset").arg("--version").output().is_ok()
+}
+
+/// All proxies run as `nobody` where this user may say so and `nobody` may run them all: the same rights for each.
+pub(crate) fn as_nobody() -> bool {
+    static MAY: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *MAY.get_or_init(|| {
+        let me = std::env::current_exe().expect("this program");
+        [Path::new(env!("CARGO_BIN_EXE_evenkeel")), &me].into_iter().all(|program| {
+            let mut command = Command::new(NOBODY[0]);
+            command.args(&NOBODY[1..]).args(["test", "-x"]).arg(program);
+            command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+        })
+    })
+}
+
+fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address")
+}
+
+pub(crate) fn is_there(program: &str) -> bool {
     Command::new(program).arg("-v").output().is_ok()
 }
 
 /// Where Debian puts it.
 const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];

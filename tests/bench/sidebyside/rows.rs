@@ -1,0 +1,113 @@
+//! The rows of the table: what is done, in which unit it is told, and with which proxies in front.
+
+use std::net::SocketAddr;
+
+use super::peers::{Proxy, Setup};
+use super::{bursts, latency, load};
+
+/// What one round of a row found.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Found {
+    /// Units of work that were done, for the CPU time of each.
+    pub(crate) units: f64,
+    /// Seconds that the work took.
+    pub(crate) took_s: f64,
+    /// Other figures, by name.
+    pub(crate) figures: Vec<(&'static str, f64)>,
+}
+
+/// One kind of work.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    /// What the cost is told for.
+    pub(crate) unit: &'static str,
+    pub(crate) setup: Setup,
+    /// One of each kind, for a run that is not to take long.
+    pub(crate) headline: bool,
+    pub(crate) work: fn(&Proxy, Size) -> Found,
+}
+
+/// How much is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// Enough to see that it works.
+    Smoke,
+    /// A tenth.
+    Quick,
+    Whole,
+}
+
+impl Size {
+    /// So many, of what the whole would be.
+    pub(crate) fn of(self, whole: usize) -> usize {
+        match self {
+            Self::Smoke => (whole / 200).max(1),
+            Self::Quick => (whole / 4).max(1),
+            Self::Whole => whole,
+        }
+    }
+}
+
+const TCP: Setup = Setup { udp: false, logged: false, backends: 1 };
+const UDP: Setup = Setup { udp: true, ..TCP };
+
+const fn row(
+    name: &'static str,
+    unit: &'static str,
+    setup: Setup,
+    headline: bool,
+    work: fn(&Proxy, Size) -> Found,
+) -> Row {
+    Row { name, unit, setup, headline, work }
+}
+
+/// All of them, in the order of the table.
+pub(crate) const ROWS: [Row; 24] = [
+    row("bulk one way, 4 streams", "MB", TCP, true, |proxy, size| load::bulk(proxy.door, size, false)),
+    row("bulk both ways, 4 streams", "MB", TCP, false, |proxy, size| load::bulk(proxy.door, size, true)),
+    row("64 B rounds, 1 connection", "round", TCP, true, |p, s| load::rounds(p.door, 1, s.of(20_000), 64)),
+    row("64 B rounds, 64 connections", "round", TCP, true, |p, s| load::rounds(p.door, 64, s.of(600), 64)),
+    row("64 B rounds, 1,000 connections", "round", TCP, false, |p, s| {
+        load::rounds(p.door, 1_000, s.of(40), 64)
+    }),
+    row("4 KiB rounds, 1 connection", "round", TCP, false, |p, s| {
+        load::rounds(p.door, 1, s.of(15_000), 4_096)
+    }),
+    row("4 KiB rounds, 64 connections", "round", TCP, false, |p, s| {
+        load::rounds(p.door, 64, s.of(500), 4_096)
+    }),
+    row("64 B at a fixed rate, 64 connections", "round", TCP, true, |p, s| latency::at_rate(p.door, 64, s)),
+    row("connect, 64 B, close (FIN)", "connection", TCP, true, |p, s| load::connects(p.door, s, false)),
+    row("connect, 64 B, close (RST)", "connection", TCP, false, |p, s| load::connects(p.door, s, true)),
+    row("connect, 64 B, close, each logged", "connection", Setup { logged: true, ..TCP }, true, |p, s| {
+        load::connects(p.door, s, false)
+    }),
+    row("8,000 idle connections", "connection", TCP, true, latency::idle),
+    row("mixed: 64 at a fixed rate beside 4 bulk", "round", TCP, true, |p, s| latency::mixed(p.door, s)),
+    row("udp 64 B, 1 client", "exchange", UDP, true, |p, s| load::exchanges(p.door, 1, s.of(20_000))),
+    row("udp 64 B, 64 clients", "exchange", UDP, true, |p, s| load::exchanges(p.door, 64, s.of(500))),
+    row("udp 64 B, 1,000 clients", "exchange", UDP, false, |p, s| load::exchanges(p.door, 1_000, s.of(40))),
+    row("udp bursts of 40 x 1,200 B, UDP_SEGMENT", "datagram", UDP, true, |p, s| {
+        bursts::bursts(p.door, s, true)
+    }),
+    row("udp bursts of 40 x 1,200 B, one by one", "datagram", UDP, false, |p, s| {
+        bursts::bursts(p.door, s, false)
+    }),
+    row("2 backends: connects", "connection", Setup { backends: 2, ..TCP }, false, scale),
+    row("100 backends: connects", "connection", Setup { backends: 100, ..TCP }, false, scale),
+    row("1,000 backends: connects", "connection", Setup { backends: 1_000, ..TCP }, true, scale),
+    row("10 connections: 64 B rounds", "round", TCP, false, |p, s| load::rounds(p.door, 10, s.of(4_000), 64)),
+    row("8,000 connections: 64 B rounds", "round", TCP, false, |p, s| {
+        load::rounds(p.door, 8_000, s.of(8), 64)
+    }),
+    row("redis-benchmark, 50 clients", "request", TCP, false, |p, s| load::redis(p.door, s)),
+];
+
+/// Is this the name of the row whose backend is not the echoing one?
+pub(crate) fn backend_of(row: &Row, backends: &load::Backends) -> SocketAddr {
+    backends.of(row.name)
+}
+
+fn scale(proxy: &Proxy, size: Size) -> Found {
+    load::connects(proxy.door, size, false)
+}
