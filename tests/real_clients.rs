@@ -5,6 +5,7 @@
 #[path = "servers/postgres.rs"]
 mod postgres;
 
+use std::cell::RefCell;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -59,6 +60,17 @@ struct Balancer {
     _child: Guard,
     folder: TempDir,
     port: u16,
+    /// Processes that took over.
+    successors: RefCell<Vec<String>>,
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        for pid in self.successors.borrow().iter() {
+            // Those that were followed have ended.
+            let _ = Command::new("kill").args(["-9", pid]).stderr(Stdio::null()).status();
+        }
+    }
 }
 
 impl Balancer {
@@ -67,9 +79,10 @@ impl Balancer {
         let (port, admin) = (free_port(), free_port());
         let backends: Vec<String> = ports.iter().map(|port| format!("'127.0.0.1:{port}'")).collect();
         let yaml = format!(
-            "log: {{ format: json, sessions: all }}\nadmin: {{ http: '127.0.0.1:{admin}' }}\nlisteners: {{ door: {{ \
+            "log: {{ format: json, sessions: all }}\nadmin: {{ http: '127.0.0.1:{admin}', socket: '{}/admin.sock' }}\nlisteners: {{ door: {{ \
              bind: '127.0.0.1:{port}', balance: least_connections, backends: [{}], \
              connect: {{ timeout: 5s, attempts: 8 }}, health: {{ interval: 200ms, timeout: 1s }} }} }}",
+            folder.path().display(),
             backends.join(", ")
         );
         let file = folder.path().join("evenkeel.yaml");
@@ -77,13 +90,23 @@ impl Balancer {
         let log = fs::File::create(folder.path().join("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
         let child = Guard::spawn(command.arg("run").arg("--config").arg(&file).stderr(log));
-        let balancer = Self { _child: child, folder, port };
+        let balancer = Self { _child: child, folder, port, successors: RefCell::default() };
         eventually("the balancer accepts", || balancer.log().contains("admin.http is ready"));
         balancer
     }
 
     fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Hands over to a new process; how many sessions that has.
+    fn upgrade(&self) -> u64 {
+        let socket = self.folder.path().join("admin.sock");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+        let output = command.args(["upgrade", "--json", "--socket"]).arg(socket).output().unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        self.successors.borrow_mut().push(answer["pid"].to_string());
+        answer["sessions"].as_u64().unwrap_or_else(|| panic!("{answer}"))
     }
 
     /// Ended sessions with this reason.
@@ -237,4 +260,88 @@ fn pgbench_over_two_servers_one_of_which_restarts() {
         .count();
     assert!(aborted <= cut, "{aborted} clients failed, {cut} sessions were cut: {status:?}\n{said}");
     assert_eq!(balancer.ended("no_backend") + balancer.ended("connect_failed"), 0);
+}
+
+#[test]
+fn redis_clients_notice_nothing_of_upgrades() {
+    if on_path("redis-server").is_none() || on_path("redis-benchmark").is_none() {
+        eprintln!(
+            "skipped: redis-server and redis-benchmark are not installed (apt: redis-server redis-tools)"
+        );
+        return;
+    }
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    let _server = redis_server(port, folder.path());
+    let balancer = Balancer::start(&[port]);
+    let cli = |port: u16| {
+        let mut command = Command::new("redis-cli");
+        command.args(["-h", "127.0.0.1", "-p", &port.to_string()]);
+        command
+    };
+    let subscriber = cli(balancer.port).args(["subscribe", "news"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut subscriber = Guard(subscriber);
+    let subscribed = || {
+        let output = cli(port).args(["pubsub", "numsub", "news"]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).lines().nth(1) == Some("1")
+    };
+    eventually("it is subscribed", subscribed);
+    let door = balancer.port;
+    let benchmark = std::thread::spawn(move || redis_benchmark(door, &["-n", "100000", "-c", "20"]));
+    for round in 0..5 {
+        assert!(balancer.upgrade() >= 1);
+        assert!(subscribed());
+        let said = cli(balancer.port).args(["publish", "news", &format!("round {round}")]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), "1", "one subscriber hears it");
+    }
+    let output = benchmark.join().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && !said.contains("rror"), "{output:?}");
+    let mut heard = subscriber.0.stdout.take().unwrap();
+    drop(subscriber);
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut heard, &mut text).unwrap();
+    assert!((0..5).all(|round| text.contains(&format!("round {round}"))), "{text}");
+}
+
+#[test]
+fn postgresql_clients_notice_nothing_of_upgrades() {
+    let Some(binaries) = Postgres::find().filter(|_| on_path("pgbench").is_some()) else {
+        eprintln!("skipped: PostgreSQL and pgbench are not installed (apt: postgresql)");
+        return;
+    };
+    let server = Postgres::start(&binaries);
+    let output = pgbench(server.port, &["-i", "-s", "1", "-q"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let balancer = Balancer::start(&[server.port]);
+    // A transaction that is open all the while, and clients that come and go.
+    let mut psql = Command::new("psql");
+    psql.args([
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &balancer.port.to_string(),
+        "-U",
+        "postgres",
+        "-At",
+        "-d",
+        "postgres",
+    ]);
+    let psql =
+        psql.args(["-c", "create temp table t as select 42 as n; select pg_sleep(3); select n from t"]);
+    let long = psql.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let run = |more: &[&str]| {
+        pgbench(balancer.port, more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let (steady, coming) = (run(&["-c", "8", "-T", "4"]), run(&["-S", "-C", "-c", "4", "-T", "4"]));
+    for _ in 0..5 {
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(balancer.upgrade() >= 1);
+    }
+    for child in [steady, coming] {
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && said.contains("failed transactions: 0"), "{output:?}");
+    }
+    let output = long.wait_with_output().unwrap();
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("42"), "{output:?}");
 }

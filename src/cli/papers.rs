@@ -42,7 +42,8 @@ fn manual() -> std::io::Result<String> {
     whole.render_description_section(&mut page)?;
     let mut page = String::from_utf8_lossy(&page).into_owned();
     page.push_str(".SH COMMANDS\n");
-    for part in command.get_subcommands_mut().filter(|part| part.get_name() != "help") {
+    let told = |part: &&mut clap::Command| part.get_name() != "help" && !part.is_hide_set();
+    for part in command.get_subcommands_mut().filter(told) {
         let usage = part.render_usage().to_string();
         let usage = usage.trim_start_matches("Usage: ").replace('\n', " ");
         page.push_str(&format!(
@@ -118,6 +119,9 @@ bad configuration
 .B SIGHUP
 reads the file again; a wrong file changes nothing
 .TP
+.B SIGUSR2
+the program and the file on disk take over, with every living session, as \\fBevenkeel upgrade\\fR asks
+.TP
 .B SIGTERM, SIGINT
 nothing new, \\fBshutdown.grace\\fR for living sessions, then the end; a second one cuts what is left
 .SH SEE ALSO
@@ -133,11 +137,8 @@ mod tests {
     fn the_manual_tells_of_every_command_and_prints_text_as_it_stands() {
         let page = manual().unwrap();
         for command in Typed::command().get_subcommands() {
-            assert!(
-                page.contains(&format!(".SS evenkeel {}", command.get_name())),
-                "{}\n{page}",
-                command.get_name()
-            );
+            let told = page.contains(&format!(".SS evenkeel {}", roff(command.get_name())));
+            assert_eq!(told, !command.is_hide_set(), "{}\n{page}", command.get_name());
         }
         assert!(page.starts_with(".ie") || page.starts_with(".TH"), "{page}");
         assert_eq!(roff("a-b\n.c\\d"), "a\\-b\n\\&.c\\\\d");

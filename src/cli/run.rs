@@ -14,12 +14,14 @@ use super::takeover::{Before, Beginning, Parked, Service, Taken, keep_park, leav
 use crate::handover::Store;
 use crate::logging::Logging;
 use crate::server::{Document, Drained, File, Notify, Program, Server, Surroundings};
-use crate::sys::udp_probe;
+use crate::sys::{limits, udp_probe};
 
 /// Serves until a signal says stop, or another process has everything.
 pub(super) fn run(path: &Path) -> ExitCode {
     // Before anything else opens a file.
     let mut store = Store::inherited();
+    // What is parked may be more than a process may open at first.
+    limits::raise_open_files();
     let runtime = match control_runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format_args!("the control thread cannot be started: {error}")),

@@ -40,6 +40,9 @@ pub enum ParcelError {
         /// How many were announced.
         expected: usize,
     },
+    /// This process may not open so many.
+    #[error("more sockets are live than this process may open: raise LimitNOFILE=")]
+    NoRoom,
     /// The manifest is damaged.
     #[error("the manifest is damaged")]
     Damaged,
@@ -102,7 +105,7 @@ impl Arriving {
     /// Takes the next message. True: that was the last.
     pub(super) fn take(&mut self, bytes: &[u8], arrived: handing::Arrived) -> Result<bool, ParcelError> {
         if arrived.cut {
-            return Err(ParcelError::Damaged);
+            return Err(ParcelError::NoRoom);
         }
         match &self.head {
             None => self.head = Some(head_of(bytes, arrived.descriptors)?),

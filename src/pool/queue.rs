@@ -104,7 +104,7 @@ impl Lasting {
             let mut line = self.queue.line();
             line.adopted += 1;
             // Milliseconds of some 30 years, and numbers for more sessions than there can be in one of them.
-            let came = (since_us / 1_000 & SINCE_MASK) << ADOPTED_BITS;
+            let came = ((since_us / 1_000) & SINCE_MASK) << ADOPTED_BITS;
             let ticket = Ticket(MIDDLE / 2 + came + (line.adopted & ADOPTED_MASK));
             line.waiters.insert(ticket, waiter);
             self.queue.tell_length(&line);

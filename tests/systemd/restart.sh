@@ -267,3 +267,82 @@ without_the_store() {
     inside systemctl daemon-reload
     inside systemctl restart evenkeel
 }
+
+real_clients_across_restarts() {
+    local said
+    echo "real clients across restarts"
+    if ! command -v iperf3 >/dev/null || ! command -v redis-server >/dev/null; then
+        echo "  left out: iperf3 or redis-server is not installed"
+        return
+    fi
+    configure <<'END'
+admin: { http: 127.0.0.1:9900 }
+shutdown: { grace: 3s }
+listeners:
+  iperf: { bind: 5300, backends: [127.0.0.1:5201], health: { check: off } }
+  redis: { bind: 6400, backends: [127.0.0.1:6379] }
+END
+    inside systemd-run --quiet --collect --unit=iperf-server iperf3 -s -B 127.0.0.1
+    inside systemd-run --quiet --collect --unit=redis-server redis-server --bind 127.0.0.1 --save '' --appendonly no
+    until_true inside redis-cli -p 6379 ping || bad "redis answers"
+    inside systemctl restart evenkeel
+    until_true inside redis-cli -p 6400 ping || bad "redis answers through the balancer"
+    inside sh -c 'rm -f /run/heard /run/iperf-up /run/iperf-down'
+    inside systemd-run --quiet --collect --unit=subscriber sh -c 'exec redis-cli -p 6400 subscribe news >/run/heard'
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    until_true inside sh -c '[ "$(redis-cli -p 6379 pubsub numsub news | tail -n 1)" = 1 ]' || bad "it is subscribed"
+    for way in up down; do
+        inside systemd-run --quiet --collect --unit=iperf-$way sh -c \
+            "iperf3 -c 127.0.0.1 -p 5300 -t 4 -J $([[ $way == down ]] && echo -R) >/run/iperf-$way"
+        restarts 3 systemctl restart evenkeel
+        until_true_not_active iperf-$way
+        said=$(inside sh -c "python3 -c 'import json; r = json.load(open(\"/run/iperf-$way\")); print(r.get(\"error\", \"whole\"), r[\"end\"][\"sum_received\"][\"bytes\"] > 1000000)'" || true)
+        same "iperf3 $way for its whole run" "whole True" "$said"
+        same "a message to a subscriber" 1 "$(inside redis-cli -p 6400 publish news "$way")"
+    done
+    until_true inside grep -q down /run/heard || true
+    same "which hears both" 2 "$(inside grep -cE '^(up|down)$' /run/heard)"
+    inside systemctl stop iperf-server redis-server subscriber || true
+    crowd_file
+    inside systemctl restart evenkeel
+}
+
+fewer_files_and_another_user() {
+    echo "restarts with fewer open files, and as another user"
+    crowd_file
+    inside systemctl restart evenkeel
+    begin_crowd --bulk 0 --idle 300 --flows 0 --short 0
+    drop_in files <<<$'[Service]\nLimitNOFILE=300'
+    succeeds "with fewer files than sockets: restart succeeds" inside systemctl restart evenkeel
+    holds "the journal says why the sessions ended" "raise LimitNOFILE=" "$(inside journalctl --quiet -u evenkeel -o cat)"
+    succeeds "new ones are served" peer ask 443
+    inside touch /run/crowd-stop
+    until_true_not_active crowd
+    inside rm -r /run/systemd/system/evenkeel.service.d
+    inside systemctl daemon-reload
+    inside systemctl restart evenkeel
+
+    begin_crowd --bulk 2 --idle 50
+    drop_in user <<<$'[Service]\nDynamicUser=no\nUser=daemon\nGroup=daemon'
+    succeeds "as another user: restart succeeds" inside systemctl restart evenkeel
+    same "it is that user" "$(inside id -u daemon)" "$(status_of "$(property MainPID)" Uid | cut -f 1)"
+    crowd_is_well "the sockets went on"
+    inside rm -r /run/systemd/system/evenkeel.service.d
+    inside systemctl daemon-reload
+    inside systemctl restart evenkeel
+}
+
+# Not in the usual run: for scripts/soak.
+pauses_of_restarts() {
+    local count
+    start_crowd_server
+    for count in 1000 9000; do
+        begin_crowd --exchange 1 --bulk 0 --flows 0 --short 0 --idle $count
+        inside systemctl restart evenkeel
+        inside touch /run/crowd-stop
+        until_true inside test -s /run/crowd.json || bad "the crowd ends"
+        until_true_not_active crowd
+        same "nothing lost with $count sessions" 0 "$(told lost)"
+        printf '          systemctl restart with %s sessions: largest gap %s ms\n' "$count" "$(told gap_ms)"
+    done
+}

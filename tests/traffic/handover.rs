@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::process::Output;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -101,7 +102,7 @@ fn what_was_read_and_not_written_travels_and_so_does_an_end() {
         let now = to_client();
         let stalls = now > 0 && now == before;
         before = now;
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
         stalls
     });
     for _ in 0..3 {
@@ -363,13 +364,15 @@ fn at_the_limit_of_open_files_it_succeeds_or_changes_nothing() {
     let program = Program::start_limited(&yaml, Some(200));
     let mut clients = Vec::new();
     // As many as there is room for.
-    loop {
-        let mut client = connect(program.address());
-        client.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
-        if client.write_all(b"x").and_then(|()| client.read_exact(&mut [0])).is_err() {
-            break;
-        }
-        client.set_read_timeout(Some(DEADLINE)).unwrap();
+    let admitted = || {
+        let mut client = TcpStream::connect(program.address())?;
+        client.set_read_timeout(Some(Duration::from_secs(2)))?;
+        client.write_all(b"x")?;
+        client.read_exact(&mut [0])?;
+        client.set_read_timeout(Some(DEADLINE))?;
+        std::io::Result::Ok(client)
+    };
+    while let Ok(client) = admitted() {
         clients.push(client);
     }
     assert!(clients.len() > 20, "{}", clients.len());

@@ -39,10 +39,9 @@ pub(crate) fn mixed(door: SocketAddr, size: Size) -> Found {
     found
 }
 
-/// Many connections that say nothing: what they cost.
+/// Many connections that say nothing: what they cost, against the proxy that has just begun, since memory is kept for the next.
 pub(crate) fn idle(proxy: &Proxy, size: Size) -> Found {
     let count = size.of(8_000);
-    let before = proxy.private_kib();
     let mut held = Vec::with_capacity(count);
     for _ in 0..count {
         let mut stream = TcpStream::connect(proxy.door).expect("connecting");
@@ -51,7 +50,7 @@ pub(crate) fn idle(proxy: &Proxy, size: Size) -> Found {
         stream.read_exact(&mut [0; 64]).expect("the answer");
         held.push(stream);
     }
-    let bytes = proxy.private_kib().saturating_sub(before) * 1024;
+    let bytes = proxy.private_kib().saturating_sub(proxy.at_first_kib) * 1024;
     let (cpu, began) = (proxy.cpu(), Instant::now());
     std::thread::sleep(if size == Size::Smoke { Duration::from_millis(100) } else { Duration::from_secs(2) });
     let idle_s = began.elapsed().as_secs_f64();

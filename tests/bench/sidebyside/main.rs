@@ -158,7 +158,7 @@ impl Asked {
                 "--list" => asked.list = true,
                 "--rows" => asked.rows.extend(value()?.split(',').map(str::to_owned)),
                 "--rounds" => {
-                    asked.rounds = value()?.parse().map_err(|_| "--rounds wants a number".to_owned())?
+                    asked.rounds = value()?.parse().map_err(|_| "--rounds wants a number".to_owned())?;
                 }
                 "--output" => asked.output = value()?.into(),
                 "--compare" => asked.compare = Some(value()?.into()),

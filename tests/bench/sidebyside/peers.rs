@@ -104,7 +104,7 @@ impl Peer {
             })
             .collect();
         let text = match self {
-            Self::Direct => return Proxy { child: None, door: backend, files: Vec::new() },
+            Self::Direct => return Proxy { child: None, door: backend, at_first_kib: 0, files: Vec::new() },
             Self::Tokio => return Proxy::tokio(backend, door),
             Self::Evenkeel(_) => evenkeel(door, &addresses, setup),
             Self::Haproxy(_, global, defaults) => haproxy(door, &addresses, global, defaults, setup),
@@ -173,6 +173,8 @@ fn lines(addresses: &[SocketAddr], line: impl Fn(&SocketAddr, usize) -> String) 
 pub(crate) struct Proxy {
     child: Option<Child>,
     pub(crate) door: SocketAddr,
+    /// Memory of its own before it had a connection.
+    pub(crate) at_first_kib: u64,
     #[allow(dead_code)] // They go with it.
     files: Vec<tempfile::NamedTempFile>,
 }
@@ -194,7 +196,9 @@ impl Proxy {
             assert!(Instant::now() < deadline, "{child:?} does not listen at {door}");
             std::thread::sleep(Duration::from_millis(10));
         }
-        Self { child: Some(child), door, files }
+        let mut proxy = Self { child: Some(child), door, at_first_kib: 0, files };
+        proxy.at_first_kib = proxy.private_kib();
+        proxy
     }
 
     /// User and system time of all its threads and of its children, in the kernel's nanoseconds where it counts so finely.

@@ -31,8 +31,9 @@ impl Machine {
     pub(crate) fn here(versions: &[(String, String)]) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let cpu = read("/proc/cpuinfo");
+        // This process has but one of them by now.
+        let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
         let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown CPU");
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let kernel = read("/proc/sys/kernel/osrelease");
         let versions: Vec<String> =
             versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
