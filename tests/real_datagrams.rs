@@ -2,6 +2,7 @@
 //! are not installed the test says so and ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs)]
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -58,6 +59,19 @@ struct Balancer {
     _child: Guard,
     _folder: TempDir,
     admin: u16,
+    /// The process that serves now: the child, or one that took over from it.
+    pid: Cell<u64>,
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        kill("-9", self.pid.get());
+    }
+}
+
+fn kill(signal: &str, pid: u64) {
+    // One that has ended needs none.
+    let _ = Command::new("kill").args([signal, &pid.to_string()]).stderr(Stdio::null()).status();
 }
 
 impl Balancer {
@@ -81,14 +95,37 @@ impl Balancer {
         eventually("the balancer accepts", || {
             fs::read_to_string(&log).unwrap().contains("admin.http is ready")
         });
-        Self { _child: Guard(child), _folder: folder, admin }
+        let pid = Cell::new(u64::from(child.id()));
+        Self { _child: Guard(child), _folder: folder, admin, pid }
+    }
+
+    fn page(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], self.admin))).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        page
+    }
+
+    /// Hands over to a new process, as a signal asks.
+    fn upgrade(&self) {
+        let before = self.pid.get();
+        kill("-USR2", before);
+        eventually("another process answers", || {
+            let page = self.page("/status");
+            let body = page.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+            let status: Option<serde_json::Value> = serde_json::from_str(body).ok();
+            let pid = status.and_then(|status| status["pid"].as_u64());
+            pid.is_some_and(|pid| {
+                self.pid.set(pid);
+                pid != before
+            })
+        });
     }
 
     fn metric(&self, name: &str) -> f64 {
-        let mut stream = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], self.admin))).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
-        let mut page = String::new();
-        stream.read_to_string(&mut page).unwrap();
+        let page = self.page("/metrics");
         let line =
             page.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {page}"));
         line.trim().parse().unwrap()
@@ -288,6 +325,11 @@ fn players_of_a_game_go_on_when_their_server_dies_and_meet_it_again() {
     first.0.wait().unwrap();
     assert_eq!(asks(&veteran), "two", "the same flow, at the server that is left");
     assert_eq!(balancer.metric("evenkeel_sessions_active{listener=\"games\"}"), 1.0);
+    for _ in 0..3 {
+        balancer.upgrade();
+        assert_eq!(server_name(&veteran).as_deref(), Some("two"), "no datagram is lost at an upgrade");
+        assert_eq!(balancer.metric("evenkeel_sessions_active{listener=\"games\"}"), 1.0, "nor its flow");
+    }
     let _first = ddnet(&program, folder.path(), "one", ports[0]);
     eventually("newcomers meet the first again", || server_name(&player(door)).as_deref() == Some("one"));
     assert_eq!(asks(&veteran), "two", "and who is at home stays there");

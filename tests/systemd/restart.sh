@@ -52,11 +52,14 @@ crowd_is_well() {
 
 until_true_not_active() { until_true inside sh -c "! systemctl is-active --quiet $1"; }
 
+# Scenes that are run alone call it, too: it is started once.
 start_crowd_server() {
-    inside cp "$parts/tests/systemd/crowd.py" /run/crowd.py
-    inside systemd-run --quiet --collect --unit=crowd-server -p LimitNOFILE=20000 \
-        /usr/bin/python3 "$parts/tests/systemd/crowd.py" serve 7101 7102
-    until_true peer ask 7101 || bad "the crowd's server answers"
+    if ! inside systemctl is-active --quiet crowd-server; then
+        inside cp "$parts/tests/systemd/crowd.py" /run/crowd.py
+        inside systemd-run --quiet --collect --unit=crowd-server -p LimitNOFILE=20000 \
+            /usr/bin/python3 "$parts/tests/systemd/crowd.py" serve 7101 7102
+        until_true peer ask 7101 || bad "the crowd's server answers"
+    fi
     crowd_file
     inside systemctl restart evenkeel
     until_true peer ask 443 || bad "the balancer answers"
@@ -268,49 +271,104 @@ without_the_store() {
     inside systemctl restart evenkeel
 }
 
-real_clients_across_restarts() {
-    local said
-    echo "real clients across restarts"
-    if ! command -v iperf3 >/dev/null || ! command -v redis-server >/dev/null; then
-        echo "  left out: iperf3 or redis-server is not installed"
-        return
+# The servers of the next scene; what is not installed is named, and its part left out.
+start_real_servers() {
+    local initdb
+    initdb=$(compgen -G '/usr/lib/postgresql/*/bin/initdb' | tail -n 1) || true
+    have_iperf=$(command -v iperf3) || echo "  left out: iperf3 is not installed"
+    have_redis=$(command -v redis-server) || echo "  left out: redis-server is not installed"
+    have_postgres=${initdb%/initdb}
+    [[ -n $have_postgres ]] || echo "  left out: PostgreSQL is not installed"
+    have_game=/usr/games/DDNet-Server
+    [[ -x $have_game ]] || { have_game=; echo "  left out: ddnet-server is not installed"; }
+    local run=(inside systemd-run --quiet --collect)
+    if [[ -n $have_iperf ]]; then "${run[@]}" --unit=an-iperf iperf3 -s -B 127.0.0.1; fi
+    if [[ -n $have_redis ]]; then
+        "${run[@]}" --unit=a-redis redis-server --bind 127.0.0.1 --save '' --appendonly no
+        until_true inside redis-cli -p 6400 ping || bad "redis answers through the balancer"
     fi
+    if [[ -n $have_game ]]; then
+        put /run/game.cfg <<<$'sv_register 0\nsv_ipv4only 1\nbindaddr 127.0.0.1\nsv_port 8303'
+        "${run[@]}" --unit=a-game -p Environment=HOME=/run "$have_game" -f /run/game.cfg
+    fi
+    if [[ -n $have_postgres ]]; then
+        inside install -d -o postgres /run/database
+        "${run[@]}" --wait -p User=postgres "$have_postgres/initdb" -D /run/database/data -A trust -U postgres --no-sync
+        "${run[@]}" --unit=a-postgres -p User=postgres "$have_postgres/postgres" -D /run/database/data -k /run/database \
+            -c listen_addresses=127.0.0.1 -c port=5433 -c fsync=off
+        until_true inside psql -h 127.0.0.1 -p 5432 -U postgres -c 'select 1' || bad "PostgreSQL answers through the balancer"
+        succeeds "tables for pgbench" inside pgbench -i -q -h 127.0.0.1 -p 5433 -U postgres postgres
+    fi
+}
+
+# client NAME COMMAND: in the background; its words are in /run/NAME then.
+client() { inside systemd-run --quiet --collect --unit="$1" sh -c "$2 >/run/$1 2>&1"; }
+
+real_clients_across_restarts() {
+    local way said database="-h 127.0.0.1 -p 5432 -U postgres"
+    echo "real clients across restarts"
     configure <<'END'
 admin: { http: 127.0.0.1:9900 }
 shutdown: { grace: 3s }
 listeners:
   iperf: { bind: 5300, backends: [127.0.0.1:5201], health: { check: off } }
-  redis: { bind: 6400, backends: [127.0.0.1:6379] }
+  redis: { bind: 6400, backends: [127.0.0.1:6379], health: { interval: 500ms, rise: 1 } }
+  database: { bind: 5432, backends: [127.0.0.1:5433], health: { interval: 500ms, rise: 1 } }
+  game: { protocol: udp, bind: 8304, backends: [127.0.0.1:8303], health: { check: off } }
 END
-    inside systemd-run --quiet --collect --unit=iperf-server iperf3 -s -B 127.0.0.1
-    inside systemd-run --quiet --collect --unit=redis-server redis-server --bind 127.0.0.1 --save '' --appendonly no
-    until_true inside redis-cli -p 6379 ping || bad "redis answers"
     inside systemctl restart evenkeel
-    until_true inside redis-cli -p 6400 ping || bad "redis answers through the balancer"
-    inside sh -c 'rm -f /run/heard /run/iperf-up /run/iperf-down'
-    inside systemd-run --quiet --collect --unit=subscriber sh -c 'exec redis-cli -p 6400 subscribe news >/run/heard'
-    # shellcheck disable=SC2016  # expanded by the inner shell
-    until_true inside sh -c '[ "$(redis-cli -p 6379 pubsub numsub news | tail -n 1)" = 1 ]' || bad "it is subscribed"
+    start_real_servers
+    inside rm -f /run/game-over
+    if [[ -n $have_redis ]]; then
+        client a-subscriber 'exec redis-cli -p 6400 subscribe news'
+        # shellcheck disable=SC2016  # expanded by the inner shell
+        until_true inside sh -c '[ "$(redis-cli -p 6379 pubsub numsub news | tail -n 1)" = 1 ]' || bad "it is subscribed"
+    fi
+    if [[ -n $have_game ]]; then client a-player "/usr/bin/python3 $parts/tests/systemd/peer.py play 8304 /run/game-over"; fi
+    if [[ -n $have_postgres ]]; then
+        client a-transaction "psql $database -At -c 'begin; create temp table t as select 42 as n; select pg_sleep(6); select n from t; commit'"
+        client a-pgbench "pgbench $database -n -c 8 -T 6 postgres"
+        client a-pgbench-of-short-ones "pgbench $database -n -S -C -c 4 -T 6 postgres"
+    fi
     for way in up down; do
-        inside systemd-run --quiet --collect --unit=iperf-$way sh -c \
-            "iperf3 -c 127.0.0.1 -p 5300 -t 4 -J $([[ $way == down ]] && echo -R) >/run/iperf-$way"
+        if [[ -n $have_iperf ]]; then
+            client "an-iperf-$way" "iperf3 -c 127.0.0.1 -p 5300 -t 3 -J $([[ $way == down ]] && echo -R)"
+        fi
         restarts 3 systemctl restart evenkeel
-        until_true_not_active iperf-$way
-        said=$(inside sh -c "python3 -c 'import json; r = json.load(open(\"/run/iperf-$way\")); print(r.get(\"error\", \"whole\"), r[\"end\"][\"sum_received\"][\"bytes\"] > 1000000)'" || true)
+        if [[ -n $have_redis ]]; then
+            same "a message to a subscriber" 1 "$(inside redis-cli -p 6400 publish news "$way")"
+        fi
+        [[ -n $have_iperf ]] || continue
+        until_true_not_active "an-iperf-$way"
+        said=$(inside /usr/bin/python3 -c "import json; r = json.load(open('/run/an-iperf-$way')); print(r.get('error', 'whole'), r['end']['sum_received']['bytes'] > 1000000)" || true)
         same "iperf3 $way for its whole run" "whole True" "$said"
-        same "a message to a subscriber" 1 "$(inside redis-cli -p 6400 publish news "$way")"
     done
-    until_true inside grep -q down /run/heard || true
-    same "which hears both" 2 "$(inside grep -cE '^(up|down)$' /run/heard)"
-    inside systemctl stop iperf-server redis-server subscriber || true
+    if [[ -n $have_redis ]]; then
+        until_true inside grep -q down /run/a-subscriber || true
+        same "the subscriber heard both" 2 "$(inside grep -cE '^(up|down)$' /run/a-subscriber)"
+    fi
+    if [[ -n $have_game ]]; then
+        inside touch /run/game-over
+        until_true_not_active a-player
+        same "a player of a game has an answer to every question" played "$(inside cat /run/a-player)"
+    fi
+    if [[ -n $have_postgres ]]; then
+        for said in a-transaction a-pgbench a-pgbench-of-short-ones; do until_true_not_active $said; done
+        holds "a transaction goes on" 42 "$(inside cat /run/a-transaction)"
+        holds "and ends" COMMIT "$(inside cat /run/a-transaction)"
+        for said in a-pgbench a-pgbench-of-short-ones; do
+            holds "$said for its whole run" "number of failed transactions: 0 " "$(inside cat /run/$said)"
+            if inside grep -qiE 'error|aborted|fatal' /run/$said; then bad "$said without an error" "$(inside cat /run/$said)"; fi
+        done
+    fi
+    inside systemctl stop an-iperf a-redis a-subscriber a-game a-postgres 2>/dev/null || true
     crowd_file
     inside systemctl restart evenkeel
 }
 
 fewer_files_and_another_user() {
     echo "restarts with fewer open files, and as another user"
-    crowd_file
-    inside systemctl restart evenkeel
+    start_crowd_server
     begin_crowd --bulk 0 --idle 300 --flows 0 --short 0
     drop_in files <<<$'[Service]\nLimitNOFILE=300'
     succeeds "with fewer files than sockets: restart succeeds" inside systemctl restart evenkeel
