@@ -18,11 +18,11 @@ pub async fn is_restart() -> bool {
     match answer {
         Ok(Ok(is_restart)) => is_restart,
         Ok(Err(error)) => {
-            tracing::info!(target: "evenkeel", %error, "whether this is a restart is not known (D-Bus): it is taken for a stop");
+            tracing::warn!(target: "evenkeel", %error, "whether this is a restart is not known, since D-Bus does not answer: it is taken for a stop");
             false
         }
         Err(_) => {
-            tracing::warn!(target: "evenkeel", "whether this is a restart is not known: D-Bus is silent; it is taken for a stop");
+            tracing::warn!(target: "evenkeel", "whether this is a restart is not known, since D-Bus is silent: it is taken for a stop");
             false
         }
     }

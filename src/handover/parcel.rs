@@ -21,6 +21,7 @@ pub struct Parcel {
     /// What was told.
     pub manifest: Manifest,
     descriptors: HashMap<i32, OwnedFd>,
+    parked: bool,
 }
 
 /// Why what came is no parcel.
@@ -147,11 +148,25 @@ impl Arriving {
         if numbers.len() != expected || descriptors.len() != expected || !holds_together(&manifest) {
             return Err(ParcelError::Damaged);
         }
-        Ok(Parcel { manifest, descriptors })
+        Ok(Parcel { manifest, descriptors, parked: false })
     }
 }
 
 impl Parcel {
+    /// It was left with the service manager, and its streams are reset if nobody takes it up.
+    pub(super) fn of_a_park(mut self) -> Self {
+        self.parked = true;
+        self
+    }
+
+    /// Somebody takes it up: its streams end as streams do.
+    pub fn is_taken_up(&self) {
+        if self.parked {
+            let sockets = self.manifest.session_sockets().filter_map(|number| self.descriptors.get(&number));
+            handing::reset_when_dropped(sockets.map(AsRawFd::as_raw_fd), false);
+        }
+    }
+
     /// The descriptor that had this number; each is taken once.
     pub fn descriptor(&mut self, number: i32) -> Option<OwnedFd> {
         self.descriptors.remove(&number)

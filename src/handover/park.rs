@@ -66,6 +66,8 @@ impl Park {
                 });
             }
         }
+        // When nobody takes it up, no half of a stream may look like the whole.
+        handing::reset_when_dropped(manifest.session_sockets(), true);
         Ok(())
     }
 
@@ -81,7 +83,9 @@ impl Park {
                     arriving.take(&buffer[..length], arrived)?;
                 }
                 Ok(None) | Err(Errno::AGAIN) if !arriving.has_begun() => return Ok(None),
-                Ok(None) | Err(Errno::AGAIN) => return arriving.finish().map(Some),
+                Ok(None) | Err(Errno::AGAIN) => {
+                    return arriving.finish().map(|parcel| Some(parcel.of_a_park()));
+                }
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }

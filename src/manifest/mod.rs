@@ -72,9 +72,8 @@ impl Manifest {
     pub fn descriptors(&self) -> Vec<i32> {
         let mut all: Vec<i32> = self.http.into_iter().chain(self.socket.iter().map(|(fd, _)| *fd)).collect();
         all.extend(self.doors.iter().map(|door| door.fd));
+        all.extend(self.session_sockets());
         for session in &self.sessions {
-            all.push(session.client.fd);
-            all.extend(session.backend.as_ref().map(|side| side.fd));
             for way in [&session.to_backend, &session.to_client] {
                 if let Held::Piped { read_end, write_end, .. } = way.held {
                     all.extend([read_end, write_end]);
@@ -83,6 +82,14 @@ impl Manifest {
         }
         all.extend(self.flows.iter().map(|flow| flow.fd));
         all
+    }
+
+    /// Those of them that are the two ends of TCP sessions.
+    pub fn session_sockets(&self) -> impl Iterator<Item = i32> {
+        self.sessions
+            .iter()
+            .flat_map(|session| [Some(session.client.fd), session.backend.as_ref().map(|side| side.fd)])
+            .flatten()
     }
 }
 

@@ -62,7 +62,9 @@ impl Heritage {
 
     /// Waits for the word.
     pub(super) async fn may_begin(&mut self) -> Result<(), String> {
-        self.go.as_mut().await
+        self.go.as_mut().await?;
+        self.parcel.is_taken_up();
+        Ok(())
     }
 
     /// Adds doors that no listener names but that stayed open, because connections were being made there.

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::{MaybeUninit, size_of_val};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::net::{
@@ -116,6 +117,17 @@ pub fn read_sealed(fd: OwnedFd, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0));
     file.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Says of these sockets what becomes of a stream when the last who has it closes it: a reset, or an end as usual.
+#[allow(unsafe_code)]
+pub fn reset_when_dropped(sockets: impl Iterator<Item = RawFd>, reset: bool) {
+    for number in sockets {
+        // SAFETY: the number is only given to the kernel, which answers EBADF for one that is not open; nothing here
+        // keeps it.
+        let socket = unsafe { BorrowedFd::borrow_raw(number) };
+        let _ = sockopt::set_socket_linger(socket, reset.then_some(Duration::ZERO));
+    }
 }
 
 /// What the service manager gave to this process: so many descriptors, from 3 on. To be called once, before anything else

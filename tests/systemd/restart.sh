@@ -271,6 +271,72 @@ without_the_store() {
     inside systemctl restart evenkeel
 }
 
+# A session that a restart may end; held_ended tells how it did.
+hold_a_session() {
+    inside rm -f /run/hold-talks /run/hold-end /run/hold-end.done
+    start_peer holder hold 443 /run/hold-talks /run/hold-end
+    until_true inside test -e /run/hold-talks || bad "a session lives"
+}
+held_ended() {
+    until_true inside test -e /run/hold-end.done || true
+    inside cat /run/hold-end.done
+}
+
+restart_that_nobody_explains() {
+    echo "a restart without D-Bus, and a stop"
+    start_crowd_server
+    hold_a_session
+    inside systemctl stop dbus.socket dbus.service 2>/dev/null
+    succeeds "restart succeeds" inside systemctl restart evenkeel
+    same "it ends sessions as a stop does" cut "$(held_ended)"
+    holds "and says why" "since D-Bus does not answer: it is taken for a stop" "$(journal)"
+    inside systemctl start dbus.socket dbus.service
+    until_true peer ask 443 || bad "the balancer answers"
+
+    hold_a_session
+    inside systemctl stop evenkeel
+    inside systemctl start evenkeel
+    same "a stop and a start end sessions" cut "$(held_ended)"
+}
+
+start_limit_is_hit() {
+    echo "a service that fails for good"
+    start_crowd_server
+    drop_in limit <<<$'[Unit]\nStartLimitIntervalSec=60\nStartLimitBurst=2'
+    hold_a_session
+    inside cp /usr/local/bin/evenkeel /usr/local/bin/evenkeel-good
+    put /root/next <<<$'#!/bin/sh\ncase $1 in run) exit 9 ;; esac\nexec /usr/local/bin/evenkeel-good "$@"'
+    inside sh -c 'chmod 0755 /root/next; mv /root/next /usr/local/bin/evenkeel'
+    inside systemctl restart evenkeel >/dev/null 2>&1 || true
+    until_true property_has ActiveState failed || bad "it is given up" "$(property ActiveState)"
+    same "what was kept is dropped: sessions are reset, and do not look whole" cut "$(held_ended)"
+    inside rm -r /run/systemd/system/evenkeel.service.d
+    inside systemctl daemon-reload
+    inside mv /usr/local/bin/evenkeel-good /usr/local/bin/evenkeel
+    inside systemctl reset-failed evenkeel
+    succeeds "a start is all it needs then" inside systemctl start evenkeel
+    succeeds "it serves" peer ask 443
+}
+
+next_program_hangs_at_a_restart() {
+    echo "a restart into a program that hangs"
+    start_crowd_server
+    drop_in patience <<<$'[Service]\nTimeoutStartSec=2s'
+    begin_crowd --bulk 2 --idle 50
+    inside cp /usr/local/bin/evenkeel /usr/local/bin/evenkeel-good
+    put /root/next <<<$'#!/bin/sh\ncase $1 in run) [ -e /run/mended ] || exec sleep 1000 ;; esac\nexec /usr/local/bin/evenkeel-good "$@"'
+    inside rm -f /run/mended
+    inside sh -c 'chmod 0755 /root/next; mv /root/next /usr/local/bin/evenkeel'
+    if inside systemctl restart evenkeel >/dev/null 2>&1; then bad "the restart fails"; else ok "the restart fails"; fi
+    inside touch /run/mended
+    if until_true peer ask 443; then ok "the next start serves"; else bad "the next start serves"; fi
+    crowd_is_well "what was parked"
+    inside mv /usr/local/bin/evenkeel-good /usr/local/bin/evenkeel
+    inside rm -r /run/systemd/system/evenkeel.service.d
+    inside systemctl daemon-reload
+    inside systemctl restart evenkeel
+}
+
 # The servers of the next scene; what is not installed is named, and its part left out.
 start_real_servers() {
     local initdb
@@ -394,6 +460,9 @@ fewer_files_and_another_user() {
 pauses_of_restarts() {
     local count
     start_crowd_server
+    # Two files a session, and pipes only for those that carry much at the moment: the usual limit leaves room for pipes of all.
+    crowd_file 'limits: { tcp_sessions: 9100 }'
+    inside systemctl restart evenkeel
     for count in 1000 9000; do
         begin_crowd --exchange 1 --bulk 0 --flows 0 --short 0 --idle $count
         inside systemctl restart evenkeel
