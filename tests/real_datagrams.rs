@@ -1,6 +1,9 @@
 //! Real senders of datagrams and real servers through the real program: dnsperf and Knot DNS, iperf3, DDNet. Where the programs
 //! are not installed the test says so and ends.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, unreachable_pub)]
+
+#[path = "servers/knot.rs"]
+mod knot;
 
 use std::cell::Cell;
 use std::fs;
@@ -132,32 +135,10 @@ impl Balancer {
     }
 }
 
-/// A DNS server with one zone of its own.
 fn knot(knotd: &Path, folder: &Path, name: &str) -> (Guard, u16) {
-    let port = free_port();
-    let home = folder.join(name);
+    let (home, port) = (folder.join(name), free_port());
     fs::create_dir(&home).unwrap();
-    let zone = home.join("zone");
-    let records: String = (0..20).map(|number| format!("host{number} A 192.0.2.{number}\n")).collect();
-    let start =
-        "$ORIGIN example.test.\n$TTL 60\n@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 192.0.2.53\n";
-    fs::write(&zone, format!("{start}{records}")).unwrap();
-    let file = home.join("knot.conf");
-    let shown = home.display();
-    fs::write(
-        &file,
-        format!(
-            "server:\n  listen: 127.0.0.1@{port}\n  rundir: {shown}\n  udp-workers: 1\n  tcp-workers: 1\n  background-workers: 1\n\
-             database:\n  storage: {shown}\nzone:\n  - domain: example.test\n    file: {}\n",
-            zone.display()
-        ),
-    )
-    .unwrap();
-    let child =
-        Command::new(knotd).arg("-c").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let guard = Guard(child);
-    eventually("knot listens", || UdpSocket::bind(("127.0.0.1", port)).is_err());
-    (guard, port)
+    (Guard(knot::start(knotd, &home, port)), port)
 }
 
 #[test]
@@ -173,8 +154,7 @@ fn dnsperf_loses_no_query_over_two_servers() {
         servers[0].1, servers[1].1
     ));
     let queries = folder.path().join("queries");
-    let lines: String = (0..20).map(|number| format!("host{number}.example.test A\n")).collect();
-    fs::write(&queries, lines).unwrap();
+    fs::write(&queries, knot::questions()).unwrap();
     // A rate that a busy machine carries too; a query is waited for a minute before it counts as lost.
     let mut command = Command::new(dnsperf);
     command.args([

@@ -42,6 +42,7 @@ pub(crate) fn mixed(door: SocketAddr, size: Size) -> Found {
 /// Many connections that say nothing: what they cost, against the proxy that has just begun, since memory is kept for the next.
 pub(crate) fn idle(proxy: &Proxy, size: Size) -> Found {
     let count = size.of(8_000);
+    let free_at_first = available_kib();
     let mut held = Vec::with_capacity(count);
     for _ in 0..count {
         let mut stream = TcpStream::connect(proxy.door).expect("connecting");
@@ -51,13 +52,26 @@ pub(crate) fn idle(proxy: &Proxy, size: Size) -> Found {
         held.push(stream);
     }
     let bytes = proxy.private_kib().saturating_sub(proxy.at_first_kib) * 1024;
+    // The sockets of client and backend are in this, the same for every proxy.
+    let total = free_at_first.saturating_sub(available_kib()) * 1024;
     let (cpu, began) = (proxy.cpu(), Instant::now());
     std::thread::sleep(if size == Size::Smoke { Duration::from_millis(100) } else { Duration::from_secs(2) });
     let idle_s = began.elapsed().as_secs_f64();
     let cpu_ms = (proxy.cpu() - cpu).as_secs_f64() * 1e3 / idle_s;
-    let figures = vec![("bytes", bytes as f64 / count as f64), ("idle_cpu_ms_per_s", cpu_ms)];
+    let figures = vec![
+        ("bytes", bytes as f64 / count as f64),
+        ("total_bytes", total as f64 / count as f64),
+        ("idle_cpu_ms_per_s", cpu_ms),
+    ];
     drop(held);
     Found { units: count as f64, took_s: idle_s, figures }
+}
+
+/// Memory that the machine could give.
+fn available_kib() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"));
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
 }
 
 struct Connection {

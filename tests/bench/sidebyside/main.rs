@@ -3,19 +3,35 @@
 //! the clients see.
 
 // A bench that cannot go on has nothing to measure.
-#![allow(clippy::expect_used, clippy::print_stdout, clippy::cast_possible_truncation, clippy::unwrap_used)]
+#![allow(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::unwrap_used,
+    unreachable_pub
+)]
 
+mod backends;
 mod baseline;
 mod bursts;
 mod latency;
 mod load;
 mod peers;
+mod programs;
 mod report;
 mod rows;
 
+#[path = "../../servers/knot.rs"]
+mod knot;
+#[path = "../../servers/postgres.rs"]
+mod postgres;
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
+use backends::Backends;
 use peers::{Peer, Proxy};
 use report::{Line, Machine};
 use rows::{ROWS, Row, Size};
@@ -45,16 +61,15 @@ fn main() -> ExitCode {
     }
     let versions = peers.iter().filter_map(|peer| Some((peer.name().to_owned(), peer.version()?)));
     let machine = Machine::here(&versions.collect::<Vec<_>>());
-    let backends = load::Backends::start();
+    let backends = Backends::start();
     let mut lines = Vec::new();
     let chosen: Vec<&Row> = ROWS.iter().filter(|row| asked.wants(row)).collect();
     for (number, row) in chosen.iter().enumerate() {
-        if row.name.starts_with("redis") && !backends.has_redis() {
-            println!("left out: {} (redis-server and redis-benchmark are not installed)", row.name);
-            continue;
-        }
         println!("[{}/{}] {}, each {}", number + 1, chosen.len(), row.name, row.unit);
-        lines.extend(measure(row, &peers, &backends, &asked));
+        match backends.address(row.setup.to) {
+            Ok(backend) => lines.extend(measure(row, &peers, backend, &asked)),
+            Err(wanted) => println!("left out: {wanted} must be installed"),
+        }
     }
     println!("\n{}", report::table(&lines, &machine));
     if let Err(error) = report::write(&asked.output, &lines, &machine) {
@@ -69,8 +84,7 @@ fn main() -> ExitCode {
 }
 
 /// One row: every proxy once to warm up, then rounds.
-fn measure(row: &Row, peers: &[Peer], backends: &load::Backends, asked: &Asked) -> Vec<Line> {
-    let backend = rows::backend_of(row, backends);
+fn measure(row: &Row, peers: &[Peer], backend: SocketAddr, asked: &Asked) -> Vec<Line> {
     let peers: Vec<&Peer> = peers.iter().filter(|peer| peer.does(&row.setup)).collect();
     let proxies: Vec<Proxy> = peers.iter().map(|peer| peer.start(backend, &row.setup)).collect();
     let line = |peer: &&Peer| Line {
@@ -81,16 +95,28 @@ fn measure(row: &Row, peers: &[Peer], backends: &load::Backends, asked: &Asked) 
         per_s: Vec::new(),
         figures: Vec::new(),
         ratios: Vec::new(),
+        lost: 0,
     };
     let mut lines: Vec<Line> = peers.iter().map(line).collect();
+    let work = |proxy: &Proxy, peer: &str, size| {
+        // A wrong or missing answer ends the run: whose it was must be known.
+        std::panic::catch_unwind(AssertUnwindSafe(|| (row.work)(proxy, size))).unwrap_or_else(|_| {
+            println!("the run ends here: {}, through {peer}", row.name);
+            std::process::exit(1);
+        })
+    };
     if asked.size != Size::Smoke {
-        proxies.iter().for_each(|proxy| drop((row.work)(proxy, Size::Quick)));
+        proxies.iter().zip(&peers).for_each(|(proxy, peer)| drop(work(proxy, peer.name(), Size::Quick)));
     }
     for _ in 0..asked.rounds {
         for (proxy, line) in proxies.iter().zip(&mut lines) {
             let before = proxy.cpu();
-            let found = (row.work)(proxy, asked.size);
+            let found = work(proxy, &line.peer, asked.size);
             let cpu = proxy.cpu() - before;
+            if found.units == 0.0 {
+                line.lost += 1;
+                continue;
+            }
             if !cpu.is_zero() {
                 line.cpu_us.push(cpu.as_secs_f64() * 1e6 / found.units);
             }
@@ -103,6 +129,11 @@ fn measure(row: &Row, peers: &[Peer], backends: &load::Backends, asked: &Asked) 
             }
         }
     }
+    assert_eq!(lines[0].lost, 0, "{}: most was lost through evenkeel", row.name);
+    for lost in lines.iter().filter(|line| line.lost > 0) {
+        println!("      no figure for {}, which lost most of it", lost.peer);
+    }
+    lines.retain(|line| line.lost == 0);
     let ours = lines[0].cpu_us.clone();
     for line in lines.iter_mut().skip(1) {
         line.ratios = ours.iter().zip(&line.cpu_us).map(|(ours, theirs)| ours / theirs).collect();

@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use super::backends::Backend;
 use super::{BASELINE_FLAG, DOOR_VARIABLE};
 
 /// One of those that are compared.
@@ -17,6 +19,7 @@ pub(crate) enum Peer {
     /// With these lines in `global` and `defaults`.
     Haproxy(&'static str, &'static str, &'static str),
     Nginx,
+    Envoy,
     /// `tokio::io::copy_bidirectional`, in a process of its own.
     Tokio,
     /// No proxy at all.
@@ -24,8 +27,11 @@ pub(crate) enum Peer {
 }
 
 /// What a row needs of a proxy.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Setup {
+    /// What stands behind it.
+    pub(crate) to: Backend,
+    /// Datagrams, beside connections.
     pub(crate) udp: bool,
     /// Every session has a line in a log.
     pub(crate) logged: bool,
@@ -54,6 +60,11 @@ impl Peer {
         } else {
             missing.push("nginx with its stream module");
         }
+        if is_there("envoy") {
+            peers.push(Self::Envoy);
+        } else {
+            missing.push("envoy");
+        }
         peers.extend([Self::Tokio, Self::Direct]);
         (peers, missing)
     }
@@ -64,6 +75,7 @@ impl Peer {
             Self::Evenkeel(_) => "evenkeel, other build",
             Self::Haproxy(name, ..) => name,
             Self::Nginx => "nginx stream",
+            Self::Envoy => "envoy",
             Self::Tokio => "tokio copy_bidirectional",
             Self::Direct => "no proxy",
         }
@@ -72,7 +84,7 @@ impl Peer {
     /// Can it do that at all?
     pub(crate) fn does(&self, setup: &Setup) -> bool {
         match self {
-            Self::Evenkeel(_) | Self::Nginx => true,
+            Self::Evenkeel(_) | Self::Nginx | Self::Envoy => true,
             Self::Haproxy(name, ..) => !setup.udp && (!setup.logged || *name == "haproxy"),
             Self::Tokio => !setup.udp && !setup.logged && setup.backends == 1,
             Self::Direct => !setup.logged && setup.backends == 1,
@@ -85,13 +97,17 @@ impl Peer {
             Self::Evenkeel(program) => (program.as_str(), "--version"),
             Self::Haproxy("haproxy", ..) => ("haproxy", "-v"),
             Self::Nginx => ("nginx", "-v"),
+            Self::Envoy => ("envoy", "--version"),
             _ => return None,
         };
         let output = Command::new(program).arg(flag).output().ok()?;
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
-        let version = text.split_whitespace().find(|word| word.contains(|c: char| c.is_ascii_digit()))?;
-        Some(version.trim_start_matches("nginx/").to_owned())
+        // Envoy names its commit before its version.
+        let is_version =
+            |word: &&str| word.split('.').count() > 2 && word.contains(|c: char| c.is_ascii_digit());
+        let version = text.split(|c: char| c.is_whitespace() || c == '/').find(is_version)?;
+        Some(version.to_owned())
     }
 
     /// Starts it in front of a backend that answers at every address of the loopback network.
@@ -109,18 +125,23 @@ impl Peer {
             Self::Evenkeel(_) => evenkeel(door, &addresses, setup),
             Self::Haproxy(_, global, defaults) => haproxy(door, &addresses, global, defaults, setup),
             Self::Nginx => nginx(door, &addresses, setup),
+            Self::Envoy => envoy(door, &addresses, setup),
         };
-        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        // Envoy goes by the end of the name.
+        let file = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a temporary file");
         std::fs::write(file.path(), text).expect("writing the configuration");
         let mut command = match self {
             Self::Evenkeel(program) => pinned(program, &["run", "--config"]),
             Self::Haproxy(..) => pinned("haproxy", &["-db", "-f"]),
+            Self::Envoy => {
+                pinned("envoy", &["--concurrency", "1", "--use-dynamic-base-id", "-l", "off", "-c"])
+            }
             _ => pinned("nginx", &["-c"]),
         };
         // Readable for the user that all of them run as.
         let _ = std::fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644));
         let child = command.arg(file.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        Proxy::ready(child.expect("starting a proxy"), door, vec![file])
+        Proxy::ready(child.expect("starting a proxy"), door, setup.udp, vec![file])
     }
 }
 
@@ -161,6 +182,29 @@ fn nginx(door: SocketAddr, backends: &[SocketAddr], setup: &Setup) -> String {
         .replace("{servers}", &lines(backends, |address, _| format!("    server {address};")))
 }
 
+fn envoy(door: SocketAddr, backends: &[SocketAddr], setup: &Setup) -> String {
+    let socket = |address: &SocketAddr, protocol: &str| {
+        format!("{{ {protocol}address: {}, port_value: {} }}", address.ip(), address.port())
+    };
+    let log = "          access_log: [{ name: log, typed_config: { '@type': type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StderrAccessLog } }]";
+    let datagrams = format!(
+        "  - address: {{ socket_address: {} }}\n    listener_filters: [{{ name: udp, typed_config: {{ '@type': {UDP_PROXY}.UdpProxyConfig, stat_prefix: udp, \
+         matcher: {{ on_no_match: {{ action: {{ name: route, typed_config: {{ '@type': {UDP_PROXY}.Route, cluster: backends }} }} }} }} }} }}]",
+        socket(&door, "protocol: UDP, ")
+    );
+    include_str!("../peers/envoy.yaml")
+        .replace("{door_ip}", &door.ip().to_string())
+        .replace("{door_port}", &door.port().to_string())
+        .replace("{log}", if setup.logged { log } else { "" })
+        .replace("{datagrams}", if setup.udp { &datagrams } else { "" })
+        .replace(
+            "{servers}",
+            &lines(backends, |address, _| {
+                format!("        - endpoint: {{ address: {{ socket_address: {} }} }}", socket(address, ""))
+            }),
+        )
+}
+
 fn lines(addresses: &[SocketAddr], line: impl Fn(&SocketAddr, usize) -> String) -> String {
     let mut text = String::new();
     for (number, address) in addresses.iter().enumerate() {
@@ -187,12 +231,12 @@ impl Proxy {
             .env(DOOR_VARIABLE, door.to_string())
             .spawn()
             .expect("starting the baseline");
-        Self::ready(child, door, Vec::new())
+        Self::ready(child, door, false, Vec::new())
     }
 
-    fn ready(child: Child, door: SocketAddr, files: Vec<tempfile::NamedTempFile>) -> Self {
+    fn ready(child: Child, door: SocketAddr, udp: bool, files: Vec<tempfile::NamedTempFile>) -> Self {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while std::net::TcpStream::connect(door).is_err() {
+        while std::net::TcpStream::connect(door).is_err() || (udp && !hears_datagrams(door)) {
             assert!(Instant::now() < deadline, "{child:?} does not listen at {door}");
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -242,6 +286,14 @@ impl Drop for Proxy {
     }
 }
 
+/// Is a socket for datagrams bound there? Asking by binding one would be in the way of the proxy.
+fn hears_datagrams(door: SocketAddr) -> bool {
+    let sockets = std::fs::read_to_string("/proc/net/udp").unwrap_or_default();
+    sockets.lines().any(|line| {
+        line.split_whitespace().nth(1).is_some_and(|local| local.ends_with(&format!(":{:04X}", door.port())))
+    })
+}
+
 /// On the second core, as a user without rights where this one has them.
 fn pinned(program: &str, arguments: &[&str]) -> Command {
     let mut words: Vec<&str> = Vec::new();
@@ -276,15 +328,25 @@ pub(crate) fn as_nobody() -> bool {
     })
 }
 
-fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address")
+/// Free for both protocols, and below the ports that outgoing connections get: none of those may come between.
+pub(crate) fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Two runs at once begin at different places.
+    let begin = u16::try_from(std::process::id() % 50).unwrap_or(0) * 200;
+    loop {
+        let port = 20_000 + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if std::net::TcpListener::bind(address).is_ok() && std::net::UdpSocket::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 pub(crate) fn is_there(program: &str) -> bool {
     Command::new(program).arg("-v").output().is_ok()
 }
 
+const UDP_PROXY: &str = "type.googleapis.com/envoy.extensions.filters.udp.udp_proxy.v3";
 /// Where Debian puts it.
 const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];

@@ -19,6 +19,8 @@ pub(crate) struct Line {
     pub(crate) figures: Vec<(&'static str, Vec<f64>)>,
     /// Evenkeel's CPU to this one's, round by round.
     pub(crate) ratios: Vec<f64>,
+    /// Rounds in which most was lost.
+    pub(crate) lost: usize,
 }
 
 /// Where and when.

@@ -1,14 +1,14 @@
 //! The rows of the table: what is done, in which unit it is told, and with which proxies in front.
 
-use std::net::SocketAddr;
-
+use super::backends::Backend;
 use super::peers::{Proxy, Setup};
+use super::programs::{self, Way};
 use super::{bursts, latency, load};
 
 /// What one round of a row found.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Found {
-    /// Units of work that were done, for the CPU time of each.
+    /// Units of work that were done, for the CPU time of each; 0: so much was lost that a figure would mean nothing.
     pub(crate) units: f64,
     /// Seconds that the work took.
     pub(crate) took_s: f64,
@@ -48,8 +48,14 @@ impl Size {
     }
 }
 
-const TCP: Setup = Setup { udp: false, logged: false, backends: 1 };
-const UDP: Setup = Setup { udp: true, ..TCP };
+const TCP: Setup = Setup { to: Backend::Echo, udp: false, logged: false, backends: 1 };
+const UDP: Setup = Setup { to: Backend::Datagrams, udp: true, ..TCP };
+const BURSTS: Setup = Setup { to: Backend::Bursts, ..UDP };
+const REDIS: Setup = Setup { to: Backend::Redis, ..TCP };
+const POSTGRES: Setup = Setup { to: Backend::Postgres, ..TCP };
+const NAMES: Setup = Setup { to: Backend::Names, ..UDP };
+const IPERF: Setup = Setup { to: Backend::Iperf, ..TCP };
+const IPERF_UDP: Setup = Setup { udp: true, ..IPERF };
 
 const fn row(
     name: &'static str,
@@ -62,8 +68,10 @@ const fn row(
 }
 
 /// All of them, in the order of the table.
-pub(crate) const ROWS: [Row; 24] = [
-    row("bulk one way, 4 streams", "MB", TCP, true, |proxy, size| load::bulk(proxy.door, size, false)),
+pub(crate) const ROWS: [Row; 31] = [
+    row("bulk one way, 4 streams", "MB", Setup { to: Backend::Sink, ..TCP }, true, |proxy, size| {
+        load::bulk(proxy.door, size, false)
+    }),
     row("bulk both ways, 4 streams", "MB", TCP, false, |proxy, size| load::bulk(proxy.door, size, true)),
     row("64 B rounds, 1 connection", "round", TCP, true, |p, s| load::rounds(p.door, 1, s.of(20_000), 64)),
     row("64 B rounds, 64 connections", "round", TCP, true, |p, s| load::rounds(p.door, 64, s.of(600), 64)),
@@ -87,10 +95,10 @@ pub(crate) const ROWS: [Row; 24] = [
     row("udp 64 B, 1 client", "exchange", UDP, true, |p, s| load::exchanges(p.door, 1, s.of(20_000))),
     row("udp 64 B, 64 clients", "exchange", UDP, true, |p, s| load::exchanges(p.door, 64, s.of(500))),
     row("udp 64 B, 1,000 clients", "exchange", UDP, false, |p, s| load::exchanges(p.door, 1_000, s.of(40))),
-    row("udp bursts of 40 x 1,200 B, UDP_SEGMENT", "datagram", UDP, true, |p, s| {
+    row("udp bursts of 40 x 1,200 B, UDP_SEGMENT", "datagram", BURSTS, true, |p, s| {
         bursts::bursts(p.door, s, true)
     }),
-    row("udp bursts of 40 x 1,200 B, one by one", "datagram", UDP, false, |p, s| {
+    row("udp bursts of 40 x 1,200 B, one by one", "datagram", BURSTS, false, |p, s| {
         bursts::bursts(p.door, s, false)
     }),
     row("2 backends: connects", "connection", Setup { backends: 2, ..TCP }, false, scale),
@@ -100,13 +108,17 @@ pub(crate) const ROWS: [Row; 24] = [
     row("8,000 connections: 64 B rounds", "round", TCP, false, |p, s| {
         load::rounds(p.door, 8_000, s.of(8), 64)
     }),
-    row("redis-benchmark, 50 clients", "request", TCP, false, |p, s| load::redis(p.door, s)),
+    row("iperf3, 4 streams up", "MB", IPERF, false, |p, s| programs::iperf(p.door, s, Way::Up)),
+    row("iperf3, 4 streams down", "MB", IPERF, false, |p, s| programs::iperf(p.door, s, Way::Down)),
+    row("iperf3 -u, 100 Mbit/s", "datagram", IPERF_UDP, false, |p, s| {
+        programs::iperf(p.door, s, Way::Datagrams)
+    }),
+    row("redis-benchmark", "request", REDIS, true, |p, s| programs::redis_benchmark(p.door, s, 1)),
+    row("redis-benchmark -P 16", "request", REDIS, false, |p, s| programs::redis_benchmark(p.door, s, 16)),
+    row("pgbench -S", "transaction", POSTGRES, false, |p, s| programs::pgbench(p.door, s, false)),
+    row("pgbench -S -C", "transaction", POSTGRES, false, |p, s| programs::pgbench(p.door, s, true)),
+    row("dnsperf", "query", NAMES, false, |p, s| programs::dnsperf(p.door, s)),
 ];
-
-/// Is this the name of the row whose backend is not the echoing one?
-pub(crate) fn backend_of(row: &Row, backends: &load::Backends) -> SocketAddr {
-    backends.of(row.name)
-}
 
 fn scale(proxy: &Proxy, size: Size) -> Found {
     load::connects(proxy.door, size, false)
