@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::{self, MakeWriter};
@@ -140,10 +140,16 @@ impl Drop for LineWriter {
     }
 }
 
-/// Writes lines until the end, several with one call where several wait.
+/// Writes lines until the end, several with one call where several wait. The first after a pause comes out at once; after it
+/// this looks for more only every few milliseconds, since at thousands of sessions a second a wake-up for each line
+/// costs as much as the session.
 fn write_out(received: &Receiver<Entry>, mut out: impl Write) {
     let mut batch = Vec::new();
+    let mut emptied: Option<Instant> = None;
     while let Ok(entry) = received.recv() {
+        if emptied.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+            thread::sleep(LOOK_EVERY);
+        }
         let mut next = Some(entry);
         let mut over = false;
         while let Some(entry) = next {
@@ -153,6 +159,7 @@ fn write_out(received: &Receiver<Entry>, mut out: impl Write) {
             }
             next = if over || batch.len() > BATCH_BYTES { None } else { received.try_recv().ok() };
         }
+        emptied = (batch.len() <= BATCH_BYTES).then(Instant::now);
         // A log that cannot be written has nobody to tell; the next line may get through.
         let _ = out.write_all(&batch);
         batch.clear();
