@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc;
 use std::thread;
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::bursts::answer_bursts;
@@ -95,6 +96,8 @@ impl Backends {
 fn of_datagrams(answer: fn(&UdpSocket)) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let address = socket.local_addr().expect("its address");
+    // Room for what 1,000 clients have on their way: what is lost is to be lost by the proxy.
+    let _ = SockRef::from(&socket).set_recv_buffer_size(4 << 20);
     thread::spawn(move || answer(&socket));
     address
 }

@@ -100,9 +100,9 @@ fn measure(row: &Row, peers: &[Peer], backend: SocketAddr, asked: &Asked) -> Vec
     let mut lines: Vec<Line> = peers.iter().map(line).collect();
     let work = |proxy: &Proxy, peer: &str, size| {
         // A wrong or missing answer ends the run: whose it was must be known.
-        std::panic::catch_unwind(AssertUnwindSafe(|| (row.work)(proxy, size))).unwrap_or_else(|_| {
+        std::panic::catch_unwind(AssertUnwindSafe(|| (row.work)(proxy, size))).unwrap_or_else(|cause| {
             println!("the run ends here: {}, through {peer}", row.name);
-            std::process::exit(1);
+            std::panic::resume_unwind(cause)
         })
     };
     if asked.size != Size::Smoke {
