@@ -85,6 +85,7 @@ pub(crate) fn bursts(door: SocketAddr, size: Size, merged: bool) -> Found {
     Found {
         units: came as f64,
         took_s: began.elapsed().as_secs_f64(),
+        cpu: None,
         figures: vec![("lost_percent", (sent - came) as f64 * 100.0 / sent as f64)],
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn at_rate(door: SocketAddr, connections: usize, size: Size) -> Found
     let began = Instant::now();
     let mut waited = ask(door, connections, questions);
     let took_s = began.elapsed().as_secs_f64();
-    Found { units: questions as f64, took_s, figures: percentiles(&mut waited) }
+    Found { units: questions as f64, took_s, figures: percentiles(&mut waited), cpu: None }
 }
 
 /// The same beside four streams of bulk that go on until it is over.
@@ -45,11 +45,7 @@ pub(crate) fn idle(proxy: &Proxy, size: Size) -> Found {
     let free_at_first = available_kib();
     let mut held = Vec::with_capacity(count);
     for _ in 0..count {
-        let mut stream = TcpStream::connect(proxy.door).expect("connecting");
-        // Only when it has answered is the other half there, too.
-        stream.write_all(&[1; 64]).expect("asking");
-        stream.read_exact(&mut [0; 64]).expect("the answer");
-        held.push(stream);
+        held.push(load::opened(proxy.door));
     }
     let bytes = proxy.private_kib().saturating_sub(proxy.at_first_kib) * 1024;
     // The sockets of client and backend are in this, the same for every proxy.
@@ -64,7 +60,7 @@ pub(crate) fn idle(proxy: &Proxy, size: Size) -> Found {
         ("idle_cpu_ms_per_s", cpu_ms),
     ];
     drop(held);
-    Found { units: count as f64, took_s: idle_s, figures }
+    Found { units: count as f64, took_s: idle_s, figures, cpu: None }
 }
 
 /// Memory that the machine could give.

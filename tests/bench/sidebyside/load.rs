@@ -7,10 +7,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::peers::Proxy;
 use super::rows::{Found, Size};
 
 /// Four streams into the sink, or there and back; in MB.
@@ -23,7 +25,7 @@ pub(crate) fn bulk(door: SocketAddr, size: Size, both_ways: bool) -> Found {
         .collect();
     streams.into_iter().for_each(|stream| stream.join().expect("a stream"));
     let (mb, took_s) = (4.0 * bytes as f64 / 1e6, began.elapsed().as_secs_f64());
-    Found { units: mb, took_s, figures: vec![("gb_per_s", mb / 1e3 / took_s)] }
+    Found { units: mb, took_s, figures: vec![("gb_per_s", mb / 1e3 / took_s)], cpu: None }
 }
 
 fn one_way(door: SocketAddr, bytes: usize) {
@@ -140,27 +142,43 @@ pub(crate) fn connects(door: SocketAddr, size: Size, reset: bool) -> Found {
     found(waited, began)
 }
 
-/// Questions and answers of so many bytes, each connection as fast as it is answered.
-pub(crate) fn rounds(door: SocketAddr, connections: usize, each: usize, bytes: usize) -> Found {
-    let began = Instant::now();
-    let waited = each_track(connections, move |track| async move {
-        let mut stream = tokio::net::TcpStream::connect(door).await.expect("connecting");
-        stream.set_nodelay(true).expect("nodelay");
-        let mut waited = Vec::with_capacity(each);
-        for number in 0..each {
-            let asked = Instant::now();
-            exchange(&mut stream, (track * each + number) as u64, bytes).await;
-            waited.push(asked.elapsed().as_secs_f64() * 1e6);
-        }
-        waited
+/// Questions and answers of so many bytes, each connection as fast as it is answered. What opening them costs is not in it.
+pub(crate) fn rounds(proxy: &Proxy, connections: usize, each: usize, bytes: usize) -> Found {
+    let opened: Vec<_> = (0..connections).map(|_| Mutex::new(Some(opened(proxy.door)))).collect();
+    let opened = Arc::new(opened);
+    let (cpu, began) = (proxy.cpu(), Instant::now());
+    let waited = each_track(connections, move |track| {
+        let stream = opened[track].lock().expect("a lock").take().expect("opened once");
+        rounds_on(stream, track, each, bytes)
     });
-    found(waited, began)
+    Found { cpu: Some(proxy.cpu() - cpu), ..found(waited, began) }
+}
+
+async fn rounds_on(stream: TcpStream, track: usize, each: usize, bytes: usize) -> Vec<f64> {
+    let mut stream = tokio::net::TcpStream::from_std(stream).expect("a stream for the runtime");
+    let mut waited = Vec::with_capacity(each);
+    for number in 0..each {
+        let asked = Instant::now();
+        exchange(&mut stream, (track * each + number) as u64, bytes).await;
+        waited.push(asked.elapsed().as_secs_f64() * 1e6);
+    }
+    waited
+}
+
+/// A connection whose other half is there, too: it has answered.
+pub(crate) fn opened(door: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(door).expect("connecting");
+    stream.set_nodelay(true).expect("nodelay");
+    stream.write_all(&[1; 64]).expect("asking");
+    stream.read_exact(&mut [0; 64]).expect("the answer");
+    stream.set_nonblocking(true).expect("nonblocking");
+    stream
 }
 
 fn found(mut waited: Vec<f64>, began: Instant) -> Found {
     let took_s = began.elapsed().as_secs_f64();
     let figures = super::latency::percentiles(&mut waited);
-    Found { units: waited.len() as f64, took_s, figures }
+    Found { units: waited.len() as f64, took_s, figures, cpu: None }
 }
 
 fn each_track<F: Future<Output = Vec<f64>> + Send + 'static>(

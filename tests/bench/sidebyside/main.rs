@@ -76,7 +76,7 @@ fn main() -> ExitCode {
         println!("{}: {error}", asked.output.display());
         return ExitCode::FAILURE;
     }
-    println!("table.txt, result.json and chart.svg are in {}", asked.output.display());
+    println!("table.txt, table.md, result.json and chart.svg are in {}", asked.output.display());
     match asked.compare {
         Some(before) => compared(&before, &lines, &machine),
         None => ExitCode::SUCCESS,
@@ -112,7 +112,7 @@ fn measure(row: &Row, peers: &[Peer], backend: SocketAddr, asked: &Asked) -> Vec
         for (proxy, line) in proxies.iter().zip(&mut lines) {
             let before = proxy.cpu();
             let found = work(proxy, &line.peer, asked.size);
-            let cpu = proxy.cpu() - before;
+            let cpu = found.cpu.unwrap_or_else(|| proxy.cpu() - before);
             if found.units == 0.0 {
                 line.lost += 1;
                 continue;
@@ -187,7 +187,7 @@ impl Asked {
                 "--full" => asked.full = true,
                 "--smoke" => (asked.size, asked.rounds, asked.full) = (Size::Smoke, 1, true),
                 "--list" => asked.list = true,
-                "--rows" => asked.rows.extend(value()?.split(',').map(str::to_owned)),
+                "--rows" => asked.rows.push(value()?),
                 "--rounds" => {
                     asked.rounds = value()?.parse().map_err(|_| "--rounds wants a number".to_owned())?;
                 }

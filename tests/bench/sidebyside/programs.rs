@@ -96,7 +96,7 @@ pub(crate) fn redis_benchmark(door: SocketAddr, size: Size, pipeline: usize) -> 
         said.split(',').nth(place).and_then(|word| word.trim_matches('"').parse().ok()).expect("a number")
     };
     let figures = vec![("requests_per_s", figure(1)), ("p50_ms", figure(4)), ("p99_ms", figure(6))];
-    Found { units: requests as f64, took_s: began.elapsed().as_secs_f64(), figures }
+    Found { units: requests as f64, took_s: began.elapsed().as_secs_f64(), figures, cpu: None }
 }
 
 /// pgbench's figures for reading transactions of eight clients, on connections that stay, or a new one for each.
@@ -118,7 +118,7 @@ pub(crate) fn pgbench(door: SocketAddr, size: Size, reconnecting: bool) -> Found
         ("tps", number_after(&text, "tps = ")),
         ("latency_ms", number_after(&text, "latency average = ")),
     ];
-    Found { units: done, took_s: began.elapsed().as_secs_f64(), figures }
+    Found { units: done, took_s: began.elapsed().as_secs_f64(), figures, cpu: None }
 }
 
 /// dnsperf's figures.
@@ -158,7 +158,7 @@ pub(crate) fn dnsperf(door: SocketAddr, size: Size) -> Found {
         ("lost", number_after(&text, "Queries lost:")),
         ("latency_ms", latency * 1e3),
     ];
-    Found { units: done, took_s, figures }
+    Found { units: done, took_s, figures, cpu: None }
 }
 
 /// Which way iperf3 sends.
@@ -200,10 +200,10 @@ pub(crate) fn iperf(door: SocketAddr, size: Size, way: Way) -> Found {
     if way == Way::Datagrams {
         let figures =
             vec![("lost_percent", figure("sum", "lost_percent")), ("jitter_ms", figure("sum", "jitter_ms"))];
-        return Found { units: figure("sum", "packets"), took_s, figures };
+        return Found { units: figure("sum", "packets"), took_s, figures, cpu: None };
     }
     let figures = vec![("gb_per_s", figure("sum_received", "bits_per_second") / 8e9)];
-    Found { units: figure("sum_received", "bytes") / 1e6, took_s, figures }
+    Found { units: figure("sum_received", "bytes") / 1e6, took_s, figures, cpu: None }
 }
 
 /// What a program says; one that fails ends the run.

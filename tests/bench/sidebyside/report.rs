@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::rows::ROWS;
+
 /// One proxy in one row.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
@@ -126,11 +128,48 @@ pub(crate) fn json(lines: &[Line], machine: &Machine) -> Value {
     json!({ "machine": machine.text, "lines": lines.iter().map(of).collect::<Vec<_>>() })
 }
 
-/// Bars of what evenkeel needs of each other's CPU, by row.
+/// A table for a page: what evenkeel needs, and its ratio to each other.
+pub(crate) fn markdown(lines: &[Line], machine: &Machine) -> String {
+    let mut peers: Vec<&str> = Vec::new();
+    for line in lines.iter().filter(|line| !line.ratios.is_empty()) {
+        if !peers.contains(&line.peer.as_str()) {
+            peers.push(&line.peer);
+        }
+    }
+    let mut text = format!("| work | evenkeel | {} |\n|---|---|", peers.join(" | "));
+    peers.iter().for_each(|_| text.push_str("---|"));
+    for ours in lines.iter().filter(|line| line.peer == "evenkeel") {
+        let cpu = median(&ours.cpu_us).unwrap_or(0.0);
+        let _ = write!(text, "\n| {} | {} us per {} |", ours.row, three_digits(cpu), ours.unit);
+        for peer in &peers {
+            let theirs = lines.iter().find(|line| line.row == ours.row && line.peer == *peer);
+            let ratio = theirs.and_then(|line| median(&line.ratios));
+            let _ = match ratio {
+                Some(ratio) => write!(text, " {ratio:.2} |"),
+                None => write!(text, " - |"),
+            };
+        }
+    }
+    let _ = writeln!(text, "\n\n{}", machine.text);
+    text
+}
+
+fn three_digits(value: f64) -> String {
+    match value {
+        0.0..1.0 => format!("{value:.3}"),
+        1.0..10.0 => format!("{value:.2}"),
+        10.0..100.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}
+
+/// Bars of what evenkeel needs of each other's CPU, by row; only those of a run without `--full`, since more are no picture.
 pub(crate) fn svg(lines: &[Line], machine: &Machine) -> String {
+    let is_headline = |line: &&Line| ROWS.iter().any(|row| row.headline && row.name == line.row);
     let shown: Vec<(&Line, f64)> = lines
         .iter()
         .filter(|line| !line.peer.starts_with("evenkeel"))
+        .filter(is_headline)
         .filter_map(|line| Some((line, median(&line.ratios)?)))
         .collect();
     let mut body = String::new();
@@ -170,8 +209,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
-/// Evenkeel's figures now to those of an earlier run, each relative to the best other of its own run, where there is one: the
-/// machine may have been another.
+/// Evenkeel's ratios now and in an earlier run, each to the same peer of its own run: the machine may have been another.
 pub(crate) fn compare(now: &Value, before: &Value) -> String {
     let mut text =
         format!("{:<44} {:>10} {:>10} {:>8}\n", "ROW: CPU to the same peer", "BEFORE", "NOW", "CHANGE");
@@ -190,10 +228,11 @@ pub(crate) fn compare(now: &Value, before: &Value) -> String {
     text
 }
 
-/// Writes all three beside each other.
+/// Writes all of them beside each other.
 pub(crate) fn write(folder: &Path, lines: &[Line], machine: &Machine) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     std::fs::write(folder.join("table.txt"), table(lines, machine))?;
+    std::fs::write(folder.join("table.md"), markdown(lines, machine))?;
     std::fs::write(folder.join("result.json"), format!("{:#}\n", json(lines, machine)))?;
     std::fs::write(folder.join("chart.svg"), svg(lines, machine))
 }

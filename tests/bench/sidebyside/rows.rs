@@ -1,5 +1,7 @@
 //! The rows of the table: what is done, in which unit it is told, and with which proxies in front.
 
+use std::time::Duration;
+
 use super::backends::Backend;
 use super::peers::{Proxy, Setup};
 use super::programs::{self, Way};
@@ -12,6 +14,8 @@ pub(crate) struct Found {
     pub(crate) units: f64,
     /// Seconds that the work took.
     pub(crate) took_s: f64,
+    /// CPU time of the proxy, where not all of its time was the work.
+    pub(crate) cpu: Option<Duration>,
     /// Other figures, by name.
     pub(crate) figures: Vec<(&'static str, f64)>,
 }
@@ -73,17 +77,11 @@ pub(crate) const ROWS: [Row; 31] = [
         load::bulk(proxy.door, size, false)
     }),
     row("bulk both ways, 4 streams", "MB", TCP, false, |proxy, size| load::bulk(proxy.door, size, true)),
-    row("64 B rounds, 1 connection", "round", TCP, true, |p, s| load::rounds(p.door, 1, s.of(20_000), 64)),
-    row("64 B rounds, 64 connections", "round", TCP, true, |p, s| load::rounds(p.door, 64, s.of(600), 64)),
-    row("64 B rounds, 1,000 connections", "round", TCP, false, |p, s| {
-        load::rounds(p.door, 1_000, s.of(40), 64)
-    }),
-    row("4 KiB rounds, 1 connection", "round", TCP, false, |p, s| {
-        load::rounds(p.door, 1, s.of(15_000), 4_096)
-    }),
-    row("4 KiB rounds, 64 connections", "round", TCP, false, |p, s| {
-        load::rounds(p.door, 64, s.of(500), 4_096)
-    }),
+    row("64 B rounds, 1 connection", "round", TCP, true, |p, s| load::rounds(p, 1, s.of(20_000), 64)),
+    row("64 B rounds, 64 connections", "round", TCP, true, |p, s| load::rounds(p, 64, s.of(600), 64)),
+    row("64 B rounds, 1,000 connections", "round", TCP, false, |p, s| load::rounds(p, 1_000, s.of(40), 64)),
+    row("4 KiB rounds, 1 connection", "round", TCP, false, |p, s| load::rounds(p, 1, s.of(15_000), 4_096)),
+    row("4 KiB rounds, 64 connections", "round", TCP, false, |p, s| load::rounds(p, 64, s.of(500), 4_096)),
     row("64 B at a fixed rate, 64 connections", "round", TCP, true, |p, s| latency::at_rate(p.door, 64, s)),
     row("connect, 64 B, close (FIN)", "connection", TCP, true, |p, s| load::connects(p.door, s, false)),
     row("connect, 64 B, close (RST)", "connection", TCP, false, |p, s| load::connects(p.door, s, true)),
@@ -104,10 +102,8 @@ pub(crate) const ROWS: [Row; 31] = [
     row("2 backends: connects", "connection", Setup { backends: 2, ..TCP }, false, scale),
     row("100 backends: connects", "connection", Setup { backends: 100, ..TCP }, false, scale),
     row("1,000 backends: connects", "connection", Setup { backends: 1_000, ..TCP }, true, scale),
-    row("10 connections: 64 B rounds", "round", TCP, false, |p, s| load::rounds(p.door, 10, s.of(4_000), 64)),
-    row("8,000 connections: 64 B rounds", "round", TCP, false, |p, s| {
-        load::rounds(p.door, 8_000, s.of(8), 64)
-    }),
+    row("10 connections: 64 B rounds", "round", TCP, false, |p, s| load::rounds(p, 10, s.of(4_000), 64)),
+    row("8,000 connections: 64 B rounds", "round", TCP, false, |p, s| load::rounds(p, 8_000, s.of(8), 64)),
     row("iperf3, 4 streams up", "MB", IPERF, false, |p, s| programs::iperf(p.door, s, Way::Up)),
     row("iperf3, 4 streams down", "MB", IPERF, false, |p, s| programs::iperf(p.door, s, Way::Down)),
     row("iperf3 -u, 100 Mbit/s", "datagram", IPERF_UDP, false, |p, s| {
