@@ -42,32 +42,48 @@ pub(crate) fn mixed(door: SocketAddr, size: Size) -> Found {
 /// Many connections that say nothing: what they cost, against the proxy that has just begun, since memory is kept for the next.
 pub(crate) fn idle(proxy: &Proxy, size: Size) -> Found {
     let count = size.of(8_000);
-    let free_at_first = available_kib();
+    let kernel_at_first = settled_kernel_bytes();
     let mut held = Vec::with_capacity(count);
     for _ in 0..count {
         held.push(load::opened(proxy.door));
     }
     let bytes = proxy.private_kib().saturating_sub(proxy.at_first_kib) * 1024;
-    // The sockets of client and backend are in this, the same for every proxy.
-    let total = free_at_first.saturating_sub(available_kib()) * 1024;
+    let kernel = kernel_at_first.zip(kernel_bytes()).map(|(before, now)| now.saturating_sub(before));
     let (cpu, began) = (proxy.cpu(), Instant::now());
     std::thread::sleep(if size == Size::Smoke { Duration::from_millis(100) } else { Duration::from_secs(2) });
     let idle_s = began.elapsed().as_secs_f64();
     let cpu_ms = (proxy.cpu() - cpu).as_secs_f64() * 1e3 / idle_s;
-    let figures = vec![
-        ("bytes", bytes as f64 / count as f64),
-        ("total_bytes", total as f64 / count as f64),
-        ("idle_cpu_ms_per_s", cpu_ms),
-    ];
+    let mut figures = vec![("bytes", bytes as f64 / count as f64)];
+    // The sockets of client and backend are in this, the same for every proxy.
+    figures.extend(kernel.map(|kernel| ("total_bytes", (bytes + kernel) as f64 / count as f64)));
+    figures.push(("idle_cpu_ms_per_s", cpu_ms));
     drop(held);
     Found { units: count as f64, took_s: idle_s, figures, cpu: None }
 }
 
-/// Memory that the machine could give.
-fn available_kib() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"));
-    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
+/// What the kernel's own objects take, sockets among them; only root may know.
+fn kernel_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/slabinfo").ok()?;
+    // name, active objects, all objects, size of one
+    let of = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let active: u64 = words.next()?.parse().ok()?;
+        Some(active * words.nth(1)?.parse::<u64>().ok()?)
+    };
+    Some(text.lines().skip(2).filter_map(of).sum())
+}
+
+/// The same when what the work before left has gone.
+fn settled_kernel_bytes() -> Option<u64> {
+    let (began, mut before) = (Instant::now(), kernel_bytes()?);
+    loop {
+        std::thread::sleep(Duration::from_millis(300));
+        let now = kernel_bytes()?;
+        if now + (1 << 18) >= before || began.elapsed() > LOST_AFTER {
+            return Some(now);
+        }
+        before = now;
+    }
 }
 
 struct Connection {

@@ -102,7 +102,7 @@ pub(crate) fn redis_benchmark(door: SocketAddr, size: Size, pipeline: usize) -> 
 /// pgbench's figures for reading transactions of eight clients, on connections that stay, or a new one for each.
 pub(crate) fn pgbench(door: SocketAddr, size: Size, reconnecting: bool) -> Found {
     const CLIENTS: usize = 8;
-    let each = size.of(if reconnecting { 100 } else { 1_500 });
+    let each = size.of(if reconnecting { 60 } else { 1_500 });
     let (port, count) = (door.port().to_string(), each.to_string());
     let mut arguments =
         vec!["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-n", "-S", "-c", "8", "-t", &count];
