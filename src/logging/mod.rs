@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::{self, MakeWriter};
@@ -145,11 +145,7 @@ impl Drop for LineWriter {
 /// costs as much as the session.
 fn write_out(received: &Receiver<Entry>, mut out: impl Write) {
     let mut batch = Vec::new();
-    let mut emptied: Option<Instant> = None;
     while let Ok(entry) = received.recv() {
-        if emptied.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
-            thread::sleep(LOOK_EVERY);
-        }
         let mut next = Some(entry);
         let mut over = false;
         while let Some(entry) = next {
@@ -159,12 +155,15 @@ fn write_out(received: &Receiver<Entry>, mut out: impl Write) {
             }
             next = if over || batch.len() > BATCH_BYTES { None } else { received.try_recv().ok() };
         }
-        emptied = (batch.len() <= BATCH_BYTES).then(Instant::now);
+        let emptied = batch.len() <= BATCH_BYTES;
         // A log that cannot be written has nobody to tell; the next line may get through.
         let _ = out.write_all(&batch);
         batch.clear();
         if over {
             return;
+        }
+        if emptied {
+            thread::sleep(LOOK_EVERY);
         }
     }
 }
