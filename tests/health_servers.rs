@@ -2,8 +2,10 @@
 //! understands Redis. A test whose server is not installed says so in one line and passes.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr)]
 
+mod ports;
+
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 use evenkeel::config::settings::{Check, Health, SendProxy};
 use evenkeel::health::{Checked, Checker, Outcome, Target, TargetId};
 use evenkeel::liveness::State;
+use ports::free_port;
 use tokio::sync::mpsc;
 
 /// Servers need long to make their first files on a slow disk.
@@ -94,10 +97,6 @@ fn folder() -> tempfile::TempDir {
     let folder = tempfile::Builder::new().prefix("health").tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     folder
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn run(mut command: Command) -> String {

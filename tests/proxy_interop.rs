@@ -2,17 +2,18 @@
 //! of the client arrives at the end. Where a program is not installed the test says so and ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, unreachable_pub)]
 
+mod ports;
 #[path = "servers/postgres.rs"]
 mod postgres;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use ports::free_port;
 use postgres::Postgres;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
@@ -136,19 +137,6 @@ fn is_listening(port: u16) -> bool {
         text.lines().any(|line| line.contains(&format!(":{port:04X} ")) && line.contains(" 0A "))
     };
     listens("/proc/net/tcp") || listens("/proc/net/tcp6")
-}
-
-/// A port that nobody has, out of those below what the kernel gives to clients: one of theirs could be taken by a client
-/// of another test before its server binds it.
-fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let number = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(10_000 + number % 20_000).unwrap();
-        if TcpListener::bind(("0.0.0.0", port)).is_ok() && TcpListener::bind(("::1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// Servers stand in folders that a user's PATH may lack.

@@ -2,16 +2,18 @@
 //! is stopped and started in the middle. Where the programs are not installed the test says so and ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, unreachable_pub)]
 
+mod ports;
 #[path = "servers/postgres.rs"]
 mod postgres;
 
 use std::cell::RefCell;
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use ports::free_port;
 use postgres::Postgres;
 use tempfile::TempDir;
 
@@ -31,10 +33,6 @@ impl Drop for Guard {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[track_caller]

@@ -2,12 +2,15 @@
 //! installed; scripts/test installs it.
 #![allow(clippy::unwrap_used, missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
+mod ports;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use ports::free_port;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -46,8 +49,7 @@ impl Balancer {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let backend = serve();
-        let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let [tcp, udp] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+        let [dead, tcp, udp] = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
         let file = format!(
             "admin: {{ socket: {} }}\nlog: {{ sessions: off }}\nlisteners:\n  door: {{ bind: '{tcp}', pool: web }}\n  \
              games: {{ bind: '{udp}', protocol: udp, pool: games }}\npools:\n  \

@@ -5,15 +5,19 @@
 //! only for an answer that is wrong: how fast a machine is, is no mistake of the program.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
+#[path = "../ports/mod.rs"]
+mod ports;
+
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ports::free_port;
+
 fn main() {
     let folder = tempfile::tempdir().unwrap();
-    let [door, http, nobody] =
-        [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    let [door, http, nobody] = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
     let list: String = (0..BACKENDS)
         .map(|at| format!("        - {{ address: '{nobody}', name: backend-{at:04} }}\n"))
         .collect();

@@ -17,6 +17,7 @@ import urllib.request
 from pathlib import Path
 
 DEADLINE = 60
+PORTS = iter(range(10_000 + os.getpid() * 97 % 20_000, 32_000))
 
 
 def eventually(what, look):
@@ -159,9 +160,16 @@ class Page:
 
 
 def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    """A port that nobody has; each is given once, out of those below what the kernel gives to clients."""
+    for port in PORTS:
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            try:
+                tcp.bind(("", port))
+                udp.bind(("", port))
+                return port
+            except OSError:
+                pass
+    raise AssertionError("no port is free")
 
 
 class Echo(socketserver.ThreadingTCPServer):

@@ -1,7 +1,6 @@
 //! A PostgreSQL of a test's own: a fresh cluster in a folder of its own, gone with the value.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -31,7 +30,7 @@ impl Postgres {
         let folder = tempfile::tempdir().unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         fs::set_permissions(folder.path(), mode).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = crate::ports::free_port();
         let mut postgres = Self { binaries: binaries.to_owned(), folder, port, server: None };
         let data = postgres.folder.path().join("data");
         let output = as_postgres(&postgres.binaries.join("initdb"))

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use evenkeel::reason::Reason;
 
+use crate::ports::free_port;
 use crate::rig::*;
 
 /// Runs the program with this file until it ends by itself; its exit code and what it said.
@@ -85,7 +86,7 @@ fn a_queue_shorter_than_asked_for_is_told_once_with_what_to_set() {
         if is_root { &["setpriv", "--bounding-set=-net_admin", "--inh-caps=-all"] } else { &[] };
     // The program ends at its admin address, when all doors are bound.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let ports = [0; 3].map(|_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+    let ports = [0; 3].map(|_| free_port());
     let [a, b, c] = ports;
     let (code, said) = run(
         &format!(

@@ -212,7 +212,7 @@ fn rates_hold_within_one_percent_over_four_threads() {
 #[test]
 fn a_new_file_moves_the_limits_of_those_that_live() {
     let backend = Backend::start(echo);
-    let port = crate::reload::free_port();
+    let port = crate::ports::free_port();
     let yaml = |more: &str| {
         let door =
             format!("bind: '127.0.0.1:{port}', backends: ['{}'], health: {{ check: off }}", backend.address);

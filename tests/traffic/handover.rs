@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::datagrams::Answering;
+use super::ports::free_port;
 use super::rig::{
     Backend, DEADLINE, Outcome, Program, Silent, connect, echo, eventually, exchange, is_turned_away,
     pattern, read_to_end, sum_of,
@@ -172,10 +173,6 @@ fn sessions_without_a_backend_yet_go_on_too() {
         assert_eq!(back, [number]);
         client.shutdown(Shutdown::Both).unwrap();
     }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[test]

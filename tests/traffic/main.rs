@@ -17,6 +17,8 @@ mod failing;
 mod handover;
 mod limits;
 mod log_lines;
+#[path = "../ports/mod.rs"]
+mod ports;
 mod proxy_headers;
 mod queue;
 mod reload;

@@ -11,6 +11,7 @@ use evenkeel::proxy_protocol::{
 };
 use evenkeel::reason::Reason;
 
+use crate::ports::free_port;
 use crate::rig::*;
 
 /// A client's connection, as the header of the backend's tells it.
@@ -426,7 +427,7 @@ fn a_crowd_that_says_nothing_keeps_nobody_out_and_leaves_nothing_behind() {
 #[test]
 fn a_new_file_turns_headers_on_and_off() {
     let backend = Backend::start(echo);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let file = |more: &str| {
         format!(
             "workers: 2\nlisteners: {{ door: {{ bind: '127.0.0.1:{port}', {more} backends: ['{}'], health: {{ check: off }} }} }}",

@@ -9,19 +9,11 @@ use evenkeel::reason::Reason;
 use evenkeel::server::{NoSuch, OrderError, ReloadError, Whom};
 use evenkeel::standing::Mark;
 
+use super::ports::free_port;
 use super::rig::{
     Backend, Balancer, Switch, answer_with, becomes, closed_address, connect, echo, eventually, exchange,
     names_reached, short_session,
 };
-
-/// Below the ports that the kernel gives to clients by itself: other tests have thousands of those at the same time.
-pub(super) fn free_port() -> u16 {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let first = 10_000 + std::process::id() as usize % 16_000;
-    let mut ports = std::iter::from_fn(|| Some(first + NEXT.fetch_add(1, Ordering::Relaxed) % 4_000));
-    let is_free = |port: &u16| std::net::TcpListener::bind(("::", *port)).is_ok();
-    ports.find_map(|port| u16::try_from(port).ok().filter(is_free)).unwrap()
-}
 
 fn file(name: &str, port: u16, keys: &str, backends: &[SocketAddr]) -> String {
     let list: Vec<String> = backends.iter().map(|address| format!("'{address}'")).collect();

@@ -23,6 +23,8 @@ mod rows;
 
 #[path = "../../servers/knot.rs"]
 mod knot;
+#[path = "../../ports/mod.rs"]
+mod ports;
 #[path = "../../servers/postgres.rs"]
 mod postgres;
 

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use super::backends::Backend;
+use super::ports::free_port;
 use super::{BASELINE_FLAG, DOOR_VARIABLE};
 
 /// One of those that are compared.
@@ -328,18 +328,8 @@ pub(crate) fn as_nobody() -> bool {
     })
 }
 
-/// Free for both protocols, and below the ports that outgoing connections get: none of those may come between.
 pub(crate) fn free_address() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Two runs at once begin at different places.
-    let begin = u16::try_from(std::process::id() % 50).unwrap_or(0) * 200;
-    loop {
-        let port = 20_000 + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        if std::net::TcpListener::bind(address).is_ok() && std::net::UdpSocket::bind(address).is_ok() {
-            return address;
-        }
-    }
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 pub(crate) fn is_there(program: &str) -> bool {

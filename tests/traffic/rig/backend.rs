@@ -10,6 +10,7 @@ use rustix::net::{Shutdown, shutdown};
 use socket2::{Domain, SockFilter, Socket, Type};
 
 use super::{DEADLINE, eventually};
+use crate::ports::free_port;
 
 /// A listening socket whose connections each run the script on a thread of their own.
 pub struct Backend {
@@ -232,7 +233,7 @@ impl Drop for Keeper {
 
 /// An address where nobody listens.
 pub fn closed_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    ([127, 0, 0, 1], free_port()).into()
 }
 
 /// A script: sends back what comes, until the end.

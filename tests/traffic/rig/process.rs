@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output};
 use std::sync::Mutex;
@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{DEADLINE, eventually};
+use crate::ports::free_port;
 
 /// A child that runs the balancer; killed when dropped.
 pub struct Program {
@@ -291,11 +292,6 @@ fn is_listening(port: u16) -> bool {
         text.lines().any(|line| line.contains(&format!(":{port:04X} ")) && line.contains(" 0A "))
     };
     listens("/proc/net/tcp") || listens("/proc/net/tcp6")
-}
-
-/// A port that is free at this moment.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The samples of a metrics page.
