@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::ancestry::Ancestry;
@@ -54,7 +55,8 @@ impl Server {
         let before = heritage.as_ref().map(|heritage| heritage.manifest().pools.clone()).unwrap_or_default();
         let mut ancestry = Ancestry::new(&before, epoch.elapsed());
         let (published, maker) = pools::publish_first(&settings, &crew, &alarm, with.seed, &mut ancestry);
-        let threads = spawn_threads(&crew, &published, epoch, with)?;
+        let thread_ended = CancellationToken::new();
+        let threads = spawn_threads(&crew, &published, epoch, with, &thread_ended)?;
 
         let (first_round, round_over) = oneshot::channel();
         let beginnings = Beginnings {
@@ -78,7 +80,7 @@ impl Server {
         control.enter(Phase::Running);
         control.keep_house();
         with.notify.ready(&control.status_line());
-        Ok(Self { control, threads })
+        Ok(Self { control, threads, thread_ended })
     }
 }
 
@@ -224,13 +226,14 @@ fn spawn_threads(
     published: &Arc<Published>,
     epoch: Instant,
     with: &Surroundings,
+    ended: &CancellationToken,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     let (workers, seed) = (crew.workers(), with.seed);
     // A quarter is left to other programs of the same user, and to pipes under way.
     let pipes_bytes = system::pipe_budget_bytes().unwrap_or(PIPES_WITHOUT_LIMIT_BYTES) / 4 * 3;
     let client_pairs = Arc::new(ClientPairs::default());
     let spawn = |worker| {
-        worker::spawn(Plan {
+        let plan = Plan {
             worker,
             crew: Arc::clone(crew),
             published: Arc::clone(published),
@@ -240,7 +243,8 @@ fn spawn_threads(
             flow_hash_key: hash_key(seed.rotate_left(17)),
             client_pairs: Arc::clone(&client_pairs),
             offloads: with.offloads,
-        })
+        };
+        worker::spawn(plan, ended.clone().drop_guard())
     };
     let mut threads = Vec::with_capacity(workers);
     for worker in 0..workers {

@@ -107,8 +107,9 @@ impl Control {
         to(Arc::clone(&manifest)).await?;
         // From here on the sockets are another's.
         self.leave_socket_file();
-        still.leave();
+        // First the word, then the deed: threads that end before it have failed.
         self.enter(Phase::HandedOver);
+        still.leave();
         Ok(HandedOver {
             sessions: manifest.sessions.len(),
             flows: manifest.flows.len(),

@@ -25,10 +25,14 @@ impl Housekeeper {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut told, mut warned) = (String::new(), None);
+        let (mut ports, mut read) = ((0, 0), None);
         loop {
             let now = ticks.tick().await;
             summarise_refusals(&self.control.listeners);
-            if self.ports_run_out() && warned.is_none_or(|at| now - at >= PORTS_WARNING_EVERY) {
+            if read.is_none_or(|at| now - at >= PORTS_READ_EVERY) {
+                (ports, read) = (local_ports(), Some(now));
+            }
+            if self.ports_run_out(ports) && warned.is_none_or(|at| now - at >= PORTS_WARNING_EVERY) {
                 warned = Some(now);
                 tracing::warn!(
                     target: "evenkeel",
@@ -43,9 +47,9 @@ impl Housekeeper {
         }
     }
 
-    fn ports_run_out(&self) -> bool {
+    fn ports_run_out(&self, ports: (u16, u16)) -> bool {
         let snapshot = self.control.published.load();
-        tcp_source_ports_ratio(&self.control.listeners.all(), &snapshot, local_ports()) >= PORTS_WARNING_RATIO
+        tcp_source_ports_ratio(&self.control.listeners.all(), &snapshot, ports) >= PORTS_WARNING_RATIO
     }
 }
 
@@ -104,5 +108,7 @@ pub(super) fn counted(number: u64, what: &str) -> String {
 }
 
 const EVERY: Duration = Duration::from_secs(1);
+/// A file of the kernel's that is hardly ever changed.
+const PORTS_READ_EVERY: Duration = Duration::from_secs(60);
 const PORTS_WARNING_EVERY: Duration = Duration::from_secs(60);
 const PORTS_WARNING_RATIO: f64 = 0.8;

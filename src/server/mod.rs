@@ -30,7 +30,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::config::settings::{Level, Settings};
 use crate::handover::{Line, Park, Store};
@@ -162,6 +163,8 @@ pub enum StartError {
 pub struct Server {
     control: Arc<Control>,
     threads: Vec<JoinHandle<()>>,
+    /// Cancelled by the first thread that ends.
+    thread_ended: CancellationToken,
 }
 
 impl Server {
@@ -273,13 +276,11 @@ impl Server {
     /// Completes when a data thread has ended although nobody asked it to: a fault of our own. The process should end
     /// with an error then, so that its manager starts a whole one.
     pub async fn broken(&self) {
+        self.thread_ended.cancelled().await;
         // Threads that were told to leave are none.
-        let is_broken = || {
-            let phase = *self.control.phase.borrow();
-            phase != Phase::HandedOver && self.threads.iter().any(JoinHandle::is_finished)
-        };
-        while !is_broken() {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+        let phase = *self.control.phase.borrow();
+        if phase == Phase::HandedOver {
+            std::future::pending::<()>().await;
         }
     }
 

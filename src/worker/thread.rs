@@ -43,10 +43,14 @@ pub struct Plan {
 }
 
 /// Starts a data thread. It ends after [`Message::Leave`], when its last session has gone; its error is one of starting.
-pub fn spawn(plan: Plan) -> Result<JoinHandle<()>, std::io::Error> {
+/// `alive` is dropped when it ends, however it does.
+pub fn spawn(plan: Plan, alive: impl Send + 'static) -> Result<JoinHandle<()>, std::io::Error> {
     let poller = Poller::new()?;
     poller.watch_input(plan.crew.mailbox(plan.worker).waker(), Token::Mailbox.pack())?;
-    thread::Builder::new().name(format!("data-{}", plan.worker)).spawn(move || Loop::new(&plan, poller).run())
+    thread::Builder::new().name(format!("data-{}", plan.worker)).spawn(move || {
+        let _alive = alive;
+        Loop::new(&plan, poller).run();
+    })
 }
 
 struct Loop {

@@ -116,7 +116,7 @@ fn bulk_without_pipes_is_copied() {
             let counters = Arc::new(evenkeel::metrics::ListenerCounters::new("copying", "tcp", 0, 1));
             let listener = &settings.listeners[0];
             let terms = Terms::new(listener, &lasting, settings.log.sessions, None, counters);
-            let running = worker::spawn(plan).unwrap();
+            let running = worker::spawn(plan, ()).unwrap();
             let wanted = Wanted { id: 1, listener, at: listener.bind[0], beside_own: false };
             let door = listener::bind(&[wanted], 1).unwrap().remove(0);
             let address = door.address;

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
+use evenkeel::worker::Message;
 use rustix::process::Signal;
 
 use crate::rig::*;
@@ -148,4 +149,21 @@ fn a_living_flow_is_cut_after_the_grace_and_told() {
     let flows: Vec<_> = lines.iter().filter(|line| line["proto"] == "udp").collect();
     assert_eq!(flows.len(), 1, "{lines:?}");
     assert_eq!((&flows[0]["reason"], &flows[0]["datagrams_to_backend"]), (&"shutdown".into(), &1.into()));
+}
+
+#[test]
+fn a_data_thread_that_ends_unasked_is_noticed() {
+    let backend = Backend::start(echo);
+    let balancer = Balancer::start(&format!(
+        "workers: 2\nlisteners: {{ door: {{ bind: '127.0.0.1:1', backends: ['{}'], health: {{ check: off }} }} }}",
+        backend.address
+    ));
+    let is_broken = |patience| {
+        balancer.wait_for(async { tokio::time::timeout(patience, balancer.server().broken()).await.is_ok() })
+    };
+    assert!(!is_broken(Duration::from_millis(1)));
+    balancer.server().crew().mailbox(1).post(Message::Leave);
+    assert!(is_broken(DEADLINE));
+    // With a thread missing there is no stopping in good order: the program ends at once then.
+    std::mem::forget(balancer);
 }
