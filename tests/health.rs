@@ -2,7 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use evenkeel::config::settings::{Check, Health, SendProxy};
 use evenkeel::health::{Cause, Checked, Checker, LocalError, Outcome, Target, TargetId};
 use evenkeel::liveness::{Change, State};
+use evenkeel::sys::probe::Route;
 use tokio::sync::mpsc;
 
 /// For what must happen, however slow the machine is.
@@ -25,7 +26,7 @@ fn talk(send: &str, expect: &str) -> Check {
 }
 
 fn target(id: u64, address: SocketAddr, health: &Arc<Health>) -> Target {
-    Target { id: TargetId(id), address, health: Arc::clone(health), known: None }
+    Target { id: TargetId(id), route: Route::to(address), health: Arc::clone(health), known: None }
 }
 
 async fn next(events: &mut mpsc::Receiver<Checked>) -> Checked {
@@ -37,12 +38,21 @@ async fn next(events: &mut mpsc::Receiver<Checked>) -> Checked {
 
 /// What one check of `address` gives.
 async fn check_once(address: SocketAddr, check: Check, timeout: Duration) -> Outcome {
+    check_once_by(Route::to(address), check, timeout).await
+}
+
+async fn check_once_by(route: Route, check: Check, timeout: Duration) -> Outcome {
     let timeout_ms = u64::try_from(timeout.as_millis()).unwrap();
     let (sender, mut events) = mpsc::channel(1);
-    let checker = Checker::start([target(1, address, &health(check, 600_000, timeout_ms))], 1, 1, sender);
+    let target = Target { route, ..target(1, nowhere(), &health(check, 600_000, timeout_ms)) };
+    let checker = Checker::start([target], 1, 1, sender);
     let outcome = next(&mut events).await.outcome;
     checker.stop().await;
     outcome
+}
+
+fn nowhere() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9))
 }
 
 fn listen() -> (TcpListener, SocketAddr) {
@@ -67,6 +77,40 @@ fn serve(serve: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
     let (listener, address) = listen();
     std::thread::spawn(move || listener.incoming().flatten().for_each(serve));
     address
+}
+
+#[tokio::test]
+async fn a_check_comes_from_the_first_address_that_this_host_has() {
+    // 192.0.2.0/24 is for documentation: no host has it.
+    let [own, foreign] = ["127.0.0.7", "192.0.2.7"].map(|ip| ip.parse::<IpAddr>().unwrap());
+    let (stream, datagrams) = (listen().0, UdpSocket::bind("127.0.0.1:0").unwrap());
+    let (to, udp) = (stream.local_addr().unwrap(), datagrams.local_addr().unwrap());
+    // Both answer with the address they are asked from.
+    std::thread::spawn(move || {
+        for mut asked in stream.incoming().flatten() {
+            let peer = asked.peer_addr().unwrap().ip();
+            let _ = asked.write_all(format!("from {peer} ").as_bytes());
+        }
+    });
+    std::thread::spawn(move || {
+        while let Ok((_, peer)) = datagrams.recv_from(&mut [0; 16]) {
+            let _ = datagrams.send_to(format!("from {} ", peer.ip()).as_bytes(), peer);
+        }
+    });
+    let expect = || b"from 127.0.0.7 ".as_slice().into();
+    let checks = [
+        (to, Check::TcpTalk { send: b"".as_slice().into(), expect: expect() }),
+        (udp, Check::Udp { send: b"?".as_slice().into(), expect: expect() }),
+        (to, Check::Tcp),
+    ];
+    for (to, check) in checks {
+        for from in [vec![own], vec![foreign, own]] {
+            let outcome = check_once_by(Route { to, from: from.into() }, check.clone(), PATIENCE).await;
+            assert_eq!(outcome, Outcome::Good, "{check:?}");
+        }
+        let outcome = check_once_by(Route { to, from: [foreign].into() }, check.clone(), PATIENCE).await;
+        assert_eq!(outcome, Outcome::Local(LocalError::NoPort), "nobody to blame but this host: {check:?}");
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use evenkeel::config::settings::{Check, Health, SendProxy};
 use evenkeel::health::{Checked, Checker, Outcome, Target, TargetId};
 use evenkeel::liveness::State;
+use evenkeel::sys::probe::Route;
 use ports::free_port;
 use tokio::sync::mpsc;
 
@@ -130,7 +131,8 @@ fn start_patient_checks(
         port: None,
         send_proxy: SendProxy::Off,
     });
-    let target = |id| Target { id: TargetId(id), address, health: Arc::clone(&health), known: None };
+    let target =
+        |id| Target { id: TargetId(id), route: Route::to(address), health: Arc::clone(&health), known: None };
     let (sender, events) = mpsc::channel(1);
     (Checker::start((0..targets).map(target).collect::<Vec<_>>(), 64, 1, sender), events)
 }

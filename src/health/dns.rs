@@ -1,23 +1,23 @@
 //! `check: { dns: { name, type } }`: does the server answer a question?
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::outcome::{Cause, Excerpt, Outcome};
 use super::udp_talk::exchange;
+use crate::sys::probe::Route;
 
-/// Asks `peer` for a record. Any answer to this very question is good, "no such name" included, but not one that says
+/// Asks the peer for a record. Any answer to this very question is good, "no such name" included, but not one that says
 /// the server could not or would not: format error, failure, not implemented, refused. `front` stands in front of the
 /// question. Cancel safe.
 pub(super) async fn ask(
-    peer: SocketAddr,
+    route: &Route,
     front: &[u8],
     name: &str,
     record_type: u16,
     limit: Duration,
 ) -> Outcome {
     // Our port is fresh for each check, so it also serves as the number of the question.
-    exchange(peer, |port| [front, &question(port, name, record_type)].concat(), judge, limit).await
+    exchange(route, |port| [front, &question(port, name, record_type)].concat(), judge, limit).await
 }
 
 /// RFC 1035 section 4: a header with one question, recursion desired.

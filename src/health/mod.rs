@@ -12,7 +12,6 @@ mod tcp_talk;
 mod udp_talk;
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::settings::{Check, Health, SendProxy};
 use crate::liveness::{Change, Progress, State};
 use crate::proxy_protocol::{self, Transport};
+use crate::sys::probe::Route;
 pub use outcome::{Cause, Excerpt, LocalError, Outcome};
 use plan::Plan;
 use scheduler::{Prober, Scheduler};
@@ -36,8 +36,8 @@ pub struct TargetId(pub u64);
 pub struct Target {
     /// Its name in events.
     pub id: TargetId,
-    /// Whom to ask; `health.port` is applied already.
-    pub address: SocketAddr,
+    /// Whom to ask, `health.port` being applied already, and from where.
+    pub route: Route,
     /// What, how often, how long. A target with [`Check::Off`] is never asked and sends no event.
     pub health: Arc<Health>,
     /// Up or down already, as a process before this one found it; `None`: it is to be tested.
@@ -91,7 +91,7 @@ impl Checker {
         Self::start_with(Sockets, targets.into(), probes_max, seed, events)
     }
 
-    /// Makes `targets` the list. A target whose id, address and health are as before keeps its schedule and liveness;
+    /// Makes `targets` the list. A target whose id, peer and health are as before keeps its schedule and liveness;
     /// any other begins untested and is asked at once; those left out are asked no more. An event of the old list
     /// may still come out of the channel afterwards.
     pub fn update(&self, targets: impl Into<Arc<[Target]>>) {
@@ -130,31 +130,31 @@ struct Sockets;
 impl Prober for Sockets {
     fn ask(
         &self,
-        address: SocketAddr,
+        route: Route,
         health: Arc<Health>,
         limit: Duration,
     ) -> impl Future<Output = Outcome> + Send + 'static {
-        ask(address, health, limit)
+        ask(route, health, limit)
     }
 }
 
-async fn ask(address: SocketAddr, health: Arc<Health>, limit: Duration) -> Outcome {
+async fn ask(route: Route, health: Arc<Health>, limit: Duration) -> Outcome {
     match &health.check {
         // Never planned; were it, everything counts as up.
         Check::Off => Outcome::Good,
         // It says nothing, so nothing stands in front of it.
-        Check::Tcp => tcp::ask(address, limit).await,
+        Check::Tcp => tcp::ask(&route, limit).await,
         Check::TcpTalk { send, expect } => {
             let send = [&header(health.send_proxy, Transport::Stream), &send[..]].concat();
-            tcp_talk::ask(address, &send, expect, limit).await
+            tcp_talk::ask(&route, &send, expect, limit).await
         }
         Check::Udp { send, expect } => {
             let send = [&header(health.send_proxy, Transport::Datagram), &send[..]].concat();
-            udp_talk::ask(address, &send, expect, limit).await
+            udp_talk::ask(&route, &send, expect, limit).await
         }
         Check::Dns { name, record_type } => {
             let header = header(health.send_proxy, Transport::Datagram);
-            dns::ask(address, &header, name, *record_type, limit).await
+            dns::ask(&route, &header, name, *record_type, limit).await
         }
     }
 }

@@ -69,7 +69,9 @@ pub enum LocalError {
     #[error("no file descriptor is free for a check; raise the open-file limit (LimitNOFILE)")]
     NoFiles,
     /// No local port or address is free towards the backend.
-    #[error("no local address and port is free towards the backend")]
+    #[error(
+        "no local address and port is free towards the backend; look at `connect_from` and net.ipv4.ip_local_port_range"
+    )]
     NoPort,
     /// Out of kernel memory.
     #[error("the kernel has no memory for a check")]

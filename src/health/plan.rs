@@ -12,7 +12,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,7 @@ use super::outcome::{Cause, Outcome};
 use super::{Checked, Target, TargetId, Verdict};
 use crate::config::settings::{Check, Health};
 use crate::liveness::{Liveness, State};
+use crate::sys::probe::Route;
 
 /// One check to be made. Exactly one [`Plan::answered`] must follow, or its slot is lost.
 #[derive(Debug, Clone)]
@@ -27,8 +27,8 @@ pub(super) struct Ask {
     ticket: Ticket,
     target: TargetId,
     pace: Pace,
-    /// Whom.
-    pub address: SocketAddr,
+    /// Whom, and from where.
+    pub route: Route,
     /// What and how.
     pub health: Arc<Health>,
     /// How long the answer may take; at most `health.timeout`.
@@ -60,7 +60,7 @@ pub(super) struct Plan {
 #[derive(Debug)]
 struct Entry {
     ticket: Ticket,
-    address: SocketAddr,
+    route: Route,
     health: Arc<Health>,
     liveness: Liveness,
     pace: Pace,
@@ -97,20 +97,22 @@ impl Plan {
         }
     }
 
-    /// Makes `targets` the list. One with id, address and health as before keeps its schedule and liveness; others
+    /// Makes `targets` the list. One with id, peer and health as before keeps its schedule and liveness; others
     /// begin untested and due at once; those not named are forgotten, and so are answers still on their way.
     pub(super) fn set_targets(&mut self, targets: &[Target], now: Instant) {
         let mut before = std::mem::take(&mut self.entries);
         for target in targets.iter().filter(|target| target.health.check != Check::Off) {
             let entry = match before.remove(&target.id) {
-                Some(entry) if entry.address == target.address && entry.health == target.health => entry,
+                Some(entry) if entry.route.to == target.route.to && entry.health == target.health => {
+                    Entry { route: target.route.clone(), ..entry }
+                }
                 _ => {
                     self.tickets += 1;
                     let ticket = Ticket(self.tickets);
                     self.later.push(Reverse((now, ticket, target.id)));
                     Entry {
                         ticket,
-                        address: target.address,
+                        route: target.route.clone(),
                         health: Arc::clone(&target.health),
                         liveness: match target.known {
                             Some(up) => Liveness::known(target.health.rise, target.health.fall, up),
@@ -157,13 +159,13 @@ impl Plan {
         let is_pressed = self.quick.due.len() >= free;
         // Always there: who leaves the list leaves the queues.
         let entry = self.entries.get(&target)?;
-        let (ticket, address, health) = (entry.ticket, entry.address, Arc::clone(&entry.health));
+        let (ticket, route, health) = (entry.ticket, entry.route.clone(), Arc::clone(&entry.health));
         let limit = match pace {
             Pace::Quick if is_pressed => glance(health.timeout, self.slots, self.entries.len()),
             _ => health.timeout,
         };
         self.lane(pace).in_flight += 1;
-        Some(Ask { ticket, target, pace, address, health, limit })
+        Some(Ask { ticket, target, pace, route, health, limit })
     }
 
     /// Takes the answer to `ask` and sets the next check. `None`: nobody is to be told, since the target is gone or

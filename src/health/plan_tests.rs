@@ -1,5 +1,7 @@
 //! The plan under a virtual clock: fairness, pace, pauses of the process, changes of the list.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use super::*;
 use crate::config::settings::SendProxy;
 use crate::health::LocalError;
@@ -19,7 +21,7 @@ impl World {
         let now = Instant::now();
         let mut plan = Plan::new(slots, 7);
         plan.set_targets(targets, now);
-        let replies = targets.iter().map(|target| (target.address, replies(target.id.0))).collect();
+        let replies = targets.iter().map(|target| (target.route.to, replies(target.id.0))).collect();
         Self { plan, now, replies, in_flight: Vec::new(), in_flight_max: 0 }
     }
 
@@ -34,7 +36,7 @@ impl World {
                     "asked twice at once"
                 );
                 assert!(ask.limit <= ask.health.timeout);
-                let takes = self.replies[&ask.address].map_or(ask.limit, |reply| reply.min(ask.limit));
+                let takes = self.replies[&ask.route.to].map_or(ask.limit, |reply| reply.min(ask.limit));
                 self.in_flight.push((self.now + takes, self.now, ask));
             }
             self.in_flight_max = self.in_flight_max.max(self.in_flight.len());
@@ -46,7 +48,7 @@ impl World {
                     self.now = over.max(self.now);
                     let (_, began, ask) = self.in_flight.swap_remove(index);
                     let took = over - began;
-                    let is_good = self.replies[&ask.address].is_some_and(|reply| reply <= took);
+                    let is_good = self.replies[&ask.route.to].is_some_and(|reply| reply <= took);
                     let outcome = if is_good { Outcome::Good } else { Outcome::Bad(Cause::Timeout) };
                     let answer = Answer { began, took, outcome };
                     events.extend(self.plan.answered(&ask, answer, self.now).map(|checked| (over, checked)));
@@ -78,7 +80,7 @@ fn targets(count: u16, interval: Duration) -> Vec<Target> {
     let health = health(interval);
     let target = |n: u16| Target {
         id: TargetId(n.into()),
-        address: SocketAddr::from(([127, 0, 0, 1], n + 1)),
+        route: Route::to(SocketAddr::from(([127, 0, 0, 1], n + 1))),
         health: Arc::clone(&health),
         known: None,
     };
@@ -215,16 +217,18 @@ fn an_update_keeps_schedule_and_liveness_of_what_stays() {
     world.run(Duration::from_secs(10));
     let due_before = world.plan.later.clone().into_sorted_vec();
 
-    // 0 stays (with an equal, not the same, health), 1 goes, 2 gets a new address.
+    // 0 stays (with an equal, not the same, health, and asked from elsewhere), 1 goes, 2 gets a new address.
     list.remove(1);
     list[0].health = health(interval);
-    list[1].address.set_port(900);
-    world.replies.insert(list[1].address, None);
+    list[0].route.from = [Ipv4Addr::LOCALHOST.into()].into();
+    list[1].route.to.set_port(900);
+    world.replies.insert(list[1].route.to, None);
     world.plan.set_targets(&list, world.now);
     let of = |wanted| move |item: &&Reverse<(Instant, Ticket, TargetId)>| item.0.2 == TargetId(wanted);
     let due_after = world.plan.later.clone().into_sorted_vec();
     assert_eq!(due_after.len(), 2);
     assert_eq!(due_after.iter().find(of(0)), due_before.iter().find(of(0)));
+    assert_eq!(world.plan.entries[&TargetId(0)].route, list[0].route);
 
     let events = world.run(Duration::from_secs(4));
     assert!(events.iter().all(|(_, checked)| checked.target != TargetId(1)));
@@ -239,12 +243,12 @@ fn an_answer_for_a_target_that_left_tells_nobody_and_frees_its_slot() {
     let mut world = World::new(1, &list, |_| None);
     let now = world.now;
     let ask = world.plan.next_ask(now).unwrap();
-    list[0].address.set_port(900);
+    list[0].route.to.set_port(900);
     world.plan.set_targets(&list, now);
     assert!(world.plan.next_ask(now).is_none(), "the only slot is taken");
     let answer = Answer { began: now, took: Duration::ZERO, outcome: Outcome::Good };
     assert_eq!(world.plan.answered(&ask, answer, now), None);
-    assert_eq!(world.plan.next_ask(now).unwrap().address.port(), 900);
+    assert_eq!(world.plan.next_ask(now).unwrap().route.to.port(), 900);
 }
 
 #[test]

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,13 +17,14 @@ use super::outcome::{LocalError, Outcome};
 use super::plan::{Answer, Ask, Plan};
 use super::{Checked, Target};
 use crate::config::settings::Health;
+use crate::sys::probe::Route;
 
 /// Makes one check. It must end soon after `limit`, and must bear being dropped at any moment.
 pub(super) trait Prober: Send + 'static {
-    /// Asks `address` what `health` says, for at most `limit`.
+    /// Asks by `route` what `health` says, for at most `limit`.
     fn ask(
         &self,
-        address: SocketAddr,
+        route: Route,
         health: Arc<Health>,
         limit: Duration,
     ) -> impl Future<Output = Outcome> + Send + 'static;
@@ -108,7 +108,7 @@ impl<P: Prober> Scheduler<P> {
     fn begin_due(&mut self) -> bool {
         for _ in 0..BEGUN_TOGETHER_MAX {
             let Some(ask) = self.plan.next_ask(now()) else { return false };
-            let answer = self.prober.ask(ask.address, Arc::clone(&ask.health), ask.limit);
+            let answer = self.prober.ask(ask.route.clone(), Arc::clone(&ask.health), ask.limit);
             let probe = self.probes.spawn(async move {
                 let began = Instant::now();
                 let outcome = answer.await;
@@ -153,6 +153,7 @@ const TICK: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
@@ -179,7 +180,7 @@ mod tests {
     impl Prober for Fake {
         fn ask(
             &self,
-            address: SocketAddr,
+            route: Route,
             _: Arc<Health>,
             limit: Duration,
         ) -> impl Future<Output = Outcome> + Send + 'static {
@@ -192,7 +193,7 @@ mod tests {
                     .panics
                     .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
                 assert!(left.is_err(), "told to panic");
-                let is_live = address.port().is_multiple_of(10);
+                let is_live = route.to.port().is_multiple_of(10);
                 tokio::time::sleep(if is_live { Duration::from_millis(2) } else { limit }).await;
                 if is_live { Outcome::Good } else { Outcome::silent(limit, limit) }
             }
@@ -212,7 +213,7 @@ mod tests {
         });
         let target = |n: u16| Target {
             id: TargetId(n.into()),
-            address: SocketAddr::from(([127, 0, 0, 1], n)),
+            route: Route::to(SocketAddr::from(([127, 0, 0, 1], n))),
             health: Arc::clone(&health),
             known: None,
         };

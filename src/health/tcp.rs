@@ -1,19 +1,18 @@
 //! `check: tcp`: is the backend's kernel there and something listening? Its program is not troubled.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::outcome::Outcome;
-use crate::sys::probe::{self, Fault};
+use crate::sys::probe::{self, Fault, Route};
 
-/// Begins a handshake with `peer` and resets it once it is answered. Takes `limit` at most, unless this thread is kept
+/// Begins a handshake with the peer and resets it once it is answered. Takes `limit` at most, unless this thread is kept
 /// from running; then an answer that has come meanwhile still counts. Cancel safe.
-pub(super) async fn ask(peer: SocketAddr, limit: Duration) -> Outcome {
+pub(super) async fn ask(route: &Route, limit: Duration) -> Outcome {
     let began = Instant::now();
-    let socket = match probe::touch(peer) {
+    let socket = match probe::touch(route) {
         Ok(socket) => socket,
         Err(fault) => return Outcome::before_asking(fault),
     };

@@ -1,21 +1,20 @@
 //! `check: { tcp: { send, expect } }`: say something to the backend's program, and listen for the right answer.
 
 use std::io::{Error, ErrorKind};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::outcome::{Cause, Excerpt, Outcome};
-use crate::sys::probe::{self, Fault};
+use crate::sys::probe::{self, Fault, Route};
 
-/// Connects to `peer`, sends `send`, and is content when `expect` shows up in the first 64 KiB of the answer; with an
+/// Connects to the peer, sends `send`, and is content when `expect` shows up in the first 64 KiB of the answer; with an
 /// empty `expect`, when all is sent. Takes `limit` at most for the whole talk, unless this thread is kept from running;
 /// then an answer that has come meanwhile still counts. Cancel safe.
-pub(super) async fn ask(peer: SocketAddr, send: &[u8], expect: &[u8], limit: Duration) -> Outcome {
+pub(super) async fn ask(route: &Route, send: &[u8], expect: &[u8], limit: Duration) -> Outcome {
     let began = Instant::now();
-    let socket = match probe::dial(peer) {
+    let socket = match probe::dial(route) {
         Ok(socket) => socket,
         Err(fault) => return Outcome::before_asking(fault),
     };

@@ -1,21 +1,20 @@
 //! `check: { udp: { send, expect } }`: one datagram, and a datagram that answers it.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout};
 
 use super::outcome::{Cause, Excerpt, Outcome};
-use crate::sys::probe::Fault;
+use crate::sys::probe::{self, Fault, Route};
 
-/// Sends `send` to `peer` and is content with an answer that has `expect` in it; with an empty `expect`, with any. An ICMP
+/// Sends `send` to the peer and is content with an answer that has `expect` in it; with an empty `expect`, with any. An ICMP
 /// refusal is a bad answer at once. Takes `limit` at most, unless this thread is kept from running. Cancel safe.
-pub(super) async fn ask(peer: SocketAddr, send: &[u8], expect: &[u8], limit: Duration) -> Outcome {
+pub(super) async fn ask(route: &Route, send: &[u8], expect: &[u8], limit: Duration) -> Outcome {
     let holds =
         |answer: &[u8]| expect.is_empty() || answer.windows(expect.len()).any(|window| window == expect);
     exchange(
-        peer,
+        route,
         |_| send.to_vec(),
         |answer, _| if holds(answer) { Some(Outcome::Good) } else { None },
         limit,
@@ -26,23 +25,20 @@ pub(super) async fn ask(peer: SocketAddr, send: &[u8], expect: &[u8], limit: Dur
 /// Sends what `question` makes of our port, and waits for an answer that `judge` decides on. Answers it leaves
 /// undecided are passed over; when none is decided in time, the last of them is the wrong answer.
 pub(super) async fn exchange(
-    peer: SocketAddr,
+    route: &Route,
     question: impl Fn(u16) -> Vec<u8>,
     judge: impl Fn(&[u8], u16) -> Option<Outcome>,
     limit: Duration,
 ) -> Outcome {
     let began = Instant::now();
-    let any: SocketAddr =
-        if peer.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-    let opened = async {
-        let socket = UdpSocket::bind(any).await?;
-        socket.connect(peer).await?;
-        let port = socket.local_addr()?.port();
-        Ok::<_, std::io::Error>((socket, port))
+    let opened = || {
+        let socket = UdpSocket::from_std(probe::datagrams(route)?).map_err(|error| Fault::of(&error))?;
+        let port = socket.local_addr().map_err(|error| Fault::of(&error))?.port();
+        Ok((socket, port))
     };
-    let (socket, port) = match opened.await {
+    let (socket, port) = match opened() {
         Ok(opened) => opened,
-        Err(error) => return Outcome::before_asking(Fault::of(&error)),
+        Err(fault) => return Outcome::before_asking(fault),
     };
     if let Err(error) = socket.send(&question(port)).await {
         return Outcome::under_way(Fault::of(&error));
@@ -74,6 +70,8 @@ const ANSWER_BYTES_MAX: usize = 65_535;
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     /// A backend that answers each datagram with what `answer` makes of it.
@@ -95,9 +93,9 @@ mod tests {
     #[tokio::test]
     async fn an_answer_is_good_when_it_holds_what_is_expected() {
         let peer = backend(|question| [b"re: ", question].concat()).await;
-        assert_eq!(ask(peer, b"status", b"", LONG).await, Outcome::Good);
-        assert_eq!(ask(peer, b"\xff\xffstatus", b"re: \xff\xff", LONG).await, Outcome::Good);
-        match ask(peer, b"status", b"other", SHORT).await {
+        assert_eq!(ask(&Route::to(peer), b"status", b"", LONG).await, Outcome::Good);
+        assert_eq!(ask(&Route::to(peer), b"\xff\xffstatus", b"re: \xff\xff", LONG).await, Outcome::Good);
+        match ask(&Route::to(peer), b"status", b"other", SHORT).await {
             Outcome::Bad(Cause::WrongAnswer { excerpt }) => assert_eq!(excerpt.to_string(), "re: status"),
             // On a machine that stalls.
             Outcome::Local(_) => {}
@@ -108,9 +106,9 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_bad_at_once_and_silence_after_the_timeout() {
         let closed = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        assert_eq!(ask(closed, b"x", b"", LONG).await, Outcome::Bad(Cause::Refused));
+        assert_eq!(ask(&Route::to(closed), b"x", b"", LONG).await, Outcome::Bad(Cause::Refused));
         let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let outcome = ask(silent.local_addr().unwrap(), b"x", b"", SHORT).await;
+        let outcome = ask(&Route::to(silent.local_addr().unwrap()), b"x", b"", SHORT).await;
         assert!(matches!(outcome, Outcome::Bad(Cause::Timeout) | Outcome::Local(_)), "{outcome:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Making pools and backends of their settings, and whom to ask for their health.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 
 use tokio::sync::Notify;
@@ -9,10 +9,11 @@ use tokio::sync::Notify;
 use super::ancestry::Ancestry;
 use super::hash_key;
 use super::publisher::Asked;
-use crate::config::settings::{self, Check, Protocol, SendProxy, Settings};
+use crate::config::settings::{self, Check, ConnectFrom, Protocol, SendProxy, Settings};
 use crate::health::{Target, TargetId};
 use crate::pool::{Backend, Lasting, PoolSlot, PoolView, Published, Reach, Snapshot};
 use crate::standing::{Health, Standing};
+use crate::sys::probe::Route;
 use crate::worker::{Crew, Message};
 
 /// Makes pools and backends: all that they need besides their settings.
@@ -102,16 +103,22 @@ pub(super) fn targets_of(settings: &Settings, views: &[Arc<PoolView>]) -> Vec<Ta
         let health = Arc::new(pool.health.clone());
         // Behind another port is another program, which knows nothing of the headers.
         let bare = Arc::new(settings::Health { send_proxy: SendProxy::Off, ..pool.health.clone() });
+        // A firewall may let these through and no other.
+        let own = |backend: IpAddr| match &pool.connect_from {
+            ConnectFrom::Addresses(all) => {
+                all.iter().copied().filter(|ip| ip.is_ipv4() == backend.is_ipv4()).collect()
+            }
+            ConnectFrom::Any | ConnectFrom::Client => Arc::default(),
+        };
         // A backend without a port is reached at its listener's; several make `health.port` a must, as does none.
         let client_port = users(settings, at).next().map(|listener| listener.bind[0].port);
         for (backend, live) in pool.backends.iter().zip(&view.backends) {
             let serving_port = backend.port.or(client_port);
             if let Some(port) = pool.health.port.or(serving_port) {
-                let address = SocketAddr::new(backend.ip, port);
                 let health = if serving_port == Some(port) { &health } else { &bare };
                 targets.push(Target {
                     id: TargetId(live.number),
-                    address,
+                    route: Route { to: SocketAddr::new(backend.ip, port), from: own(backend.ip) },
                     health: Arc::clone(health),
                     known: None,
                 });

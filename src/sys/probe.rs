@@ -3,13 +3,32 @@
 //! Non-blocking throughout; who waits for readiness is the caller's business. Every failure is a [`Fault`], a closed
 //! list, so that no room above looks at error numbers.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+
+use super::socket::bind_address;
+
+/// Whom to ask, and from where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The peer.
+    pub to: SocketAddr,
+    /// Addresses of this host, of the peer's family: the first that it has is taken. With none, the kernel chooses.
+    pub from: Arc<[IpAddr]>,
+}
+
+impl Route {
+    /// From wherever the kernel chooses.
+    pub fn to(peer: SocketAddr) -> Self {
+        Self { to: peer, from: Arc::default() }
+    }
+}
 
 /// Why a call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,16 +57,26 @@ pub enum Fault {
 /// connected and nothing is sent: the kernel holds back the last ACK of the handshake (no TCP_QUICKACK; the delayed-ACK
 /// timer is 200 ms), and dropping sends a reset in its place (SO_LINGER of 0). Both must be set before the connect,
 /// since on loopback the handshake is over before `connect` returns.
-pub fn touch(peer: SocketAddr) -> Result<TcpStream, Fault> {
-    let socket = open(peer)?;
+pub fn touch(route: &Route) -> Result<TcpStream, Fault> {
+    let socket = open(route, SocketType::STREAM)?;
     sockopt::set_tcp_quickack(&socket, false)?;
     sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
-    connect(socket, peer)
+    connect(&socket, route.to)?;
+    Ok(socket.into())
 }
 
 /// Begins an ordinary connect; dropping the socket closes it in order.
-pub fn dial(peer: SocketAddr) -> Result<TcpStream, Fault> {
-    connect(open(peer)?, peer)
+pub fn dial(route: &Route) -> Result<TcpStream, Fault> {
+    let socket = open(route, SocketType::STREAM)?;
+    connect(&socket, route.to)?;
+    Ok(socket.into())
+}
+
+/// A socket that exchanges datagrams with the peer alone.
+pub fn datagrams(route: &Route) -> Result<UdpSocket, Fault> {
+    let socket = open(route, SocketType::DGRAM)?;
+    connect(&socket, route.to)?;
+    Ok(socket.into())
 }
 
 /// The result of a connect. Only to be asked once the socket was seen writable: before that it says success.
@@ -72,14 +101,24 @@ pub fn look(socket: impl AsFd) -> Option<Result<(), Fault>> {
     }
 }
 
-fn open(peer: SocketAddr) -> Result<OwnedFd, Fault> {
-    let family = if peer.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    Ok(net::socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?)
+fn open(route: &Route, kind: SocketType) -> Result<OwnedFd, Fault> {
+    let family = if route.to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = net::socket_with(family, kind, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+    let mut bound = Ok(());
+    for ip in route.from.iter() {
+        bound = bind_address(socket.as_fd(), SocketAddr::new(*ip, 0));
+        // The next one is for a host that lacks this one.
+        if bound != Err(Errno::ADDRNOTAVAIL) {
+            break;
+        }
+    }
+    bound?;
+    Ok(socket)
 }
 
-fn connect(socket: OwnedFd, peer: SocketAddr) -> Result<TcpStream, Fault> {
-    match net::connect(&socket, &peer) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket.into()),
+fn connect(socket: &OwnedFd, peer: SocketAddr) -> Result<(), Fault> {
+    match net::connect(socket, &peer) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
 }
@@ -132,10 +171,10 @@ mod tests {
     #[test]
     fn a_connect_that_meets_itself_is_refused() {
         // A port nobody has, bound by the connecting socket itself.
-        let socket = open("127.0.0.1:1".parse().unwrap()).unwrap();
+        let socket = open(&Route::to("127.0.0.1:1".parse().unwrap()), SocketType::STREAM).unwrap();
         net::bind(&socket, &"127.0.0.1:0".parse::<SocketAddr>().unwrap()).unwrap();
         let own: SocketAddr = net::getsockname(&socket).unwrap().try_into().unwrap();
-        let socket = connect(socket, own).unwrap();
+        connect(&socket, own).unwrap();
         let deadline = Instant::now() + Duration::from_secs(30);
         let result = loop {
             match look(&socket) {
@@ -153,7 +192,7 @@ mod tests {
             let mut in_time = 0;
             while in_time < 20 {
                 let began = Instant::now();
-                let socket = touch(listener.local_addr().unwrap()).unwrap();
+                let socket = touch(&Route::to(listener.local_addr().unwrap())).unwrap();
                 wait(&socket);
                 assert_eq!(look(&socket), Some(Ok(())));
                 assert_eq!(connected(&socket), Ok(()));
@@ -173,7 +212,7 @@ mod tests {
     #[test]
     fn a_dial_is_accepted_and_closed_in_order() {
         for listener in listeners() {
-            let mut socket = dial(listener.local_addr().unwrap()).unwrap();
+            let mut socket = dial(&Route::to(listener.local_addr().unwrap())).unwrap();
             wait(&socket);
             assert_eq!(connected(&socket), Ok(()));
             let (mut peer, _) = listener.accept().unwrap();
@@ -190,7 +229,7 @@ mod tests {
         for listener in listeners() {
             let address = listener.local_addr().unwrap();
             drop(listener);
-            let refused = match touch(address) {
+            let refused = match touch(&Route::to(address)) {
                 Ok(socket) => {
                     wait(&socket);
                     look(&socket)
@@ -209,6 +248,6 @@ mod tests {
         net::listen(&silent, 0).unwrap();
         let address = SocketAddr::try_from(net::getsockname(&silent).unwrap()).unwrap();
         let _held = TcpStream::connect(address).unwrap();
-        assert_eq!(look(touch(address).unwrap()), None);
+        assert_eq!(look(touch(&Route::to(address)).unwrap()), None);
     }
 }

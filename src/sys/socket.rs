@@ -178,7 +178,7 @@ pub(super) enum V6 {
 }
 
 /// Binds the address; port 0 is chosen by the connect, which knows the peer: else each port would serve one peer alone.
-fn bind_address(fd: BorrowedFd<'_>, address: SocketAddr) -> Result<(), Errno> {
+pub(super) fn bind_address(fd: BorrowedFd<'_>, address: SocketAddr) -> Result<(), Errno> {
     if address.port() == 0 {
         super::udp::set(fd, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
     }

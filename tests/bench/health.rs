@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use evenkeel::config::settings::{Check, Health, SendProxy};
 use evenkeel::health::{Checker, Outcome, Target, TargetId};
+use evenkeel::sys::probe::Route;
 
 fn main() {
     if std::env::var_os("HEALTH_BENCH_LISTENER").is_some() {
@@ -54,7 +55,7 @@ fn measure(port: u16, span: Duration) -> f64 {
         });
         let target = |n: u16| Target {
             id: TargetId(n.into()),
-            address: SocketAddr::from(([127, 1, (n / 250) as u8, (n % 250) as u8 + 1], port)),
+            route: Route::to(SocketAddr::from(([127, 1, (n / 250) as u8, (n % 250) as u8 + 1], port))),
             health: Arc::clone(&health),
             known: None,
         };

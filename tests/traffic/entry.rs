@@ -317,3 +317,24 @@ fn each_listener_has_its_own_choice_of_session_lines() {
         assert_eq!(program.session_lines().len(), lines, "log.sessions {process}, log_sessions {listener}");
     }
 }
+
+#[test]
+fn checks_and_sessions_come_from_the_addresses_of_the_pool() {
+    let (told, seen) = std::sync::mpsc::channel();
+    // Answers both with the address they come from.
+    let backend = Backend::start(move |mut stream| {
+        let peer = stream.peer_addr().unwrap().ip();
+        let _ = told.send(peer);
+        let _ = stream.write_all(format!("{peer} ").as_bytes());
+    });
+    let balancer = Balancer::start(&format!(
+        "listeners: {{ door: {{ bind: '127.0.0.1:1', backends: ['{}'], connect_from: ['::1', 127.0.0.9], \
+         health: {{ check: {{ tcp: {{ send: '', expect: '127.0.0.9 ' }} }}, interval: 100ms }} }} }}",
+        backend.address
+    ));
+    assert_eq!(read_to_end(&mut connect(balancer.address())).0, b"127.0.0.9 ");
+    // One of them is the session, the others are checks.
+    for _ in 0..5 {
+        assert_eq!(seen.recv_timeout(DEADLINE).unwrap(), Ipv4Addr::new(127, 0, 0, 9));
+    }
+}
