@@ -1,6 +1,8 @@
 //! What the README says is true: its files are read, its demo runs, its links lead somewhere.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const README: &str = include_str!("../README.md");
@@ -18,12 +20,41 @@ fn every_yaml_block_is_a_file_without_mistakes() {
 }
 
 #[test]
-fn every_link_leads_to_a_file() {
-    let targets: Vec<&str> = README.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
-    assert!(targets.len() >= 5, "found {targets:?}");
-    for target in targets {
-        assert!(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(target).exists(), "no {target}");
+fn every_link_of_every_page_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages: Vec<PathBuf> = docs
+        .filter(|path| path.extension().is_some_and(|end| end == "md"))
+        .chain([root.join("README.md")])
+        .collect();
+    let mut links = 0;
+    for page in &pages {
+        let text = fs::read_to_string(page).unwrap();
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.starts_with("https://")) {
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let file = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            assert!(file.exists(), "{}: no {target}", page.display());
+            let is_there =
+                || fs::read_to_string(&file).unwrap().lines().any(|line| anchor_of(line) == heading);
+            assert!(heading.is_empty() || is_there(), "{}: no heading {target}", page.display());
+            links += 1;
+        }
     }
+    assert!(links >= 20, "found {links}");
+}
+
+/// What a heading is called in a link: lower case, dashes for spaces, no other marks.
+fn anchor_of(line: &str) -> String {
+    if !line.starts_with('#') {
+        return String::new();
+    }
+    let words = line.trim_start_matches('#').trim().to_lowercase();
+    words
+        .chars()
+        .filter(|letter| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_'))
+        .map(|letter| if letter == ' ' { '-' } else { letter })
+        .collect()
 }
 
 #[test]
