@@ -4,6 +4,7 @@
 //! Needs root, `ip`, `nft` and `setpriv`; without one of them it says so and passes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs)]
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Socket, Type};
 
@@ -512,4 +514,50 @@ listeners:
     let page = metrics(&net);
     let failures = r#"evenkeel_connect_failures_total{pool="door",backend="[::1]:5432"} 0"#;
     assert!(page.contains(failures), "it is nothing of the backend's: {page}");
+}
+
+/// Another process that took over, ended when dropped.
+struct Successor(Pid);
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::KILL);
+    }
+}
+
+#[test]
+fn flows_keep_ports_of_their_own_when_the_number_of_threads_changes() {
+    if !is_possible() {
+        return;
+    }
+    let net = Net::new("threads");
+    net.sh("echo '40000 40399' >/proc/sys/net/ipv4/ip_local_port_range");
+    mirror(&net, "127.0.1.1:53");
+    let yaml = |workers: usize| {
+        format!(
+            "workers: {workers}\nlog: {{ format: json }}\nlisteners: {{ dns: {{ bind: '127.0.0.1:53', protocol: udp, \
+             limits: {{ sessions_per_source: off }}, backends: ['127.0.1.1:53'], health: {{ check: off }} }} }}"
+        )
+    };
+    let running = Balancer::start(&net, &yaml(1));
+    // The clients' own ports are not of the narrow range. All of their flows live to the end.
+    let client = |number: usize| {
+        udp_seen(&net, &format!("127.0.0.9:{}", 50_000 + number), "127.0.0.1:53", DEADLINE)
+            .unwrap_or_else(|| panic!("no answer for {number}: {}", running.log()))
+    };
+    let mut flows: Vec<_> = (0..150).map(client).collect();
+    // One thread had every port; each of four has every fourth, and the flows stay with the first.
+    std::fs::write(running.folder.path().join("evenkeel.yaml"), yaml(4)).unwrap();
+    let old = Pid::from_child(&running.child);
+    kill_process(old, Signal::USR2).unwrap();
+    eventually("another process has taken over", || running.log().contains("handed over to the new process"));
+    let log = running.log();
+    let line = log.lines().find(|line| line.contains("handed over to the new process")).unwrap();
+    let told: serde_json::Value = serde_json::from_str(line).unwrap();
+    let pid = told["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw).unwrap();
+    let _successor = Successor(pid);
+
+    flows.extend((150..300).map(client));
+    let ports: HashSet<SocketAddr> = flows.iter().map(|(_, seen)| *seen).collect();
+    assert_eq!(ports.len(), flows.len(), "two flows share a port");
 }

@@ -25,7 +25,8 @@ use crate::listener::{self, BindError, BoundDoor, DoorSocket};
 use crate::phase::Phase;
 use crate::pool::Published;
 use crate::sys::limits as system;
-use crate::udp::{self, ClientPairs};
+use crate::sys::udp::local_ports;
+use crate::udp::{self, SharedPorts};
 use crate::workbench::Random;
 use crate::worker::{self, Crew, Plan};
 
@@ -56,7 +57,8 @@ impl Server {
         let mut ancestry = Ancestry::new(&before, epoch.elapsed());
         let (published, maker) = pools::publish_first(&settings, &crew, &alarm, with.seed, &mut ancestry);
         let thread_ended = CancellationToken::new();
-        let threads = spawn_threads(&crew, &published, epoch, with, &thread_ended)?;
+        let ports = Arc::new(SharedPorts::new(local_ports(), workers));
+        let threads = spawn_threads(&crew, &published, epoch, with, &ports, &thread_ended)?;
 
         let (first_round, round_over) = oneshot::channel();
         let beginnings = Beginnings {
@@ -70,8 +72,10 @@ impl Server {
         };
         let tasks = TaskTracker::new();
         let (checker, orders) = begin_checks(&settings, beginnings, &tasks, budget.probes, with.seed);
-        let control =
-            Arc::new(Control::new(Parts { crew, published, served, checker, orders, tasks, epoch }, with));
+        let control = Arc::new(Control::new(
+            Parts { crew, published, served, checker, orders, tasks, epoch, ports },
+            with,
+        ));
         match heritage {
             None => control.open(&settings, opening, round_over).await,
             Some(heritage) => control.inherit(&settings, opening, heritage, &ancestry).await?,
@@ -226,12 +230,12 @@ fn spawn_threads(
     published: &Arc<Published>,
     epoch: Instant,
     with: &Surroundings,
+    ports: &Arc<SharedPorts>,
     ended: &CancellationToken,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     let (workers, seed) = (crew.workers(), with.seed);
     // A quarter is left to other programs of the same user, and to pipes under way.
     let pipes_bytes = system::pipe_budget_bytes().unwrap_or(PIPES_WITHOUT_LIMIT_BYTES) / 4 * 3;
-    let client_pairs = Arc::new(ClientPairs::default());
     let spawn = |worker| {
         let plan = Plan {
             worker,
@@ -241,7 +245,7 @@ fn spawn_threads(
             seed: seed.wrapping_add(worker as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
             pipe_budget_bytes: pipes_bytes / workers as u64,
             flow_hash_key: hash_key(seed.rotate_left(17)),
-            client_pairs: Arc::clone(&client_pairs),
+            ports: Arc::clone(ports),
             offloads: with.offloads,
         };
         worker::spawn(plan, ended.clone().drop_guard())

@@ -29,6 +29,7 @@ use crate::metrics::{Listeners, Reloads};
 use crate::phase::Phase;
 use crate::pool::Published;
 use crate::standing::Mark;
+use crate::udp::SharedPorts;
 use crate::worker::Crew;
 
 /// Why an order was not carried out.
@@ -45,6 +46,8 @@ pub enum OrderError {
 /// The control side.
 pub(super) struct Control {
     pub(super) crew: Arc<Crew>,
+    /// Local ports of flows.
+    pub(super) ports: Arc<SharedPorts>,
     pub(super) published: Arc<Published>,
     pub(super) listeners: Arc<Listeners>,
     pub(super) served: Arc<Mutex<Served>>,
@@ -91,13 +94,15 @@ pub(super) struct Parts {
     pub(super) orders: mpsc::Sender<Order>,
     pub(super) tasks: TaskTracker,
     pub(super) epoch: Instant,
+    pub(super) ports: Arc<SharedPorts>,
 }
 
 impl Control {
     pub(super) fn new(parts: Parts, with: &Surroundings) -> Self {
-        let Parts { crew, published, served, checker, orders, tasks, epoch } = parts;
+        let Parts { crew, published, served, checker, orders, tasks, epoch, ports } = parts;
         Self {
             crew,
+            ports,
             published,
             listeners: Arc::default(),
             served: Arc::new(Mutex::new(served)),

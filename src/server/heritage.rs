@@ -167,6 +167,7 @@ impl Heritage {
             let (Some(fd), Some(lease)) = (self.parcel.descriptor(given.fd), lease(given.lease)) else {
                 continue;
             };
+            control.ports.note(given.origin, given.backend, worker);
             given.door = self.ids.get(&given.door).copied().unwrap_or(0);
             let terms = Arc::clone(&flow_terms[usize::try_from(given.terms).unwrap_or(usize::MAX)]);
             legacies[worker].flows.push(udp::Adopted { given, terms, fd, lease });

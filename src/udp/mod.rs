@@ -16,6 +16,7 @@ mod parts;
 mod ports;
 mod pump;
 mod replies;
+mod shared_ports;
 mod terms;
 mod upstream;
 
@@ -23,6 +24,7 @@ pub use appetite::Appetite;
 pub use doors::Door;
 pub use handing::{Adopted, Given};
 pub use offloads::tell_lacks;
-pub use origin::{ClientPairs, Origins};
+pub use origin::Origins;
 pub use pump::Pump;
+pub use shared_ports::SharedPorts;
 pub use terms::Terms;

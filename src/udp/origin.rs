@@ -1,11 +1,11 @@
 //! From which address and port a flow reaches its backend, and who has which.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::ports::Ports;
+use super::shared_ports::SharedPorts;
 use super::upstream::NoUpstream;
 use crate::config::settings::ConnectFrom;
 use crate::pool::PoolView;
@@ -16,15 +16,10 @@ use crate::sys::udp::{self, Foreign};
 #[derive(Debug)]
 pub struct Origins {
     pub(super) ports: Ports,
-    clients: Arc<ClientPairs>,
+    shared: Arc<SharedPorts>,
     /// The kernel may merge what backends answer.
     merges: bool,
 }
-
-/// The flows that have their client's own address and port towards a backend, of all threads. A client that comes to two
-/// doors has one port; two sockets between it and one backend would get each other's answers.
-#[derive(Debug, Default)]
-pub struct ClientPairs(Mutex<HashSet<(SocketAddr, SocketAddr)>>);
 
 /// What a flow connects from. To be given back once.
 #[derive(Debug)]
@@ -47,16 +42,9 @@ impl Origin {
 }
 
 impl Origins {
-    /// Those of the `worker`-th of so many threads, with the range of ports for all of them. `clients` is one for all.
-    /// `merges`: the kernel does so with datagrams that come.
-    pub fn new(
-        ports: (u16, u16),
-        clients: Arc<ClientPairs>,
-        (worker, workers): (usize, usize),
-        seed: u64,
-        merges: bool,
-    ) -> Self {
-        Self { ports: Ports::new(ports, worker, workers, seed), clients, merges }
+    /// Those of the `worker`-th thread. `merges`: the kernel does so with datagrams that come.
+    pub fn new(shared: Arc<SharedPorts>, worker: usize, seed: u64, merges: bool) -> Self {
+        Self { ports: Ports::new(shared.share_of(worker), seed), shared, merges }
     }
 
     /// A socket between the address that `connect_from` says and the backend.
@@ -104,17 +92,18 @@ impl Origins {
 
     pub(super) fn give_back(&mut self, origin: &Origin, backend: SocketAddr) {
         match origin {
-            Origin::Ours(source) => self.ports.give_back(*source, backend),
-            Origin::Client(client) => {
-                self.pairs().remove(&(*client, backend));
+            Origin::Ours(source) => {
+                if !self.ports.give_back(*source, backend) {
+                    self.shared.give_back_stray(*source, backend);
+                }
             }
+            Origin::Client(client) => self.shared.give_back_client(*client, backend),
         }
     }
 
-    /// What a flow of the process before is connected from.
+    /// What a flow of the process before is connected from; it is noted in what the threads share.
     pub(super) fn adopt(&mut self, (from, is_client): (SocketAddr, bool), backend: SocketAddr) -> Origin {
         if is_client {
-            self.pairs().insert((from, backend));
             Origin::Client(from)
         } else {
             self.ports.adopt(from, backend);
@@ -125,7 +114,13 @@ impl Origins {
     /// From a free port. One that a stranger's socket holds is passed over, a few of them.
     fn connect_ours(&mut self, source: IpAddr, backend: SocketAddr) -> Result<(OwnedFd, Origin), NoUpstream> {
         for _ in 0..PORTS_TRIED_MAX {
-            let port = self.ports.take(source, backend).ok_or(NoUpstream::NoPort)?;
+            let port = {
+                let strays = self.shared.strays();
+                let is_stray = |port| {
+                    strays.as_ref().is_some_and(|all| all.contains(&(SocketAddr::new(source, port), backend)))
+                };
+                self.ports.take(source, backend, is_stray).ok_or(NoUpstream::NoPort)?
+            };
             let source = SocketAddr::new(source, port);
             match udp::connect_from(source, backend, Foreign::No) {
                 Ok(fd) => return Ok((fd, Origin::Ours(source))),
@@ -144,21 +139,17 @@ impl Origins {
         if client.is_ipv4() != backend.is_ipv4() {
             return Err(NoUpstream::Local(Errno::AFNOSUPPORT));
         }
-        if !self.pairs().insert((client, backend)) {
+        if !self.shared.take_client(client, backend) {
             return Err(NoUpstream::NoPort);
         }
         let origin = Origin::Client(client);
         match udp::connect_from(client, backend, Foreign::Yes) {
             Ok(fd) => Ok((fd, origin)),
             Err(errno) => {
-                self.pairs().remove(&(client, backend));
+                self.shared.give_back_client(client, backend);
                 Err(if errno == Errno::ADDRINUSE { NoUpstream::NoPort } else { NoUpstream::Local(errno) })
             }
         }
-    }
-
-    fn pairs(&self) -> std::sync::MutexGuard<'_, HashSet<(SocketAddr, SocketAddr)>> {
-        self.clients.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

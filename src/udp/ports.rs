@@ -8,14 +8,12 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
+use super::shared_ports::Share;
+
 /// The ports of one thread, by our address and the backend's.
 #[derive(Debug)]
 pub(super) struct Ports {
-    first: u16,
-    /// How many ports this thread has between one of our addresses and one backend.
-    count: u32,
-    /// Between two ports of this thread.
-    step: u16,
+    share: Share,
     seed: u64,
     /// The address that the kernel would use towards a backend.
     usual: HashMap<SocketAddr, IpAddr>,
@@ -32,14 +30,10 @@ struct Between {
 }
 
 impl Ports {
-    /// Every `workers`-th port of the range, from the `worker`-th on. Where the search begins differs with the `seed`: two
-    /// processes of one host that have a backend in common know nothing of each other's ports, and the kernel would let
-    /// them share one.
-    pub(super) fn new(range: (u16, u16), worker: usize, workers: usize, seed: u64) -> Self {
-        let step = u16::try_from(workers.max(1)).unwrap_or(u16::MAX);
-        let first = range.0.saturating_add(u16::try_from(worker).unwrap_or(u16::MAX));
-        let count = if first > range.1 { 0 } else { u32::from((range.1 - first) / step) + 1 };
-        Self { first, count, step, seed, usual: HashMap::new(), between: HashMap::new() }
+    /// Where the search begins differs with the `seed`: two processes of one host that have a backend in common know
+    /// nothing of each other's ports, and the kernel would let them share one.
+    pub(super) fn new(share: Share, seed: u64) -> Self {
+        Self { share, seed, usual: HashMap::new(), between: HashMap::new() }
     }
 
     /// The address we have towards a backend, as `find` tells it; asked anew when no port of it there is in use.
@@ -59,25 +53,29 @@ impl Ports {
         Ok(source)
     }
 
-    /// Takes a port that is free between an address of ours and a backend.
-    pub(super) fn take(&mut self, source: IpAddr, backend: SocketAddr) -> Option<u16> {
-        let count = self.count;
+    /// Takes a port that is free between an address of ours and a backend. `is_stray`: another thread's flow has it.
+    pub(super) fn take(
+        &mut self,
+        source: IpAddr,
+        backend: SocketAddr,
+        is_stray: impl Fn(u16) -> bool,
+    ) -> Option<u16> {
+        let (share, count) = (self.share, self.share.count);
         let between = self.between(source, backend);
         if between.taken_count >= count {
             return None;
         }
-        let place = (between.next..count).chain(0..between.next).find(|&place| !between.is_taken(place))?;
+        let is_free = |place: &u32| !between.is_taken(*place) && !is_stray(share.port_at(*place));
+        let place = (between.next..count).chain(0..between.next).find(is_free)?;
         between.taken[place as usize / 64] |= 1 << (place % 64);
         between.taken_count += 1;
         between.next = (place + 1) % count;
-        // Below `count`, so within the range.
-        u16::try_from(place).ok().map(|place| self.first + place * self.step)
+        Some(share.port_at(place))
     }
 
-    /// Notes a port that a flow of the process before has. One that is not among this thread's, because the range or the
-    /// number of threads was another then, belongs to nobody here: whoever tries it finds it taken.
+    /// Notes a port that a flow of the process before has. One that is not among this thread's is noted as a stray.
     pub(super) fn adopt(&mut self, source: SocketAddr, backend: SocketAddr) {
-        let Some(place) = self.place_of(source.port()) else { return };
+        let Some(place) = self.share.place_of(source.port()) else { return };
         let between = self.between(source.ip(), backend);
         if !between.is_taken(place) {
             between.taken[place as usize / 64] |= 1 << (place % 64);
@@ -86,7 +84,7 @@ impl Ports {
     }
 
     fn between(&mut self, source: IpAddr, backend: SocketAddr) -> &mut Between {
-        let (count, seed) = (self.count, self.seed);
+        let (count, seed) = (self.share.count, self.seed);
         self.between.entry((source, backend)).or_insert_with(|| Between {
             taken: vec![0; (count as usize).div_ceil(64)].into(),
             taken_count: 0,
@@ -94,27 +92,22 @@ impl Ports {
         })
     }
 
-    /// Which of this thread's ports it is.
-    fn place_of(&self, port: u16) -> Option<u32> {
-        let ahead = port.checked_sub(self.first)?;
-        let place = u32::from(ahead / self.step);
-        (ahead.is_multiple_of(self.step) && place < self.count).then_some(place)
-    }
-
-    /// Gives a port back.
-    pub(super) fn give_back(&mut self, source: SocketAddr, backend: SocketAddr) {
-        let Some(place) = self.place_of(source.port()) else { return };
-        let Some(between) = self.between.get_mut(&(source.ip(), backend)) else { return };
-        if between.is_taken(place) {
+    /// Gives a port back. False: it is not among this thread's.
+    pub(super) fn give_back(&mut self, source: SocketAddr, backend: SocketAddr) -> bool {
+        let Some(place) = self.share.place_of(source.port()) else { return false };
+        if let Some(between) = self.between.get_mut(&(source.ip(), backend))
+            && between.is_taken(place)
+        {
             between.taken[place as usize / 64] &= !(1 << (place % 64));
             between.taken_count -= 1;
         }
+        true
     }
 
     /// How much of the ports is in use between the address and the backend that have most, in thousandths.
     pub(super) fn in_use_permille(&self) -> u32 {
         let most = self.between.values().map(|between| between.taken_count).max().unwrap_or(0);
-        most * 1_000 / self.count.max(1)
+        most * 1_000 / self.share.count.max(1)
     }
 }
 
@@ -135,6 +128,7 @@ mod tests {
     use std::collections::HashSet;
     use std::convert::Infallible;
 
+    use super::super::shared_ports::SharedPorts;
     use super::*;
 
     fn address(text: &str) -> SocketAddr {
@@ -143,8 +137,12 @@ mod tests {
 
     const HERE: &str = "127.0.0.1";
 
+    fn ports(range: (u16, u16), worker: usize, workers: usize, seed: u64) -> Ports {
+        Ports::new(SharedPorts::new(range, workers).share_of(worker), seed)
+    }
+
     fn take(ports: &mut Ports, source: &str, backend: SocketAddr) -> Option<u16> {
-        ports.take(source.parse().unwrap(), backend)
+        ports.take(source.parse().unwrap(), backend, |_| false)
     }
 
     #[test]
@@ -152,7 +150,7 @@ mod tests {
         let backend = address("10.0.0.1:53");
         let mut seen = HashSet::new();
         for worker in 0..3 {
-            let mut ports = Ports::new((100, 120), worker, 3, 7);
+            let mut ports = ports((100, 120), worker, 3, 7);
             while let Some(port) = take(&mut ports, HERE, backend) {
                 assert!((100..=120).contains(&port) && seen.insert(port));
             }
@@ -164,7 +162,7 @@ mod tests {
     #[test]
     fn each_pair_has_the_whole_range_and_a_port_rests_before_it_comes_again() {
         let (one, two) = (address("10.0.0.1:53"), address("10.0.0.2:53"));
-        let mut ports = Ports::new((1_000, 1_009), 0, 1, 7);
+        let mut ports = ports((1_000, 1_009), 0, 1, 7);
         let first: Vec<_> = (0..10).map(|_| take(&mut ports, HERE, one).unwrap()).collect();
         assert_eq!(take(&mut ports, HERE, one), None);
         assert_eq!((0..11).filter_map(|_| take(&mut ports, HERE, two)).count(), 10);
@@ -179,10 +177,10 @@ mod tests {
     #[test]
     fn the_usual_source_is_asked_for_anew_when_none_of_its_ports_is_in_use() {
         let backend = address("10.0.0.1:53");
-        let mut ports = Ports::new((1_000, 1_009), 0, 1, 7);
+        let mut ports = ports((1_000, 1_009), 0, 1, 7);
         let find = |source: &str| Ok::<_, Infallible>(source.parse::<IpAddr>().unwrap());
         let one: IpAddr = ports.usual_source(backend, || find("10.0.0.8")).unwrap();
-        let port = ports.take(one, backend).unwrap();
+        let port = ports.take(one, backend, |_| false).unwrap();
         assert_eq!(ports.usual_source(backend, || find("10.0.0.9")).unwrap(), one);
         ports.give_back(SocketAddr::new(one, port), backend);
         assert_eq!(ports.usual_source(backend, || find("10.0.0.9")).unwrap().to_string(), "10.0.0.9");
@@ -192,14 +190,14 @@ mod tests {
     fn two_processes_begin_at_different_ports() {
         let backend = address("10.0.0.1:53");
         let firsts: HashSet<_> =
-            (0..20).map(|seed| take(&mut Ports::new((1_000, 60_000), 0, 1, seed), HERE, backend)).collect();
+            (0..20).map(|seed| take(&mut ports((1_000, 60_000), 0, 1, seed), HERE, backend)).collect();
         assert!(firsts.len() > 15, "{firsts:?}");
     }
 
     #[test]
     fn a_port_of_the_process_before_is_not_given_again_and_a_foreign_one_is_left_alone() {
         let backend = address("10.0.0.1:53");
-        let mut ports = Ports::new((1_000, 1_009), 1, 2, 0);
+        let mut ports = ports((1_000, 1_009), 1, 2, 0);
         let here = |port| SocketAddr::new(HERE.parse().unwrap(), port);
         for port in [1_003, 1_003, 1_004, 7, 1_011] {
             ports.adopt(here(port), backend);
@@ -207,16 +205,26 @@ mod tests {
         let mut given: Vec<_> = std::iter::from_fn(|| take(&mut ports, HERE, backend)).collect();
         given.sort_unstable();
         assert_eq!(given, [1_001, 1_005, 1_007, 1_009]);
-        for port in [1_003, 1_004, 7, 1_011] {
-            ports.give_back(here(port), backend);
-        }
+        let is_own = [1_003, 1_004, 7, 1_011].map(|port| ports.give_back(here(port), backend));
+        assert_eq!(is_own, [true, false, false, false]);
         assert_eq!((take(&mut ports, HERE, backend), take(&mut ports, HERE, backend)), (Some(1_003), None));
+    }
+
+    #[test]
+    fn a_stray_is_passed_over_while_it_is_one() {
+        let backend = address("10.0.0.1:53");
+        let mut ports = ports((1_000, 1_099), 0, 1, 7);
+        let source = HERE.parse().unwrap();
+        let given: Vec<_> =
+            std::iter::from_fn(|| ports.take(source, backend, |port| port != 1_042)).collect();
+        assert_eq!(given, [1_042]);
+        assert_eq!(std::iter::from_fn(|| take(&mut ports, HERE, backend)).count(), 99);
     }
 
     #[test]
     fn a_range_too_small_for_all_threads_leaves_some_without() {
         let backend = address("10.0.0.1:53");
-        assert_eq!(take(&mut Ports::new((7, 7), 1, 2, 7), HERE, backend), None);
-        assert_eq!(take(&mut Ports::new((7, 7), 0, 2, 7), HERE, backend), Some(7));
+        assert_eq!(take(&mut ports((7, 7), 1, 2, 7), HERE, backend), None);
+        assert_eq!(take(&mut ports((7, 7), 0, 2, 7), HERE, backend), Some(7));
     }
 }

@@ -13,10 +13,9 @@ use crate::flow::Flows;
 use crate::pool::Published;
 use crate::sys::Errno;
 use crate::sys::poller::{Events, Poller, Ready};
-use crate::sys::udp;
 use crate::sys::udp_probe::Offloads;
 use crate::tcp::Sessions;
-use crate::udp::{ClientPairs, Origins, Pump};
+use crate::udp::{Origins, Pump, SharedPorts};
 use crate::workbench::{PipePool, Random, SCRATCH_BYTES, Token, Workbench};
 
 /// What a data thread needs to start.
@@ -36,8 +35,8 @@ pub struct Plan {
     pub pipe_budget_bytes: u64,
     /// Places flows in tables where nobody outside can foresee them.
     pub flow_hash_key: [u8; 16],
-    /// Flows with their client's own address; one for all threads.
-    pub client_pairs: Arc<ClientPairs>,
+    /// Local ports towards backends; one for all threads.
+    pub ports: Arc<SharedPorts>,
     /// What the kernel does with several datagrams at once.
     pub offloads: Offloads,
 }
@@ -92,13 +91,7 @@ impl Loop {
             sessions: Sessions::new(now_us / 1_000),
             pump: Pump::new(
                 Flows::new(plan.flow_hash_key, now_us / 1_000),
-                Origins::new(
-                    udp::local_ports(),
-                    Arc::clone(&plan.client_pairs),
-                    (plan.worker, plan.crew.workers()),
-                    plan.seed,
-                    plan.offloads.merging.is_ok(),
-                ),
+                Origins::new(Arc::clone(&plan.ports), plan.worker, plan.seed, plan.offloads.merging.is_ok()),
                 plan.offloads,
             ),
             mail: Vec::new(),

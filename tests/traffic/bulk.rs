@@ -110,7 +110,7 @@ fn bulk_without_pipes_is_copied() {
                 seed: 1,
                 pipe_budget_bytes: 0,
                 flow_hash_key: [0; 16],
-                client_pairs: Arc::default(),
+                ports: Arc::new(evenkeel::udp::SharedPorts::new((40_000, 40_009), 1)),
                 offloads: evenkeel::sys::udp_probe::probe(),
             };
             let counters = Arc::new(evenkeel::metrics::ListenerCounters::new("copying", "tcp", 0, 1));

@@ -253,9 +253,11 @@ fn what_is_known_of_backends_and_sources_is_known_on() {
     assert!(is_turned_away(program.address()), "they count on");
     drop(clients.pop());
     eventually("a place is free", || {
-        let mut client = connect(program.address());
-        client.write_all(b"x").unwrap();
-        client.read(&mut [0]).is_ok_and(|length| length == 1)
+        // Until then each is reset, at its connect or later.
+        let served = |mut client: TcpStream| client.write_all(b"x").and_then(|()| client.read(&mut [0]));
+        TcpStream::connect_timeout(&program.address(), DEADLINE)
+            .and_then(served)
+            .is_ok_and(|length| length == 1)
     });
     assert_eq!(program.log().matches("backend is").count(), lines, "nobody was found anew");
     // The source is where it was.
