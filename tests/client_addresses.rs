@@ -516,10 +516,10 @@ listeners:
     assert!(page.contains(failures), "it is nothing of the backend's: {page}");
 }
 
-/// Another process that took over, ended when dropped.
-struct Successor(Pid);
+/// The process that serves now, ended when dropped.
+struct Serving(Pid);
 
-impl Drop for Successor {
+impl Drop for Serving {
     fn drop(&mut self) {
         let _ = kill_process(self.0, Signal::KILL);
     }
@@ -545,19 +545,22 @@ fn flows_keep_ports_of_their_own_when_the_number_of_threads_changes() {
         udp_seen(&net, &format!("127.0.0.9:{}", 50_000 + number), "127.0.0.1:53", DEADLINE)
             .unwrap_or_else(|| panic!("no answer for {number}: {}", running.log()))
     };
-    let mut flows: Vec<_> = (0..150).map(client).collect();
-    // One thread had every port; each of four has every fourth, and the flows stay with the first.
-    std::fs::write(running.folder.path().join("evenkeel.yaml"), yaml(4)).unwrap();
-    let old = Pid::from_child(&running.child);
-    kill_process(old, Signal::USR2).unwrap();
-    eventually("another process has taken over", || running.log().contains("handed over to the new process"));
-    let log = running.log();
-    let line = log.lines().find(|line| line.contains("handed over to the new process")).unwrap();
-    let told: serde_json::Value = serde_json::from_str(line).unwrap();
-    let pid = told["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw).unwrap();
-    let _successor = Successor(pid);
-
-    flows.extend((150..300).map(client));
-    let ports: HashSet<SocketAddr> = flows.iter().map(|(_, seen)| *seen).collect();
-    assert_eq!(ports.len(), flows.len(), "two flows share a port");
+    let mut flows: Vec<_> = (0..100).map(client).collect();
+    let mut process = Serving(Pid::from_child(&running.child));
+    // One thread had every port; each of four has every fourth, and the flows stay with the first; and so on.
+    for (times, workers) in [(1, 4), (2, 2), (3, 3)] {
+        std::fs::write(running.folder.path().join("evenkeel.yaml"), yaml(workers)).unwrap();
+        kill_process(process.0, Signal::USR2).unwrap();
+        let successors = || {
+            let log = running.log();
+            let lines = log.lines().filter(|line| line.contains("handed over to the new process"));
+            lines.map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<serde_json::Value>>()
+        };
+        eventually("another process has taken over", || successors().len() == times);
+        let pid = successors()[times - 1]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+        process.0 = pid.and_then(Pid::from_raw).unwrap();
+        flows.extend((flows.len()..flows.len() + 50).map(client));
+        let ports: HashSet<SocketAddr> = flows.iter().map(|(_, seen)| *seen).collect();
+        assert_eq!(ports.len(), flows.len(), "two flows share a port with {workers} threads");
+    }
 }
