@@ -564,3 +564,44 @@ fn flows_keep_ports_of_their_own_when_the_number_of_threads_changes() {
         assert_eq!(ports.len(), flows.len(), "two flows share a port with {workers} threads");
     }
 }
+
+#[test]
+fn a_client_goes_on_with_its_own_address_when_the_number_of_threads_changes() {
+    if !is_possible() {
+        return;
+    }
+    let (client, balancer, backend) = three("threads-c");
+    mirror(&backend, "10.0.1.11:5432");
+    let yaml = |workers: usize| {
+        format!(
+            "workers: {workers}\nlog: {{ format: json }}\nlisteners: {{ dns: {{ bind: '192.0.2.1:53', protocol: udp, \
+             limits: {{ sessions_per_source: off }}, backends: ['10.0.1.11:5432'], connect_from: client, health: {{ check: off }} }} }}"
+        )
+    };
+    let running = Balancer::start(&balancer, &yaml(1));
+    let sockets: Vec<_> = (0..16)
+        .map(|number| {
+            let from = format!("192.0.2.7:{}", 40_100 + number);
+            let (socket, seen) = udp_seen(&client, &from, "192.0.2.1:53", DEADLINE).unwrap();
+            assert_eq!(seen.to_string(), from);
+            socket
+        })
+        .collect();
+    std::fs::write(running.folder.path().join("evenkeel.yaml"), yaml(2)).unwrap();
+    kill_process(Pid::from_child(&running.child), Signal::USR2).unwrap();
+    let successors = || {
+        let log = running.log();
+        let lines = log.lines().filter(|line| line.contains("handed over to the new process"));
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<serde_json::Value>>()
+    };
+    eventually("another process has taken over", || successors().len() == 1);
+    let pid = successors()[0]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+    let _process = Serving(pid.and_then(Pid::from_raw).unwrap());
+    for socket in &sockets {
+        socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        eventually("everyone is answered", || {
+            socket.send(b"?").unwrap();
+            socket.recv(&mut [0; 64]).is_ok()
+        });
+    }
+}

@@ -15,7 +15,7 @@ pub(super) trait Bits: Copy + Ord {
 }
 
 /// Where the answer changes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Edges<T> {
     /// The answer before the first edge.
     first: bool,

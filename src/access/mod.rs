@@ -13,7 +13,7 @@ use edges::Edges;
 pub use proxies::Proxies;
 
 /// The two lists of a listener, worked out.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Access {
     v4: Edges<u32>,
     v6: Edges<u128>,

@@ -7,7 +7,7 @@ use super::Access;
 use crate::config::settings::Cidr;
 
 /// The proxies of a listener.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Proxies {
     networks: Box<[Cidr]>,
     /// `deny` alone; `None`: none is denied.

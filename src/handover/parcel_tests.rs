@@ -94,7 +94,7 @@ fn what_is_not_whole_or_not_ours_is_refused() {
     let doubled: Vec<_> = all.iter().chain(&all[1..]).cloned().collect();
     assert_eq!(refused(&doubled), ParcelError::Foreign.to_string());
     let mut other = all.clone();
-    other[0].0[8] ^= 7;
+    other[0].0[8] ^= 4;
     assert!(refused(&other).contains("version 6 of the manifest"), "{}", refused(&other));
     let mut damaged = all.clone();
     damaged[0].0[16] ^= 1;

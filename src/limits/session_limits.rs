@@ -7,7 +7,7 @@ use super::{Places, RateLimit, Source, SourcePlaces, SourceRates};
 use crate::reason::Reason;
 
 /// What limits the sessions of one listener.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SessionLimits {
     process: Option<Arc<Places>>,
     listener: Arc<Places>,

@@ -42,11 +42,10 @@ struct Bucket {
 impl SourcePlaces {
     /// Counts up to `most` sessions of each source (`None`: no limit), of `sessions` sessions in all.
     pub fn new(hash_key: [u8; 16], most: Option<u32>, sessions: u32) -> Self {
-        let buckets = (sessions as usize / 2).clamp(BUCKETS_MIN, BUCKETS_MAX).next_power_of_two();
         Self {
             hasher: SipHasher13::new_with_key(&hash_key),
             most: AtomicU32::new(most.unwrap_or(0)),
-            buckets: (0..buckets).map(|_| Bucket::default()).collect(),
+            buckets: (0..buckets_for(sessions)).map(|_| Bucket::default()).collect(),
         }
     }
 
@@ -82,6 +81,11 @@ impl SourcePlaces {
         debug_assert!(before & COUNT > 0, "a source's place was given back twice");
     }
 
+    /// Is the table large enough for so many sessions in all?
+    pub fn is_enough_for(&self, sessions: u32) -> bool {
+        self.buckets.len() >= buckets_for(sessions)
+    }
+
     /// Changes how many sessions each source may have; sessions above a lowered limit stay.
     pub fn set_most(&self, most: Option<u32>) {
         self.most.store(most.unwrap_or(0), Ordering::Relaxed);
@@ -92,6 +96,11 @@ impl SourcePlaces {
         let slots = self.buckets.iter().flat_map(|bucket| &bucket.slots);
         slots.map(|slot| slot.load(Ordering::Relaxed) & COUNT).sum()
     }
+}
+
+/// Two sources a bucket, when each session has one of its own.
+fn buckets_for(sessions: u32) -> usize {
+    (sessions as usize / 2).clamp(BUCKETS_MIN, BUCKETS_MAX).next_power_of_two()
 }
 
 /// An IPv4 address, also one written as IPv6, or the /64 of an IPv6 address.
@@ -186,6 +195,12 @@ mod tests {
     #[test]
     fn a_bucket_is_one_cache_line() {
         assert_eq!((size_of::<Bucket>(), align_of::<Bucket>()), (64, 64));
+    }
+
+    #[test]
+    fn a_table_is_enough_for_as_many_sessions_as_it_was_made_for() {
+        let places = SourcePlaces::new([1; 16], Some(1), 1_000);
+        assert!(places.is_enough_for(1_000) && places.is_enough_for(0) && !places.is_enough_for(4_000));
     }
 
     #[test]

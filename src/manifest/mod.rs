@@ -12,7 +12,7 @@ mod state;
 mod wire;
 
 pub use records::{Carried, Door, Flow, FlowTerms, Held, Phase, Proxied, Session, Side, Terms, Way};
-pub use state::{Backend, Ejection, ListenerCounts, Pool, Remembered, Standing};
+pub use state::{Backend, Ejection, ListenerCounts, Pool, Reach, Remembered, Standing};
 pub use wire::{Broken, Bytes, Reader, Wire};
 
 use wire::travels;
@@ -94,7 +94,7 @@ impl Manifest {
 }
 
 /// Of the records here. A process takes only what has its own.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 #[cfg(test)]
 #[path = "tests.rs"]

@@ -29,6 +29,26 @@ travels! {
         pub remembered: Vec<Remembered>,
         /// Its backends, those that left and still have sessions at the end.
         pub backends: Vec<Backend>,
+        /// How its backends are reached, for a pool that has left the file.
+        pub reach: Reach,
+    }
+}
+
+travels! {
+    /// How the backends of a pool are reached.
+    pub struct Reach {
+        /// `send_proxy`: 0 off, 1 and 2 the versions.
+        pub send_proxy: u8,
+        /// `on_down`: 0 keep, 1 close, 2 rehome.
+        pub on_down: u8,
+        /// How long one attempt may take.
+        pub connect_ms: u64,
+        /// Attempts for a session.
+        pub attempts: u8,
+        /// `connect_from`: the client's own.
+        pub from_client: bool,
+        /// `connect_from`: these.
+        pub from: Vec<IpAddr>,
     }
 }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pools::Maker;
-use crate::config::settings::{self, Settings};
+use crate::config::settings::{self, Balance, ConnectFrom, OnDown, SendProxy, Settings};
 use crate::manifest;
 use crate::metrics::{BackendShard, PoolShard};
 use crate::pool::{Backend, Lasting, PoolView};
-use crate::standing::Standing;
+use crate::standing::{Health, Standing};
 use crate::sticky::Source;
 
 /// What is known of the pools from before; nothing in a balancer that begins.
@@ -83,20 +83,33 @@ impl<'a> Ancestry<'a> {
         let mut views = Vec::new();
         for before in self.pools.iter().filter(is_gone) {
             let Some(like) = settings.pools.first() else { break };
-            // Nobody is picked there any more: only the name counts.
-            let pool = settings::Pool {
-                name: before.name.clone(),
-                backends: Vec::new(),
-                max_sessions: None,
-                sticky: None,
-                passive: None,
-                queue: None,
-                ..like.clone()
-            };
+            // Sessions that are being connected, and flows of a backend that goes down, still find a backend there.
+            let listed = before.backends.iter().filter(|given| given.standing.is_some());
+            let pool = reached_by(
+                &before.reach,
+                settings::Pool {
+                    name: before.name.clone(),
+                    backends: listed.map(|given| settings::Backend { weight: 1, ..leaver(given) }).collect(),
+                    balance: Balance::RoundRobin,
+                    max_sessions: None,
+                    sticky: None,
+                    passive: None,
+                    slow_start: None,
+                    queue: None,
+                    ..like.clone()
+                },
+            );
             let lasting = maker.lasting(&pool, settings.pools.len() + views.len());
-            let (_, leaving) = self.settle(&pool, &lasting, &[], maker);
+            let backends: Vec<_> =
+                pool.backends.iter().map(|backend| maker.backend(&lasting, backend)).collect();
+            let (known, leaving) = self.settle(&pool, &lasting, &backends, maker);
+            let first = Standing::new(Health::Unchecked, self.now_ns / 1_000_000);
+            let standings: Vec<_> = known.into_iter().map(|one| one.unwrap_or(first.clone())).collect();
+            for (backend, standing) in backends.iter().zip(&standings) {
+                backend.set_down(standing.is_down());
+            }
             let pool = Arc::new(pool);
-            let mut view = PoolView::new(lasting, pool, Vec::new(), Vec::new(), &settings.hash_seed, None);
+            let mut view = PoolView::new(lasting, pool, backends, standings, &settings.hash_seed, None);
             view.leaving = leaving;
             view.gone = true;
             views.push(Arc::new(view));
@@ -111,6 +124,22 @@ impl<'a> Ancestry<'a> {
         if let Some(latency_ns) = given.latency_ns {
             backend.load.observe_latency(self.now_ns, latency_ns);
         }
+    }
+}
+
+/// The pool, with its backends reached as they were.
+fn reached_by(reach: &manifest::Reach, pool: settings::Pool) -> settings::Pool {
+    let timeout = Duration::from_millis(reach.connect_ms);
+    settings::Pool {
+        send_proxy: SendProxy::of_code(reach.send_proxy).unwrap_or(pool.send_proxy),
+        on_down: OnDown::of_code(reach.on_down).unwrap_or(pool.on_down),
+        connect: settings::Connect { timeout, attempts: reach.attempts },
+        connect_from: match &reach.from[..] {
+            _ if reach.from_client => ConnectFrom::Client,
+            [] => ConnectFrom::Any,
+            addresses => ConnectFrom::Addresses(addresses.to_vec()),
+        },
+        ..pool
     }
 }
 

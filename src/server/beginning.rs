@@ -71,14 +71,20 @@ impl Server {
             first_round,
         };
         let tasks = TaskTracker::new();
-        let (checker, orders) = begin_checks(&settings, beginnings, &tasks, budget.probes, with.seed);
+        let counted = CancellationToken::new();
+        if heritage.is_none() {
+            counted.cancel();
+        }
+        let may_publish = counted.clone().cancelled_owned();
+        let (checker, orders) =
+            begin_checks(&settings, beginnings, &tasks, budget.probes, with.seed, may_publish);
         let control = Arc::new(Control::new(
             Parts { crew, published, served, checker, orders, tasks, epoch, ports },
             with,
         ));
         match heritage {
             None => control.open(&settings, opening, round_over).await,
-            Some(heritage) => control.inherit(&settings, opening, heritage, &ancestry).await?,
+            Some(heritage) => control.inherit(&settings, opening, heritage, &ancestry, &counted).await?,
         }
         control.forget_strangers(names.iter().map(String::as_str));
         control.enter(Phase::Running);
@@ -112,6 +118,7 @@ impl Control {
         opening: Opening,
         mut heritage: Heritage,
         ancestry: &Ancestry<'_>,
+        counted: &CancellationToken,
     ) -> Result<(), StartError> {
         // What the threads are told meanwhile they read at once: sessions and flows stand in their tables before the
         // first event of any door.
@@ -124,6 +131,8 @@ impl Control {
         heritage.resume_counters(self, settings);
         self.open_doors(settings, opening.matched, opening.doors);
         heritage.hand_on(self, &ancestry.backends);
+        // Until here a backend that left the file and has sessions looked as if it had none.
+        counted.cancel();
         drop(still);
         // What is counted of sessions is right from here on.
         stopping::wait_for_mail(&self.crew).await;
@@ -198,13 +207,14 @@ fn workers_of(settings: &Settings) -> usize {
     })
 }
 
-/// Asks the backends of these settings from now on, and publishes what they answer.
+/// Asks the backends of these settings from now on, and publishes what they answer once `may_publish` has completed.
 fn begin_checks(
     settings: &Settings,
     beginnings: Beginnings,
     tasks: &TaskTracker,
     probes_max: usize,
     seed: u64,
+    may_publish: impl Future<Output = ()> + Send + 'static,
 ) -> (Checker, mpsc::Sender<Order>) {
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let (orders, order_inbox) = mpsc::channel(ORDERS_MAX);
@@ -212,7 +222,10 @@ fn begin_checks(
     let mut targets = pools::targets_of(settings, &views);
     pools::note_known(&mut targets, &views);
     let publisher = Publisher::new(beginnings, &pools::asked(settings, &views, &targets));
-    tasks.spawn(publisher.run(inbox, order_inbox));
+    tasks.spawn(async move {
+        may_publish.await;
+        publisher.run(inbox, order_inbox).await;
+    });
     (Checker::start(targets, probes_max, seed, events), orders)
 }
 

@@ -283,6 +283,12 @@ impl Control {
     pub(super) async fn stop(self: &Arc<Self>, hurry: impl Future<Output = ()>) -> Drained {
         // A reload under way comes to its end first.
         let reloading = self.reloading.lock().await;
+        let phase = *self.phase.borrow();
+        if phase == Phase::HandedOver {
+            drop(reloading);
+            self.depart().await;
+            return Drained { sessions: 0, cut: 0 };
+        }
         self.enter(Phase::Draining);
         drop(reloading);
         let grace = self.served().settings.shutdown.grace;

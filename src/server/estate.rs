@@ -15,7 +15,6 @@ use super::publisher::Order;
 use super::standstill::{Standstill, Stuck};
 use crate::config::settings::Protocol;
 use crate::handover::{Line, LineError, Park, ParkError};
-use crate::listener;
 use crate::manifest::{Door, ListenerCounts, Manifest, Pool};
 use crate::metrics::ListenerShard;
 use crate::phase::Phase;
@@ -99,7 +98,6 @@ impl Control {
     where
         F: Future<Output = Result<(), HandoverError>>,
     {
-        self.close_leaving_doors();
         let began = Instant::now();
         let mut still = Standstill::begin(&self.crew).await?;
         let estates = still.estates().await?;
@@ -115,15 +113,6 @@ impl Control {
             flows: manifest.flows.len(),
             pause: began.elapsed(),
         })
-    }
-
-    /// Doors that left the file and waited for their flows wait no longer.
-    fn close_leaving_doors(&self) {
-        let mut served = self.served();
-        for door in served.doors.iter().filter(|door| door.leaving.is_some()) {
-            listener::close(door.id, Protocol::Udp, &self.crew);
-        }
-        served.doors.retain(|door| door.leaving.is_none());
     }
 
     async fn manifest(&self, estates: Vec<Estate>) -> Option<Manifest> {
@@ -164,7 +153,9 @@ impl Control {
 
     fn doors(&self, estates: &[Estate]) -> Vec<Door> {
         let served = self.served();
-        let known: HashMap<u64, _> = served.doors.iter().map(|door| (door.id, door)).collect();
+        // Those that left the file and wait for their flows wait no longer: the flows end in the next process.
+        let staying = served.doors.iter().filter(|door| door.leaving.is_none());
+        let known: HashMap<u64, _> = staying.map(|door| (door.id, door)).collect();
         let mut doors = Vec::new();
         for estate in estates {
             let tcp = estate.doors.iter().map(|(id, number, fd)| (*id, *number, *fd, 0));

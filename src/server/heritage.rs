@@ -18,6 +18,7 @@ use super::served::Matched;
 use super::steering::SocketDoor;
 use crate::config::settings::{Bind, LogSessions, Protocol, Settings};
 use crate::handover::Parcel;
+use crate::limits::SessionLimits;
 use crate::listener::{DoorSocket, Terms, Wanted};
 use crate::manifest::{self, Held, Manifest};
 use crate::metrics::{ListenerCounters, ListenerShard};
@@ -139,12 +140,14 @@ impl Heritage {
     /// Gives every session and flow to its thread. The doors are open already.
     pub(super) fn hand_on(&mut self, control: &Control, backends: &HashMap<u64, Arc<Backend>>) {
         let manifest = &mut self.parcel.manifest;
-        let (sessions, flows) = (std::mem::take(&mut manifest.sessions), std::mem::take(&mut manifest.flows));
+        let (sessions, mut flows) =
+            (std::mem::take(&mut manifest.sessions), std::mem::take(&mut manifest.flows));
         let (terms, flow_terms) =
             (std::mem::take(&mut manifest.terms), std::mem::take(&mut manifest.flow_terms));
         let terms: Vec<_> = terms.iter().map(|given| control.tcp_terms(given)).collect();
         let flow_terms: Vec<_> = flow_terms.iter().map(|given| control.udp_terms(given)).collect();
-        let workers = control.crew.workers();
+        let (workers, workers_before) =
+            (control.crew.workers(), usize::try_from(manifest.workers).unwrap_or(usize::MAX));
         let mut legacies: Vec<Legacy> = (0..workers).map(|_| Legacy::default()).collect();
         let lease = |number: u64| backends.get(&number).map(|backend| Lease::adopt(Arc::clone(backend)));
         for given in sessions {
@@ -162,13 +165,18 @@ impl Heritage {
                 given,
             });
         }
+        // Of two flows of one client, begun with different threads, the one that was heard of last goes on.
+        flows.sort_by_key(|given| std::cmp::Reverse(given.client_ms));
         for mut given in flows {
             let worker = usize::try_from(given.worker).unwrap_or(0) % workers;
             let (Some(fd), Some(lease)) = (self.parcel.descriptor(given.fd), lease(given.lease)) else {
                 continue;
             };
             control.ports.note(given.origin, given.backend, worker);
-            given.door = self.ids.get(&given.door).copied().unwrap_or(0);
+            // With another number of threads its client may come to another one, which could not have its address too: it
+            // ends, and begins anew there.
+            let begins_anew = given.origin.1 && workers != workers_before;
+            given.door = self.ids.get(&given.door).copied().filter(|_| !begins_anew).unwrap_or(0);
             let terms = Arc::clone(&flow_terms[usize::try_from(given.terms).unwrap_or(usize::MAX)]);
             legacies[worker].flows.push(udp::Adopted { given, terms, fd, lease });
         }
@@ -204,13 +212,13 @@ impl Control {
         }) {
             return Arc::clone(now);
         }
-        let entry = now.and_then(|now| now.entry.as_ref()).and_then(tcp::Entry::limits_alone);
+        // Those that wait for their PROXY header are still to be judged.
+        let of_now = now.map(|now| now.for_those_before(Arc::clone(&counters), &lasting));
         Arc::new(tcp::Terms {
-            entry,
             idle_ms: given.idle_ms,
             half_closed_ms: given.half_closed_ms,
             log_sessions,
-            ..tcp::Terms::of_nobody(counters, &lasting)
+            ..of_now.unwrap_or_else(|| tcp::Terms::of_nobody(counters, &lasting))
         })
     }
 
@@ -233,7 +241,11 @@ impl Control {
         }) {
             return Arc::clone(now);
         }
-        let limits = now.map(|now| Arc::clone(&now.flow.limits));
+        // Those of a listener that is gone count in the process, as all do.
+        let limits = now.map_or_else(
+            || Arc::new(SessionLimits::new(Some(self.crew.shared_udp_places()), None, None)),
+            |now| Arc::clone(&now.flow.limits),
+        );
         Arc::new(udp::Terms::of_before(given, log_sessions, counters, &lasting, limits))
     }
 

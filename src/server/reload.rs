@@ -16,7 +16,7 @@ use super::origins::{self, ForeignError};
 use super::publisher::{Order, Reloaded};
 use super::served::{Matched, OpenDoor, Served};
 use super::steering::{SocketDoor, SocketError};
-use super::{Document, HttpError};
+use super::{Document, HttpError, stopping};
 use crate::config::settings::{Listener, Protocol, Settings};
 use crate::config::{Mistakes, difference};
 use crate::listener::{self, BindError, BoundDoor, Terms};
@@ -143,7 +143,12 @@ impl Control {
         self.set_limits(&settings);
         let reloaded = self.publish(&settings).await.ok_or(ReloadError::NotRunning("stopping"))?;
         self.with_checker(|checker| checker.update(reloaded.targets));
+        let closes = !matched.unwanted.is_empty();
         self.move_doors(&settings, matched, bound, &reloaded.pools);
+        if closes {
+            // A file that wants the port again may come at once. A thread that is stuck is the watchdog's business.
+            let _ = tokio::time::timeout(CLOSED_MAX, stopping::wait_for_mail(&self.crew)).await;
+        }
         if let Some(http) = http {
             self.serve_http(http);
         }
@@ -192,7 +197,12 @@ impl Control {
     }
 
     /// Opens the doors of a balancer that starts.
-    pub(super) fn open_doors(&self, settings: &Arc<Settings>, matched: Matched, bound: Vec<BoundDoor>) {
+    pub(super) fn open_doors(
+        self: &Arc<Self>,
+        settings: &Arc<Settings>,
+        matched: Matched,
+        bound: Vec<BoundDoor>,
+    ) {
         let pools: Vec<_> =
             self.published.load().pools.iter().map(|view| Arc::clone(&view.lasting)).collect();
         let doors = bound.into_iter().zip(&matched.missing).map(|(bound, (at, bind))| NewDoor {
@@ -206,7 +216,7 @@ impl Control {
 
     /// Gives every door to the listener that has it now, opens the new ones and lets the others go.
     fn move_doors(
-        &self,
+        self: &Arc<Self>,
         settings: &Arc<Settings>,
         matched: Matched,
         bound: Vec<NewDoor>,
@@ -224,7 +234,9 @@ impl Control {
             .iter()
             .zip(&counters)
             .map(|(listener, counters)| {
-                making.terms(listener, &pools[listener.pool], counters, served.terms.get(&listener.name))
+                // One that comes back counts the sessions that it still has.
+                let before = served.terms.get(&listener.name).or_else(|| served.left.get(&listener.name));
+                making.terms(listener, &pools[listener.pool], counters, before)
             })
             .collect();
         let mut doors: Vec<(usize, OpenDoor)> = Vec::new();
@@ -246,7 +258,12 @@ impl Control {
             doors.extend(self.let_go(door, departure, &served));
         }
         served.doors = doors;
-        served.terms = terms.into_iter().map(|terms| (terms.listener().to_owned(), terms)).collect();
+        let terms = terms.into_iter().map(|terms| (terms.listener().to_owned(), terms)).collect();
+        let left = std::mem::replace(&mut served.terms, terms);
+        served.left.extend(left);
+        let Served { left, terms, .. } = &mut *served;
+        let lives = |name: &str| self.listeners.named(name.as_bytes()).is_some_and(|one| one.active() > 0);
+        left.retain(|name, _| !terms.contains_key(name) && lives(name));
         served.settings = Arc::clone(settings);
         drop(served);
         self.replace_counters(counters);
@@ -254,18 +271,17 @@ impl Control {
 
     /// A door that left the file. A tcp door closes; a udp door, through which the answers of its flows leave, admits
     /// nothing and closes when the grace is over: then it stays in the list.
-    fn let_go(&self, door: OpenDoor, departure: u64, before: &Served) -> Option<OpenDoor> {
+    fn let_go(self: &Arc<Self>, door: OpenDoor, departure: u64, before: &Served) -> Option<OpenDoor> {
         if door.leaving.is_some() {
             return Some(door);
         }
-        self.keep_no_more(door.id);
-        if door.protocol == Protocol::Tcp {
-            listener::close(door.id, door.protocol, &self.crew);
-            return None;
-        }
-        let Some(Terms::Udp(terms)) = before.terms.get(&door.listener) else {
-            listener::close(door.id, door.protocol, &self.crew);
-            return None;
+        let terms = match before.terms.get(&door.listener) {
+            Some(Terms::Udp(terms)) if door.protocol == Protocol::Udp => terms,
+            _ => {
+                self.keep_no_more(door.id);
+                listener::close(door.id, door.protocol, &self.crew);
+                return None;
+            }
         };
         listener::renew(door.id, &Terms::Udp(Arc::new(terms.last())), &self.crew);
         self.close_after_grace(door.id, departure, before.settings.shutdown.grace);
@@ -273,19 +289,20 @@ impl Control {
     }
 
     /// Ends a udp door when the grace is over, unless a file brought it back meanwhile.
-    fn close_after_grace(&self, id: u64, departure: u64, grace: Duration) {
-        let (crew, served, stop) = (Arc::clone(&self.crew), Arc::clone(&self.served), self.stop.clone());
+    fn close_after_grace(self: &Arc<Self>, id: u64, departure: u64, grace: Duration) {
+        let (control, stop) = (Arc::clone(self), self.stop.clone());
         self.tasks.spawn(async move {
             // Both arms may be dropped without loss.
             tokio::select! {
                 () = tokio::time::sleep(grace) => {}
                 () = stop.cancelled() => return,
             }
-            let mut served = lock(&served);
+            let mut served = control.served();
             let gone = |door: &OpenDoor| door.id == id && door.leaving == Some(departure);
             if served.doors.iter().any(gone) {
                 served.doors.retain(|door| !gone(door));
-                listener::close(id, Protocol::Udp, &crew);
+                control.keep_no_more(id);
+                listener::close(id, Protocol::Udp, &control.crew);
             }
         });
     }
@@ -304,6 +321,8 @@ impl Control {
 
     /// These listeners are in the file; others stay visible while they have sessions.
     fn replace_counters(&self, mut counters: Vec<Arc<ListenerCounters>>) {
+        // Sessions of the process before are not counted yet.
+        let is_beginning = *self.phase.borrow() == Phase::Starting;
         let is_new = |old: &Arc<ListenerCounters>, new: &[Arc<ListenerCounters>]| {
             new.iter().any(|new| new.listener == old.listener)
         };
@@ -311,7 +330,7 @@ impl Control {
             .listeners
             .all()
             .into_iter()
-            .filter(|old| !is_new(old, &counters) && old.active() > 0)
+            .filter(|old| !is_new(old, &counters) && (old.active() > 0 || is_beginning))
             .collect();
         counters.extend(old);
         self.listeners.replace(counters);
@@ -355,3 +374,6 @@ fn fixed(before: &Settings, settings: &Settings) -> Result<(), ReloadError> {
     }
     Ok(())
 }
+
+/// How long a reload waits for doors to be closed.
+const CLOSED_MAX: Duration = Duration::from_secs(1);

@@ -17,6 +17,8 @@ pub(super) struct Served {
     pub(super) doors: Vec<OpenDoor>,
     /// Of each listener, by its name.
     pub(super) terms: HashMap<String, Terms>,
+    /// Of listeners that left the file and still have sessions.
+    pub(super) left: HashMap<String, Terms>,
     doors_named: u64,
 }
 
@@ -48,7 +50,7 @@ pub(super) struct Matched {
 impl Served {
     /// Nothing yet.
     pub(super) fn new(settings: Arc<Settings>) -> Self {
-        Self { settings, doors: Vec::new(), terms: HashMap::new(), doors_named: 0 }
+        Self { settings, doors: Vec::new(), terms: HashMap::new(), left: HashMap::new(), doors_named: 0 }
     }
 
     /// An id that no door has, had or will have.

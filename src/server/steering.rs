@@ -203,6 +203,10 @@ impl Control {
                 () = tokio::time::sleep(grace) => {}
                 () = stop.cancelled() => return,
             }
+            // A file may have brought it back meanwhile.
+            if control.served().terms.contains_key(&listener) {
+                return;
+            }
             let filter = Filter { listener: Some(listener), ..Filter::default() };
             control.search(&filter, Some(reason), 0).await;
         });

@@ -62,8 +62,9 @@ pub(super) async fn drain(
     Drained { sessions, cut: 0 }
 }
 
-/// Lets the data threads leave; all sessions have gone.
+/// Lets the data threads leave; all sessions have gone. One that nobody counted must not hold them.
 pub(super) fn dismiss(crew: &Crew) {
+    post_all(crew, || Message::Cut(Reason::Shutdown));
     post_all(crew, || Message::Leave);
 }
 

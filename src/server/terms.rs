@@ -124,9 +124,11 @@ impl Making {
             before.map_or_else(|| Arc::new(Places::new(sessions)), |before| before.shared_listener());
         places.set_most(sessions);
         let sources = per_source.map(|each| {
+            // In a table that is too small sources would share their limits; those counted there give back there.
             let known = before.and_then(SessionLimits::shared_sources);
+            let large = known.filter(|known| known.is_enough_for(most));
             let sources =
-                known.unwrap_or_else(|| Arc::new(SourcePlaces::new(self.hash_key, Some(each), most)));
+                large.unwrap_or_else(|| Arc::new(SourcePlaces::new(self.hash_key, Some(each), most)));
             sources.set_most(Some(each));
             sources
         });

@@ -12,7 +12,7 @@ use crate::limits::{Place, SessionLimits};
 use crate::reason::Reason;
 
 /// What stands between a client and a backend.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Entry {
     /// Who may come in; `None`: everyone.
     access: Option<Access>,
@@ -24,13 +24,6 @@ impl Entry {
     /// `None`: there is nothing to ask.
     pub fn new(access: Option<Access>, limits: Option<SessionLimits>) -> Option<Self> {
         (access.is_some() || limits.is_some()).then_some(Self { access, limits })
-    }
-
-    /// For sessions that were let in by an earlier file: counted with the others.
-    pub fn limits_alone(&self) -> Option<Self> {
-        let limits = self.limits.as_ref()?;
-        let limits = SessionLimits::sharing(None, limits.shared_listener(), limits.shared_sources());
-        Some(Self { access: None, limits: Some(limits) })
     }
 
     /// What limits the sessions.

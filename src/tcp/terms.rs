@@ -12,7 +12,7 @@ use crate::reason::Reason;
 use crate::sys::socket::StreamOptions;
 
 /// Shared by all sessions of one listener.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Terms {
     /// The listener's name.
     pub listener: Arc<str>,
@@ -85,6 +85,13 @@ impl Terms {
             log_sessions: LogSessions::All,
             counters,
         }
+    }
+
+    /// Terms of sessions of the process before, which had others then: what they have not yet come to, their entry above all,
+    /// is as it is now.
+    pub fn for_those_before(&self, counters: Arc<ListenerCounters>, lasting: &Arc<Lasting>) -> Self {
+        let (listener, lasting) = (Arc::clone(&counters.listener), Arc::clone(lasting));
+        Self { listener, pool: lasting.slot, lasting, counters, ..self.clone() }
     }
 
     /// Does an end for this reason have a line?

@@ -59,14 +59,14 @@ impl Terms {
         log_sessions: LogSessions,
         counters: Arc<ListenerCounters>,
         lasting: &Arc<Lasting>,
-        limits: Option<Arc<SessionLimits>>,
+        limits: Arc<SessionLimits>,
     ) -> Self {
         let flow = flow::Terms {
             idle_ms: given.idle_ms,
             lifetime_ms: given.lifetime_ms,
             responses: NonZeroU32::new(given.responses),
             requests: NonZeroU32::new(given.requests),
-            limits: limits.unwrap_or_else(|| Arc::new(SessionLimits::new(None, None, None))),
+            limits,
             draining: flow::Draining::default(),
         };
         Self {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use super::origin::{Origin, Origins};
 use super::{Appetite, Terms};
@@ -157,10 +158,11 @@ impl Upstream {
     pub(super) fn index_in_pool(&self, pool: PoolSlot, bench: &Workbench) -> Option<u32> {
         let published = bench.published.load();
         let view = published.pools.get(pool.0)?;
-        let name = &self.lease.backend().name;
+        // One of its name at another address is another backend.
+        let own = self.lease.backend();
         view.backends
             .iter()
-            .position(|backend| backend.name == *name)
+            .position(|backend| Arc::ptr_eq(backend, own))
             .and_then(|index| u32::try_from(index).ok())
     }
 

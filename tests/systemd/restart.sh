@@ -174,7 +174,7 @@ next_program_is_wrong() {
             hangs) put /root/next <<<$'#!/bin/sh\nexec sleep 1000' ;;
             other-version) put /root/next <<<$'#!/usr/bin/python3\nimport socket\ns = socket.socket(fileno=0)\ns.send(b"ready 99")\ns.recv(1)' ;;
             refuses) put /root/next <<<$'#!/usr/bin/python3\nimport socket\ns = socket.socket(fileno=0)\ns.send(b"refused the file is wrong")' ;;
-            silent) put /root/next <<<$'#!/usr/bin/python3\nimport socket, time\ns = socket.socket(fileno=0)\ns.send(b"ready 1")\ntime.sleep(1000)' ;;
+            silent) sed "s/VERSION/$("$binary" manifest-version)/" <<<$'#!/usr/bin/python3\nimport socket, time\ns = socket.socket(fileno=0)\ns.send(b"ready VERSION")\ntime.sleep(1000)' | put /root/next ;;
         esac
         inside chmod 0755 /root/next
         # The service may not look into /root.

@@ -26,4 +26,5 @@ mod rig;
 mod shutdown;
 mod stalls;
 mod sticky;
+mod successions;
 mod watching;

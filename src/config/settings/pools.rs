@@ -149,6 +149,22 @@ pub enum SendProxy {
     V2,
 }
 
+impl SendProxy {
+    /// As a number, for the next process.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Off => 0,
+            Self::V1 => 1,
+            Self::V2 => 2,
+        }
+    }
+
+    /// Of such a number.
+    pub fn of_code(code: u8) -> Option<Self> {
+        [Self::Off, Self::V1, Self::V2].into_iter().find(|one| one.code() == code)
+    }
+}
+
 /// The `connect_from` of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConnectFrom {

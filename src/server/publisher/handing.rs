@@ -2,6 +2,7 @@
 
 use super::Publisher;
 use super::pools::PoolState;
+use crate::config::settings::{self, ConnectFrom};
 use crate::manifest;
 use crate::metrics::{BackendShard, Counter, PoolShard};
 use crate::pool::Backend;
@@ -31,7 +32,22 @@ impl PoolState {
             counts,
             remembered: remembered.collect(),
             backends: listed.chain(leaving).collect(),
+            reach: reach(&view.settings),
         }
+    }
+}
+
+fn reach(pool: &settings::Pool) -> manifest::Reach {
+    manifest::Reach {
+        send_proxy: pool.send_proxy.code(),
+        on_down: pool.on_down.code(),
+        connect_ms: u64::try_from(pool.connect.timeout.as_millis()).unwrap_or(u64::MAX),
+        attempts: pool.connect.attempts,
+        from_client: pool.connect_from == ConnectFrom::Client,
+        from: match &pool.connect_from {
+            ConnectFrom::Addresses(all) => all.clone(),
+            ConnectFrom::Any | ConnectFrom::Client => Vec::new(),
+        },
     }
 }
 

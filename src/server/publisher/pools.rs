@@ -92,6 +92,10 @@ impl PoolState {
         else {
             return;
         };
+        // An answer that was on its way when a file turned the checks off: nobody would ever take it back.
+        if !state.asked.at_all {
+            return;
+        }
         let first = std::mem::take(&mut state.awaited);
         match &event.outcome {
             Outcome::Good => backend.checks.good.add(1),

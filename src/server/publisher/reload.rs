@@ -84,18 +84,24 @@ impl PoolState {
         let mut states: Vec<Option<BackendState>> =
             std::mem::take(&mut self.backends).into_iter().map(Some).collect();
         let mut backends = Vec::with_capacity(pool.backends.len());
+        // One that had left that place and still has sessions, which count.
+        let back_at = |settings: &settings::Backend| {
+            let same = |backend: &&Arc<Backend>| *backend.name == *settings.name && backend.is_at(settings);
+            before.leaving.iter().find(same).map(Arc::clone)
+        };
         for settings in &pool.backends {
             let known = before.backends.iter().position(|backend| *backend.name == *settings.name);
             let known = known.and_then(|at| {
                 Some((&before.backends[at], before.settings.backends.get(at)?, states.get_mut(at)?.take()?))
             });
             let (backend, state) = match known {
-                Some((backend, was, state)) => keep(backend, was, state, settings, pool, maker, now_ms),
+                Some((backend, was, state)) => {
+                    let moved = || back_at(settings).unwrap_or_else(|| maker.moved(backend, settings));
+                    keep(backend, was, state, settings, pool, moved, now_ms)
+                }
                 None => {
-                    let same =
-                        |backend: &&Arc<Backend>| *backend.name == *settings.name && backend.is_at(settings);
-                    let backend = before.leaving.iter().find(same).map(Arc::clone);
-                    let backend = backend.unwrap_or_else(|| maker.backend(&before.lasting, settings));
+                    let backend =
+                        back_at(settings).unwrap_or_else(|| maker.backend(&before.lasting, settings));
                     (backend, BackendState::new(Standing::new(first_health(pool, true), now_ms)))
                 }
             };
@@ -134,7 +140,7 @@ fn keep(
     mut state: BackendState,
     settings: &settings::Backend,
     pool: &settings::Pool,
-    maker: &mut Maker,
+    moved: impl FnOnce() -> Arc<Backend>,
     now_ms: u64,
 ) -> (Arc<Backend>, BackendState) {
     if was.weight != settings.weight {
@@ -142,14 +148,17 @@ fn keep(
     }
     if !backend.is_at(settings) {
         state.standing = state.standing.at_new_address(first_health(pool, true), now_ms);
-        return (maker.moved(backend, settings), BackendState::new(state.standing));
+        return (moved(), BackendState::new(state.standing));
     }
     let is_asked = pool.health.check != settings::Check::Off;
     match state.standing.health() {
         // It served until now: a check that begins must not take it out before it has said anything.
         Health::Unchecked if is_asked => state.standing.set_health(first_health(pool, false), now_ms),
         Health::Unchecked => {}
-        _ if !is_asked => state.standing.set_health(Health::Unchecked, now_ms),
+        _ if !is_asked => {
+            state.standing.set_health(Health::Unchecked, now_ms);
+            backend.checks.note_progress(0, 0);
+        }
         _ => {}
     }
     (Arc::clone(backend), state)
