@@ -37,7 +37,7 @@ pub(super) fn read_document(path: &Path) -> Result<Document, Refused> {
     let text = read(path).map_err(|error| {
         let advice = match error.kind() {
             std::io::ErrorKind::NotFound => {
-                "; name another with --config PATH, or begin with conf/minimal.yaml"
+                "; name another file (`check PATH`, `run --config PATH`), or begin with conf/minimal.yaml"
             }
             _ => "",
         };

@@ -245,6 +245,8 @@ doors_outlive_a_crash() {
 listeners: { web: { bind: 443, backends: [127.0.0.1:7101] } }
 END
     inside systemctl reload evenkeel
+    # The udp door is closed when its flows have had `shutdown.grace`.
+    until_true property_is NFileDescriptorStore $(($(inside nproc) + 2)) || true
     same "those of a closed door are kept no longer" $(($(inside nproc) + 2)) "$(property NFileDescriptorStore)"
     pid=$(property MainPID)
     crowd_file
