@@ -288,10 +288,24 @@ impl Drop for Proxy {
 
 /// Is a socket for datagrams bound there? Asking by binding one would be in the way of the proxy.
 fn hears_datagrams(door: SocketAddr) -> bool {
-    let sockets = std::fs::read_to_string("/proc/net/udp").unwrap_or_default();
-    sockets.lines().any(|line| {
-        line.split_whitespace().nth(1).is_some_and(|local| local.ends_with(&format!(":{:04X}", door.port())))
-    })
+    sockets_at("/proc/net/udp", door).next().is_some()
+}
+
+/// Is somebody listening there? Asking by a connect would be taken for a client, and a bind be in the way.
+pub(crate) fn listens(place: SocketAddr) -> bool {
+    sockets_at("/proc/net/tcp", place).any(|state| state == "0A")
+}
+
+/// The states of the sockets that the kernel lists with this port of their own.
+fn sockets_at(list: &str, place: SocketAddr) -> impl Iterator<Item = String> {
+    let (sockets, port) =
+        (std::fs::read_to_string(list).unwrap_or_default(), format!(":{:04X}", place.port()));
+    let states = sockets.lines().filter_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let is_it = words.next()?.ends_with(&port);
+        words.nth(1).filter(|_| is_it).map(str::to_owned)
+    });
+    states.collect::<Vec<_>>().into_iter()
 }
 
 /// On the second core, as a user without rights where this one has them.
