@@ -236,7 +236,7 @@ impl Proxy {
 
     fn ready(child: Child, door: SocketAddr, udp: bool, files: Vec<tempfile::NamedTempFile>) -> Self {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while std::net::TcpStream::connect(door).is_err() || (udp && !hears_datagrams(door)) {
+        while !listens(door) || (udp && !hears_datagrams(door)) {
             assert!(Instant::now() < deadline, "{child:?} does not listen at {door}");
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -291,7 +291,8 @@ fn hears_datagrams(door: SocketAddr) -> bool {
     sockets_at("/proc/net/udp", door).next().is_some()
 }
 
-/// Is somebody listening there? Asking by a connect would be taken for a client, and a bind be in the way.
+/// Is somebody listening there? Asking by a connect would be taken for a client, which a proxy may take to its backend much
+/// later, and a bind be in the way.
 pub(crate) fn listens(place: SocketAddr) -> bool {
     sockets_at("/proc/net/tcp", place).any(|state| state == "0A")
 }
