@@ -7,7 +7,7 @@
 //!  front    server/  listener/  admin/         own lifetimes: who runs, who stops, who publishes
 //!  thread   worker/                            one data thread: epoll loop, doors, mailbox, sessions
 //!  work     tcp/  udp/  health/  handover/           move bytes, ask backends how they are, reach the next process
-//!  lent     workbench/                         the tools of a data thread
+//!  lent     thread_context/                         the tools of a data thread
 //!  shared   pool/  metrics/                    what several threads look at: atomics, the one swapped snapshot
 //!  ground   config/  access/  balance/  flow/  limits/  proxy_protocol/  liveness  standing/  sticky  deadlines  phase  reason  inspect  manifest   pure: values in, values out
 //!  cellar   sys/                               the only unsafe and raw system calls; knows nothing above
@@ -38,6 +38,6 @@ pub mod standing;
 pub mod sticky;
 pub mod sys;
 pub mod tcp;
+pub mod thread_context;
 pub mod udp;
-pub mod workbench;
 pub mod worker;

@@ -26,8 +26,8 @@ use crate::phase::Phase;
 use crate::pool::Published;
 use crate::sys::limits as system;
 use crate::sys::udp::local_ports;
+use crate::thread_context::Random;
 use crate::udp::{self, SharedPorts};
-use crate::workbench::Random;
 use crate::worker::{self, Crew, Plan};
 
 impl Server {

@@ -5,20 +5,20 @@ use std::net::SocketAddr;
 
 use super::header::Trouble;
 use super::session::{Phase, Session};
-use super::{Terms, Workbench, dial, entry};
+use super::{Terms, ThreadContext, dial, entry};
 use crate::reason::Reason;
 use crate::sys::{Errno, socket};
 
 /// Ends a session. A truncated stream must not look like a complete one: what was read and cannot be delivered any more
 /// makes every end a reset.
-pub(super) fn close(mut session: Session, reason: Reason, bench: &mut Workbench) {
-    dial::leave_line(&mut session, bench);
-    if session.terms.logs(reason) && may_log(&session.terms, reason, bench) {
-        log(&session, reason, bench);
+pub(super) fn close(mut session: Session, reason: Reason, cx: &mut ThreadContext) {
+    dial::leave_line(&mut session, cx);
+    if session.terms.logs(reason) && may_log(&session.terms, reason, cx) {
+        log(&session, reason, cx);
     }
     let truncated = !session.relay.to_backend.is_empty() || !session.relay.to_client.is_empty();
-    session.relay.to_backend.drop_held(bench);
-    session.relay.to_client.drop_held(bench);
+    session.relay.to_backend.drop_held(cx);
+    session.relay.to_client.drop_held(cx);
     if resets(reason) || truncated {
         socket::reset_on_close(session.client.fd());
         if let Some(backend) = &session.backend {
@@ -28,7 +28,7 @@ pub(super) fn close(mut session: Session, reason: Reason, bench: &mut Workbench)
             }
         }
     }
-    let counts = session.terms.counters.shards.of(bench.worker);
+    let counts = session.terms.counters.shards.of(cx.worker);
     counts.active.sub(1);
     counts.ended(reason).add(1);
     // The backend hears of the end before its place is given to the next; the client finds, when it hears of it, the end
@@ -36,7 +36,7 @@ pub(super) fn close(mut session: Session, reason: Reason, bench: &mut Workbench)
     session.backend = None;
     session.lease = None;
     entry::leave(&mut session);
-    (bench.give_place_back)();
+    (cx.give_place_back)();
 }
 
 /// A connection that never became a session of the table: counted and logged like one, and reset.
@@ -45,12 +45,12 @@ pub(super) fn refuse(
     client: SocketAddr,
     local: Option<SocketAddr>,
     reason: Reason,
-    bench: &Workbench,
+    cx: &ThreadContext,
 ) {
-    let counts = terms.counters.shards.of(bench.worker);
+    let counts = terms.counters.shards.of(cx.worker);
     counts.begun.add(1);
     counts.ended(reason).add(1);
-    if terms.logs(reason) && may_log(terms, reason, bench) {
+    if terms.logs(reason) && may_log(terms, reason, cx) {
         tracing::info!(
             target: "session",
             listener = &*terms.listener,
@@ -76,12 +76,12 @@ fn resets(reason: Reason) -> bool {
 }
 
 /// What floods of clients are refused for is told at most ten times a second; the rest goes into a summary.
-fn may_log(terms: &Terms, reason: Reason, bench: &Workbench) -> bool {
-    let now_s = u32::try_from(bench.now_us / 1_000_000).unwrap_or(u32::MAX);
+fn may_log(terms: &Terms, reason: Reason, cx: &ThreadContext) -> bool {
+    let now_s = u32::try_from(cx.now_us / 1_000_000).unwrap_or(u32::MAX);
     !reason.is_refusal() || terms.counters.refusals.may_log(reason, now_s)
 }
 
-fn log(session: &Session, reason: Reason, bench: &Workbench) {
+fn log(session: &Session, reason: Reason, cx: &ThreadContext) {
     let backend = session.lease.as_ref().map(|lease| lease.backend());
     let relay = &session.relay;
     let proxied = session.proxied.as_deref();
@@ -102,7 +102,7 @@ fn log(session: &Session, reason: Reason, bench: &Workbench) {
         to_client = relay.to_client.delivered_bytes,
         connect_ms = session.connect_us.map(in_ms),
         queue_ms = session.queue_us.map(in_ms),
-        ms = in_ms(bench.now_us.saturating_sub(session.started_us)),
+        ms = in_ms(cx.now_us.saturating_sub(session.started_us)),
         attempts = session.attempts,
         error = error.map(tracing::field::display),
         "{}",

@@ -2,7 +2,7 @@
 //! the earliest moment at which something could be due, and what is due is worked out then.
 
 use super::session::{Next, Phase, Session};
-use super::{Token, Workbench, dial, header, relay};
+use super::{ThreadContext, Token, dial, header, relay};
 use crate::reason::Reason;
 
 /// The earliest moment at which something may be due.
@@ -16,17 +16,17 @@ pub(super) fn of(session: &Session) -> Option<u64> {
 }
 
 /// The deadline has come: does what is due now, if anything is.
-pub(super) fn on_reached(session: &mut Session, backend_token: Token, bench: &mut Workbench) -> Next {
-    let now_ms = bench.now_ms();
+pub(super) fn on_reached(session: &mut Session, backend_token: Token, cx: &mut ThreadContext) -> Next {
+    let now_ms = cx.now_ms();
     // Whatever comes of it, the wheel has let go of this session.
     session.deadline_moved = true;
     match session.phase {
         Phase::Dialling { deadline_ms, .. } if now_ms >= deadline_ms => {
-            dial::on_timeout(session, backend_token, bench)
+            dial::on_timeout(session, backend_token, cx)
         }
-        Phase::Pausing { until_ms } if now_ms >= until_ms => dial::attempt(session, backend_token, bench),
-        Phase::Queued { until_ms, .. } if now_ms >= until_ms => dial::on_queue_timeout(session, bench),
-        Phase::Lingering { .. } => relay::linger(session, bench),
+        Phase::Pausing { until_ms } if now_ms >= until_ms => dial::attempt(session, backend_token, cx),
+        Phase::Queued { until_ms, .. } if now_ms >= until_ms => dial::on_queue_timeout(session, cx),
+        Phase::Lingering { .. } => relay::linger(session, cx),
         Phase::Relaying => {
             let due = ends_of(session).into_iter().flatten().filter(|(at_ms, _)| now_ms >= *at_ms);
             due.min_by_key(|(at_ms, _)| *at_ms).map_or(Next::Wait, |(_, reason)| Next::End(reason))

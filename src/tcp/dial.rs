@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, Side};
-use super::{Token, Workbench, header, origin, relay};
+use super::{ThreadContext, Token, header, origin, relay};
 use crate::balance::Ask;
 use crate::config::settings;
 use crate::pool::{End, Lease, Refusal, Waiter};
@@ -13,17 +13,17 @@ use crate::sys::poller::Ready;
 use crate::sys::{Errno, socket};
 
 /// Picks and dials. `token` is the session's, for its backend side.
-pub(super) fn attempt(session: &mut Session, token: Token, bench: &mut Workbench) -> Next {
+pub(super) fn attempt(session: &mut Session, token: Token, cx: &mut ThreadContext) -> Next {
     // Each turn of the loop uses up one of at most 16 attempts, or leaves it.
     loop {
         let ask = Ask {
             client: session.client_address,
-            random: bench.random.bits(),
-            now_ns: bench.now_us * 1_000,
+            random: cx.random.bits(),
+            now_ns: cx.now_us * 1_000,
             tried: &session.tried,
         };
         let (connect, queue, taken) = {
-            let published = bench.published.load();
+            let published = cx.published.load();
             let Some(view) = published.pools.get(session.terms.pool.0) else {
                 return Next::End(Reason::InternalError);
             };
@@ -31,14 +31,14 @@ pub(super) fn attempt(session: &mut Session, token: Token, bench: &mut Workbench
         };
         let place = match (taken, queue) {
             (Ok(place), _) => place,
-            (Err(Refusal::AllTried), _) => return pause(session, connect.timeout.as_millis(), bench),
-            (Err(Refusal::Full), Some(queue)) => return wait_in_line(session, token, &queue, bench),
+            (Err(Refusal::AllTried), _) => return pause(session, connect.timeout.as_millis(), cx),
+            (Err(Refusal::Full), Some(queue)) => return wait_in_line(session, token, &queue, cx),
             // What the first attempt met is the better explanation.
             (Err(_), _) if session.attempts > 0 => return Next::End(given_up(session)),
             (Err(Refusal::NoBackend), _) => return Next::End(Reason::NoBackend),
             (Err(Refusal::Full), None) => return Next::End(Reason::BackendsFull),
         };
-        if let Some(next) = dial(session, place, token, bench) {
+        if let Some(next) = dial(session, place, token, cx) {
             return next;
         }
     }
@@ -49,49 +49,54 @@ pub(super) fn have_place(
     session: &mut Session,
     place: (Lease, u32),
     token: Token,
-    bench: &mut Workbench,
+    cx: &mut ThreadContext,
 ) -> Next {
     let Phase::Queued { since_us, .. } = session.phase else { return Next::Wait };
-    note_waited(session, since_us, bench);
-    dial(session, place, token, bench).unwrap_or_else(|| attempt(session, token, bench))
+    note_waited(session, since_us, cx);
+    dial(session, place, token, cx).unwrap_or_else(|| attempt(session, token, cx))
 }
 
 /// Nobody gave a place back in time.
-pub(super) fn on_queue_timeout(session: &mut Session, bench: &mut Workbench) -> Next {
-    leave_line(session, bench);
+pub(super) fn on_queue_timeout(session: &mut Session, cx: &mut ThreadContext) -> Next {
+    leave_line(session, cx);
     Next::End(Reason::QueueTimeout)
 }
 
 /// Leaves the line, if it is in one: the session ends.
-pub(super) fn leave_line(session: &mut Session, bench: &Workbench) {
+pub(super) fn leave_line(session: &mut Session, cx: &ThreadContext) {
     let Phase::Queued { ticket, since_us, until_ms } = session.phase else { return };
-    note_waited(session, since_us, bench);
-    if let Some(view) = bench.published.load().pools.get(session.terms.pool.0) {
+    note_waited(session, since_us, cx);
+    if let Some(view) = cx.published.load().pools.get(session.terms.pool.0) {
         view.lasting.leave(ticket);
     }
     session.phase = Phase::Pausing { until_ms };
 }
 
 /// Joins the line of its pool. One that lost its place to a failure was there before all others.
-fn wait_in_line(session: &mut Session, token: Token, queue: &settings::Queue, bench: &mut Workbench) -> Next {
+fn wait_in_line(
+    session: &mut Session,
+    token: Token,
+    queue: &settings::Queue,
+    cx: &mut ThreadContext,
+) -> Next {
     let Token::Session { slot, generation, .. } = token else { return Next::End(Reason::InternalError) };
     let waiter = Waiter {
-        worker: bench.worker,
+        worker: cx.worker,
         slot,
         generation,
         client: session.client_address,
-        now_ns: bench.now_us * 1_000,
+        now_ns: cx.now_us * 1_000,
     };
     let end = if session.attempts > 0 { End::Front } else { End::Back };
     let ticket = {
-        let published = bench.published.load();
+        let published = cx.published.load();
         let view = published.pools.get(session.terms.pool.0);
         view.and_then(|view| view.lasting.wait(waiter, end, queue.sessions))
     };
     let Some(ticket) = ticket else { return Next::End(Reason::QueueFull) };
     let timeout_ms = u64::try_from(queue.timeout.as_millis()).unwrap_or(u64::MAX);
-    let until_ms = bench.now_ms().saturating_add(timeout_ms);
-    session.enter(Phase::Queued { ticket, since_us: bench.now_us, until_ms });
+    let until_ms = cx.now_ms().saturating_add(timeout_ms);
+    session.enter(Phase::Queued { ticket, since_us: cx.now_us, until_ms });
     Next::Wait
 }
 
@@ -100,23 +105,23 @@ pub(super) fn rejoin(
     session: &mut Session,
     token: Token,
     (since_us, until_ms): (u64, u64),
-    bench: &mut Workbench,
+    cx: &mut ThreadContext,
 ) -> Next {
     let Token::Session { slot, generation, .. } = token else { return Next::End(Reason::InternalError) };
-    let (worker, client, now_ns) = (bench.worker, session.client_address, bench.now_us * 1_000);
+    let (worker, client, now_ns) = (cx.worker, session.client_address, cx.now_us * 1_000);
     let waiter = Waiter { worker, slot, generation, client, now_ns };
     let ticket = {
-        let published = bench.published.load();
+        let published = cx.published.load();
         let view = published.pools.get(session.terms.pool.0);
         view.map(|view| view.lasting.wait_since(waiter, since_us))
     };
-    let Some(ticket) = ticket else { return attempt(session, token, bench) };
+    let Some(ticket) = ticket else { return attempt(session, token, cx) };
     session.enter(Phase::Queued { ticket, since_us, until_ms });
     Next::Wait
 }
 
-fn note_waited(session: &mut Session, since_us: u64, bench: &Workbench) {
-    let waited_us = bench.now_us.saturating_sub(since_us);
+fn note_waited(session: &mut Session, since_us: u64, cx: &ThreadContext) {
+    let waited_us = cx.now_us.saturating_sub(since_us);
     session.queue_us = Some(session.queue_us.unwrap_or(0) + waited_us);
 }
 
@@ -125,40 +130,40 @@ fn dial(
     session: &mut Session,
     (lease, index): (Lease, u32),
     token: Token,
-    bench: &mut Workbench,
+    cx: &mut ThreadContext,
 ) -> Option<Next> {
     let address = lease.backend().address(session.local_port);
     let (connect, dialled) = {
-        let published = bench.published.load();
+        let published = cx.published.load();
         let Some(view) = published.pools.get(session.terms.pool.0) else {
             return Some(Next::End(Reason::InternalError));
         };
         if session.attempts > 0 {
-            view.lasting.shards.of(bench.worker).retries.add(1);
+            view.lasting.shards.of(cx.worker).retries.add(1);
         }
         session.on_down = view.settings.on_down;
-        (view.settings.connect, origin::dial(view, session, address, bench.worker))
+        (view.settings.connect, origin::dial(view, session, address, cx.worker))
     };
     session.attempts = session.attempts.saturating_add(1);
     session.lease = Some(lease);
     match dialled {
         Ok(fd) => {
             let side = Side::new(fd);
-            if let Err(errno) = bench.poller.watch_stream(&side.fd, token.pack()) {
+            if let Err(errno) = cx.poller.watch_stream(&side.fd, token.pack()) {
                 session.error = Some(errno);
                 return Some(Next::End(Reason::InternalError));
             }
             session.backend = Some(side);
             let timeout_ms = u64::try_from(connect.timeout.as_millis()).unwrap_or(u64::MAX);
-            let deadline_ms = bench.now_ms().saturating_add(timeout_ms);
-            session.enter(Phase::Dialling { began_us: bench.now_us, deadline_ms });
+            let deadline_ms = cx.now_ms().saturating_add(timeout_ms);
+            session.enter(Phase::Dialling { began_us: cx.now_us, deadline_ms });
             Some(Next::Wait)
         }
         Err(errno) => {
             session.error = Some(errno);
             match local_trouble(errno) {
                 Some(Reason::LimitProcess) => {
-                    bench.shortage = Some((errno, Arc::clone(&session.terms.counters)));
+                    cx.shortage = Some((errno, Arc::clone(&session.terms.counters)));
                     return Some(Next::End(Reason::LimitProcess));
                 }
                 // No port or no address towards this backend: there may be one towards another.
@@ -170,7 +175,7 @@ fn dial(
                 Some(reason) => return Some(Next::End(reason)),
                 None => {}
             }
-            fail(session, index, &connect, bench).then_some(Next::End(given_up(session)))
+            fail(session, index, &connect, cx).then_some(Next::End(given_up(session)))
         }
     }
 }
@@ -180,7 +185,7 @@ pub(super) fn on_backend_ready(
     session: &mut Session,
     token: Token,
     ready: &Ready,
-    bench: &mut Workbench,
+    cx: &mut ThreadContext,
 ) -> Next {
     let Phase::Dialling { began_us, .. } = session.phase else { return Next::Wait };
     let broken = if ready.failed {
@@ -192,7 +197,7 @@ pub(super) fn on_backend_ready(
     if let Some(errno) = broken
         && !session.backend.as_ref().is_some_and(has_spoken)
     {
-        return failed(session, token, errno, bench);
+        return failed(session, token, errno, cx);
     }
     if !ready.writable {
         return Next::Wait;
@@ -200,20 +205,20 @@ pub(super) fn on_backend_ready(
     if let Some(side) = session.backend.as_ref().filter(|side| met_itself(session, side)) {
         // An orderly close would keep the backend's port in TIME_WAIT, where the backend itself could not bind it.
         socket::reset_on_close(side.fd());
-        return failed(session, token, Errno::CONNREFUSED, bench);
+        return failed(session, token, Errno::CONNREFUSED, cx);
     }
-    let took_us = bench.now_us.saturating_sub(began_us);
+    let took_us = cx.now_us.saturating_sub(began_us);
     session.connect_us = Some(took_us);
     session.error = None;
     session.tried = Vec::new();
     if let Some(lease) = &session.lease {
         let backend = lease.backend();
-        backend.load.observe_latency(bench.now_us * 1_000, took_us * 1_000);
+        backend.load.observe_latency(cx.now_us * 1_000, took_us * 1_000);
         backend.note_success();
-        backend.shards.of(bench.worker).sessions.add(1);
+        backend.shards.of(cx.worker).sessions.add(1);
     }
-    if let Some(view) = bench.published.load().pools.get(session.terms.pool.0) {
-        view.lasting.shards.of(bench.worker).connect.observe(took_us);
+    if let Some(view) = cx.published.load().pools.get(session.terms.pool.0) {
+        view.lasting.shards.of(cx.worker).connect.observe(took_us);
         if let Some(header) = header::to_send(session, view.settings.send_proxy) {
             session.relay.to_backend.lead_with(header);
         }
@@ -222,7 +227,7 @@ pub(super) fn on_backend_ready(
         side.note(ready);
         side.broken = broken;
     }
-    relay::begin(session, bench)
+    relay::begin(session, cx)
 }
 
 /// A backend may answer and reset before its connect is noticed here. What it said is delivered; without a word of it
@@ -242,16 +247,16 @@ pub(super) fn on_client_ready(session: &mut Session, ready: &Ready) -> Next {
 }
 
 /// The connect under way has taken too long.
-pub(super) fn on_timeout(session: &mut Session, token: Token, bench: &mut Workbench) -> Next {
-    failed(session, token, Errno::TIMEDOUT, bench)
+pub(super) fn on_timeout(session: &mut Session, token: Token, cx: &mut ThreadContext) -> Next {
+    failed(session, token, Errno::TIMEDOUT, cx)
 }
 
 /// Closes the failed attempt and makes the next one, if there may be one.
-fn failed(session: &mut Session, token: Token, errno: Errno, bench: &mut Workbench) -> Next {
+fn failed(session: &mut Session, token: Token, errno: Errno, cx: &mut ThreadContext) -> Next {
     session.error = Some(errno);
     session.backend = None;
     let (index, connect) = {
-        let published = bench.published.load();
+        let published = cx.published.load();
         let Some(view) = published.pools.get(session.terms.pool.0) else {
             return Next::End(Reason::InternalError);
         };
@@ -260,22 +265,22 @@ fn failed(session: &mut Session, token: Token, errno: Errno, bench: &mut Workben
         // A backend that left the pool meanwhile is not picked again anyway.
         (index.and_then(|index| u32::try_from(index).ok()).unwrap_or(u32::MAX), view.settings.connect)
     };
-    if fail(session, index, &connect, bench) {
+    if fail(session, index, &connect, cx) {
         return Next::End(given_up(session));
     }
-    attempt(session, token, bench)
+    attempt(session, token, cx)
 }
 
 /// Counts a failed attempt and gives its place back. True: it was the last one; then the lease stays, so that the
 /// closing line names the backend.
-fn fail(session: &mut Session, index: u32, connect: &settings::Connect, bench: &Workbench) -> bool {
+fn fail(session: &mut Session, index: u32, connect: &settings::Connect, cx: &ThreadContext) -> bool {
     if let Some(lease) = &session.lease {
         let backend = lease.backend();
-        backend.shards.of(bench.worker).connect_failures.add(1);
-        backend.note_failure(bench.now_ms());
+        backend.shards.of(cx.worker).connect_failures.add(1);
+        backend.note_failure(cx.now_ms());
         // A backend that refuses at once must not look fast.
         let waited_ns = u64::try_from(connect.timeout.as_nanos()).unwrap_or(u64::MAX);
-        backend.load.observe_latency(bench.now_us * 1_000, waited_ns);
+        backend.load.observe_latency(cx.now_us * 1_000, waited_ns);
     }
     if session.attempts >= connect.attempts {
         return true;
@@ -286,10 +291,10 @@ fn fail(session: &mut Session, index: u32, connect: &settings::Connect, bench: &
 }
 
 /// No untried backend is left: the next round begins after a pause.
-fn pause(session: &mut Session, timeout_ms: u128, bench: &mut Workbench) -> Next {
+fn pause(session: &mut Session, timeout_ms: u128, cx: &mut ThreadContext) -> Next {
     session.tried.clear();
-    let pause_ms = bench.random.jitter(u64::try_from(timeout_ms.min(REPEAT_PAUSE_MAX_MS)).unwrap_or(0), 25);
-    session.enter(Phase::Pausing { until_ms: bench.now_ms() + pause_ms });
+    let pause_ms = cx.random.jitter(u64::try_from(timeout_ms.min(REPEAT_PAUSE_MAX_MS)).unwrap_or(0), 25);
+    session.enter(Phase::Pausing { until_ms: cx.now_ms() + pause_ms });
     Next::Wait
 }
 

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use super::session::{Next, Session};
-use super::{Token, Workbench, dial};
+use super::{ThreadContext, Token, dial};
 use crate::access::Access;
 use crate::limits::{Place, SessionLimits};
 use crate::reason::Reason;
@@ -52,16 +52,16 @@ impl Entry {
 }
 
 /// Lets the session's client in, and picks and dials; or ends the session.
-pub(super) fn begin(session: &mut Session, backend_token: Token, bench: &mut Workbench) -> Next {
+pub(super) fn begin(session: &mut Session, backend_token: Token, cx: &mut ThreadContext) -> Next {
     if let Some(entry) = &session.terms.entry {
         // A proxy that speaks for itself passes as what it is.
         let judged = session.proxied.as_ref().is_some_and(|proxied| proxied.is_the_client());
-        match entry.judge(session.client_address.ip(), judged, bench.now_us * 1_000) {
+        match entry.judge(session.client_address.ip(), judged, cx.now_us * 1_000) {
             Ok(place) => session.place = place,
             Err(reason) => return Next::End(reason),
         }
     }
-    dial::attempt(session, backend_token, bench)
+    dial::attempt(session, backend_token, cx)
 }
 
 /// Gives back what the session was let in with.

@@ -13,14 +13,14 @@ use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, CLIENT, Side};
 use super::table::{Sessions, Slot};
 use super::way::Way;
-use super::{Terms, Token, Workbench, dial};
+use super::{Terms, ThreadContext, Token, dial};
 use crate::config::settings::OnDown;
 use crate::manifest;
 use crate::pool::Lease;
 use crate::reason::Reason;
 use crate::sys::Errno;
 use crate::sys::pipe::Pipe;
-use crate::workbench::GENERATION_MASK;
+use crate::thread_context::GENERATION_MASK;
 
 /// What a thread tells of its sessions.
 #[derive(Debug, Default)]
@@ -65,8 +65,8 @@ impl Sessions {
     }
 
     /// Goes on with a session of the process before. Its place among the sessions of the process is taken already.
-    pub fn adopt(&mut self, adopted: Adopted, bench: &mut Workbench) {
-        adopted.terms.counters.shards.of(bench.worker).active.add(1);
+    pub fn adopt(&mut self, adopted: Adopted, cx: &mut ThreadContext) {
+        adopted.terms.counters.shards.of(cx.worker).active.add(1);
         let phase = adopted.given.phase.clone();
         let session = Session::adopt(adopted);
         self.next_generation = (self.next_generation + 1) & GENERATION_MASK;
@@ -75,20 +75,20 @@ impl Sessions {
         let slot = u32::try_from(key).unwrap_or(u32::MAX);
         let session = &mut self.slots[key].session;
         let backend_token = dial::backend_token(slot, generation);
-        let watched = session.watch(Token::Session { slot, generation, side: CLIENT }, backend_token, bench);
+        let watched = session.watch(Token::Session { slot, generation, side: CLIENT }, backend_token, cx);
         let next = match (watched, phase) {
             (Err(errno), _) => {
                 session.error = Some(errno);
                 Next::End(Reason::HandoverFailed)
             }
             (Ok(()), manifest::Phase::Queued(since_us, until_ms)) => {
-                dial::rejoin(session, backend_token, (since_us, until_ms), bench)
+                dial::rejoin(session, backend_token, (since_us, until_ms), cx)
             }
             // What can move moves in the next turn: what the kernel reported to the process before it does not repeat.
             (Ok(()), manifest::Phase::Relaying) => Next::Again,
             (Ok(()), _) => Next::Wait,
         };
-        self.follow(slot, next, bench);
+        self.follow(slot, next, cx);
     }
 }
 
@@ -190,10 +190,10 @@ impl Session {
         }
     }
 
-    fn watch(&self, client: Token, backend: Token, bench: &Workbench) -> Result<(), Errno> {
-        bench.poller.watch_stream(&self.client.fd, client.pack())?;
+    fn watch(&self, client: Token, backend: Token, cx: &ThreadContext) -> Result<(), Errno> {
+        cx.poller.watch_stream(&self.client.fd, client.pack())?;
         if let Some(side) = &self.backend {
-            bench.poller.watch_stream(&side.fd, backend.pack())?;
+            cx.poller.watch_stream(&side.fd, backend.pack())?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::session::{Next, Phase, Session};
-use super::{Token, Workbench, entry};
+use super::{ThreadContext, Token, entry};
 use crate::config::settings::SendProxy;
 use crate::manifest;
 use crate::proxy_protocol::{self, Addresses, Carried, Decoded, HEADER_BYTES_MAX, Malformed, Transport};
@@ -81,25 +81,25 @@ impl fmt::Display for Trouble {
 }
 
 /// A new session: if its peer is one that sends headers, waits for one; otherwise the client is known.
-pub(super) fn begin(session: &mut Session, backend_token: Token, bench: &mut Workbench) -> Next {
+pub(super) fn begin(session: &mut Session, backend_token: Token, cx: &mut ThreadContext) -> Next {
     let peer = session.client_address;
     if !session.terms.proxies.contains(peer.ip()) {
-        return entry::begin(session, backend_token, bench);
+        return entry::begin(session, backend_token, cx);
     }
     if session.terms.proxies.denies(peer.ip()) {
         return Next::End(Reason::Denied);
     }
     let proxied = Proxied { peer, carried: Carried::Unknown, tlvs: Box::default(), trouble: None };
     session.proxied = Some(Box::new(proxied));
-    let deadline_ms = bench.now_ms().saturating_add(session.terms.header_ms);
+    let deadline_ms = cx.now_ms().saturating_add(session.terms.header_ms);
     session.enter(Phase::AwaitingHeader { deadline_ms });
     // Most proxies send it with the connect.
-    look(session, backend_token, bench)
+    look(session, backend_token, cx)
 }
 
 /// Looks whether the header is whole. A look takes nothing, so the kernel tells of each further byte anew.
-pub(super) fn look(session: &mut Session, backend_token: Token, bench: &mut Workbench) -> Next {
-    let seen = match socket::peek(session.client.fd(), &mut bench.scratch[..HEADER_BYTES_MAX]) {
+pub(super) fn look(session: &mut Session, backend_token: Token, cx: &mut ThreadContext) -> Next {
+    let seen = match socket::peek(session.client.fd(), &mut cx.scratch[..HEADER_BYTES_MAX]) {
         Ok(0) => return refuse(session, Trouble::Closed),
         Ok(seen) => seen,
         Err(Errno::AGAIN) => return Next::Wait,
@@ -108,7 +108,7 @@ pub(super) fn look(session: &mut Session, backend_token: Token, bench: &mut Work
             return Next::End(Reason::ClientReset);
         }
     };
-    let (carried, length) = match proxy_protocol::decode(&bench.scratch[..seen]) {
+    let (carried, length) = match proxy_protocol::decode(&cx.scratch[..seen]) {
         Decoded::Incomplete { .. } if session.client.ending => return refuse(session, Trouble::Closed),
         Decoded::Incomplete { .. } => return Next::Wait,
         Decoded::Malformed(malformed) => return refuse(session, Trouble::Malformed(malformed)),
@@ -120,14 +120,14 @@ pub(super) fn look(session: &mut Session, backend_token: Token, bench: &mut Work
             (header.carried, header.length)
         }
     };
-    if let Err(errno) = take(session, length, bench) {
+    if let Err(errno) = take(session, length, cx) {
         session.error = Some(errno);
         return Next::End(Reason::ClientReset);
     }
     if let Carried::Proxy(addresses) = carried {
         session.client_address = addresses.source;
     }
-    entry::begin(session, backend_token, bench)
+    entry::begin(session, backend_token, cx)
 }
 
 /// The header is late.
@@ -164,10 +164,10 @@ fn refuse(session: &mut Session, trouble: Trouble) -> Next {
 }
 
 /// Takes the bytes of a header that were seen to be there out of the socket.
-fn take(session: &Session, length: usize, bench: &mut Workbench) -> Result<(), Errno> {
+fn take(session: &Session, length: usize, cx: &mut ThreadContext) -> Result<(), Errno> {
     let mut left = length;
     while left > 0 {
-        match socket::receive(session.client.fd(), &mut bench.scratch[..left])? {
+        match socket::receive(session.client.fd(), &mut cx.scratch[..left])? {
             // What was seen cannot be gone: only a reset empties a queue, and that is an error.
             0 => return Err(Errno::CONNRESET),
             taken => left -= taken,

@@ -2,7 +2,7 @@
 //!
 //! A session is a plain entry in [`Sessions`], never a suspended future: it moves when its sockets are ready or its
 //! deadline has come, one bounded step at a time, and between two steps anyone on the thread may list it, close it or
-//! hand it over. Nothing in here knows the loop below it but for [`Workbench`], the tools a thread lends its sessions.
+//! hand it over. Nothing in here knows the loop below it but for [`ThreadContext`], the tools a thread lends its sessions.
 
 mod closing;
 mod deadline;
@@ -18,7 +18,7 @@ mod table;
 mod terms;
 mod way;
 
-use crate::workbench::{Token, Workbench};
+use crate::thread_context::{ThreadContext, Token};
 pub use entry::Entry;
 pub use handing::{Adopted, Given};
 pub use table::{Arrival, Sessions};

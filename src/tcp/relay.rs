@@ -5,7 +5,7 @@
 //! - A side that broke (RST, or lost) is first read to its end, everything is written, the other side has acknowledged
 //!   it, and then gets a reset too: a reset sooner would purge what is still in the send queue.
 
-use super::Workbench;
+use super::ThreadContext;
 use super::session::{Next, Phase, Session, is_reset};
 use super::side::{BACKEND, CLIENT, Side};
 use super::way::{Turn, Way};
@@ -43,26 +43,26 @@ impl Relay {
 }
 
 /// The backend answered the connect: bytes may flow.
-pub(super) fn begin(session: &mut Session, bench: &mut Workbench) -> Next {
-    session.relay.asked_us = bench.now_us;
-    session.relay.moved_ms = bench.now_ms();
+pub(super) fn begin(session: &mut Session, cx: &mut ThreadContext) -> Next {
+    session.relay.asked_us = cx.now_us;
+    session.relay.moved_ms = cx.now_ms();
     session.enter(Phase::Relaying);
     if session.is_to_close() {
-        session.doom(bench);
+        session.doom(cx);
     }
-    step(session, bench)
+    step(session, cx)
 }
 
 /// Moves what can be moved and draws the consequences.
-pub(super) fn step(session: &mut Session, bench: &mut Workbench) -> Next {
+pub(super) fn step(session: &mut Session, cx: &mut ThreadContext) -> Next {
     let Some(backend) = session.backend.as_mut() else { return Next::End(Reason::InternalError) };
     let (client, relay) = (&mut session.client, &mut session.relay);
     let before = (relay.to_backend.delivered_bytes, relay.to_client.delivered_bytes);
-    let out = relay.to_backend.carry(client, backend, bench);
-    let back = relay.to_client.carry(backend, client, bench);
+    let out = relay.to_backend.carry(client, backend, cx);
+    let back = relay.to_client.carry(backend, client, cx);
     let moved = (relay.to_backend.delivered_bytes - before.0, relay.to_client.delivered_bytes - before.1);
-    account(session, moved, before, bench);
-    if let Some(next) = pass_on_ends(session, bench) {
+    account(session, moved, before, cx);
+    if let Some(next) = pass_on_ends(session, cx) {
         return next;
     }
     // A write that found the client gone came too late for this turn's reading of it.
@@ -71,31 +71,31 @@ pub(super) fn step(session: &mut Session, bench: &mut Workbench) -> Next {
 }
 
 /// Counts what was delivered, and the first answer's time.
-fn account(session: &mut Session, moved: (u64, u64), before: (u64, u64), bench: &Workbench) {
+fn account(session: &mut Session, moved: (u64, u64), before: (u64, u64), cx: &ThreadContext) {
     if moved == (0, 0) {
         return;
     }
     let relay = &mut session.relay;
-    relay.moved_ms = bench.now_ms();
-    let counts = session.terms.counters.shards.of(bench.worker);
+    relay.moved_ms = cx.now_ms();
+    let counts = session.terms.counters.shards.of(cx.worker);
     counts.bytes(Direction::ToBackend).add(moved.0);
     counts.bytes(Direction::ToClient).add(moved.1);
     let Some(lease) = &session.lease else { return };
-    let counts = lease.backend().shards.of(bench.worker);
+    let counts = lease.backend().shards.of(cx.worker);
     counts.bytes(Direction::ToBackend).add(moved.0);
     counts.bytes(Direction::ToClient).add(moved.1);
     if before.1 == 0 {
         if moved.1 > 0 {
-            let waited_us = bench.now_us.saturating_sub(relay.asked_us);
-            lease.backend().load.observe_latency(bench.now_us * 1_000, waited_us * 1_000);
+            let waited_us = cx.now_us.saturating_sub(relay.asked_us);
+            lease.backend().load.observe_latency(cx.now_us * 1_000, waited_us * 1_000);
         } else if before.0 == 0 {
             // The client spoke first: the answer is owed from now on.
-            relay.asked_us = bench.now_us;
+            relay.asked_us = cx.now_us;
         }
     }
 }
 
-fn pass_on_ends(session: &mut Session, bench: &mut Workbench) -> Option<Next> {
+fn pass_on_ends(session: &mut Session, cx: &mut ThreadContext) -> Option<Next> {
     let backend = session.backend.as_mut()?;
     let (client, relay) = (&mut session.client, &mut session.relay);
     if let (Some(errno), Some(_)) = (client.broken, backend.broken) {
@@ -113,7 +113,7 @@ fn pass_on_ends(session: &mut Session, bench: &mut Workbench) -> Option<Next> {
         if let Some(errno) = me.broken {
             session.error = Some(errno);
             let reason = broken_reason(side, me);
-            return Some(break_other(session, reason, bench));
+            return Some(break_other(session, reason, cx));
         }
         if relay.finished_first.is_none() {
             relay.finished_first = Some(side);
@@ -133,23 +133,23 @@ fn pass_on_ends(session: &mut Session, bench: &mut Workbench) -> Option<Next> {
 }
 
 /// One side is gone and all it sent is written: the other side's reset waits until it has acknowledged it.
-fn break_other(session: &mut Session, reason: Reason, bench: &Workbench) -> Next {
+fn break_other(session: &mut Session, reason: Reason, cx: &ThreadContext) -> Next {
     let patience_ms = session.terms.half_closed_ms.unwrap_or(LINGER_MAX_MS);
-    let now_ms = bench.now_ms();
+    let now_ms = cx.now_ms();
     let look_ms = now_ms + LINGER_LOOK_MS;
     session.enter(Phase::Lingering { reason, look_ms, until_ms: now_ms.saturating_add(patience_ms) });
-    linger(session, bench)
+    linger(session, cx)
 }
 
 /// Looks whether the remaining side has acknowledged everything.
-pub(super) fn linger(session: &mut Session, bench: &Workbench) -> Next {
+pub(super) fn linger(session: &mut Session, cx: &ThreadContext) -> Next {
     let Phase::Lingering { reason, until_ms, .. } = session.phase else { return Next::Wait };
     let remaining = match reason {
         Reason::ClientReset | Reason::ClientLost => session.backend.as_ref(),
         _ => Some(&session.client),
     };
     let waits = remaining.is_some_and(|side| !side.is_gone() && socket::unacknowledged(side.fd()) > 0);
-    let now_ms = bench.now_ms();
+    let now_ms = cx.now_ms();
     if !waits || now_ms >= until_ms {
         return Next::End(reason);
     }

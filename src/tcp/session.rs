@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::header::Proxied;
 use super::relay::Relay;
 use super::side::{CLIENT, Side};
-use super::{Terms, Workbench};
+use super::{Terms, ThreadContext};
 use crate::config::settings::OnDown;
 use crate::inspect::{Filter, Found};
 use crate::limits::Place;
@@ -86,12 +86,12 @@ impl Session {
         client: Side,
         client_address: SocketAddr,
         local_port: u16,
-        bench: &mut Workbench,
+        cx: &mut ThreadContext,
     ) -> Self {
         // The ends of sessions that began together are spread.
-        let lifetime_ms = terms.lifetime_ms.map(|ms| bench.random.jitter(ms, 10));
+        let lifetime_ms = terms.lifetime_ms.map(|ms| cx.random.jitter(ms, 10));
         Self {
-            relay: Relay::new(bench.now_ms(), lifetime_ms),
+            relay: Relay::new(cx.now_ms(), lifetime_ms),
             terms,
             client,
             client_address,
@@ -100,8 +100,8 @@ impl Session {
             backend: None,
             lease: None,
             place: None,
-            phase: Phase::Pausing { until_ms: bench.now_ms() },
-            started_us: bench.now_us,
+            phase: Phase::Pausing { until_ms: cx.now_ms() },
+            started_us: cx.now_us,
             connect_us: None,
             queue_us: None,
             doomed_ms: None,
@@ -156,8 +156,8 @@ impl Session {
     }
 
     /// Its end is near, at a moment of its own, so that the clients of one backend do not all return at once.
-    pub(super) fn doom(&mut self, bench: &mut Workbench) {
-        self.doomed_ms = Some(bench.now_ms() + bench.random.bits() % CLOSES_SPREAD_MS);
+    pub(super) fn doom(&mut self, cx: &mut ThreadContext) {
+        self.doomed_ms = Some(cx.now_ms() + cx.random.bits() % CLOSES_SPREAD_MS);
         self.deadline_moved = true;
     }
 

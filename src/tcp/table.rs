@@ -9,14 +9,14 @@ use slab::Slab;
 
 use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, CLIENT, Side};
-use super::{Terms, Token, Workbench, closing, deadline, dial, header, relay};
+use super::{Terms, ThreadContext, Token, closing, deadline, dial, header, relay};
 use crate::deadlines::Wheel;
 use crate::inspect::{Filter, Found};
 use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
 use crate::sys::poller::Ready;
 use crate::sys::socket;
-use crate::workbench::GENERATION_MASK;
+use crate::thread_context::GENERATION_MASK;
 
 /// An accepted connection on its way to becoming a session, on this thread or another.
 #[derive(Debug)]
@@ -72,12 +72,12 @@ impl Sessions {
     }
 
     /// Begins a session: picks a backend and dials it. What it cannot have ends it at once.
-    pub fn open(&mut self, arrival: Arrival, bench: &mut Workbench) {
-        let counts = arrival.terms.counters.shards.of(bench.worker);
+    pub fn open(&mut self, arrival: Arrival, cx: &mut ThreadContext) {
+        let counts = arrival.terms.counters.shards.of(cx.worker);
         counts.begun.add(1);
         counts.active.add(1);
         let Arrival { fd, client, local_port, terms } = arrival;
-        let session = Session::new(terms, Side::new(fd), client, local_port, bench);
+        let session = Session::new(terms, Side::new(fd), client, local_port, cx);
         self.next_generation = (self.next_generation + 1) & GENERATION_MASK;
         let generation = self.next_generation;
         let key = self.slots.insert(Slot { generation, queued: false, session });
@@ -85,21 +85,21 @@ impl Sessions {
         let slot = u32::try_from(key).unwrap_or(u32::MAX);
         let session = &mut self.slots[key].session;
         let token = Token::Session { slot, generation, side: CLIENT };
-        let next = match bench.poller.watch_stream(&session.client.fd, token.pack()) {
-            Ok(()) => header::begin(session, dial::backend_token(slot, generation), bench),
+        let next = match cx.poller.watch_stream(&session.client.fd, token.pack()) {
+            Ok(()) => header::begin(session, dial::backend_token(slot, generation), cx),
             Err(errno) => {
                 session.error = Some(errno);
                 Next::End(Reason::InternalError)
             }
         };
-        self.follow(slot, next, bench);
+        self.follow(slot, next, cx);
     }
 
     /// A connection that may not become a session.
-    pub fn refuse(arrival: &Arrival, reason: Reason, bench: &Workbench) {
+    pub fn refuse(arrival: &Arrival, reason: Reason, cx: &ThreadContext) {
         socket::reset_on_close(arrival.fd.as_fd());
         let local = socket::local_address(arrival.fd.as_fd());
-        closing::refuse(&arrival.terms, arrival.client, local, reason, bench);
+        closing::refuse(&arrival.terms, arrival.client, local, reason, cx);
     }
 
     /// A socket is ready.
@@ -109,7 +109,7 @@ impl Sessions {
         generation: u32,
         side: usize,
         ready: &Ready,
-        bench: &mut Workbench,
+        cx: &mut ThreadContext,
     ) {
         let Some(entry) = self.slots.get_mut(slot as usize).filter(|entry| entry.generation == generation)
         else {
@@ -119,16 +119,14 @@ impl Sessions {
         let backend_token = dial::backend_token(slot, generation);
         let next = match session.phase {
             Phase::Dialling { .. } if side == BACKEND => {
-                dial::on_backend_ready(session, backend_token, ready, bench)
+                dial::on_backend_ready(session, backend_token, ready, cx)
             }
             phase => {
-                session.note(side, ready, bench.now_ms());
+                session.note(side, ready, cx.now_ms());
                 match phase {
-                    Phase::Relaying => relay::step(session, bench),
+                    Phase::Relaying => relay::step(session, cx),
                     Phase::Lingering { .. } => relay::linger_on_ready(session, side, ready),
-                    Phase::AwaitingHeader { .. } if !ready.failed => {
-                        header::look(session, backend_token, bench)
-                    }
+                    Phase::AwaitingHeader { .. } if !ready.failed => header::look(session, backend_token, cx),
                     Phase::AwaitingHeader { .. }
                     | Phase::Dialling { .. }
                     | Phase::Pausing { .. }
@@ -136,11 +134,11 @@ impl Sessions {
                 }
             }
         };
-        self.follow(slot, next, bench);
+        self.follow(slot, next, cx);
     }
 
     /// A place for a session that waited for one. If the session has left meanwhile the place goes on to the next.
-    pub fn have_place(&mut self, waiter: &Waiter, lease: Lease, index: u32, bench: &mut Workbench) {
+    pub fn have_place(&mut self, waiter: &Waiter, lease: Lease, index: u32, cx: &mut ThreadContext) {
         let slot = waiter.slot;
         let Some(entry) =
             self.slots.get_mut(slot as usize).filter(|entry| entry.generation == waiter.generation)
@@ -151,25 +149,25 @@ impl Sessions {
             &mut entry.session,
             (lease, index),
             dial::backend_token(slot, waiter.generation),
-            bench,
+            cx,
         );
-        self.follow(slot, next, bench);
+        self.follow(slot, next, cx);
     }
 
     /// Some backends went down: their sessions end where `on_down` is `close`, each at its own moment within a second, so
     /// that not all clients return at once.
-    pub fn on_verdicts(&mut self, bench: &mut Workbench) {
+    pub fn on_verdicts(&mut self, cx: &mut ThreadContext) {
         let keys: Vec<usize> =
             self.slots.iter().filter(|(_, slot)| slot.session.is_to_close()).map(|(key, _)| key).collect();
         for key in keys {
             let session = &mut self.slots[key].session;
-            session.doom(bench);
-            self.follow(u32::try_from(key).unwrap_or(u32::MAX), Next::Wait, bench);
+            session.doom(cx);
+            self.follow(u32::try_from(key).unwrap_or(u32::MAX), Next::Wait, cx);
         }
     }
 
     /// Gives each session with work left one more turn. New work of this turn waits for the next.
-    pub fn run_again(&mut self, bench: &mut Workbench) {
+    pub fn run_again(&mut self, cx: &mut ThreadContext) {
         for _ in 0..self.again.len() {
             let Some((slot, generation)) = self.again.pop_front() else { return };
             let Some(entry) = self.slots.get_mut(slot as usize).filter(|e| e.generation == generation) else {
@@ -177,21 +175,21 @@ impl Sessions {
             };
             entry.queued = false;
             if entry.session.phase == Phase::Relaying {
-                let next = relay::step(&mut entry.session, bench);
-                self.follow(slot, next, bench);
+                let next = relay::step(&mut entry.session, cx);
+                self.follow(slot, next, cx);
             }
         }
     }
 
     /// Looks after the sessions whose deadlines have come.
-    pub fn on_time(&mut self, bench: &mut Workbench) {
+    pub fn on_time(&mut self, cx: &mut ThreadContext) {
         let mut expired = std::mem::take(&mut self.expired);
-        self.wheel.expire(bench.now_ms(), &mut expired);
+        self.wheel.expire(cx.now_ms(), &mut expired);
         for slot in expired.drain(..) {
             let Some(entry) = self.slots.get_mut(slot as usize) else { continue };
             let token = dial::backend_token(slot, entry.generation);
-            let next = deadline::on_reached(&mut entry.session, token, bench);
-            self.follow(slot, next, bench);
+            let next = deadline::on_reached(&mut entry.session, token, cx);
+            self.follow(slot, next, cx);
         }
         self.expired = expired;
     }
@@ -215,35 +213,35 @@ impl Sessions {
         filter: &Filter,
         close: Option<Reason>,
         found: &mut dyn FnMut(&dyn Fn() -> Found),
-        bench: &mut Workbench,
+        cx: &mut ThreadContext,
     ) -> Option<usize> {
         let to = from.saturating_add(most).min(self.slots.capacity());
         for key in from..to {
             let Some(entry) = self.slots.get(key).filter(|entry| entry.session.fits(filter)) else {
                 continue;
             };
-            found(&|| entry.session.found(bench.now_us));
+            found(&|| entry.session.found(cx.now_us));
             if let Some(reason) = close {
-                self.follow(u32::try_from(key).unwrap_or(u32::MAX), Next::End(reason), bench);
+                self.follow(u32::try_from(key).unwrap_or(u32::MAX), Next::End(reason), cx);
             }
         }
         (to < self.slots.capacity()).then_some(to)
     }
 
     /// Ends every session now.
-    pub fn cut_all(&mut self, reason: Reason, bench: &mut Workbench) {
+    pub fn cut_all(&mut self, reason: Reason, cx: &mut ThreadContext) {
         let slots: Vec<u32> = self.slots.iter().filter_map(|(key, _)| u32::try_from(key).ok()).collect();
         for slot in slots {
-            self.follow(slot, Next::End(reason), bench);
+            self.follow(slot, Next::End(reason), cx);
         }
     }
 
-    pub(super) fn follow(&mut self, slot: u32, next: Next, bench: &mut Workbench) {
+    pub(super) fn follow(&mut self, slot: u32, next: Next, cx: &mut ThreadContext) {
         let key = slot as usize;
         if let Next::End(reason) = next {
             self.wheel.disarm(slot);
             let ended = self.slots.remove(key);
-            closing::close(ended.session, reason, bench);
+            closing::close(ended.session, reason, cx);
             return;
         }
         let entry = &mut self.slots[key];

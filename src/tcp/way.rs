@@ -7,7 +7,7 @@
 
 use std::os::fd::AsRawFd;
 
-use super::Workbench;
+use super::ThreadContext;
 use super::side::Side;
 use crate::manifest;
 use crate::sys::pipe::Pipe;
@@ -66,7 +66,7 @@ impl Way {
     }
 
     /// Moves what can be moved, at most one turn's share. Adds what was delivered to `delivered_bytes`.
-    pub(super) fn carry(&mut self, from: &mut Side, to: &mut Side, bench: &mut Workbench) -> Turn {
+    pub(super) fn carry(&mut self, from: &mut Side, to: &mut Side, cx: &mut ThreadContext) -> Turn {
         let start = self.delivered_bytes;
         for _ in 0..OPERATIONS_PER_TURN {
             if self.delivered_bytes - start >= BYTES_PER_TURN {
@@ -76,7 +76,7 @@ impl Way {
                 if !to.writable {
                     return Turn::Waiting;
                 }
-                self.flush(to, bench);
+                self.flush(to, cx);
                 continue;
             }
             if from.read_out || !from.readable {
@@ -87,7 +87,7 @@ impl Way {
             if to.broken.is_some() {
                 return Turn::Waiting;
             }
-            self.refill(from, to, bench);
+            self.refill(from, to, cx);
         }
         Turn::Unfinished
     }
@@ -149,31 +149,31 @@ impl Way {
     }
 
     /// The receiver is gone, or the session is over: what was not written is dropped.
-    pub(super) fn drop_held(&mut self, bench: &mut Workbench) {
+    pub(super) fn drop_held(&mut self, cx: &mut ThreadContext) {
         if let Held::Piped(pipe) = std::mem::take(&mut self.held) {
-            bench.pipes.give_back(pipe);
+            cx.pipes.give_back(pipe);
         }
     }
 
     /// Reads once, by the manner of the moment, and passes it on as far as the receiver takes it.
-    fn refill(&mut self, from: &mut Side, to: &mut Side, bench: &mut Workbench) {
+    fn refill(&mut self, from: &mut Side, to: &mut Side, cx: &mut ThreadContext) {
         if self.manner == Manner::Splice
             && !from.urgent
-            && let Some(pipe) = bench.pipes.take()
+            && let Some(pipe) = cx.pipes.take()
         {
-            self.splice(pipe, from, to, bench);
+            self.splice(pipe, from, to, cx);
         } else {
-            self.copy(from, to, bench);
+            self.copy(from, to, cx);
         }
     }
 
-    fn splice(&mut self, mut pipe: Pipe, from: &mut Side, to: &mut Side, bench: &mut Workbench) {
+    fn splice(&mut self, mut pipe: Pipe, from: &mut Side, to: &mut Side, cx: &mut ThreadContext) {
         match pipe.fill(from.fd()) {
             Ok(0) => from.read_ended(),
             Ok(_) => {
                 self.held = Held::Piped(pipe);
                 if to.writable {
-                    self.flush(to, bench);
+                    self.flush(to, cx);
                 }
                 return;
             }
@@ -182,11 +182,11 @@ impl Way {
             Err(Errno::INVAL | Errno::NOSYS) => self.manner = Manner::CopyOnly,
             Err(errno) => from.read_failed(errno),
         }
-        bench.pipes.give_back(pipe);
+        cx.pipes.give_back(pipe);
     }
 
-    fn copy(&mut self, from: &mut Side, to: &mut Side, bench: &mut Workbench) {
-        let length = match socket::receive(from.fd(), &mut bench.scratch) {
+    fn copy(&mut self, from: &mut Side, to: &mut Side, cx: &mut ThreadContext) {
+        let length = match socket::receive(from.fd(), &mut cx.scratch) {
             Ok(0) => {
                 from.read_ended();
                 return;
@@ -201,7 +201,7 @@ impl Way {
                 return;
             }
         };
-        if length == bench.scratch.len() {
+        if length == cx.scratch.len() {
             self.full_reads = self.full_reads.saturating_add(1);
             if self.manner == Manner::Copy && self.full_reads >= FULL_READS_TO_SPLICE {
                 self.manner = Manner::Splice;
@@ -211,7 +211,7 @@ impl Way {
             // A short read emptied the queue; only an announced end is still to be read, or what is behind an urgent mark.
             from.readable = from.ending || from.urgent;
         }
-        let bytes = &bench.scratch[..length];
+        let bytes = &cx.scratch[..length];
         let written = if to.writable { write(bytes, to) } else { 0 };
         self.delivered_bytes += written as u64;
         if written < length && to.broken.is_none() {
@@ -220,7 +220,7 @@ impl Way {
     }
 
     /// Writes what is held as far as the receiver takes it.
-    fn flush(&mut self, to: &mut Side, bench: &mut Workbench) {
+    fn flush(&mut self, to: &mut Side, cx: &mut ThreadContext) {
         match &mut self.held {
             Held::Nothing => {}
             Held::Bytes { bytes, from } => {
@@ -237,7 +237,7 @@ impl Way {
                 Ok(written) => {
                     self.delivered_bytes += written as u64;
                     if pipe.held_bytes() == 0 {
-                        self.drop_held(bench);
+                        self.drop_held(cx);
                     }
                 }
                 Err(Errno::AGAIN) => to.writable = false,
@@ -246,7 +246,7 @@ impl Way {
             },
         }
         if to.broken.is_some() {
-            self.drop_held(bench);
+            self.drop_held(cx);
         }
     }
 
@@ -295,10 +295,10 @@ mod tests {
     use super::*;
     use crate::pool::{Published, Snapshot};
     use crate::sys::poller::Poller;
-    use crate::workbench::{PipePool, Random, SCRATCH_BYTES};
+    use crate::thread_context::{PipePool, Random, SCRATCH_BYTES};
 
-    fn bench() -> Workbench {
-        Workbench {
+    fn cx() -> ThreadContext {
+        ThreadContext {
             worker: 0,
             poller: Poller::new().unwrap(),
             scratch: vec![0; SCRATCH_BYTES].into(),
@@ -321,7 +321,7 @@ mod tests {
     /// A receiver whose queue is full when the header is to leave: nothing of the sender may pass it.
     #[test]
     fn what_leads_leaves_first_in_however_many_pieces_and_is_not_counted() {
-        let (mut bench, (from, mut client), (to, mut backend)) = (bench(), pair(), pair());
+        let (mut cx, (from, mut client), (to, mut backend)) = (cx(), pair(), pair());
         let mut filled = 0;
         while let Ok(length) = socket::send(to.as_fd(), &[0xaa; 1_000]) {
             filled += length;
@@ -338,7 +338,7 @@ mod tests {
             assert!(Instant::now() < deadline, "{} bytes came", seen.len());
             // Everything is ready until the kernel says otherwise.
             (from.readable, to.writable) = (true, true);
-            way.carry(&mut from, &mut to, &mut bench);
+            way.carry(&mut from, &mut to, &mut cx);
             let mut piece = [0; 50_000];
             let length = backend.read(&mut piece).unwrap_or(0);
             seen.extend_from_slice(&piece[..length]);

@@ -9,10 +9,10 @@ use crate::pool::Backend;
 use crate::proxy_protocol::Malformed;
 use crate::reason::Reason;
 use crate::sys::socket;
-use crate::workbench::Workbench;
+use crate::thread_context::ThreadContext;
 
 /// The line of a flow that had a backend.
-pub(super) fn log(side: &Side, ended: &Ended, bench: &Workbench) {
+pub(super) fn log(side: &Side, ended: &Ended, cx: &ThreadContext) {
     if !side.terms.logs(ended.reason) {
         return;
     }
@@ -34,7 +34,7 @@ pub(super) fn log(side: &Side, ended: &Ended, bench: &Workbench) {
         datagrams_to_backend = flow.to_backend.datagrams,
         datagrams_to_client = flow.to_client.datagrams,
         rehomed = flow.rehomed,
-        ms = bench.now_ms().saturating_sub(flow.began_ms),
+        ms = cx.now_ms().saturating_sub(flow.began_ms),
         "flow ended"
     );
 }
@@ -45,12 +45,12 @@ pub(super) fn without_backend(
     client: SocketAddr,
     local: SocketAddr,
     reason: Reason,
-    bench: &Workbench,
+    cx: &ThreadContext,
 ) {
-    let counts = terms.counters.shards.of(bench.worker);
+    let counts = terms.counters.shards.of(cx.worker);
     counts.active.sub(1);
     counts.ended(reason).add(1);
-    let now_s = u32::try_from(bench.now_us / 1_000_000).unwrap_or(u32::MAX);
+    let now_s = u32::try_from(cx.now_us / 1_000_000).unwrap_or(u32::MAX);
     if terms.logs(reason) && (!reason.is_refusal() || terms.counters.refusals.may_log(reason, now_s)) {
         tracing::info!(
             target: "session",
@@ -76,9 +76,9 @@ pub(super) fn log_shed(
     client: SocketAddr,
     local: SocketAddr,
     reason: Reason,
-    bench: &Workbench,
+    cx: &ThreadContext,
 ) {
-    let now_s = u32::try_from(bench.now_us / 1_000_000).unwrap_or(u32::MAX);
+    let now_s = u32::try_from(cx.now_us / 1_000_000).unwrap_or(u32::MAX);
     if terms.logs(reason) && terms.counters.refusals.may_log(reason, now_s) {
         let (listener, reason) = (&*terms.listener, reason.word());
         tracing::info!(target: "session", listener, proto = "udp", %client, %local, reason, "datagram refused");
@@ -91,9 +91,9 @@ pub(super) fn log_bad_header(
     client: SocketAddr,
     local: SocketAddr,
     error: Malformed,
-    bench: &Workbench,
+    cx: &ThreadContext,
 ) {
-    let now_s = u32::try_from(bench.now_us / 1_000_000).unwrap_or(u32::MAX);
+    let now_s = u32::try_from(cx.now_us / 1_000_000).unwrap_or(u32::MAX);
     let reason = Reason::BadProxyHeader;
     if terms.logs(reason) && terms.counters.refusals.may_log(reason, now_s) {
         let (listener, reason) = (&*terms.listener, reason.word());

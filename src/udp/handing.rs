@@ -13,7 +13,7 @@ use crate::flow::{Ended, Flow, FlowId, FlowKey, Lasting, Traffic};
 use crate::manifest;
 use crate::pool::Lease;
 use crate::reason::Reason;
-use crate::workbench::{Token, Workbench};
+use crate::thread_context::{ThreadContext, Token};
 
 /// What a thread tells of its flows.
 #[derive(Debug, Default)]
@@ -60,14 +60,14 @@ impl Pump {
     }
 
     /// Goes on with a flow of the process before. Its door must be open here. One that cannot stay ends as `drained`.
-    pub fn adopt(&mut self, adopted: Adopted, bench: &mut Workbench) {
+    pub fn adopt(&mut self, adopted: Adopted, cx: &mut ThreadContext) {
         let Adopted { mut given, terms, fd, lease } = adopted;
         let proxied = given.proxied.take().map(|proxied| Box::new(Proxied::adopt(proxied)));
         let (client, local) = (given.client, given.local);
         let door = self.doors.iter().find(|(_, door)| door.id == given.door).map(|(key, _)| key);
         let door = u32::try_from(door.unwrap_or(usize::MAX)).unwrap_or(u32::MAX);
         let lasting = lasting_of(&given);
-        terms.counters.shards.of(bench.worker).active.add(1);
+        terms.counters.shards.of(cx.worker).active.add(1);
         let upstream = Upstream::adopt(&given, fd, lease, &mut self.origins);
         let mut side = Side {
             id: FlowId { index: 0, generation: 0 },
@@ -82,13 +82,13 @@ impl Pump {
         // Its client may have begun it anew with another thread's datagram meanwhile: then this one is over.
         let id = self.flows.adopt(&lasting, side.origin().ip(), &side.terms.flow);
         let watched = id.is_some_and(|id| {
-            bench.poller.watch_input(side.upstream.fd(), Token::Flow(id.pack()).pack()).is_ok()
+            cx.poller.watch_input(side.upstream.fd(), Token::Flow(id.pack()).pack()).is_ok()
         });
         let Some(id) = id else {
-            let counts = side.terms.counters.shards.of(bench.worker);
+            let counts = side.terms.counters.shards.of(cx.worker);
             counts.active.sub(1);
             counts.ended(Reason::Drained).add(1);
-            closing::log(&side, &Ended { id: side.id, reason: Reason::Drained, flow: lasting.flow }, bench);
+            closing::log(&side, &Ended { id: side.id, reason: Reason::Drained, flow: lasting.flow }, cx);
             side.upstream.close(&mut self.origins);
             return;
         };
@@ -100,7 +100,7 @@ impl Pump {
         self.sides[place] = Some(side);
         if !watched || door == u32::MAX {
             self.flows.end(id, if watched { Reason::Drained } else { Reason::HandoverFailed });
-            self.bury(bench);
+            self.bury(cx);
         }
     }
 }

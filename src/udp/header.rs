@@ -15,7 +15,7 @@ use crate::metrics::{Direction, Drop};
 use crate::proxy_protocol::{self, Addresses, Carried, Header, Malformed, Transport};
 use crate::sys::Errno;
 use crate::sys::udp_batch::{Outgoing, Received};
-use crate::workbench::Workbench;
+use crate::thread_context::ThreadContext;
 
 /// What the header of a flow's first datagram said.
 #[derive(Debug)]
@@ -109,9 +109,9 @@ impl Side {
 impl Pump {
     /// Sends one datagram, or several that came as one, to a backend that has not had the header of the flow yet.
     /// False: its host has refused an earlier one; nothing was sent.
-    pub(super) fn send_with_header(&mut self, id: FlowId, whole: Outgoing, bench: &mut Workbench) -> bool {
+    pub(super) fn send_with_header(&mut self, id: FlowId, whole: Outgoing, cx: &mut ThreadContext) -> bool {
         let Some(side) = self.sides.get_mut(id.index as usize).and_then(Option::as_mut) else { return true };
-        let counts = side.terms.counters.shards.of(bench.worker);
+        let counts = side.terms.counters.shards.of(cx.worker);
         let header = side.header();
         // An empty datagram has no parts, and is one.
         let whole_one = Some(whole).filter(|whole| parts_of_outgoing(whole) < 2);
@@ -128,9 +128,9 @@ impl Pump {
                     let bytes = piece.length as u64;
                     counts.datagrams(Direction::ToBackend).add(1);
                     counts.bytes(Direction::ToBackend).add(bytes);
-                    let backend = side.upstream.lease().backend().shards.of(bench.worker);
+                    let backend = side.upstream.lease().backend().shards.of(cx.worker);
                     backend.bytes(Direction::ToBackend).add(bytes);
-                    self.flows.on_client(id, 1, bytes, bench.now_ms());
+                    self.flows.on_client(id, 1, bytes, cx.now_ms());
                 }
                 // Only the first can meet it: what follows left a moment ago.
                 Err(Errno::CONNREFUSED) if side.upstream.owes_header => return false,

@@ -14,7 +14,7 @@ use crate::pool::Refusal;
 use crate::reason::Reason;
 use crate::sys::Errno;
 use crate::sys::udp_batch::{Outgoing, Received};
-use crate::workbench::Workbench;
+use crate::thread_context::ThreadContext;
 
 impl Pump {
     /// The flow of a datagram, new if need be, and where in the slot its payload begins; `None`: it is dropped and
@@ -24,10 +24,10 @@ impl Pump {
         number: u32,
         slot: usize,
         told: &Received,
-        bench: &mut Workbench,
+        cx: &mut ThreadContext,
     ) -> Option<(FlowId, usize)> {
         let door = &mut self.doors[number as usize];
-        let counts = door.terms.counters.shards.of(bench.worker);
+        let counts = door.terms.counters.shards.of(cx.worker);
         if let Some(so_far) = told.lost_so_far {
             let lost = so_far.wrapping_sub(std::mem::replace(&mut door.lost_seen, so_far));
             counts.dropped(Drop::ReceiveBuffer).add(lost.into());
@@ -47,20 +47,20 @@ impl Pump {
             Ok(header) => header,
             Err(malformed) => {
                 counts.dropped(Drop::BadProxyHeader).add(datagrams.into());
-                closing::log_bad_header(terms, key.client, local, malformed, bench);
+                closing::log_bad_header(terms, key.client, local, malformed, cx);
                 return None;
             }
         };
         let start = header.map_or(0, |header| header.length);
         let client = header::client_of(header.as_ref(), key.client);
         let denies = || header::denies(terms, header.as_ref(), key.client);
-        match self.flows.admit_for(&key, client.ip(), bench.now_ms(), &terms.flow, denies) {
+        match self.flows.admit_for(&key, client.ip(), cx.now_ms(), &terms.flow, denies) {
             Admission::Known(id) => {
                 let side = self.sides.get(id.index as usize).and_then(Option::as_ref);
                 if side.is_some_and(|side| side.upstream.wants_another()) {
-                    self.rehome(id, Why::Gone, bench);
+                    self.rehome(id, Why::Gone, cx);
                 } else if self.flows.before_new_pick(id, datagrams) < datagrams {
-                    self.rehome(id, Why::Requests, bench);
+                    self.rehome(id, Why::Requests, cx);
                 }
                 Some((id, start))
             }
@@ -68,11 +68,11 @@ impl Pump {
                 let proxied = header.map(|header| Box::new(Proxied::new(&header)));
                 let first = First { key, client, proxied, datagrams };
                 let terms = Arc::clone(&door.terms);
-                self.begin(id, number, terms, first, bench).then_some((id, start))
+                self.begin(id, number, terms, first, cx).then_some((id, start))
             }
             Admission::Shed(reason) => {
-                terms.counters.shards.of(bench.worker).dropped(shed(reason)).add(datagrams.into());
-                closing::log_shed(terms, client, key.local, reason, bench);
+                terms.counters.shards.of(cx.worker).dropped(shed(reason)).add(datagrams.into());
+                closing::log_shed(terms, client, key.local, reason, cx);
                 None
             }
         }
@@ -85,14 +85,14 @@ impl Pump {
         door: u32,
         terms: Arc<Terms>,
         first: First,
-        bench: &mut Workbench,
+        cx: &mut ThreadContext,
     ) -> bool {
         let First { key, client: origin, proxied, datagrams } = first;
-        let counts = terms.counters.shards.of(bench.worker);
+        let counts = terms.counters.shards.of(cx.worker);
         counts.begun.add(1);
         counts.active.add(1);
         let (client, local) = (key.client, key.local);
-        let opened = Upstream::open(&terms, origin, local.port(), id.pack(), &[], &mut self.origins, bench);
+        let opened = Upstream::open(&terms, origin, local.port(), id.pack(), &[], &mut self.origins, cx);
         let place = id.index as usize;
         if self.sides.len() <= place {
             self.sides.resize_with(place + 1, || None);
@@ -106,7 +106,7 @@ impl Pump {
             }
             Err(none) => {
                 counts.dropped(none.as_drop()).add(datagrams.into());
-                closing::without_backend(&terms, origin, local, reason_of(none), bench);
+                closing::without_backend(&terms, origin, local, reason_of(none), cx);
                 self.flows.end(id, reason_of(none));
                 false
             }
@@ -114,15 +114,15 @@ impl Pump {
     }
 
     /// Moves a flow to another backend. Datagrams at hand are sent there, and counted when they are.
-    fn rehome(&mut self, id: FlowId, why: Why, bench: &mut Workbench) -> bool {
+    fn rehome(&mut self, id: FlowId, why: Why, cx: &mut ThreadContext) -> bool {
         let Some(side) = self.sides.get_mut(id.index as usize).and_then(Option::as_mut) else { return false };
         let lost = why == Why::Gone;
-        let tried = if lost { side.upstream.index_in_pool(side.terms.pool, bench) } else { None };
+        let tried = if lost { side.upstream.index_in_pool(side.terms.pool, cx) } else { None };
         let tried: &[u32] = tried.as_slice();
         let (client, port) = (side.origin(), side.local.port());
         // What cannot be had now may be there for the next datagram; until then the flow stays where it is.
         let Ok((next, _)) =
-            Upstream::open(&side.terms, client, port, id.pack(), tried, &mut self.origins, bench)
+            Upstream::open(&side.terms, client, port, id.pack(), tried, &mut self.origins, cx)
         else {
             return false;
         };
@@ -131,8 +131,8 @@ impl Pump {
             let now = side.upstream.lease().backend();
             closing::log_rehomed(&side.terms, client, before.lease().backend(), now);
             self.flows.rehomed(id, 0);
-            if let Some(view) = bench.published.load().pools.get(side.terms.pool.0) {
-                view.lasting.shards.of(bench.worker).rehomed.add(1);
+            if let Some(view) = cx.published.load().pools.get(side.terms.pool.0) {
+                view.lasting.shards.of(cx.worker).rehomed.add(1);
             }
         } else {
             self.flows.picked_anew(id);
@@ -142,14 +142,14 @@ impl Pump {
     }
 
     /// Sends the datagrams of `run` to the backend of one flow.
-    pub(super) fn send_run(&mut self, flow: Option<FlowId>, bench: &mut Workbench) {
+    pub(super) fn send_run(&mut self, flow: Option<FlowId>, cx: &mut ThreadContext) {
         let mut run = std::mem::take(&mut self.run);
         if let Some(id) = flow {
             let mut rules = Rules { rehomes_left: REHOMES_PER_RUN, at_once: run.len() };
             let mut sent = 0;
             while sent < run.len() {
                 let some = &run[sent..run.len().min(sent + rules.at_once)];
-                sent += self.send_some(id, some, &mut rules, bench);
+                sent += self.send_some(id, some, &mut rules, cx);
             }
         }
         run.clear();
@@ -157,18 +157,24 @@ impl Pump {
     }
 
     /// Sends as much as one call takes; tells how many of the datagrams are dealt with, at least one.
-    fn send_some(&mut self, id: FlowId, run: &[Outgoing], rules: &mut Rules, bench: &mut Workbench) -> usize {
+    fn send_some(
+        &mut self,
+        id: FlowId,
+        run: &[Outgoing],
+        rules: &mut Rules,
+        cx: &mut ThreadContext,
+    ) -> usize {
         let Some(side) = self.sides.get_mut(id.index as usize).and_then(Option::as_mut) else {
             return run.len();
         };
         if side.upstream.owes_header {
-            return if self.send_with_header(id, run[0], bench) {
+            return if self.send_with_header(id, run[0], cx) {
                 1
             } else {
-                self.on_refused(id, run[0], rules, bench)
+                self.on_refused(id, run[0], rules, cx)
             };
         }
-        let counts = side.terms.counters.shards.of(bench.worker);
+        let counts = side.terms.counters.shards.of(cx.worker);
         let datagrams = |run: &[Outgoing]| run.iter().map(parts_of_outgoing).sum::<u64>();
         match self.inbound.send(side.upstream.fd(), run) {
             Ok(sent) => {
@@ -176,10 +182,10 @@ impl Pump {
                 let (datagrams, bytes) = (datagrams(&run[..sent]), bytes as u64);
                 counts.datagrams(Direction::ToBackend).add(datagrams);
                 counts.bytes(Direction::ToBackend).add(bytes);
-                let backend = side.upstream.lease().backend().shards.of(bench.worker);
+                let backend = side.upstream.lease().backend().shards.of(cx.worker);
                 backend.bytes(Direction::ToBackend).add(bytes);
                 let datagrams = u32::try_from(datagrams).unwrap_or(u32::MAX);
-                self.flows.on_client(id, datagrams, bytes, bench.now_ms());
+                self.flows.on_client(id, datagrams, bytes, cx.now_ms());
                 if sent < run.len() {
                     // A call that takes only some has met an error and forgets it: what comes next goes one by one, so
                     // that a refusal shows before all is lost.
@@ -188,10 +194,10 @@ impl Pump {
                 sent.max(1)
             }
             // The answer of the backend's host to an earlier datagram; this one has not left yet.
-            Err(Errno::CONNREFUSED) => self.on_refused(id, run[0], rules, bench),
+            Err(Errno::CONNREFUSED) => self.on_refused(id, run[0], rules, cx),
             // A path that takes no parts takes the datagrams one by one.
             Err(errno @ (Errno::INVAL | Errno::IO | Errno::MSGSIZE)) if run[0].part.is_some() => {
-                self.send_parts(id, run[0], errno, bench);
+                self.send_parts(id, run[0], errno, cx);
                 1
             }
             Err(_) => {
@@ -202,36 +208,36 @@ impl Pump {
     }
 
     /// A send met the refusal of an earlier datagram: tells how many of the datagrams are dealt with.
-    fn on_refused(&mut self, id: FlowId, next: Outgoing, rules: &mut Rules, bench: &mut Workbench) -> usize {
+    fn on_refused(&mut self, id: FlowId, next: Outgoing, rules: &mut Rules, cx: &mut ThreadContext) -> usize {
         let Some(side) = self.sides.get_mut(id.index as usize).and_then(Option::as_mut) else { return 1 };
-        side.upstream.note_refused(bench);
+        side.upstream.note_refused(cx);
         if rules.rehomes_left > 0 {
             rules.rehomes_left -= 1;
             if side.upstream.wants_another() {
-                self.rehome(id, Why::Gone, bench);
+                self.rehome(id, Why::Gone, cx);
             }
             return 0;
         }
-        let counts = side.terms.counters.shards.of(bench.worker);
+        let counts = side.terms.counters.shards.of(cx.worker);
         counts.dropped(Drop::ToBackend).add(parts_of_outgoing(&next));
         1
     }
 
     /// Sends the parts of one merged datagram as datagrams of their own, after `errno` for the whole. When the first
     /// passes so, it was the merging, and what comes later does not try it again.
-    fn send_parts(&mut self, id: FlowId, whole: Outgoing, errno: Errno, bench: &mut Workbench) {
+    fn send_parts(&mut self, id: FlowId, whole: Outgoing, errno: Errno, cx: &mut ThreadContext) {
         let Some(side) = self.sides.get_mut(id.index as usize).and_then(Option::as_mut) else { return };
-        let counts = side.terms.counters.shards.of(bench.worker);
+        let counts = side.terms.counters.shards.of(cx.worker);
         for part in parts(whole) {
             if self.inbound.send(side.upstream.fd(), &[part]) == Ok(1) {
                 if part.start == whole.start && !std::mem::replace(&mut side.upstream.takes_no_parts, true) {
-                    self.unsplit.note(&side.terms.listener, side.upstream.backend, errno, bench.now_ms());
+                    self.unsplit.note(&side.terms.listener, side.upstream.backend, errno, cx.now_ms());
                 }
-                let backend = side.upstream.lease().backend().shards.of(bench.worker);
+                let backend = side.upstream.lease().backend().shards.of(cx.worker);
                 backend.bytes(Direction::ToBackend).add(part.length as u64);
                 counts.datagrams(Direction::ToBackend).add(1);
                 counts.bytes(Direction::ToBackend).add(part.length as u64);
-                self.flows.on_client(id, 1, part.length as u64, bench.now_ms());
+                self.flows.on_client(id, 1, part.length as u64, cx.now_ms());
             } else {
                 counts.dropped(Drop::ToBackend).add(1);
             }

@@ -19,7 +19,7 @@ use crate::reason::Reason;
 use crate::sys::udp;
 use crate::sys::udp_batch::{Batch, Outgoing};
 use crate::sys::udp_probe::Offloads;
-use crate::workbench::{Token, Workbench};
+use crate::thread_context::{ThreadContext, Token};
 
 /// Everything of UDP that one thread has.
 pub struct Pump {
@@ -90,12 +90,12 @@ impl Pump {
     }
 
     /// Receives at this door from now on.
-    pub fn open(&mut self, door: Door, bench: &Workbench) {
+    pub fn open(&mut self, door: Door, cx: &ThreadContext) {
         let key = self.doors.insert(door);
         let number = u32::try_from(key).unwrap_or(u32::MAX);
         let door = &self.doors[key];
         self.merge_at(door);
-        if let Err(errno) = bench.poller.watch_input(&door.fd, Token::DatagramDoor(number).pack()) {
+        if let Err(errno) = cx.poller.watch_input(&door.fd, Token::DatagramDoor(number).pack()) {
             let listener = &*door.terms.listener;
             let error = std::io::Error::from(errno);
             tracing::error!(target: "evenkeel", listener, %error, "a door cannot be watched; it stays closed on this thread");
@@ -122,9 +122,9 @@ impl Pump {
     }
 
     /// Ends the flows of this door and closes it.
-    pub fn close_door(&mut self, id: u64, bench: &mut Workbench) {
+    pub fn close_door(&mut self, id: u64, cx: &mut ThreadContext) {
         // What waits to be sent leaves through it.
-        self.send_replies(bench);
+        self.send_replies(cx);
         let keys: Vec<usize> =
             self.doors.iter().filter(|(_, door)| door.id == id).map(|(key, _)| key).collect();
         let is_of_door = |side: &&Side| keys.contains(&(side.door as usize));
@@ -132,7 +132,7 @@ impl Pump {
         for id in flows {
             self.flows.end(id, Reason::Drained);
         }
-        self.bury(bench);
+        self.bury(cx);
         for key in keys {
             self.doors.remove(key);
         }
@@ -154,7 +154,7 @@ impl Pump {
     }
 
     /// Datagrams wait at a door: takes one batch of them.
-    pub fn on_door_ready(&mut self, number: u32, bench: &mut Workbench) {
+    pub fn on_door_ready(&mut self, number: u32, cx: &mut ThreadContext) {
         let Some(door) = self.doors.get_mut(number as usize) else { return };
         self.inbound.clear();
         // A door is not connected: an error is of one datagram that had left, and of no use.
@@ -163,10 +163,10 @@ impl Pump {
         let mut current: Option<FlowId> = None;
         for slot in 0..came {
             let told = self.inbound.received()[slot];
-            let admitted = self.admit(number, slot, &told, bench);
+            let admitted = self.admit(number, slot, &told, cx);
             let flow = admitted.map(|(id, _)| id);
             if flow != current {
-                self.send_run(current, bench);
+                self.send_run(current, cx);
             }
             current = flow;
             if let Some((id, start)) = admitted {
@@ -180,27 +180,27 @@ impl Pump {
                 }
             }
         }
-        self.send_run(current, bench);
-        self.bury(bench);
+        self.send_run(current, cx);
+        self.bury(cx);
     }
 
     /// A backend has answered, or refused.
-    pub fn on_flow_ready(&mut self, packed: u64, bench: &mut Workbench) {
-        self.hear(FlowId::unpack(packed), bench);
+    pub fn on_flow_ready(&mut self, packed: u64, cx: &mut ThreadContext) {
+        self.hear(FlowId::unpack(packed), cx);
     }
 
     /// The end of a turn: sends what leaves through the doors.
-    pub fn end_turn(&mut self, bench: &mut Workbench) {
-        self.send_replies(bench);
-        self.bury(bench);
+    pub fn end_turn(&mut self, cx: &mut ThreadContext) {
+        self.send_replies(cx);
+        self.bury(cx);
         self.turn += 1;
     }
 
     /// Ends the flows whose time has come, and those whose backend went down where `on_down` is `close`.
-    pub fn on_time(&mut self, bench: &mut Workbench) {
+    pub fn on_time(&mut self, cx: &mut ThreadContext) {
         // What is left for the next turn keeps the wake-up in the past: no sleep until it is done.
-        self.flows.sweep(bench.now_ms(), ENDS_PER_TURN);
-        self.bury(bench);
+        self.flows.sweep(cx.now_ms(), ENDS_PER_TURN);
+        self.bury(cx);
     }
 
     /// How much of the local ports towards one backend is in use, in thousandths; once a second, otherwise `None`.
@@ -224,7 +224,7 @@ impl Pump {
     }
 
     /// A new snapshot: flows that are to end with their backend end.
-    pub fn on_verdicts(&mut self, bench: &mut Workbench) {
+    pub fn on_verdicts(&mut self, cx: &mut ThreadContext) {
         let gone: Vec<FlowId> = self
             .sides
             .iter()
@@ -235,7 +235,7 @@ impl Pump {
         for id in gone {
             self.flows.end(id, Reason::BackendDown);
         }
-        self.bury(bench);
+        self.bury(cx);
     }
 
     /// Looks at `most` flows from `from` on: tells those that fit, and ends them for `close`. Tells where to go on; `None`:
@@ -247,7 +247,7 @@ impl Pump {
         filter: &Filter,
         close: Option<Reason>,
         found: &mut dyn FnMut(&dyn Fn() -> Found),
-        bench: &mut Workbench,
+        cx: &mut ThreadContext,
     ) -> Option<usize> {
         let to = from.saturating_add(most).min(self.sides.len());
         for place in from..to {
@@ -265,7 +265,7 @@ impl Pump {
                 listener: Arc::clone(&side.terms.listener),
                 client: side.origin(),
                 backend: Some((Arc::clone(&backend.pool.name), Arc::clone(&backend.name))),
-                age_ms: bench.now_ms().saturating_sub(flow.began_ms),
+                age_ms: cx.now_ms().saturating_sub(flow.began_ms),
                 to_backend: flow.to_backend.bytes,
                 to_client: flow.to_client.bytes,
             });
@@ -273,17 +273,17 @@ impl Pump {
                 self.flows.end(id, reason);
             }
         }
-        self.bury(bench);
+        self.bury(cx);
         (to < self.sides.len()).then_some(to)
     }
 
     /// Ends every flow now.
-    pub fn cut_all(&mut self, reason: Reason, bench: &mut Workbench) {
+    pub fn cut_all(&mut self, reason: Reason, cx: &mut ThreadContext) {
         let all: Vec<FlowId> = self.sides.iter().flatten().map(|side| side.id).collect();
         for id in all {
             self.flows.end(id, reason);
         }
-        self.bury(bench);
+        self.bury(cx);
     }
 
     /// What came merged from the client of this flow is sent one by one.
@@ -293,15 +293,15 @@ impl Pump {
     }
 
     /// Closes what the table says is over.
-    pub(super) fn bury(&mut self, bench: &mut Workbench) {
+    pub(super) fn bury(&mut self, cx: &mut ThreadContext) {
         while let Some(ended) = self.flows.take_ended() {
             let place = ended.id.index as usize;
             // A flow that found no backend has no side, and has said why already.
             let Some(side) = self.sides.get_mut(place).and_then(Option::take) else { continue };
-            let counts = side.terms.counters.shards.of(bench.worker);
+            let counts = side.terms.counters.shards.of(cx.worker);
             counts.active.sub(1);
             counts.ended(ended.reason).add(1);
-            closing::log(&side, &ended, bench);
+            closing::log(&side, &ended, cx);
             side.upstream.close(&mut self.origins);
         }
     }

@@ -9,13 +9,13 @@ use crate::flow::FlowId;
 use crate::metrics::{Direction, Drop};
 use crate::sys::Errno;
 use crate::sys::udp_batch::Outgoing;
-use crate::workbench::Workbench;
+use crate::thread_context::ThreadContext;
 
 impl Pump {
     /// Takes what a backend has to say, one turn's worth.
-    pub(super) fn hear(&mut self, id: FlowId, bench: &mut Workbench) {
+    pub(super) fn hear(&mut self, id: FlowId, cx: &mut ThreadContext) {
         if self.replies.room() < REPLIES_PER_TURN {
-            self.send_replies(bench);
+            self.send_replies(cx);
         }
         let first = self.replies.received().len();
         let Some(side) = self.sides.get_mut(id.index as usize).and_then(Option::as_mut) else { return };
@@ -28,13 +28,13 @@ impl Pump {
             // The error is taken; for datagrams behind it the socket is reported again.
             Err(errno) => {
                 if errno == Errno::CONNREFUSED {
-                    side.upstream.note_refused(bench);
+                    side.upstream.note_refused(cx);
                 }
                 return;
             }
         };
         side.upstream.appetite.note(came, self.turn, REPLIES_PER_TURN);
-        let counts = side.terms.counters.shards.of(bench.worker);
+        let counts = side.terms.counters.shards.of(cx.worker);
         let (mut datagrams, mut bytes) = (0, 0);
         for slot in first..first + came {
             let told = self.replies.received()[slot];
@@ -55,21 +55,21 @@ impl Pump {
             }
         }
         if datagrams > 0 {
-            side.upstream.note_answered(bench);
-            let backend = side.upstream.lease().backend().shards.of(bench.worker);
+            side.upstream.note_answered(cx);
+            let backend = side.upstream.lease().backend().shards.of(cx.worker);
             backend.bytes(Direction::ToClient).add(bytes);
-            self.flows.on_backend(id, datagrams, bytes, bench.now_ms());
+            self.flows.on_backend(id, datagrams, bytes, cx.now_ms());
         }
     }
 
     /// Sends what leaves through the doors, as many with one call as go through the same one.
-    pub(super) fn send_replies(&mut self, bench: &Workbench) {
+    pub(super) fn send_replies(&mut self, cx: &ThreadContext) {
         let leaving = std::mem::take(&mut self.leaving);
         let mut first = 0;
         while first < leaving.len() {
             let (door, _) = self.leaving_of[first];
             let same = self.leaving_of[first..].iter().take_while(|(of, _)| *of == door).count();
-            self.send_through(door, &leaving, first..first + same, bench);
+            self.send_through(door, &leaving, first..first + same, cx);
             first += same;
         }
         self.leaving = leaving;
@@ -78,11 +78,11 @@ impl Pump {
         self.replies.clear();
     }
 
-    fn send_through(&mut self, door: u32, leaving: &[Outgoing], which: Range<usize>, bench: &Workbench) {
+    fn send_through(&mut self, door: u32, leaving: &[Outgoing], which: Range<usize>, cx: &ThreadContext) {
         let Range { mut start, end } = which;
         while start < end {
             let Some(door) = self.doors.get(door as usize) else { return };
-            let counts = door.terms.counters.shards.of(bench.worker);
+            let counts = door.terms.counters.shards.of(cx.worker);
             start += match self.replies.send(door.fd.as_fd(), &leaving[start..end]) {
                 Ok(sent) => {
                     let sent = sent.max(1);
@@ -93,7 +93,7 @@ impl Pump {
                     sent
                 }
                 Err(errno @ (Errno::INVAL | Errno::IO | Errno::MSGSIZE)) if leaving[start].part.is_some() => {
-                    self.reply_in_parts(self.leaving_of[start], leaving[start], errno, bench);
+                    self.reply_in_parts(self.leaving_of[start], leaving[start], errno, cx);
                     1
                 }
                 // One client that cannot be reached, or no room at the door: this one is lost, the next has its chance.
@@ -107,10 +107,10 @@ impl Pump {
 
     /// Sends the parts of one merged reply as datagrams of their own, after `errno` for the whole. When the first passes
     /// so, it was the merging, and what comes later for this client does not try it again.
-    fn reply_in_parts(&mut self, of: (u32, FlowId), whole: Outgoing, errno: Errno, bench: &Workbench) {
+    fn reply_in_parts(&mut self, of: (u32, FlowId), whole: Outgoing, errno: Errno, cx: &ThreadContext) {
         let (door, id) = of;
         let Some(door) = self.doors.get(door as usize) else { return };
-        let counts = door.terms.counters.shards.of(bench.worker);
+        let counts = door.terms.counters.shards.of(cx.worker);
         for part in parts(whole) {
             if self.replies.send(door.fd.as_fd(), &[part]) != Ok(1) {
                 counts.dropped(Drop::ToClient).add(1);
@@ -125,7 +125,7 @@ impl Pump {
                 && part.start == whole.start
                 && !std::mem::replace(&mut side.takes_no_parts, true)
             {
-                self.unsplit.note(&side.terms.listener, side.client, errno, bench.now_ms());
+                self.unsplit.note(&side.terms.listener, side.client, errno, cx.now_ms());
             }
         }
     }

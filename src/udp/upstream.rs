@@ -12,7 +12,7 @@ use crate::manifest;
 use crate::metrics::Drop;
 use crate::pool::{Lease, PoolSlot, Refusal};
 use crate::sys::Errno;
-use crate::workbench::{Token, Workbench};
+use crate::thread_context::{ThreadContext, Token};
 
 /// Where a flow's datagrams go.
 #[derive(Debug)]
@@ -70,27 +70,27 @@ impl Upstream {
         flow: u64,
         tried: &[u32],
         origins: &mut Origins,
-        bench: &mut Workbench,
+        cx: &mut ThreadContext,
     ) -> Result<(Self, u32), NoUpstream> {
-        let random = bench.random.bits();
+        let random = cx.random.bits();
         let (lease, index, on_down, owes_header, backend, fd, origin) = {
-            let published = bench.published.load();
+            let published = cx.published.load();
             let Some(view) = published.pools.get(terms.pool.0) else {
                 return Err(NoUpstream::Refused(Refusal::NoBackend));
             };
-            let ask = Ask { client, random, now_ns: bench.now_us * 1_000, tried };
+            let ask = Ask { client, random, now_ns: cx.now_us * 1_000, tried };
             let (lease, index) = Lease::take(view, &ask).map_err(NoUpstream::Refused)?;
             let backend = lease.backend().address(client_port);
-            let (fd, origin) = origins.connect(view, client, backend, bench.worker)?;
+            let (fd, origin) = origins.connect(view, client, backend, cx.worker)?;
             let owes_header = view.settings.send_proxy == SendProxy::V2;
             (lease, index, view.settings.on_down, owes_header, backend, fd, origin)
         };
-        if let Err(errno) = bench.poller.watch_input(&fd, Token::Flow(flow).pack()) {
+        if let Err(errno) = cx.poller.watch_input(&fd, Token::Flow(flow).pack()) {
             origins.give_back(&origin, backend);
             return Err(NoUpstream::Local(errno));
         }
-        lease.backend().shards.of(bench.worker).sessions.add(1);
-        let asked_us = bench.now_us;
+        lease.backend().shards.of(cx.worker).sessions.add(1);
+        let asked_us = cx.now_us;
         let upstream = Self {
             fd,
             lease,
@@ -155,8 +155,8 @@ impl Upstream {
     }
 
     /// Its place in its pool's list, where it is still there.
-    pub(super) fn index_in_pool(&self, pool: PoolSlot, bench: &Workbench) -> Option<u32> {
-        let published = bench.published.load();
+    pub(super) fn index_in_pool(&self, pool: PoolSlot, cx: &ThreadContext) -> Option<u32> {
+        let published = cx.published.load();
         let view = published.pools.get(pool.0)?;
         // One of its name at another address is another backend.
         let own = self.lease.backend();
@@ -167,20 +167,20 @@ impl Upstream {
     }
 
     /// The backend's host said that nobody listens there.
-    pub(super) fn note_refused(&mut self, bench: &Workbench) {
+    pub(super) fn note_refused(&mut self, cx: &ThreadContext) {
         self.refused = true;
         let backend = self.lease.backend();
-        backend.shards.of(bench.worker).connect_failures.add(1);
-        backend.note_failure(bench.now_ms());
+        backend.shards.of(cx.worker).connect_failures.add(1);
+        backend.note_failure(cx.now_ms());
     }
 
     /// The backend answered.
-    pub(super) fn note_answered(&mut self, bench: &Workbench) {
+    pub(super) fn note_answered(&mut self, cx: &ThreadContext) {
         self.refused = false;
         self.lease.backend().note_success();
         if !std::mem::replace(&mut self.answered, true) {
-            let waited_us = bench.now_us.saturating_sub(self.asked_us);
-            self.lease.backend().load.observe_latency(bench.now_us * 1_000, waited_us * 1_000);
+            let waited_us = cx.now_us.saturating_sub(self.asked_us);
+            self.lease.backend().load.observe_latency(cx.now_us * 1_000, waited_us * 1_000);
         }
     }
 

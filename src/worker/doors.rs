@@ -14,7 +14,7 @@ use crate::metrics::{AcceptTrouble, ListenerCounters};
 use crate::reason::Reason;
 use crate::sys::{Errno, socket};
 use crate::tcp::{Arrival, Sessions, Terms};
-use crate::workbench::{Token, Workbench};
+use crate::thread_context::{ThreadContext, Token};
 
 /// One thread's socket of a listener at one address and port.
 #[derive(Debug)]
@@ -51,11 +51,11 @@ impl Doors {
     }
 
     /// Accepts at this door from now on.
-    pub(super) fn open(&mut self, door: Door, bench: &Workbench) {
+    pub(super) fn open(&mut self, door: Door, cx: &ThreadContext) {
         let listener = Arc::clone(&door.terms.listener);
         let key = self.doors.insert(door);
         if self.pause.is_none()
-            && let Err(errno) = self.watch(key, bench)
+            && let Err(errno) = self.watch(key, cx)
         {
             tracing::error!(target: "evenkeel", %listener, error = %errno, "a door cannot be watched; it stays closed on this thread");
             self.doors.remove(key);
@@ -68,9 +68,9 @@ impl Doors {
         door: u32,
         crew: &Crew,
         sessions: &mut Sessions,
-        bench: &mut Workbench,
+        cx: &mut ThreadContext,
     ) {
-        self.accept(door as usize, ACCEPTS_PER_TURN, crew, sessions, bench);
+        self.accept(door as usize, ACCEPTS_PER_TURN, crew, sessions, cx);
     }
 
     /// New sessions of this door are born with other terms.
@@ -87,20 +87,26 @@ impl Doors {
     }
 
     /// Takes what waits at one door and closes it.
-    pub(super) fn close_one(&mut self, id: u64, crew: &Crew, sessions: &mut Sessions, bench: &mut Workbench) {
+    pub(super) fn close_one(
+        &mut self,
+        id: u64,
+        crew: &Crew,
+        sessions: &mut Sessions,
+        cx: &mut ThreadContext,
+    ) {
         // After a change of `workers` a thread may have several sockets of one door.
         let found = self.doors.iter().filter(|(_, door)| door.id == id).map(|(key, _)| key);
         for key in found.collect::<Vec<_>>() {
-            self.accept(key, ACCEPTS_AT_CLOSE_MAX, crew, sessions, bench);
+            self.accept(key, ACCEPTS_AT_CLOSE_MAX, crew, sessions, cx);
             self.doors.remove(key);
         }
     }
 
     /// Takes what waits and closes the doors. What the kernel has queued was promised to the client already.
-    pub(super) fn close(&mut self, crew: &Crew, sessions: &mut Sessions, bench: &mut Workbench) {
+    pub(super) fn close(&mut self, crew: &Crew, sessions: &mut Sessions, cx: &mut ThreadContext) {
         let keys: Vec<usize> = self.doors.iter().map(|(key, _)| key).collect();
         for key in keys {
-            self.accept(key, ACCEPTS_AT_CLOSE_MAX, crew, sessions, bench);
+            self.accept(key, ACCEPTS_AT_CLOSE_MAX, crew, sessions, cx);
             self.doors.remove(key);
         }
         self.pause = None;
@@ -117,16 +123,16 @@ impl Doors {
     }
 
     /// Ends a pause that has lasted long enough.
-    pub(super) fn on_time(&mut self, bench: &Workbench) {
-        if self.pause.as_ref().is_none_or(|pause| bench.now_ms() < pause.until_ms) {
+    pub(super) fn on_time(&mut self, cx: &ThreadContext) {
+        if self.pause.as_ref().is_none_or(|pause| cx.now_ms() < pause.until_ms) {
             return;
         }
         self.pause = None;
         for (key, door) in &self.doors {
-            if let Err(errno) = self.watch(key, bench) {
+            if let Err(errno) = self.watch(key, cx) {
                 let listener = &*door.terms.listener;
                 tracing::error!(target: "evenkeel", listener, error = %errno, "a door cannot be watched again; trying later");
-                self.pause = Some(Pause { until_ms: bench.now_ms() + PAUSE_MAX_MS });
+                self.pause = Some(Pause { until_ms: cx.now_ms() + PAUSE_MAX_MS });
             }
         }
     }
@@ -137,7 +143,7 @@ impl Doors {
         most: usize,
         crew: &Crew,
         sessions: &mut Sessions,
-        bench: &mut Workbench,
+        cx: &mut ThreadContext,
     ) {
         for _ in 0..most {
             // A door may be gone when an event of the same batch closed it.
@@ -145,8 +151,8 @@ impl Doors {
             match socket::accept(door.fd.as_fd()) {
                 Ok((fd, client)) => {
                     let terms = Arc::clone(&door.terms);
-                    admit(Arrival { fd, client, local_port: door.port, terms }, crew, sessions, bench);
-                    if self.rest_if_short(bench) {
+                    admit(Arrival { fd, client, local_port: door.port, terms }, crew, sessions, cx);
+                    if self.rest_if_short(cx) {
                         return;
                     }
                     self.next_pause_ms = PAUSE_MIN_MS;
@@ -154,7 +160,7 @@ impl Doors {
                 Err(Errno::AGAIN) => return,
                 Err(errno) => {
                     let counters = Arc::clone(&door.terms.counters);
-                    if self.on_trouble(errno, &counters, bench) {
+                    if self.on_trouble(errno, &counters, cx) {
                         return;
                     }
                 }
@@ -164,36 +170,36 @@ impl Doors {
 
     /// Pauses if a dial found that nothing is left: the clients behind that one wait at the door instead of being taken
     /// and reset one by one.
-    pub(super) fn rest_if_short(&mut self, bench: &mut Workbench) -> bool {
-        bench.shortage.take().is_some_and(|(errno, counters)| self.on_trouble(errno, &counters, bench))
+    pub(super) fn rest_if_short(&mut self, cx: &mut ThreadContext) -> bool {
+        cx.shortage.take().is_some_and(|(errno, counters)| self.on_trouble(errno, &counters, cx))
     }
 
     /// Counts what went wrong; true: accepting pauses.
-    fn on_trouble(&mut self, errno: Errno, counters: &ListenerCounters, bench: &Workbench) -> bool {
+    fn on_trouble(&mut self, errno: Errno, counters: &ListenerCounters, cx: &ThreadContext) -> bool {
         let kind = kind_of(errno);
-        counters.shards.of(bench.worker).trouble(kind).add(1);
+        counters.shards.of(cx.worker).trouble(kind).add(1);
         let short = is_shortage(kind);
         if short {
-            self.pause(&counters.listener, errno, bench);
+            self.pause(&counters.listener, errno, cx);
         }
         short
     }
 
     /// Lets the doors rest: a level-triggered door that cannot be served would turn the loop into a spin.
-    fn pause(&mut self, listener: &str, errno: Errno, bench: &Workbench) {
+    fn pause(&mut self, listener: &str, errno: Errno, cx: &ThreadContext) {
         if self.pause.is_some() {
             return;
         }
         for door in self.doors.iter().map(|(_, door)| door) {
             // A door that is not in the set needs no forgetting.
-            let _ = bench.poller.forget(&door.fd);
+            let _ = cx.poller.forget(&door.fd);
         }
         let pause_ms = self.next_pause_ms;
-        self.pause = Some(Pause { until_ms: bench.now_ms() + pause_ms });
+        self.pause = Some(Pause { until_ms: cx.now_ms() + pause_ms });
         self.next_pause_ms = (pause_ms * 2).min(PAUSE_MAX_MS);
         self.unwarned += 1;
-        if self.warned_ms.is_none_or(|at_ms| bench.now_ms() >= at_ms + WARNING_EVERY_MS) {
-            self.warned_ms = Some(bench.now_ms());
+        if self.warned_ms.is_none_or(|at_ms| cx.now_ms() >= at_ms + WARNING_EVERY_MS) {
+            self.warned_ms = Some(cx.now_ms());
             let times = std::mem::take(&mut self.unwarned);
             let error = std::io::Error::from(errno);
             tracing::warn!(
@@ -203,10 +209,10 @@ impl Doors {
         }
     }
 
-    fn watch(&self, key: usize, bench: &Workbench) -> Result<(), Errno> {
+    fn watch(&self, key: usize, cx: &ThreadContext) -> Result<(), Errno> {
         let number = u32::try_from(key).unwrap_or(u32::MAX);
         let Some(door) = self.doors.get(key) else { return Ok(()) };
-        match bench.poller.watch_input(&door.fd, Token::Door(number).pack()) {
+        match cx.poller.watch_input(&door.fd, Token::Door(number).pack()) {
             // Watched already, since an earlier try that failed at another door.
             Err(Errno::EXIST) => Ok(()),
             other => other,
@@ -215,10 +221,10 @@ impl Doors {
 }
 
 /// Finds a thread for a fresh connection, or refuses it.
-fn admit(arrival: Arrival, crew: &Crew, sessions: &mut Sessions, bench: &mut Workbench) {
-    match crew.admit(bench.worker) {
-        None => Sessions::refuse(&arrival, Reason::LimitProcess, bench),
-        Some(keeper) if keeper == bench.worker => sessions.open(arrival, bench),
+fn admit(arrival: Arrival, crew: &Crew, sessions: &mut Sessions, cx: &mut ThreadContext) {
+    match crew.admit(cx.worker) {
+        None => Sessions::refuse(&arrival, Reason::LimitProcess, cx),
+        Some(keeper) if keeper == cx.worker => sessions.open(arrival, cx),
         Some(keeper) => crew.mailbox(keeper).post(Message::Have(arrival)),
     }
 }

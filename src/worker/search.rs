@@ -4,8 +4,8 @@
 use crate::inspect::{Filter, Found};
 use crate::reason::Reason;
 use crate::tcp::Sessions;
+use crate::thread_context::ThreadContext;
 use crate::udp::Pump;
-use crate::workbench::Workbench;
 
 /// What is to be looked for, and who waits for it.
 pub struct Search {
@@ -53,7 +53,7 @@ impl Searching {
         mut self,
         sessions: &mut Sessions,
         pump: &mut Pump,
-        bench: &mut Workbench,
+        cx: &mut ThreadContext,
     ) -> Option<Self> {
         let Search { filter, close, rows_max, .. } = &self.search;
         let (close, rows_max) = (*close, *rows_max);
@@ -66,11 +66,11 @@ impl Searching {
             }
         };
         if let Some(from) = self.tcp_from {
-            self.tcp_from = sessions.search(from, most, filter, close, &mut found, bench);
+            self.tcp_from = sessions.search(from, most, filter, close, &mut found, cx);
             return Some(self);
         }
         if let Some(from) = self.udp_from {
-            self.udp_from = pump.search(from, most, filter, close, &mut found, bench);
+            self.udp_from = pump.search(from, most, filter, close, &mut found, cx);
             return Some(self);
         }
         (self.search.reply)(self.answer);

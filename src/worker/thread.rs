@@ -15,8 +15,8 @@ use crate::sys::Errno;
 use crate::sys::poller::{Events, Poller, Ready};
 use crate::sys::udp_probe::Offloads;
 use crate::tcp::Sessions;
+use crate::thread_context::{PipePool, Random, SCRATCH_BYTES, ThreadContext, Token};
 use crate::udp::{Origins, Pump, SharedPorts};
-use crate::workbench::{PipePool, Random, SCRATCH_BYTES, Token, Workbench};
 
 /// What a data thread needs to start.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ pub fn spawn(plan: Plan, alive: impl Send + 'static) -> Result<JoinHandle<()>, s
 struct Loop {
     crew: Arc<Crew>,
     epoch: Instant,
-    bench: Workbench,
+    cx: ThreadContext,
     doors: Doors,
     sessions: Sessions,
     pump: Pump,
@@ -73,7 +73,7 @@ impl Loop {
         Self {
             crew: Arc::clone(&plan.crew),
             epoch: plan.epoch,
-            bench: Workbench {
+            cx: ThreadContext {
                 worker: plan.worker,
                 poller,
                 scratch: vec![0; SCRATCH_BYTES].into(),
@@ -104,29 +104,29 @@ impl Loop {
     fn run(mut self) {
         let mut events = Events::new();
         while !(self.leaving && self.sessions.is_empty() && self.pump.is_empty()) {
-            if let Err(errno) = self.bench.poller.wait(self.sleep(), &mut events) {
+            if let Err(errno) = self.cx.poller.wait(self.sleep(), &mut events) {
                 // epoll_wait fails only for a set that is no set: nothing could be served any more.
                 assert!(errno == Errno::INTR, "waiting for events failed: {errno}");
             }
             // One look at the clock serves the whole batch.
-            self.bench.now_us = micros_since(self.epoch);
+            self.cx.now_us = micros_since(self.epoch);
             for event in events.iter() {
                 self.serve(&event);
             }
-            self.sessions.run_again(&mut self.bench);
-            self.pump.end_turn(&mut self.bench);
-            self.sessions.on_time(&mut self.bench);
-            self.pump.on_time(&mut self.bench);
-            if let Some(permille) = self.pump.ports_in_use_permille(self.bench.now_ms()) {
-                self.crew.note_source_ports(self.bench.worker, permille);
+            self.sessions.run_again(&mut self.cx);
+            self.pump.end_turn(&mut self.cx);
+            self.sessions.on_time(&mut self.cx);
+            self.pump.on_time(&mut self.cx);
+            if let Some(permille) = self.pump.ports_in_use_permille(self.cx.now_ms()) {
+                self.crew.note_source_ports(self.cx.worker, permille);
             }
             if let Some(searching) = self.searches.pop_front()
-                && let Some(more) = searching.go_on(&mut self.sessions, &mut self.pump, &mut self.bench)
+                && let Some(more) = searching.go_on(&mut self.sessions, &mut self.pump, &mut self.cx)
             {
                 self.searches.push_front(more);
             }
-            self.doors.rest_if_short(&mut self.bench);
-            self.doors.on_time(&self.bench);
+            self.doors.rest_if_short(&mut self.cx);
+            self.doors.on_time(&self.cx);
             if let Some(still) = self.still.take()
                 && !self.stand(&still)
             {
@@ -145,11 +145,11 @@ impl Loop {
                 Ok(StillOrder::ReadMail) => {
                     self.read_mail();
                     // What is left of it for the doors leaves now: nothing may wait in a thread that stands.
-                    self.pump.end_turn(&mut self.bench);
+                    self.pump.end_turn(&mut self.cx);
                     say(Said::Read);
                 }
                 Ok(StillOrder::Give) => {
-                    let worker = u32::try_from(self.bench.worker).unwrap_or(u32::MAX);
+                    let worker = u32::try_from(self.cx.worker).unwrap_or(u32::MAX);
                     let (tcp, udp) = (self.sessions.give(worker), self.pump.give(worker));
                     say(Said::Estate(Box::new(Estate { doors: self.doors.give(), tcp, udp })));
                 }
@@ -162,8 +162,8 @@ impl Loop {
     /// Goes on with what another process had.
     fn adopt(&mut self, legacy: Legacy) {
         let Legacy { sessions, flows } = legacy;
-        sessions.into_iter().for_each(|session| self.sessions.adopt(session, &mut self.bench));
-        flows.into_iter().for_each(|flow| self.pump.adopt(flow, &mut self.bench));
+        sessions.into_iter().for_each(|session| self.sessions.adopt(session, &mut self.cx));
+        flows.into_iter().for_each(|flow| self.pump.adopt(flow, &mut self.cx));
     }
 
     /// How long nothing is due; `None`: until something is ready.
@@ -182,48 +182,48 @@ impl Loop {
     fn serve(&mut self, event: &Ready) {
         match Token::unpack(event.token) {
             Token::Session { slot, generation, side } => {
-                self.sessions.on_ready(slot, generation, side, event, &mut self.bench);
+                self.sessions.on_ready(slot, generation, side, event, &mut self.cx);
             }
-            Token::Door(door) => self.doors.on_ready(door, &self.crew, &mut self.sessions, &mut self.bench),
-            Token::DatagramDoor(door) => self.pump.on_door_ready(door, &mut self.bench),
-            Token::Flow(flow) => self.pump.on_flow_ready(flow, &mut self.bench),
+            Token::Door(door) => self.doors.on_ready(door, &self.crew, &mut self.sessions, &mut self.cx),
+            Token::DatagramDoor(door) => self.pump.on_door_ready(door, &mut self.cx),
+            Token::Flow(flow) => self.pump.on_flow_ready(flow, &mut self.cx),
             Token::Mailbox => self.read_mail(),
         }
     }
 
     fn read_mail(&mut self) {
         let mut mail = std::mem::take(&mut self.mail);
-        self.crew.mailbox(self.bench.worker).take(&mut mail);
+        self.crew.mailbox(self.cx.worker).take(&mut mail);
         for message in mail.drain(..) {
             match message {
-                Message::Open(door) => self.doors.open(door, &self.bench),
-                Message::OpenDatagrams(door) => self.pump.open(door, &self.bench),
+                Message::Open(door) => self.doors.open(door, &self.cx),
+                Message::OpenDatagrams(door) => self.pump.open(door, &self.cx),
                 Message::Renew(id, terms) => self.doors.renew(id, &terms),
                 Message::RenewDatagrams(id, terms) => self.pump.renew(id, &terms),
                 Message::CloseDoor(id) => {
-                    self.doors.close_one(id, &self.crew, &mut self.sessions, &mut self.bench);
+                    self.doors.close_one(id, &self.crew, &mut self.sessions, &mut self.cx);
                 }
-                Message::CloseDatagrams(id) => self.pump.close_door(id, &mut self.bench),
+                Message::CloseDatagrams(id) => self.pump.close_door(id, &mut self.cx),
                 Message::Place { waiter, lease, index } => {
-                    self.sessions.have_place(&waiter, lease, index, &mut self.bench);
+                    self.sessions.have_place(&waiter, lease, index, &mut self.cx);
                 }
                 Message::Verdicts => {
-                    self.sessions.on_verdicts(&mut self.bench);
-                    self.pump.on_verdicts(&mut self.bench);
+                    self.sessions.on_verdicts(&mut self.cx);
+                    self.pump.on_verdicts(&mut self.cx);
                 }
-                Message::Have(arrival) => self.sessions.open(arrival, &mut self.bench),
+                Message::Have(arrival) => self.sessions.open(arrival, &mut self.cx),
                 Message::CloseDoors => {
-                    self.doors.close(&self.crew, &mut self.sessions, &mut self.bench);
+                    self.doors.close(&self.crew, &mut self.sessions, &mut self.cx);
                     self.pump.drain();
                 }
                 Message::Cut(reason) => {
-                    self.sessions.cut_all(reason, &mut self.bench);
-                    self.pump.cut_all(reason, &mut self.bench);
+                    self.sessions.cut_all(reason, &mut self.cx);
+                    self.pump.cut_all(reason, &mut self.cx);
                 }
                 Message::Search(search) => self.searches.push_back(Searching::new(*search)),
                 Message::Still(still) => self.still = Some(still),
                 Message::Adopt(legacy) => self.adopt(*legacy),
-                Message::Ping => self.crew.beat(self.bench.worker),
+                Message::Ping => self.crew.beat(self.cx.worker),
                 Message::Leave => self.leaving = true,
             }
         }

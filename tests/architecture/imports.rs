@@ -9,7 +9,7 @@ const FLOORS: [&[&str]; 8] = [
     &["server", "listener", "admin"],
     &["worker"],
     &["tcp", "udp", "health", "handover"],
-    &["workbench"],
+    &["thread_context"],
     &["pool", "metrics"],
     GROUND,
     &["sys"],

@@ -13,7 +13,7 @@ pub use pipes::PipePool;
 pub use token::{GENERATION_MASK, Token};
 
 /// The tools of one thread. One session at a time uses them, and leaves nothing behind but empty pipes.
-pub struct Workbench {
+pub struct ThreadContext {
     /// The number of this thread: which shard of every counter is its own.
     pub worker: usize,
     /// Where sockets are watched.
@@ -35,14 +35,14 @@ pub struct Workbench {
     pub give_place_back: Box<dyn Fn() + Send>,
 }
 
-impl Workbench {
+impl ThreadContext {
     /// The turn's time for deadlines.
     pub fn now_ms(&self) -> u64 {
         self.now_us / 1_000
     }
 }
 
-/// The size of [`Workbench::scratch`]: what a fast stream gives in one read.
+/// The size of [`ThreadContext::scratch`]: what a fast stream gives in one read.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// A small generator for picks and jitter (splitmix64). Not for secrets.
