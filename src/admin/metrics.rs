@@ -199,12 +199,13 @@ fn checks(out: &mut Exposition, pools: &[Arc<PoolView>]) {
 
 fn whole_process(out: &mut Exposition, sources: &Sources) {
     out.gauge("evenkeel_limit_in_use_ratio", "How much of a limit is used, 0 to 1.");
-    let ratio = f64::from(sources.crew.tcp_sessions()) / f64::from(sources.crew.tcp_sessions_max().max(1));
+    let ratio =
+        f64::from(sources.workers.tcp_sessions()) / f64::from(sources.workers.tcp_sessions_max().max(1));
     out.sample("evenkeel_limit_in_use_ratio", &[("limit", "tcp_sessions")], ratio);
-    let flows = sources.crew.udp_places();
+    let flows = sources.workers.udp_places();
     let ratio = f64::from(flows.taken()) / f64::from(flows.most().unwrap_or(u32::MAX).max(1));
     out.sample("evenkeel_limit_in_use_ratio", &[("limit", "udp_sessions")], ratio);
-    let ratio = f64::from(sources.crew.source_ports_permille()) / 1_000.0;
+    let ratio = f64::from(sources.workers.source_ports_permille()) / 1_000.0;
     let ratio =
         ratio.max(tcp_source_ports_ratio(&sources.listeners.all(), &sources.published.load(), local_ports()));
     out.sample("evenkeel_limit_in_use_ratio", &[("limit", "source_ports")], ratio);

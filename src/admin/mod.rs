@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::{Listeners, Reloads};
 use crate::phase::Phase;
 use crate::pool::Published;
-use crate::worker::Crew;
+use crate::worker::Workers;
 use crowd::{Crowd, Stay};
 use requests::Request;
 pub use socket::{Socket, adopt_socket, bind_socket, serve_socket};
@@ -49,7 +49,7 @@ pub struct Sources {
     /// The listeners.
     pub listeners: Arc<Listeners>,
     /// The data threads.
-    pub crew: Arc<Crew>,
+    pub workers: Arc<Workers>,
     /// The life of the process.
     pub phase: watch::Receiver<Phase>,
     /// Log lines that found no room.

@@ -29,7 +29,7 @@ pub(super) fn status(sources: &Sources) -> Value {
             .collect();
         listener(counters, &at, snapshot.pools.get(counters.pool()).map(|pool| &**pool))
     });
-    let crew = &sources.crew;
+    let workers = &sources.workers;
     let (usage, ports) = (limits::usage(), tcp_source_ports_ratio(&all, &snapshot, local_ports()));
     // What is long is moved in: the macro copies what it is given.
     let mut whole = json!({
@@ -40,9 +40,9 @@ pub(super) fn status(sources: &Sources) -> Value {
         "uptime_ms": now_ms,
         "config": config(sources),
         "limits": {
-            "tcp_sessions": { "used": crew.tcp_sessions(), "most": crew.tcp_sessions_max() },
-            "udp_sessions": { "used": crew.udp_places().taken(), "most": crew.udp_places().most() },
-            "source_ports": ports.max(f64::from(crew.source_ports_permille()) / 1_000.0),
+            "tcp_sessions": { "used": workers.tcp_sessions(), "most": workers.tcp_sessions_max() },
+            "udp_sessions": { "used": workers.udp_places().taken(), "most": workers.udp_places().most() },
+            "source_ports": ports.max(f64::from(workers.source_ports_permille()) / 1_000.0),
             "watchers": { "used": sources.watchers.now(), "most": WATCHERS_MAX, "refused": sources.watchers.refused(), "cut": sources.watchers.cut() },
             "open_files": { "used": usage.open_files, "most": usage.open_files_max },
         },

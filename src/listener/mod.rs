@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::config::settings::{Bind, Listener, Protocol};
 use crate::sys::{Errno, socket, udp as udp_socket};
-use crate::worker::{Crew, Door, Message};
+use crate::worker::{Door, Message, Workers};
 use crate::{tcp, udp};
 
 /// What the sessions of a listener are born with.
@@ -121,12 +121,12 @@ pub fn bind_with(
 }
 
 /// Hands a door to the data threads, with what its sessions are born with.
-pub fn open(door: BoundDoor, terms: &Terms, crew: &Crew) {
+pub fn open(door: BoundDoor, terms: &Terms, workers: &Workers) {
     let (id, port) = (door.id, door.address.port());
     for (number, DoorSocket { fd, lost_seen }) in (0_u32..).zip(door.sockets) {
         // A door has a few sockets.
-        let worker = usize::try_from(number).unwrap_or(0) % crew.workers();
-        crew.mailbox(worker).post(match terms {
+        let worker = usize::try_from(number).unwrap_or(0) % workers.count();
+        workers.mailbox(worker).post(match terms {
             Terms::Tcp(terms) => Message::Open(Door { id, number, fd, port, terms: Arc::clone(terms) }),
             Terms::Udp(terms) => {
                 let is_dual = door.ip.is_none() && door.address.is_ipv6();
@@ -149,9 +149,9 @@ pub fn open(door: BoundDoor, terms: &Terms, crew: &Crew) {
 }
 
 /// New sessions of this door are born with these terms.
-pub fn renew(id: u64, terms: &Terms, crew: &Crew) {
-    for worker in 0..crew.workers() {
-        crew.mailbox(worker).post(match terms {
+pub fn renew(id: u64, terms: &Terms, workers: &Workers) {
+    for worker in 0..workers.count() {
+        workers.mailbox(worker).post(match terms {
             Terms::Tcp(terms) => Message::Renew(id, Arc::clone(terms)),
             Terms::Udp(terms) => Message::RenewDatagrams(id, Arc::clone(terms)),
         });
@@ -159,9 +159,9 @@ pub fn renew(id: u64, terms: &Terms, crew: &Crew) {
 }
 
 /// Closes this door. Connections that wait there are taken; flows that live there end.
-pub fn close(id: u64, protocol: Protocol, crew: &Crew) {
-    for worker in 0..crew.workers() {
-        crew.mailbox(worker).post(match protocol {
+pub fn close(id: u64, protocol: Protocol, workers: &Workers) {
+    for worker in 0..workers.count() {
+        workers.mailbox(worker).post(match protocol {
             Protocol::Tcp => Message::CloseDoor(id),
             Protocol::Udp => Message::CloseDatagrams(id),
         });

@@ -17,7 +17,7 @@ use super::served::{Matched, Served};
 use super::standstill::Standstill;
 use super::steering::SocketDoor;
 use super::{Heritage, Server, StartError, Surroundings, origins, pools, stopping};
-use crate::config::settings::{Protocol, Settings, Workers};
+use crate::config::settings::{self, Protocol, Settings};
 use crate::handover::Store;
 use crate::health::Checker;
 use crate::limits::Places;
@@ -28,7 +28,7 @@ use crate::sys::limits as system;
 use crate::sys::udp::local_ports;
 use crate::thread_context::Random;
 use crate::udp::{self, SharedPorts};
-use crate::worker::{self, Crew, Plan};
+use crate::worker::{self, Plan, Workers};
 
 impl Server {
     pub(super) async fn begin(
@@ -38,8 +38,8 @@ impl Server {
     ) -> Result<Self, StartError> {
         origins::check(settings)?;
         let open_files = system::raise_open_files();
-        let workers = workers_of(settings);
-        let budget = Budget::new(open_files, settings, workers);
+        let count = workers_of(settings);
+        let budget = Budget::new(open_files, settings, count);
         warn_of_shortage(&budget, open_files);
         udp::tell_lacks(&with.offloads);
         let settings = Arc::new(settings.clone());
@@ -48,22 +48,22 @@ impl Server {
         let names: Vec<String> = kept.kept.iter().map(|(name, _)| name.clone()).collect();
         let opening = Opening::bind(&settings, with, &mut served, heritage.as_mut(), &mut kept).await?;
         let udp_places = Arc::new(Places::new(Some(budget.udp_sessions)));
-        let crew = Crew::new(workers, budget.tcp_sessions, udp_places)
+        let workers = Workers::new(count, budget.tcp_sessions, udp_places)
             .map_err(|errno| StartError::Thread(errno.into()))?;
-        let crew = Arc::new(crew);
+        let workers = Arc::new(workers);
         let alarm = Arc::new(tokio::sync::Notify::new());
         let epoch = heritage.as_ref().map_or_else(Instant::now, Heritage::epoch);
         let before = heritage.as_ref().map(|heritage| heritage.manifest().pools.clone()).unwrap_or_default();
         let mut ancestry = Ancestry::new(&before, epoch.elapsed());
-        let (published, maker) = pools::publish_first(&settings, &crew, &alarm, with.seed, &mut ancestry);
+        let (published, maker) = pools::publish_first(&settings, &workers, &alarm, with.seed, &mut ancestry);
         let thread_ended = CancellationToken::new();
-        let ports = Arc::new(SharedPorts::new(local_ports(), workers));
-        let threads = spawn_threads(&crew, &published, epoch, with, &ports, &thread_ended)?;
+        let ports = Arc::new(SharedPorts::new(local_ports(), count));
+        let threads = spawn_threads(&workers, &published, epoch, with, &ports, &thread_ended)?;
 
         let (first_round, round_over) = oneshot::channel();
         let beginnings = Beginnings {
             published: Arc::clone(&published),
-            crew: Arc::clone(&crew),
+            workers: Arc::clone(&workers),
             maker,
             hash_seed: settings.hash_seed.clone(),
             epoch,
@@ -79,7 +79,7 @@ impl Server {
         let (checker, orders) =
             begin_checks(&settings, beginnings, &tasks, budget.probes, with.seed, may_publish);
         let control = Arc::new(Control::new(
-            Parts { crew, published, served, checker, orders, tasks, epoch, ports },
+            Parts { workers, published, served, checker, orders, tasks, epoch, ports },
             with,
         ));
         match heritage {
@@ -122,10 +122,11 @@ impl Control {
     ) -> Result<(), StartError> {
         // What the threads are told meanwhile they read at once: sessions and flows stand in their tables before the
         // first event of any door.
-        let still =
-            Standstill::begin(&self.crew).await.map_err(|stuck| StartError::Heritage(stuck.to_string()))?;
+        let still = Standstill::begin(&self.workers)
+            .await
+            .map_err(|stuck| StartError::Heritage(stuck.to_string()))?;
         if let Err(error) = heritage.may_begin().await {
-            stopping::dismiss(&self.crew);
+            stopping::dismiss(&self.workers);
             return Err(StartError::Heritage(error));
         }
         heritage.resume_counters(self, settings);
@@ -135,7 +136,7 @@ impl Control {
         counted.cancel();
         drop(still);
         // What is counted of sessions is right from here on.
-        stopping::wait_for_mail(&self.crew).await;
+        stopping::wait_for_mail(&self.workers).await;
         heritage.be_heard().await;
         self.serve_http(opening.http);
         self.serve_socket(opening.socket);
@@ -202,8 +203,8 @@ fn open_doors(
 
 fn workers_of(settings: &Settings) -> usize {
     usize::from(match settings.workers {
-        Workers::Auto => system::cpus(),
-        Workers::Count(count) => count.get(),
+        settings::Workers::Auto => system::cpus(),
+        settings::Workers::Count(count) => count.get(),
     })
 }
 
@@ -239,36 +240,36 @@ pub(super) fn hash_key(seed: u64) -> [u8; 16] {
 }
 
 fn spawn_threads(
-    crew: &Arc<Crew>,
+    workers: &Arc<Workers>,
     published: &Arc<Published>,
     epoch: Instant,
     with: &Surroundings,
     ports: &Arc<SharedPorts>,
     ended: &CancellationToken,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
-    let (workers, seed) = (crew.workers(), with.seed);
+    let (count, seed) = (workers.count(), with.seed);
     // A quarter is left to other programs of the same user, and to pipes under way.
     let pipes_bytes = system::pipe_budget_bytes().unwrap_or(PIPES_WITHOUT_LIMIT_BYTES) / 4 * 3;
     let spawn = |worker| {
         let plan = Plan {
             worker,
-            crew: Arc::clone(crew),
+            workers: Arc::clone(workers),
             published: Arc::clone(published),
             epoch,
             seed: seed.wrapping_add(worker as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
-            pipe_budget_bytes: pipes_bytes / workers as u64,
+            pipe_budget_bytes: pipes_bytes / count as u64,
             flow_hash_key: hash_key(seed.rotate_left(17)),
             ports: Arc::clone(ports),
             offloads: with.offloads,
         };
         worker::spawn(plan, ended.clone().drop_guard())
     };
-    let mut threads = Vec::with_capacity(workers);
-    for worker in 0..workers {
+    let mut threads = Vec::with_capacity(count);
+    for worker in 0..count {
         match spawn(worker) {
             Ok(thread) => threads.push(thread),
             Err(error) => {
-                stopping::dismiss(crew);
+                stopping::dismiss(workers);
                 return Err(StartError::Thread(error));
             }
         }

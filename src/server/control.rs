@@ -30,7 +30,7 @@ use crate::phase::Phase;
 use crate::pool::Published;
 use crate::standing::Mark;
 use crate::udp::SharedPorts;
-use crate::worker::Crew;
+use crate::worker::Workers;
 
 /// Why an order was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +45,7 @@ pub enum OrderError {
 
 /// The control side.
 pub(super) struct Control {
-    pub(super) crew: Arc<Crew>,
+    pub(super) workers: Arc<Workers>,
     /// Local ports of flows.
     pub(super) ports: Arc<SharedPorts>,
     pub(super) published: Arc<Published>,
@@ -87,7 +87,7 @@ struct ServedHttp {
 
 /// What a control side is made of.
 pub(super) struct Parts {
-    pub(super) crew: Arc<Crew>,
+    pub(super) workers: Arc<Workers>,
     pub(super) published: Arc<Published>,
     pub(super) served: Served,
     pub(super) checker: Checker,
@@ -99,9 +99,9 @@ pub(super) struct Parts {
 
 impl Control {
     pub(super) fn new(parts: Parts, with: &Surroundings) -> Self {
-        let Parts { crew, published, served, checker, orders, tasks, epoch, ports } = parts;
+        let Parts { workers, published, served, checker, orders, tasks, epoch, ports } = parts;
         Self {
-            crew,
+            workers,
             ports,
             published,
             listeners: Arc::default(),
@@ -143,8 +143,8 @@ impl Control {
 
     /// Makes the terms of listeners.
     pub(super) fn making(&self, settings: &Settings) -> Making {
-        let tcp_sessions = self.crew.tcp_sessions_max();
-        Making::new(settings, tcp_sessions, self.crew.shared_udp_places(), self.flow_hash_key)
+        let tcp_sessions = self.workers.tcp_sessions_max();
+        Making::new(settings, tcp_sessions, self.workers.shared_udp_places(), self.flow_hash_key)
     }
 
     /// Says something of a backend, or takes back what was said. `by`: who says so, for people.
@@ -209,7 +209,7 @@ impl Control {
         Sources {
             published: Arc::clone(&self.published),
             listeners: Arc::clone(&self.listeners),
-            crew: Arc::clone(&self.crew),
+            workers: Arc::clone(&self.workers),
             phase: self.phase.subscribe(),
             paused: self.paused.subscribe(),
             log_lines_dropped: Arc::clone(&self.log_lines_dropped),
@@ -227,7 +227,7 @@ impl Control {
 
     pub(super) fn status_line(&self) -> String {
         let line =
-            housekeeping::status_line(&self.crew, self.served().settings.listeners.len(), &self.published);
+            housekeeping::status_line(&self.workers, self.served().settings.listeners.len(), &self.published);
         let is_refused = self.reloads.last().is_some_and(|last| last.refused);
         if is_refused {
             format!("{line}; the file is refused, see the log: what was served goes on")
@@ -253,7 +253,7 @@ impl Control {
                 _ = phase.wait_for(|phase| *phase != Phase::Running) => {}
             }
         });
-        let watchdog = housekeeping::keep_watchdog_quiet(Arc::clone(&self.crew), self.notify);
+        let watchdog = housekeeping::keep_watchdog_quiet(Arc::clone(&self.workers), self.notify);
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             tokio::select! {
@@ -292,8 +292,8 @@ impl Control {
         self.enter(Phase::Draining);
         drop(reloading);
         let grace = self.served().settings.shutdown.grace;
-        let drained = stopping::drain(&self.crew, grace, hurry, self.notify).await;
-        stopping::dismiss(&self.crew);
+        let drained = stopping::drain(&self.workers, grace, hurry, self.notify).await;
+        stopping::dismiss(&self.workers);
         let checker = lock(&self.checker).take();
         if let Some(checker) = checker {
             checker.stop().await;

@@ -99,7 +99,7 @@ impl Control {
         F: Future<Output = Result<(), HandoverError>>,
     {
         let began = Instant::now();
-        let mut still = Standstill::begin(&self.crew).await?;
+        let mut still = Standstill::begin(&self.workers).await?;
         let estates = still.estates().await?;
         let manifest = Arc::new(self.manifest(estates).await.ok_or(HandoverError::NotRunning("stopping"))?);
         to(Arc::clone(&manifest)).await?;
@@ -124,7 +124,7 @@ impl Control {
             config: lock(&self.text).to_string(),
             config_path: self.file.path.clone(),
             epoch_ns: self.epoch_ns(),
-            workers: u32::try_from(self.crew.workers()).unwrap_or(u32::MAX),
+            workers: u32::try_from(self.workers.count()).unwrap_or(u32::MAX),
             http: self.http_socket(),
             socket: self.admin_socket(),
             doors: self.doors(&estates),

@@ -119,7 +119,7 @@ impl Heritage {
     /// Listeners go on counting where they were.
     pub(super) fn resume_counters(&self, control: &Control, settings: &Settings) {
         let manifest = self.manifest();
-        let workers = control.crew.workers();
+        let workers = control.workers.count();
         let resumed = manifest.listeners.iter().filter_map(|given| {
             let proto = [Protocol::Tcp, Protocol::Udp].into_iter().find(|one| one.word() == given.proto)?;
             let pool = pool_slot(&given.pool, settings, manifest)?;
@@ -147,7 +147,7 @@ impl Heritage {
         let terms: Vec<_> = terms.iter().map(|given| control.tcp_terms(given)).collect();
         let flow_terms: Vec<_> = flow_terms.iter().map(|given| control.udp_terms(given)).collect();
         let (workers, workers_before) =
-            (control.crew.workers(), usize::try_from(manifest.workers).unwrap_or(usize::MAX));
+            (control.workers.count(), usize::try_from(manifest.workers).unwrap_or(usize::MAX));
         let mut legacies: Vec<Legacy> = (0..workers).map(|_| Legacy::default()).collect();
         let lease = |number: u64| backends.get(&number).map(|backend| Lease::adopt(Arc::clone(backend)));
         for given in sessions {
@@ -155,7 +155,7 @@ impl Heritage {
             let Some(client) = self.parcel.descriptor(given.client.fd) else { continue };
             let backend = given.backend.as_ref().and_then(|side| self.parcel.descriptor(side.fd));
             let pipes = [&given.to_backend.held, &given.to_client.held].map(|held| self.pipe(held));
-            control.crew.adopt(worker);
+            control.workers.adopt(worker);
             legacies[worker].sessions.push(tcp::Adopted {
                 terms: Arc::clone(&terms[usize::try_from(given.terms).unwrap_or(usize::MAX)]),
                 client,
@@ -181,7 +181,7 @@ impl Heritage {
             legacies[worker].flows.push(udp::Adopted { given, terms, fd, lease });
         }
         for (worker, legacy) in legacies.into_iter().enumerate() {
-            control.crew.mailbox(worker).post(Message::Adopt(Box::new(legacy)));
+            control.workers.mailbox(worker).post(Message::Adopt(Box::new(legacy)));
         }
     }
 
@@ -243,7 +243,7 @@ impl Control {
         }
         // Those of a listener that is gone count in the process, as all do.
         let limits = now.map_or_else(
-            || Arc::new(SessionLimits::new(Some(self.crew.shared_udp_places()), None, None)),
+            || Arc::new(SessionLimits::new(Some(self.workers.shared_udp_places()), None, None)),
             |now| Arc::clone(&now.flow.limits),
         );
         Arc::new(udp::Terms::of_before(given, log_sessions, counters, &lasting, limits))
@@ -262,7 +262,7 @@ impl Control {
         let lasting = Arc::clone(&named.unwrap_or(&snapshot.pools[0]).lasting);
         let known = self.listeners.named(listener.as_bytes()).filter(|one| one.proto == protocol.word());
         let counters = known.unwrap_or_else(|| {
-            let new = ListenerCounters::new(listener, protocol.word(), lasting.slot.0, self.crew.workers());
+            let new = ListenerCounters::new(listener, protocol.word(), lasting.slot.0, self.workers.count());
             let new = Arc::new(new);
             let mut all = self.listeners.all();
             all.push(Arc::clone(&new));

@@ -11,7 +11,7 @@ use crate::metrics::Listeners;
 use crate::pool::{Published, tcp_source_ports_ratio};
 use crate::reason::Reason;
 use crate::sys::udp::local_ports;
-use crate::worker::Crew;
+use crate::worker::Workers;
 
 /// What the housekeeper looks at.
 pub(super) struct Housekeeper {
@@ -57,21 +57,21 @@ impl Housekeeper {
 ///
 /// Each round asks all threads for a sign. A thread that has not given the sign of the round before is stuck, and then
 /// nothing is told: the manager ends the process when its time is over.
-pub(super) async fn keep_watchdog_quiet(crew: Arc<Crew>, notify: Notify) {
+pub(super) async fn keep_watchdog_quiet(workers: Arc<Workers>, notify: Notify) {
     let Some(limit) = notify.watchdog_interval() else { return };
     let mut ticks = interval((limit / 3).max(Duration::from_millis(10)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut tickets = vec![0u64; crew.workers()];
+    let mut tickets = vec![0u64; workers.count()];
     loop {
         ticks.tick().await;
-        let stuck = (0..crew.workers()).find(|&worker| !crew.has_answered(worker, tickets[worker]));
+        let stuck = (0..workers.count()).find(|&worker| !workers.has_answered(worker, tickets[worker]));
         if let Some(worker) = stuck {
             tracing::error!(target: "evenkeel", worker, "a data thread does not turn: the watchdog is not fed");
             continue;
         }
         notify.watchdog();
         for (worker, ticket) in tickets.iter_mut().enumerate() {
-            *ticket = crew.ping(worker);
+            *ticket = workers.ping(worker);
         }
     }
 }
@@ -90,7 +90,7 @@ pub(super) fn summarise_refusals(listeners: &Listeners) {
 }
 
 /// `2 listeners, 5 of 6 backends up, 123 sessions`.
-pub(super) fn status_line(crew: &Crew, listeners: usize, published: &Published) -> String {
+pub(super) fn status_line(workers: &Workers, listeners: usize, published: &Published) -> String {
     let snapshot = published.load();
     let pools = || snapshot.pools.iter().filter(|pool| !pool.gone);
     let backends: usize = pools().map(|pool| pool.backends.len()).sum();
@@ -99,7 +99,7 @@ pub(super) fn status_line(crew: &Crew, listeners: usize, published: &Published) 
         "serving: {}, {up} of {}, {}",
         counted(listeners as u64, "listener"),
         counted(backends as u64, "backend") + " up",
-        counted(u64::from(crew.sessions()), "session")
+        counted(u64::from(workers.sessions()), "session")
     )
 }
 

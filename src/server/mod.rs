@@ -41,7 +41,7 @@ use crate::phase::Phase;
 use crate::pool::Published;
 use crate::standing::Mark;
 use crate::sys::udp_probe::Offloads;
-use crate::worker::Crew;
+use crate::worker::Workers;
 use beginning::{hash_key, warn_of_shortage};
 use control::Control;
 pub use control::OrderError;
@@ -264,8 +264,8 @@ impl Server {
     }
 
     /// The data threads.
-    pub fn crew(&self) -> &Crew {
-        &self.control.crew
+    pub fn workers(&self) -> &Workers {
+        &self.control.workers
     }
 
     /// The counters of a listener.
@@ -289,7 +289,7 @@ impl Server {
         let drained = self.control.stop(hurry).await;
         for thread in self.threads.drain(..) {
             // A thread that does not turn is left to the end of the process; one that panicked has said so.
-            if self.control.crew.sessions() == 0 {
+            if self.control.workers.sessions() == 0 {
                 let _ = thread.join();
             }
         }

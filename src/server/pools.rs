@@ -14,12 +14,12 @@ use crate::health::{Target, TargetId};
 use crate::pool::{Backend, Lasting, PoolSlot, PoolView, Published, Reach, Snapshot};
 use crate::standing::{Health, Standing};
 use crate::sys::probe::Route;
-use crate::worker::{Crew, Message};
+use crate::worker::{Message, Workers};
 
 /// Makes pools and backends: all that they need besides their settings.
 pub(super) struct Maker {
     published: Weak<Published>,
-    crew: Arc<Crew>,
+    workers: Arc<Workers>,
     alarm: Arc<Notify>,
     seed: u64,
     /// Numbers given to backends so far.
@@ -29,22 +29,22 @@ pub(super) struct Maker {
 impl Maker {
     /// A pool without sessions.
     pub(super) fn lasting(&self, pool: &settings::Pool, slot: usize) -> Arc<Lasting> {
-        let (crew, alarm) = (Arc::clone(&self.crew), Arc::clone(&self.alarm));
+        let (workers, alarm) = (Arc::clone(&self.workers), Arc::clone(&self.alarm));
         let reach = Reach {
             published: Weak::clone(&self.published),
             deliver: Box::new(move |waiter, lease, index| {
-                crew.mailbox(waiter.worker).post(Message::Place { waiter, lease, index });
+                workers.mailbox(waiter.worker).post(Message::Place { waiter, lease, index });
             }),
             alarm: Box::new(move || alarm.notify_one()),
         };
         let key = hash_key(self.seed.wrapping_add(slot as u64).rotate_left(31));
-        Arc::new(Lasting::new(pool, PoolSlot(slot), key, self.crew.workers(), reach))
+        Arc::new(Lasting::new(pool, PoolSlot(slot), key, self.workers.count(), reach))
     }
 
     /// A backend that is new to the process.
     pub(super) fn backend(&mut self, pool: &Arc<Lasting>, settings: &settings::Backend) -> Arc<Backend> {
         self.numbered += 1;
-        Arc::new(Backend::new(self.numbered, pool, settings, self.crew.workers()))
+        Arc::new(Backend::new(self.numbered, pool, settings, self.workers.count()))
     }
 
     /// A backend whose address is new.
@@ -57,13 +57,18 @@ impl Maker {
 /// The first snapshot: every backend counts as up until it has answered, unless more is known from before.
 pub(super) fn publish_first(
     settings: &Settings,
-    crew: &Arc<Crew>,
+    workers: &Arc<Workers>,
     alarm: &Arc<Notify>,
     seed: u64,
     ancestry: &mut Ancestry<'_>,
 ) -> (Arc<Published>, Maker) {
-    let mut maker =
-        Maker { published: Weak::new(), crew: Arc::clone(crew), alarm: Arc::clone(alarm), seed, numbered: 0 };
+    let mut maker = Maker {
+        published: Weak::new(),
+        workers: Arc::clone(workers),
+        alarm: Arc::clone(alarm),
+        seed,
+        numbered: 0,
+    };
     let published = Arc::new_cyclic(|published| {
         maker.published = Weak::clone(published);
         let pools = settings.pools.iter().enumerate().map(|(slot, pool)| {

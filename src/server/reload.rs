@@ -147,7 +147,7 @@ impl Control {
         self.move_doors(&settings, matched, bound, &reloaded.pools);
         if closes {
             // A file that wants the port again may come at once. A thread that is stuck is the watchdog's business.
-            let _ = tokio::time::timeout(CLOSED_MAX, stopping::wait_for_mail(&self.crew)).await;
+            let _ = tokio::time::timeout(CLOSED_MAX, stopping::wait_for_mail(&self.workers)).await;
         }
         if let Some(http) = http {
             self.serve_http(http);
@@ -171,7 +171,7 @@ impl Control {
         let mut served = self.served();
         let matched = served.matched(&settings.listeners);
         let wanted = served.wanted(&matched.missing, &settings.listeners);
-        let bound = listener::bind(&wanted, self.crew.workers())?;
+        let bound = listener::bind(&wanted, self.workers.count())?;
         let doors = bound.into_iter().zip(&matched.missing).map(|(bound, (at, bind))| NewDoor {
             door: OpenDoor::new(&bound, &settings.listeners[*at], *bind),
             at: *at,
@@ -183,10 +183,10 @@ impl Control {
 
     fn set_limits(&self, settings: &Settings) {
         let open_files = system::raise_open_files();
-        let budget = Budget::new(open_files, settings, self.crew.workers());
+        let budget = Budget::new(open_files, settings, self.workers.count());
         super::warn_of_shortage(&budget, open_files);
-        self.crew.set_tcp_sessions_max(budget.tcp_sessions);
-        self.crew.udp_places().set_most(Some(budget.udp_sessions));
+        self.workers.set_tcp_sessions_max(budget.tcp_sessions);
+        self.workers.udp_places().set_most(Some(budget.udp_sessions));
     }
 
     /// `None`: the publisher has ended, because the program is stopping.
@@ -243,12 +243,12 @@ impl Control {
         for (mut door, at) in matched.kept {
             door.listener.clone_from(&settings.listeners[at].name);
             door.leaving = None;
-            listener::renew(door.id, &terms[at], &self.crew);
+            listener::renew(door.id, &terms[at], &self.workers);
             doors.push((at, door));
         }
         for NewDoor { door, at, bound } in bound {
             self.keep(&door, &bound);
-            listener::open(bound, &terms[at], &self.crew);
+            listener::open(bound, &terms[at], &self.workers);
             doors.push((at, door));
         }
         doors.sort_by_key(|(at, _)| *at);
@@ -279,11 +279,11 @@ impl Control {
             Some(Terms::Udp(terms)) if door.protocol == Protocol::Udp => terms,
             _ => {
                 self.keep_no_more(door.id);
-                listener::close(door.id, door.protocol, &self.crew);
+                listener::close(door.id, door.protocol, &self.workers);
                 return None;
             }
         };
-        listener::renew(door.id, &Terms::Udp(Arc::new(terms.last())), &self.crew);
+        listener::renew(door.id, &Terms::Udp(Arc::new(terms.last())), &self.workers);
         self.close_after_grace(door.id, departure, before.settings.shutdown.grace);
         Some(OpenDoor { leaving: Some(departure), ..door })
     }
@@ -302,7 +302,7 @@ impl Control {
             if served.doors.iter().any(gone) {
                 served.doors.retain(|door| !gone(door));
                 control.keep_no_more(id);
-                listener::close(id, Protocol::Udp, &control.crew);
+                listener::close(id, Protocol::Udp, &control.workers);
             }
         });
     }
@@ -313,7 +313,7 @@ impl Control {
         let known = self.listeners.named(listener.name.as_bytes());
         let known = known.filter(|counters| counters.proto == proto);
         let counters = known.unwrap_or_else(|| {
-            Arc::new(ListenerCounters::new(&listener.name, proto, pool.slot.0, self.crew.workers()))
+            Arc::new(ListenerCounters::new(&listener.name, proto, pool.slot.0, self.workers.count()))
         });
         counters.set_pool(pool.slot.0);
         counters

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
-use crate::worker::{Crew, Estate, Message, Said, Still, StillOrder};
+use crate::worker::{Estate, Message, Said, Still, StillOrder, Workers};
 
 /// All data threads. When this is dropped they go on.
 pub(super) struct Standstill(Vec<Thread>);
@@ -23,13 +23,13 @@ pub struct Stuck(pub usize);
 
 impl Standstill {
     /// Begins when every thread stands and has read its mail: no session is on its way between two of them.
-    pub(super) async fn begin(crew: &Crew) -> Result<Self, Stuck> {
-        let mut threads = Vec::with_capacity(crew.workers());
-        for worker in 0..crew.workers() {
+    pub(super) async fn begin(workers: &Workers) -> Result<Self, Stuck> {
+        let mut threads = Vec::with_capacity(workers.count());
+        for worker in 0..workers.count() {
             let (orders, their_orders) = mpsc::channel();
             let (answers, said) = unbounded_channel();
             let answer = Box::new(move |word| drop(answers.send(word)));
-            crew.mailbox(worker).post(Message::Still(Still { orders: their_orders, answer }));
+            workers.mailbox(worker).post(Message::Still(Still { orders: their_orders, answer }));
             threads.push(Thread { orders, said });
         }
         let mut all = Self(threads);

@@ -169,7 +169,7 @@ impl Control {
     /// Asks every data thread; each looks a little in each of its turns.
     async fn search(&self, filter: &Filter, close: Option<Reason>, rows_max: usize) -> requests::Search {
         let mut answers = Vec::new();
-        for worker in 0..self.crew.workers() {
+        for worker in 0..self.workers.count() {
             let (sender, answer) = oneshot::channel();
             let search = worker::Search {
                 filter: filter.clone(),
@@ -177,7 +177,7 @@ impl Control {
                 rows_max,
                 reply: Box::new(move |answer| drop(sender.send(answer))),
             };
-            self.crew.mailbox(worker).post(Message::Search(Box::new(search)));
+            self.workers.mailbox(worker).post(Message::Search(Box::new(search)));
             answers.push(answer);
         }
         let mut all = requests::Search::default();

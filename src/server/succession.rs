@@ -75,7 +75,7 @@ impl Control {
         let launched = {
             let (binary, arguments) = (binary.to_owned(), self.program.arguments.clone());
             // Two sockets each, and pipes of some.
-            let descriptors = u64::from(self.crew.sessions()) * 3 + DESCRIPTORS_BESIDES;
+            let descriptors = u64::from(self.workers.sessions()) * 3 + DESCRIPTORS_BESIDES;
             let launch =
                 tokio::task::spawn_blocking(move || launch(&binary, &arguments, theirs, descriptors));
             let launched = timeout(READY_MAX, launch).await.map_err(|_| HandoverError::Silent)?;

@@ -8,16 +8,16 @@
 //! The loop is epoll itself and not a runtime: sessions are table entries that are stepped, not futures that are woken,
 //! so a runtime would add a second registration and a waker per socket and give nothing back.
 
-mod crew;
-mod doors;
+mod accept;
+mod event_loop;
 mod mailbox;
 mod search;
 mod still;
-mod thread;
+mod workers;
 
-pub use crew::Crew;
-pub use doors::Door;
+pub use accept::Door;
+pub use event_loop::{Plan, spawn};
 pub use mailbox::{Mailbox, Message};
 pub use search::{Answer, Search};
 pub use still::{Estate, Legacy, Said, Still, StillOrder};
-pub use thread::{Plan, spawn};
+pub use workers::Workers;

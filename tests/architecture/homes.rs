@@ -6,7 +6,7 @@ use super::source::{Source, Token};
 /// What may stand where, as beginnings of places below `src/`, and why there.
 pub const HOMES: [(&str, &str, &str); 26] = [
     ("unsafe", "sys/", "the only raw system calls"),
-    ("spawn", "worker/thread.rs", "a data thread"),
+    ("spawn", "worker/event_loop.rs", "a data thread"),
     ("spawn", "logging/mod.rs", "the writer, so that a slow disk stops nobody"),
     ("spawn", "server/", "its tasks and its data threads; it waits for both"),
     ("spawn", "admin/crowd.rs", "one task for each connection of an admin door, at most 64 each"),
@@ -19,7 +19,7 @@ pub const HOMES: [(&str, &str, &str); 26] = [
         "who asks the balancer and who reads the keys, so that neither holds up the screen",
     ),
     ("spawn", "cli/takeover.rs", "the program on disk, which is asked what it is, and the one that follows"),
-    ("now", "worker/thread.rs", "once for each batch of events; everything below is told the time"),
+    ("now", "worker/event_loop.rs", "once for each batch of events; everything below is told the time"),
     ("now", "server/beginning.rs", "the zero of the clock that all threads share"),
     ("now", "server/publisher/", "how long a backend has been up, down or ejected"),
     ("now", "cli/takeover.rs", "how long the program on disk may take to answer"),

@@ -148,7 +148,7 @@ fn the_rules_can_fail() {
     assert_eq!(drawing("//! ```text\n//! top main cli/\n").problems.len(), 1, "logging is missing");
 
     assert_eq!(problems("src/tcp/dial.rs", "use crate::pool::Lease; use crate::sys;"), 0);
-    assert_eq!(problems("src/tcp/dial.rs", "use crate::{pool::Lease, worker::Crew};"), 1);
+    assert_eq!(problems("src/tcp/dial.rs", "use crate::{pool::Lease, worker::Workers};"), 1);
     assert_eq!(problems("src/tcp/dial.rs", "use super::super::worker::Crew;"), 1);
     assert_eq!(problems("src/tcp/mod.rs", "use super::worker::Crew; fn a(b: super::health::C) {}"), 2);
     assert_eq!(problems("src/tcp/dial.rs", "use super::worker::Crew;"), 0);

@@ -80,7 +80,7 @@ fn bulk_without_pipes_is_copied() {
     use evenkeel::pool::{Lasting, PoolSlot, PoolView, Published, Reach, Snapshot};
     use evenkeel::standing::{Health, Standing};
     use evenkeel::tcp::Terms;
-    use evenkeel::worker::{self, Crew, Message, Plan};
+    use evenkeel::worker::{self, Message, Plan, Workers};
 
     let mut thread = None;
     let thread_at = std::cell::RefCell::new(&mut thread);
@@ -101,10 +101,11 @@ fn bulk_without_pipes_is_copied() {
             let standings = vec![Standing::new(Health::Unchecked, 0)];
             let view = PoolView::new(Arc::clone(&lasting), pool, backends, standings, "seed", None);
             let published = Arc::new(Published::new(Snapshot { generation: 1, pools: vec![Arc::new(view)] }));
-            let crew = Arc::new(Crew::new(1, 100, Arc::new(evenkeel::limits::Places::new(None))).unwrap());
+            let workers =
+                Arc::new(Workers::new(1, 100, Arc::new(evenkeel::limits::Places::new(None))).unwrap());
             let plan = Plan {
                 worker: 0,
-                crew: Arc::clone(&crew),
+                workers: Arc::clone(&workers),
                 published,
                 epoch: Instant::now(),
                 seed: 1,
@@ -120,15 +121,15 @@ fn bulk_without_pipes_is_copied() {
             let wanted = Wanted { id: 1, listener, at: listener.bind[0], beside_own: false };
             let door = listener::bind(&[wanted], 1).unwrap().remove(0);
             let address = door.address;
-            listener::open(door, &listener::Terms::Tcp(Arc::new(terms)), &crew);
-            **thread_at.borrow_mut() = Some((crew, running));
+            listener::open(door, &listener::Terms::Tcp(Arc::new(terms)), &workers);
+            **thread_at.borrow_mut() = Some((workers, running));
             address
         },
         GIB / 4,
         GIB / 4,
     );
-    let (crew, running) = thread.unwrap();
-    crew.mailbox(0).post(Message::CloseDoors);
-    crew.mailbox(0).post(Message::Leave);
+    let (workers, running) = thread.unwrap();
+    workers.mailbox(0).post(Message::CloseDoors);
+    workers.mailbox(0).post(Message::Leave);
     running.join().unwrap();
 }

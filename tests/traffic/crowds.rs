@@ -165,8 +165,8 @@ fn forty_stay(gap: Duration) {
             .collect()
     };
     becomes("active sessions", 40, || balancer.active());
-    let crew = balancer.server().crew();
-    let held: Vec<u32> = (0..4).map(|worker| crew.sessions_of(worker)).collect();
+    let workers = balancer.server().workers();
+    let held: Vec<u32> = (0..4).map(|worker| workers.sessions_of(worker)).collect();
     assert_eq!(held.iter().sum::<u32>(), 40);
     assert!(held.iter().all(|&count| count <= 14), "{held:?}");
     for mut client in clients {

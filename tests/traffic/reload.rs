@@ -292,7 +292,7 @@ fn flows_live_on_until_their_door_leaves_and_a_door_that_returns_serves_again() 
     eventually("an answer", || ask(&living, b"one"));
     balancer.reload(&yaml("renamed", port, "1h")).unwrap();
     eventually("an answer", || ask(&living, b"two"));
-    assert_eq!(balancer.server().crew().sessions(), 1, "it is the same flow");
+    assert_eq!(balancer.server().workers().sessions(), 1, "it is the same flow");
     // The door leaves: the flow may finish, and nobody new is admitted.
     balancer.reload(&yaml("elsewhere", free_port(), "1h")).unwrap();
     eventually("an answer", || ask(&living, b"three"));
@@ -301,10 +301,10 @@ fn flows_live_on_until_their_door_leaves_and_a_door_that_returns_serves_again() 
     balancer.reload(&yaml("door", port, "0s")).unwrap();
     eventually("an answer", || ask(&late, b"five"));
     eventually("an answer", || ask(&living, b"six"));
-    assert_eq!(balancer.server().crew().sessions(), 2);
+    assert_eq!(balancer.server().workers().sessions(), 2);
     // The grace of the file that it leaves.
     balancer.reload(&yaml("elsewhere", free_port(), "1h")).unwrap();
-    becomes("flows", 0, || balancer.server().crew().sessions());
+    becomes("flows", 0, || balancer.server().workers().sessions());
     UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"end", to).unwrap();
 }
 

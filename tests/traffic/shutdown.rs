@@ -162,7 +162,7 @@ fn a_data_thread_that_ends_unasked_is_noticed() {
         balancer.wait_for(async { tokio::time::timeout(patience, balancer.server().broken()).await.is_ok() })
     };
     assert!(!is_broken(Duration::from_millis(1)));
-    balancer.server().crew().mailbox(1).post(Message::Leave);
+    balancer.server().workers().mailbox(1).post(Message::Leave);
     assert!(is_broken(DEADLINE));
     // With a thread missing there is no stopping in good order: the program ends at once then.
     std::mem::forget(balancer);

@@ -21,14 +21,14 @@ use crate::health::{Checked, Target};
 use crate::manifest;
 use crate::pool::{Lasting, Published, Snapshot};
 use crate::standing::Mark;
-use crate::worker::{Crew, Message};
+use crate::worker::{Message, Workers};
 use pools::PoolState;
 
 /// The writer of snapshots.
 pub(super) struct Publisher {
     published: Arc<Published>,
     /// Told of new snapshots: some sessions end with their backend.
-    crew: Arc<Crew>,
+    workers: Arc<Workers>,
     maker: Maker,
     hash_seed: String,
     /// The zero of the clock that all threads share.
@@ -55,7 +55,7 @@ pub(super) struct Asked {
 /// What a publisher is made of.
 pub(super) struct Beginnings {
     pub(super) published: Arc<Published>,
-    pub(super) crew: Arc<Crew>,
+    pub(super) workers: Arc<Workers>,
     pub(super) maker: Maker,
     pub(super) hash_seed: String,
     pub(super) epoch: Instant,
@@ -140,7 +140,7 @@ impl Publisher {
             places: places_of(&pools),
             pools,
             published: Arc::clone(&with.published),
-            crew: with.crew,
+            workers: with.workers,
             maker: with.maker,
             hash_seed: with.hash_seed,
             epoch: with.epoch,
@@ -269,8 +269,8 @@ impl Publisher {
         self.generation += 1;
         let pools = self.pools.iter().map(|pool| Arc::clone(&pool.view)).collect();
         self.published.store(Snapshot { generation: self.generation, pools });
-        for worker in 0..self.crew.workers() {
-            self.crew.mailbox(worker).post(Message::Verdicts);
+        for worker in 0..self.workers.count() {
+            self.workers.mailbox(worker).post(Message::Verdicts);
         }
     }
 

@@ -152,7 +152,7 @@ impl Balancer {
         let ended = || Reason::ALL.into_iter().map(|reason| self.ended(reason)).sum::<u64>();
         becomes("active sessions", 0, || self.active());
         becomes("begun less ended", 0, || self.begun() as i64 - ended() as i64);
-        becomes("places taken", 0, || self.server().crew().tcp_sessions());
+        becomes("places taken", 0, || self.server().workers().tcp_sessions());
         for pool in &self.server().published().load().pools {
             becomes("places taken in the pool", 0, || pool.lasting.sessions());
             becomes("sessions in line", 0, || pool.lasting.waiting());

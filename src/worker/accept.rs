@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::{Crew, Message};
+use super::{Message, Workers};
 use crate::metrics::{AcceptTrouble, ListenerCounters};
 use crate::reason::Reason;
 use crate::sys::{Errno, socket};
@@ -66,11 +66,11 @@ impl Doors {
     pub(super) fn on_ready(
         &mut self,
         door: u32,
-        crew: &Crew,
+        workers: &Workers,
         sessions: &mut Sessions,
         cx: &mut ThreadContext,
     ) {
-        self.accept(door as usize, ACCEPTS_PER_TURN, crew, sessions, cx);
+        self.accept(door as usize, ACCEPTS_PER_TURN, workers, sessions, cx);
     }
 
     /// New sessions of this door are born with other terms.
@@ -90,23 +90,23 @@ impl Doors {
     pub(super) fn close_one(
         &mut self,
         id: u64,
-        crew: &Crew,
+        workers: &Workers,
         sessions: &mut Sessions,
         cx: &mut ThreadContext,
     ) {
         // After a change of `workers` a thread may have several sockets of one door.
         let found = self.doors.iter().filter(|(_, door)| door.id == id).map(|(key, _)| key);
         for key in found.collect::<Vec<_>>() {
-            self.accept(key, ACCEPTS_AT_CLOSE_MAX, crew, sessions, cx);
+            self.accept(key, ACCEPTS_AT_CLOSE_MAX, workers, sessions, cx);
             self.doors.remove(key);
         }
     }
 
     /// Takes what waits and closes the doors. What the kernel has queued was promised to the client already.
-    pub(super) fn close(&mut self, crew: &Crew, sessions: &mut Sessions, cx: &mut ThreadContext) {
+    pub(super) fn close(&mut self, workers: &Workers, sessions: &mut Sessions, cx: &mut ThreadContext) {
         let keys: Vec<usize> = self.doors.iter().map(|(key, _)| key).collect();
         for key in keys {
-            self.accept(key, ACCEPTS_AT_CLOSE_MAX, crew, sessions, cx);
+            self.accept(key, ACCEPTS_AT_CLOSE_MAX, workers, sessions, cx);
             self.doors.remove(key);
         }
         self.pause = None;
@@ -141,7 +141,7 @@ impl Doors {
         &mut self,
         key: usize,
         most: usize,
-        crew: &Crew,
+        workers: &Workers,
         sessions: &mut Sessions,
         cx: &mut ThreadContext,
     ) {
@@ -151,7 +151,7 @@ impl Doors {
             match socket::accept(door.fd.as_fd()) {
                 Ok((fd, client)) => {
                     let terms = Arc::clone(&door.terms);
-                    admit(Arrival { fd, client, local_port: door.port, terms }, crew, sessions, cx);
+                    admit(Arrival { fd, client, local_port: door.port, terms }, workers, sessions, cx);
                     if self.rest_if_short(cx) {
                         return;
                     }
@@ -221,11 +221,11 @@ impl Doors {
 }
 
 /// Finds a thread for a fresh connection, or refuses it.
-fn admit(arrival: Arrival, crew: &Crew, sessions: &mut Sessions, cx: &mut ThreadContext) {
-    match crew.admit(cx.worker) {
+fn admit(arrival: Arrival, workers: &Workers, sessions: &mut Sessions, cx: &mut ThreadContext) {
+    match workers.admit(cx.worker) {
         None => Sessions::refuse(&arrival, Reason::LimitProcess, cx),
         Some(keeper) if keeper == cx.worker => sessions.open(arrival, cx),
-        Some(keeper) => crew.mailbox(keeper).post(Message::Have(arrival)),
+        Some(keeper) => workers.mailbox(keeper).post(Message::Have(arrival)),
     }
 }
 

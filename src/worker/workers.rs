@@ -9,7 +9,7 @@ use crate::sys::Errno;
 
 /// All data threads of one process.
 #[derive(Debug)]
-pub struct Crew {
+pub struct Workers {
     members: Box<[Member]>,
     /// Sessions of all threads, those on their way to a thread included.
     tcp_sessions: AtomicU32,
@@ -31,7 +31,7 @@ struct Member {
     mailbox: Mailbox,
 }
 
-impl Crew {
+impl Workers {
     /// Threads that are yet to be spawned.
     pub fn new(workers: usize, tcp_sessions_max: u32, udp_places: Arc<Places>) -> Result<Self, Errno> {
         let member = |_| {
@@ -52,7 +52,7 @@ impl Crew {
     }
 
     /// How many threads.
-    pub fn workers(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.members.len()
     }
 
@@ -175,11 +175,11 @@ mod tests {
 
     #[test]
     fn forty_sessions_at_one_door_spread_over_four_threads() {
-        let crew = Crew::new(4, 1_000, Arc::new(Places::new(None))).unwrap();
+        let workers = Workers::new(4, 1_000, Arc::new(Places::new(None))).unwrap();
         for _ in 0..40 {
-            assert!(crew.admit(0).is_some());
+            assert!(workers.admit(0).is_some());
         }
-        let held: Vec<u32> = (0..4).map(|worker| crew.sessions_of(worker)).collect();
+        let held: Vec<u32> = (0..4).map(|worker| workers.sessions_of(worker)).collect();
         assert_eq!(held.iter().sum::<u32>(), 40);
         assert!(held.iter().all(|&n| n <= 14), "{held:?}");
     }
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn threads_that_pass_on_at_once_do_not_overload_the_least_loaded() {
         for _ in 0..300 {
-            let crew = Crew::new(4, 1_000, Arc::new(Places::new(None))).unwrap();
+            let workers = Workers::new(4, 1_000, Arc::new(Places::new(None))).unwrap();
             let barrier = std::sync::Barrier::new(4);
             std::thread::scope(|scope| {
                 for _ in 0..4 {
@@ -195,12 +195,12 @@ mod tests {
                         barrier.wait();
                         // All connections come to one door, whichever thread looks.
                         for _ in 0..10 {
-                            assert!(crew.admit(0).is_some());
+                            assert!(workers.admit(0).is_some());
                         }
                     });
                 }
             });
-            let held: Vec<u32> = (0..4).map(|worker| crew.sessions_of(worker)).collect();
+            let held: Vec<u32> = (0..4).map(|worker| workers.sessions_of(worker)).collect();
             assert_eq!(held.iter().sum::<u32>(), 40);
             assert!(held.iter().all(|&n| n <= 13), "{held:?}");
         }
@@ -208,31 +208,31 @@ mod tests {
 
     #[test]
     fn an_answer_belongs_to_its_own_ping() {
-        let crew = Crew::new(2, 10, Arc::new(Places::new(None))).unwrap();
-        let (first, second) = (crew.ping(0), crew.ping(0));
-        crew.beat(0);
-        assert!(crew.has_answered(0, first) && !crew.has_answered(0, second));
-        crew.beat(0);
-        assert!(crew.has_answered(0, second));
-        let other = crew.ping(1);
-        assert!(!crew.has_answered(1, other), "each thread has its own");
+        let workers = Workers::new(2, 10, Arc::new(Places::new(None))).unwrap();
+        let (first, second) = (workers.ping(0), workers.ping(0));
+        workers.beat(0);
+        assert!(workers.has_answered(0, first) && !workers.has_answered(0, second));
+        workers.beat(0);
+        assert!(workers.has_answered(0, second));
+        let other = workers.ping(1);
+        assert!(!workers.has_answered(1, other), "each thread has its own");
     }
 
     #[test]
     fn the_limit_is_exact_under_contention() {
-        let crew = Crew::new(4, 1_000, Arc::new(Places::new(None))).unwrap();
+        let workers = Workers::new(4, 1_000, Arc::new(Places::new(None))).unwrap();
         let admitted: usize = std::thread::scope(|scope| {
-            let crew = &crew;
+            let workers = &workers;
             let threads: Vec<_> = (0..4)
                 .map(|worker| {
-                    scope.spawn(move || (0..1_000).filter(|_| crew.admit(worker).is_some()).count())
+                    scope.spawn(move || (0..1_000).filter(|_| workers.admit(worker).is_some()).count())
                 })
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
-        assert_eq!((admitted, crew.tcp_sessions()), (1_000, 1_000));
-        let held = crew.sessions_of(0);
-        crew.give_back(0, held);
-        assert_eq!(crew.tcp_sessions(), 1_000 - held);
+        assert_eq!((admitted, workers.tcp_sessions()), (1_000, 1_000));
+        let held = workers.sessions_of(0);
+        workers.give_back(0, held);
+        assert_eq!(workers.tcp_sessions(), 1_000 - held);
     }
 }

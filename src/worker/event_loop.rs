@@ -5,10 +5,10 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::doors::Doors;
+use super::accept::Doors;
 use super::search::Searching;
 use super::still::{Estate, Legacy, Said, Still, StillOrder};
-use super::{Crew, Message};
+use super::{Message, Workers};
 use crate::flow::Flows;
 use crate::pool::Published;
 use crate::sys::Errno;
@@ -24,7 +24,7 @@ pub struct Plan {
     /// Its number.
     pub worker: usize,
     /// All threads.
-    pub crew: Arc<Crew>,
+    pub workers: Arc<Workers>,
     /// The pools.
     pub published: Arc<Published>,
     /// The zero of the clock that all threads share.
@@ -45,15 +45,15 @@ pub struct Plan {
 /// `alive` is dropped when it ends, however it does.
 pub fn spawn(plan: Plan, alive: impl Send + 'static) -> Result<JoinHandle<()>, std::io::Error> {
     let poller = Poller::new()?;
-    poller.watch_input(plan.crew.mailbox(plan.worker).waker(), Token::Mailbox.pack())?;
+    poller.watch_input(plan.workers.mailbox(plan.worker).waker(), Token::Mailbox.pack())?;
     thread::Builder::new().name(format!("data-{}", plan.worker)).spawn(move || {
         let _alive = alive;
-        Loop::new(&plan, poller).run();
+        EventLoop::new(&plan, poller).run();
     })
 }
 
-struct Loop {
-    crew: Arc<Crew>,
+struct EventLoop {
+    workers: Arc<Workers>,
     epoch: Instant,
     cx: ThreadContext,
     doors: Doors,
@@ -67,11 +67,11 @@ struct Loop {
     leaving: bool,
 }
 
-impl Loop {
+impl EventLoop {
     fn new(plan: &Plan, poller: Poller) -> Self {
         let now_us = micros_since(plan.epoch);
         Self {
-            crew: Arc::clone(&plan.crew),
+            workers: Arc::clone(&plan.workers),
             epoch: plan.epoch,
             cx: ThreadContext {
                 worker: plan.worker,
@@ -83,8 +83,8 @@ impl Loop {
                 random: Random::new(plan.seed),
                 shortage: None,
                 give_place_back: {
-                    let (crew, worker) = (Arc::clone(&plan.crew), plan.worker);
-                    Box::new(move || crew.give_back(worker, 1))
+                    let (workers, worker) = (Arc::clone(&plan.workers), plan.worker);
+                    Box::new(move || workers.give_back(worker, 1))
                 },
             },
             doors: Doors::new(),
@@ -118,7 +118,7 @@ impl Loop {
             self.sessions.on_time(&mut self.cx);
             self.pump.on_time(&mut self.cx);
             if let Some(permille) = self.pump.ports_in_use_permille(self.cx.now_ms()) {
-                self.crew.note_source_ports(self.cx.worker, permille);
+                self.workers.note_source_ports(self.cx.worker, permille);
             }
             if let Some(searching) = self.searches.pop_front()
                 && let Some(more) = searching.go_on(&mut self.sessions, &mut self.pump, &mut self.cx)
@@ -184,7 +184,7 @@ impl Loop {
             Token::Session { slot, generation, side } => {
                 self.sessions.on_ready(slot, generation, side, event, &mut self.cx);
             }
-            Token::Door(door) => self.doors.on_ready(door, &self.crew, &mut self.sessions, &mut self.cx),
+            Token::Door(door) => self.doors.on_ready(door, &self.workers, &mut self.sessions, &mut self.cx),
             Token::DatagramDoor(door) => self.pump.on_door_ready(door, &mut self.cx),
             Token::Flow(flow) => self.pump.on_flow_ready(flow, &mut self.cx),
             Token::Mailbox => self.read_mail(),
@@ -193,7 +193,7 @@ impl Loop {
 
     fn read_mail(&mut self) {
         let mut mail = std::mem::take(&mut self.mail);
-        self.crew.mailbox(self.cx.worker).take(&mut mail);
+        self.workers.mailbox(self.cx.worker).take(&mut mail);
         for message in mail.drain(..) {
             match message {
                 Message::Open(door) => self.doors.open(door, &self.cx),
@@ -201,7 +201,7 @@ impl Loop {
                 Message::Renew(id, terms) => self.doors.renew(id, &terms),
                 Message::RenewDatagrams(id, terms) => self.pump.renew(id, &terms),
                 Message::CloseDoor(id) => {
-                    self.doors.close_one(id, &self.crew, &mut self.sessions, &mut self.cx);
+                    self.doors.close_one(id, &self.workers, &mut self.sessions, &mut self.cx);
                 }
                 Message::CloseDatagrams(id) => self.pump.close_door(id, &mut self.cx),
                 Message::Place { waiter, lease, index } => {
@@ -213,7 +213,7 @@ impl Loop {
                 }
                 Message::Have(arrival) => self.sessions.open(arrival, &mut self.cx),
                 Message::CloseDoors => {
-                    self.doors.close(&self.crew, &mut self.sessions, &mut self.cx);
+                    self.doors.close(&self.workers, &mut self.sessions, &mut self.cx);
                     self.pump.drain();
                 }
                 Message::Cut(reason) => {
@@ -223,7 +223,7 @@ impl Loop {
                 Message::Search(search) => self.searches.push_back(Searching::new(*search)),
                 Message::Still(still) => self.still = Some(still),
                 Message::Adopt(legacy) => self.adopt(*legacy),
-                Message::Ping => self.crew.beat(self.cx.worker),
+                Message::Ping => self.workers.beat(self.cx.worker),
                 Message::Leave => self.leaving = true,
             }
         }
