@@ -11,10 +11,10 @@ use tokio_util::task::TaskTracker;
 use super::ancestry::Ancestry;
 use super::budget::Budget;
 use super::control::{self, Control, Parts};
+use super::freeze::FrozenWorkers;
 use super::http::HttpDoor;
 use super::publisher::{Beginnings, Order, Publisher};
 use super::served::{Matched, Served};
-use super::standstill::Standstill;
 use super::steering::SocketDoor;
 use super::{Heritage, Server, StartError, Surroundings, origins, pools, stopping};
 use crate::config::settings::{self, Protocol, Settings};
@@ -122,7 +122,7 @@ impl Control {
     ) -> Result<(), StartError> {
         // What the threads are told meanwhile they read at once: sessions and flows stand in their tables before the
         // first event of any door.
-        let still = Standstill::begin(&self.workers)
+        let still = FrozenWorkers::begin(&self.workers)
             .await
             .map_err(|stuck| StartError::Heritage(stuck.to_string()))?;
         if let Err(error) = heritage.may_begin().await {

@@ -11,15 +11,15 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::control::{Control, lock};
+use super::freeze::{FrozenWorkers, Stuck};
 use super::publisher::Order;
-use super::standstill::{Standstill, Stuck};
 use crate::config::settings::Protocol;
 use crate::handover::{Line, LineError, Park, ParkError};
 use crate::manifest::{Door, ListenerCounts, Manifest, Pool};
 use crate::metrics::ListenerShard;
 use crate::phase::Phase;
 use crate::sys::handing;
-use crate::worker::Estate;
+use crate::worker::ThreadExport;
 
 /// Why everything stays where it is.
 #[derive(Debug, thiserror::Error)]
@@ -99,9 +99,9 @@ impl Control {
         F: Future<Output = Result<(), HandoverError>>,
     {
         let began = Instant::now();
-        let mut still = Standstill::begin(&self.workers).await?;
-        let estates = still.estates().await?;
-        let manifest = Arc::new(self.manifest(estates).await.ok_or(HandoverError::NotRunning("stopping"))?);
+        let mut still = FrozenWorkers::begin(&self.workers).await?;
+        let exports = still.exports().await?;
+        let manifest = Arc::new(self.manifest(exports).await.ok_or(HandoverError::NotRunning("stopping"))?);
         to(Arc::clone(&manifest)).await?;
         // From here on the sockets are another's.
         self.leave_socket_file();
@@ -115,7 +115,7 @@ impl Control {
         })
     }
 
-    async fn manifest(&self, estates: Vec<Estate>) -> Option<Manifest> {
+    async fn manifest(&self, exports: Vec<ThreadExport>) -> Option<Manifest> {
         let (reply, pools) = oneshot::channel();
         self.orders.send(Order::Tell { reply }).await.ok()?;
         let pools: Vec<Pool> = pools.await.ok()?;
@@ -127,7 +127,7 @@ impl Control {
             workers: u32::try_from(self.workers.count()).unwrap_or(u32::MAX),
             http: self.http_socket(),
             socket: self.admin_socket(),
-            doors: self.doors(&estates),
+            doors: self.doors(&exports),
             listeners: self.counts(&pools),
             pools,
             terms: Vec::new(),
@@ -139,8 +139,8 @@ impl Control {
                 self.reloads.refused.load(Ordering::Relaxed),
             ),
         };
-        for estate in estates {
-            add(&mut manifest, estate);
+        for export in exports {
+            add(&mut manifest, export);
         }
         Some(manifest)
     }
@@ -151,15 +151,15 @@ impl Control {
         handing::monotonic_ns().saturating_sub(elapsed)
     }
 
-    fn doors(&self, estates: &[Estate]) -> Vec<Door> {
+    fn doors(&self, exports: &[ThreadExport]) -> Vec<Door> {
         let served = self.served();
         // Those that left the file and wait for their flows wait no longer: the flows end in the next process.
         let staying = served.doors.iter().filter(|door| door.leaving.is_none());
         let known: HashMap<u64, _> = staying.map(|door| (door.id, door)).collect();
         let mut doors = Vec::new();
-        for estate in estates {
-            let tcp = estate.doors.iter().map(|(id, number, fd)| (*id, *number, *fd, 0));
-            for (id, number, fd, lost_seen) in tcp.chain(estate.udp.doors.iter().copied()) {
+        for export in exports {
+            let tcp = export.doors.iter().map(|(id, number, fd)| (*id, *number, *fd, 0));
+            for (id, number, fd, lost_seen) in tcp.chain(export.udp.doors.iter().copied()) {
                 let Some(door) = known.get(&id) else { continue };
                 doors.push(Door {
                     id,
@@ -195,16 +195,16 @@ impl Control {
 }
 
 /// Adds what one thread has; its numbers of terms go behind those that are there.
-fn add(manifest: &mut Manifest, estate: Estate) {
+fn add(manifest: &mut Manifest, export: ThreadExport) {
     let first = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
     let (terms, flow_terms) = (first(manifest.terms.len()), first(manifest.flow_terms.len()));
-    manifest.terms.extend(estate.tcp.terms);
-    manifest.sessions.extend(estate.tcp.sessions.into_iter().map(|mut session| {
+    manifest.terms.extend(export.tcp.terms);
+    manifest.sessions.extend(export.tcp.sessions.into_iter().map(|mut session| {
         session.terms += terms;
         session
     }));
-    manifest.flow_terms.extend(estate.udp.terms);
-    manifest.flows.extend(estate.udp.flows.into_iter().map(|mut flow| {
+    manifest.flow_terms.extend(export.udp.terms);
+    manifest.flows.extend(export.udp.flows.into_iter().map(|mut flow| {
         flow.terms += flow_terms;
         flow
     }));

@@ -26,7 +26,7 @@ use crate::pool::{Backend, Lasting, Lease};
 use crate::reason::Reason;
 use crate::sys::handing;
 use crate::sys::pipe::Pipe;
-use crate::worker::{Legacy, Message};
+use crate::worker::{Message, ThreadImport};
 use crate::{tcp, udp};
 
 /// What is taken over, and the word that it may be touched.
@@ -148,7 +148,7 @@ impl Heritage {
         let flow_terms: Vec<_> = flow_terms.iter().map(|given| control.udp_terms(given)).collect();
         let (workers, workers_before) =
             (control.workers.count(), usize::try_from(manifest.workers).unwrap_or(usize::MAX));
-        let mut legacies: Vec<Legacy> = (0..workers).map(|_| Legacy::default()).collect();
+        let mut imports: Vec<ThreadImport> = (0..workers).map(|_| ThreadImport::default()).collect();
         let lease = |number: u64| backends.get(&number).map(|backend| Lease::adopt(Arc::clone(backend)));
         for given in sessions {
             let worker = usize::try_from(given.worker).unwrap_or(0) % workers;
@@ -156,7 +156,7 @@ impl Heritage {
             let backend = given.backend.as_ref().and_then(|side| self.parcel.descriptor(side.fd));
             let pipes = [&given.to_backend.held, &given.to_client.held].map(|held| self.pipe(held));
             control.workers.adopt(worker);
-            legacies[worker].sessions.push(tcp::Adopted {
+            imports[worker].sessions.push(tcp::Adopted {
                 terms: Arc::clone(&terms[usize::try_from(given.terms).unwrap_or(usize::MAX)]),
                 client,
                 backend,
@@ -178,10 +178,10 @@ impl Heritage {
             let begins_anew = given.origin.1 && workers != workers_before;
             given.door = self.ids.get(&given.door).copied().filter(|_| !begins_anew).unwrap_or(0);
             let terms = Arc::clone(&flow_terms[usize::try_from(given.terms).unwrap_or(usize::MAX)]);
-            legacies[worker].flows.push(udp::Adopted { given, terms, fd, lease });
+            imports[worker].flows.push(udp::Adopted { given, terms, fd, lease });
         }
-        for (worker, legacy) in legacies.into_iter().enumerate() {
-            control.workers.mailbox(worker).post(Message::Adopt(Box::new(legacy)));
+        for (worker, import) in imports.into_iter().enumerate() {
+            control.workers.mailbox(worker).post(Message::Import(Box::new(import)));
         }
     }
 

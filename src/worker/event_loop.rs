@@ -6,8 +6,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::accept::Doors;
+use super::freeze::{Freeze, FreezeOrder, FreezeReply, ThreadExport, ThreadImport};
 use super::search::Searching;
-use super::still::{Estate, Legacy, Said, Still, StillOrder};
 use super::{Message, Workers};
 use crate::flow::Flows;
 use crate::pool::Published;
@@ -63,7 +63,7 @@ struct EventLoop {
     /// One at a time goes on, a little in each turn.
     searches: VecDeque<Searching>,
     /// To stand still at the end of this turn.
-    still: Option<Still>,
+    freeze: Option<Freeze>,
     leaving: bool,
 }
 
@@ -96,7 +96,7 @@ impl EventLoop {
             ),
             mail: Vec::new(),
             searches: VecDeque::new(),
-            still: None,
+            freeze: None,
             leaving: false,
         }
     }
@@ -127,8 +127,8 @@ impl EventLoop {
             }
             self.doors.rest_if_short(&mut self.cx);
             self.doors.on_time(&self.cx);
-            if let Some(still) = self.still.take()
-                && !self.stand(&still)
+            if let Some(freeze) = self.freeze.take()
+                && !self.stand(&freeze)
             {
                 return;
             }
@@ -136,32 +136,32 @@ impl EventLoop {
     }
 
     /// Stands still until told otherwise. False: everything is another process's now.
-    fn stand(&mut self, still: &Still) -> bool {
+    fn stand(&mut self, freeze: &Freeze) -> bool {
         // Whoever does not listen any more has gone, which the next order shows.
-        let say = |said| (still.answer)(said);
-        say(Said::Stands);
+        let say = |said| (freeze.answer)(said);
+        say(FreezeReply::Frozen);
         loop {
-            match still.orders.recv() {
-                Ok(StillOrder::ReadMail) => {
+            match freeze.orders.recv() {
+                Ok(FreezeOrder::ReadMail) => {
                     self.read_mail();
                     // What is left of it for the doors leaves now: nothing may wait in a thread that stands.
                     self.pump.end_turn(&mut self.cx);
-                    say(Said::Read);
+                    say(FreezeReply::MailRead);
                 }
-                Ok(StillOrder::Give) => {
+                Ok(FreezeOrder::Export) => {
                     let worker = u32::try_from(self.cx.worker).unwrap_or(u32::MAX);
                     let (tcp, udp) = (self.sessions.give(worker), self.pump.give(worker));
-                    say(Said::Estate(Box::new(Estate { doors: self.doors.give(), tcp, udp })));
+                    say(FreezeReply::Export(Box::new(ThreadExport { doors: self.doors.give(), tcp, udp })));
                 }
-                Ok(StillOrder::Leave) => return false,
-                Ok(StillOrder::GoOn) | Err(mpsc::RecvError) => return true,
+                Ok(FreezeOrder::Leave) => return false,
+                Ok(FreezeOrder::GoOn) | Err(mpsc::RecvError) => return true,
             }
         }
     }
 
     /// Goes on with what another process had.
-    fn adopt(&mut self, legacy: Legacy) {
-        let Legacy { sessions, flows } = legacy;
+    fn adopt(&mut self, import: ThreadImport) {
+        let ThreadImport { sessions, flows } = import;
         sessions.into_iter().for_each(|session| self.sessions.adopt(session, &mut self.cx));
         flows.into_iter().for_each(|flow| self.pump.adopt(flow, &mut self.cx));
     }
@@ -221,8 +221,8 @@ impl EventLoop {
                     self.pump.cut_all(reason, &mut self.cx);
                 }
                 Message::Search(search) => self.searches.push_back(Searching::new(*search)),
-                Message::Still(still) => self.still = Some(still),
-                Message::Adopt(legacy) => self.adopt(*legacy),
+                Message::Freeze(freeze) => self.freeze = Some(freeze),
+                Message::Import(import) => self.adopt(*import),
                 Message::Ping => self.workers.beat(self.cx.worker),
                 Message::Leave => self.leaving = true,
             }

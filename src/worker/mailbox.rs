@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Door, Legacy, Search, Still};
+use super::{Door, Freeze, Search, ThreadImport};
 use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
 use crate::sys::Errno;
@@ -45,9 +45,9 @@ pub enum Message {
     /// Look for sessions.
     Search(Box<Search>),
     /// Stand still, and do what is ordered until told otherwise.
-    Still(Still),
+    Freeze(Freeze),
     /// Go on with what another process had.
-    Adopt(Box<Legacy>),
+    Import(Box<ThreadImport>),
     /// Show that the loop turns.
     Ping,
     /// Leave when the last session has gone.

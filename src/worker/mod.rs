@@ -10,14 +10,14 @@
 
 mod accept;
 mod event_loop;
+mod freeze;
 mod mailbox;
 mod search;
-mod still;
 mod workers;
 
 pub use accept::Door;
 pub use event_loop::{Plan, spawn};
+pub use freeze::{Freeze, FreezeOrder, FreezeReply, ThreadExport, ThreadImport};
 pub use mailbox::{Mailbox, Message};
 pub use search::{Answer, Search};
-pub use still::{Estate, Legacy, Said, Still, StillOrder};
 pub use workers::Workers;

@@ -11,31 +11,31 @@ use crate::{tcp, udp};
 
 /// What a thread is told while it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StillOrder {
+pub enum FreezeOrder {
     /// Read the mail that has come, as usual.
     ReadMail,
     /// Tell everything.
-    Give,
+    Export,
     /// Go on as if nothing had happened.
     GoOn,
     /// Another process has everything: leave without a word to anyone.
     Leave,
 }
 
-/// What it answers. It begins with [`Said::Stands`] by itself.
+/// What it answers. It begins with [`FreezeReply::Frozen`] by itself.
 #[derive(Debug)]
-pub enum Said {
+pub enum FreezeReply {
     /// It stands.
-    Stands,
+    Frozen,
     /// The mail was read.
-    Read,
+    MailRead,
     /// Everything.
-    Estate(Box<Estate>),
+    Export(Box<ThreadExport>),
 }
 
 /// Everything that a thread has.
 #[derive(Debug)]
-pub struct Estate {
+pub struct ThreadExport {
     /// Sockets of tcp doors: the door's id, the number among its sockets, the socket.
     pub doors: Vec<(u64, u32, RawFd)>,
     /// Its sessions.
@@ -45,14 +45,14 @@ pub struct Estate {
 }
 
 /// The line between a thread that stands and whoever told it to.
-pub struct Still {
+pub struct Freeze {
     /// Where it hears.
-    pub orders: mpsc::Receiver<StillOrder>,
+    pub orders: mpsc::Receiver<FreezeOrder>,
     /// Takes what it says. Called by the data thread: posts and returns.
-    pub answer: Box<dyn Fn(Said) + Send>,
+    pub answer: Box<dyn Fn(FreezeReply) + Send>,
 }
 
-impl fmt::Debug for Still {
+impl fmt::Debug for Freeze {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("Still")
     }
@@ -60,7 +60,7 @@ impl fmt::Debug for Still {
 
 /// What a thread takes over from another process, after its doors were opened: flows find theirs.
 #[derive(Debug, Default)]
-pub struct Legacy {
+pub struct ThreadImport {
     /// Its sessions.
     pub sessions: Vec<tcp::Adopted>,
     /// Its flows.
