@@ -6,7 +6,7 @@
 //!  top      main  cli/  logging                argv in, exit code out
 //!  front    server/  listener/  admin/         own lifetimes: who runs, who stops, who publishes
 //!  thread   worker/                            one data thread: epoll loop, doors, mailbox, sessions
-//!  work     tcp/  udp/  health/  handover/           move bytes, ask backends how they are, reach the next process
+//!  work     tcp/  udp/  health/  transfer/  systemd/  move bytes, ask backends how they are, reach the next process
 //!  lent     thread_context/                         the tools of a data thread
 //!  shared   pool/  metrics/                    what several threads look at: atomics, the one swapped snapshot
 //!  ground   config/  access/  balance/  flow/  limits/  proxy_protocol/  liveness  standing/  sticky  deadlines  phase  reason  inspect  manifest   pure: values in, values out
@@ -20,7 +20,6 @@ pub mod cli;
 pub mod config;
 pub mod deadlines;
 pub mod flow;
-pub mod handover;
 pub mod health;
 pub mod inspect;
 pub mod limits;
@@ -37,7 +36,9 @@ pub mod server;
 pub mod standing;
 pub mod sticky;
 pub mod sys;
+pub mod systemd;
 pub mod tcp;
 pub mod thread_context;
+pub mod transfer;
 pub mod udp;
 pub mod worker;

@@ -10,16 +10,17 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::BAD_CONFIGURATION;
 use super::check::{failed, read_document};
-use super::takeover::{Before, Beginning, Parked, Service, Taken, keep_park, leave_for_next};
-use crate::handover::Store;
+use super::takeover::{Before, Beginning, Service, Stashed, Taken, keep_park, leave_for_next};
 use crate::logging::Logging;
 use crate::server::{Document, Drained, File, Notify, Program, Server, Surroundings};
 use crate::sys::{limits, udp_probe};
+use crate::systemd::FdStore;
+use crate::transfer::Stash;
 
 /// Serves until a signal says stop, or another process has everything.
 pub(super) fn run(path: &Path) -> ExitCode {
     // Before anything else opens a file.
-    let mut store = Store::inherited();
+    let mut store = FdStore::inherited();
     // What is parked may be more than a process may open at first.
     limits::raise_open_files();
     let runtime = match control_runtime() {
@@ -27,8 +28,9 @@ pub(super) fn run(path: &Path) -> ExitCode {
         Err(error) => return failed(&format_args!("the control thread cannot be started: {error}")),
     };
     runtime.block_on(async {
-        let (park, parked) = store.park.take().map_or((None, None), Parked::look);
-        let before = match Before::find(parked) {
+        let (stash, stashed) =
+            store.stash.take().map_or((None, None), |(one, other)| Stashed::look(Stash::kept(one, other)));
+        let before = match Before::find(stashed) {
             Ok(before) => before,
             Err(error) => return failed(&format_args!("the process before cannot be reached: {error}")),
         };
@@ -39,7 +41,7 @@ pub(super) fn run(path: &Path) -> ExitCode {
             Ok(logging) => logging,
             Err(error) => return failed(&format_args!("the log cannot be started: {error}")),
         };
-        serve(path, (before, beginning), Service { store, park }, &logging).await
+        serve(path, (before, beginning), Service { store, stash }, &logging).await
     })
 }
 
@@ -78,7 +80,7 @@ async fn serve(
             return ExitCode::from(super::FAILED);
         }
     };
-    let park = keep_park(service.park, Notify::service());
+    let stash = keep_park(service.stash, Notify::service());
     for (listener, address) in runs(&server.addresses()) {
         tracing::info!(target: "evenkeel", listener, address, "accepting");
     }
@@ -87,8 +89,8 @@ async fn serve(
     }
     loop {
         tokio::select! {
-            () = stop.asked() => match park.as_deref() {
-                Some(park) if leave_for_next(&server, park, path).await => return ExitCode::SUCCESS,
+            () = stop.asked() => match stash.as_deref() {
+                Some(stash) if leave_for_next(&server, stash, path).await => return ExitCode::SUCCESS,
                 _ => break,
             },
             () = server.handed_over() => {
@@ -116,7 +118,7 @@ async fn start(
     path: &Path,
     before: Before,
     beginning: Beginning,
-    store: Store,
+    store: FdStore,
     logging: &Logging,
 ) -> Result<Server, String> {
     let Beginning { document, refused } = beginning;

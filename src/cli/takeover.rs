@@ -12,19 +12,20 @@ use super::FAILED;
 use super::check::read_document;
 use super::output::{complain, said, say};
 use crate::config::{self, settings::Settings};
-use crate::handover::{self, Line, PARK, Parcel, Park, Store, count_of};
 use crate::manifest::VERSION;
 use crate::server::{Document, HANDOVER_VARIABLE, HandedOver, Heritage, Notify, Refused, Server};
 use crate::sys::handing;
+use crate::systemd::{self, FdStore, STASH};
+use crate::transfer::{Bundle, Channel, Stash, count_of};
 
 /// Where everything comes from.
 pub(super) enum Before {
     /// Nowhere.
     Nobody,
     /// The process at the other end of a line.
-    Process(Line),
+    Process(Channel),
     /// A process that has gone and left it with the service manager.
-    Parked(Box<Parcel>, Arc<Park>),
+    Stashed(Box<Bundle>, Arc<Stash>),
 }
 
 /// What is taken over.
@@ -34,61 +35,61 @@ pub(super) struct Taken {
     /// Everything live.
     pub(super) heritage: Heritage,
     /// Waits to hear that it is served.
-    pub(super) giver: Option<Arc<Line>>,
+    pub(super) giver: Option<Arc<Channel>>,
 }
 
 /// What a process that has gone left with the service manager.
-pub(super) struct Parked {
-    parcel: Box<Parcel>,
-    park: Arc<Park>,
+pub(super) struct Stashed {
+    bundle: Box<Bundle>,
+    stash: Arc<Stash>,
 }
 
 /// What the service manager keeps for this process and the next.
 pub(super) struct Service {
     /// Listening sockets.
-    pub(super) store: Store,
+    pub(super) store: FdStore,
     /// Where everything is left; `None`: the manager has none yet.
-    pub(super) park: Option<Arc<Park>>,
+    pub(super) stash: Option<Arc<Stash>>,
 }
 
-impl Parked {
+impl Stashed {
     /// What is in the park, which stays there until it is gone on with.
-    pub(super) fn look(park: Park) -> (Option<Arc<Park>>, Option<Self>) {
-        let park = Arc::new(park);
-        let parked = match park.look() {
-            Ok(Some(parcel)) => Some(Self { parcel: Box::new(parcel), park: Arc::clone(&park) }),
+    pub(super) fn look(stash: Stash) -> (Option<Arc<Stash>>, Option<Self>) {
+        let stash = Arc::new(stash);
+        let stashed = match stash.look() {
+            Ok(Some(bundle)) => Some(Self { bundle: Box::new(bundle), stash: Arc::clone(&stash) }),
             Ok(None) => None,
             Err(error) => {
                 complain(format_args!(
                     "evenkeel: what the process before left cannot be taken over: {error}"
                 ));
-                park.clear();
+                stash.clear();
                 None
             }
         };
-        (Some(park), parked)
+        (Some(stash), stashed)
     }
 }
 
 /// The park, which the service manager keeps from now on; `None`: there is no manager.
-pub(super) fn keep_park(known: Option<Arc<Park>>, notify: Notify) -> Option<Arc<Park>> {
+pub(super) fn keep_park(known: Option<Arc<Stash>>, notify: Notify) -> Option<Arc<Stash>> {
     if known.is_some() || !notify.is_heard() {
         return known;
     }
     // That of a process before belongs to nobody any more.
-    notify.forget(PARK);
-    let park = Park::new().ok()?;
-    notify.keep(PARK, &park.ends(), false);
-    Some(Arc::new(park))
+    notify.forget(STASH);
+    let stash = Stash::new().ok()?;
+    notify.keep(STASH, &stash.ends(), false);
+    Some(Arc::new(stash))
 }
 
 /// SIGTERM under a service manager: when it is to start again, everything is left for the next process. False: this
 /// process stops as it always did.
-pub(super) async fn leave_for_next(server: &Server, park: &Park, config: &Path) -> bool {
-    if !handover::is_restart().await || !next_is_able(config).await {
+pub(super) async fn leave_for_next(server: &Server, stash: &Stash, config: &Path) -> bool {
+    if !systemd::is_restart().await || !next_is_able(config).await {
         return false;
     }
-    match server.park(park).await {
+    match server.stash(stash).await {
         Ok(HandedOver { sessions, flows, pause }) => {
             let pause_ms = (pause.as_secs_f64() * 10_000.0).round() / 10.0;
             tracing::info!(target: "evenkeel", sessions, flows, pause_ms, "left everything for the next process");
@@ -182,12 +183,12 @@ pub(super) struct Beginning {
 
 impl Before {
     /// Whom the surroundings name.
-    pub(super) fn find(parked: Option<Parked>) -> std::io::Result<Self> {
+    pub(super) fn find(stashed: Option<Stashed>) -> std::io::Result<Self> {
         if let Ok(descriptors) = std::env::var(HANDOVER_VARIABLE) {
             handing::make_room(descriptors.parse().unwrap_or(0));
-            return Ok(Self::Process(handing::take_standard_input().and_then(Line::new)?));
+            return Ok(Self::Process(handing::take_standard_input().and_then(Channel::new)?));
         }
-        Ok(parked.map_or(Self::Nobody, |Parked { parcel, park }| Self::Parked(parcel, park)))
+        Ok(stashed.map_or(Self::Nobody, |Stashed { bundle, stash }| Self::Stashed(bundle, stash)))
     }
 
     /// Reads the file. A process before that is still there hears why it cannot be served, and goes on; one that has gone
@@ -197,8 +198,8 @@ impl Before {
             Ok(document) => return Some(Beginning { document, refused: None }),
             Err(refused) => refused,
         };
-        if let Self::Parked(parcel, _) = self
-            && let Some(document) = carried(parcel)
+        if let Self::Stashed(bundle, _) = self
+            && let Some(document) = carried(bundle)
         {
             return Some(Beginning { document, refused: Some(refused) });
         }
@@ -206,9 +207,9 @@ impl Before {
             Refused::Unreadable(why) => complain(format_args!("evenkeel: {why}")),
             other => complain(other),
         }
-        if let Self::Process(line) = self {
+        if let Self::Process(channel) = self {
             // It notices anyhow when this process ends.
-            let _ = line.say_refused(&format!("the configuration is refused: {refused}")).await;
+            let _ = channel.say_refused(&format!("the configuration is refused: {refused}")).await;
         }
         None
     }
@@ -219,27 +220,27 @@ impl Before {
         let mut giver = None;
         let (carried, heritage) = match self {
             Self::Nobody => return Ok(None),
-            Self::Process(line) => {
-                let parcel = async {
-                    line.say_ready().await?;
-                    line.take().await
+            Self::Process(channel) => {
+                let bundle = async {
+                    channel.say_ready().await?;
+                    channel.take().await
                 };
-                let parcel = parcel.await.map_err(|error| format!("nothing is taken over: {error}"))?;
-                let count = count_of(&parcel.manifest);
-                let carried = carried(&parcel);
-                let line = Arc::new(line);
-                let heard = Arc::clone(&line);
-                giver = Some(Arc::clone(&line));
-                let go = async move { line.await_go(&count).await.map_err(|error| error.to_string()) };
-                (carried, Heritage::new(parcel, go, async move { heard.await_main().await }))
+                let bundle = bundle.await.map_err(|error| format!("nothing is taken over: {error}"))?;
+                let count = count_of(&bundle.manifest);
+                let carried = carried(&bundle);
+                let channel = Arc::new(channel);
+                let heard = Arc::clone(&channel);
+                giver = Some(Arc::clone(&channel));
+                let go = async move { channel.await_go(&count).await.map_err(|error| error.to_string()) };
+                (carried, Heritage::new(bundle, go, async move { heard.await_main().await }))
             }
-            Self::Parked(parcel, park) => {
-                let carried = carried(&parcel);
+            Self::Stashed(bundle, stash) => {
+                let carried = carried(&bundle);
                 let go = async move {
-                    park.clear();
+                    stash.clear();
                     Ok(())
                 };
-                (carried, Heritage::new(*parcel, go, std::future::ready(())))
+                (carried, Heritage::new(*bundle, go, std::future::ready(())))
             }
         };
         let mut served = carried.unwrap_or_else(|| document.clone());
@@ -249,8 +250,8 @@ impl Before {
 }
 
 /// What was served before. `None`: this program does not understand it; then the file has to do.
-fn carried(parcel: &Parcel) -> Option<Document> {
-    let manifest = &parcel.manifest;
+fn carried(bundle: &Bundle) -> Option<Document> {
+    let manifest = &bundle.manifest;
     let settings = config::read(&manifest.config_path, manifest.config.as_bytes()).ok()?;
     Some(Document { settings, text: manifest.config.as_str().into() })
 }

@@ -18,7 +18,6 @@ use super::served::{Matched, Served};
 use super::steering::SocketDoor;
 use super::{Heritage, Server, StartError, Surroundings, origins, pools, stopping};
 use crate::config::settings::{self, Protocol, Settings};
-use crate::handover::Store;
 use crate::health::Checker;
 use crate::limits::Places;
 use crate::listener::{self, BindError, BoundDoor, DoorSocket};
@@ -26,6 +25,7 @@ use crate::phase::Phase;
 use crate::pool::Published;
 use crate::sys::limits as system;
 use crate::sys::udp::local_ports;
+use crate::systemd::FdStore;
 use crate::thread_context::Random;
 use crate::udp::{self, SharedPorts};
 use crate::worker::{self, Plan, Workers};
@@ -161,7 +161,7 @@ impl Opening {
         with: &Surroundings,
         served: &mut Served,
         mut heritage: Option<&mut Heritage>,
-        kept: &mut Store,
+        kept: &mut FdStore,
     ) -> Result<Self, StartError> {
         let workers = workers_of(settings);
         let (matched, doors) = open_doors(settings, served, heritage.as_deref_mut(), kept, workers)?;
@@ -182,7 +182,7 @@ fn open_doors(
     settings: &Settings,
     served: &mut Served,
     mut heritage: Option<&mut Heritage>,
-    kept: &mut Store,
+    kept: &mut FdStore,
     workers: usize,
 ) -> Result<(Matched, Vec<BoundDoor>), BindError> {
     let mut matched = served.matched(&settings.listeners);

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::housekeeping::{self, Housekeeper};
 use super::http::HttpDoor;
-use super::keeping::Keeping;
+use super::kept_listeners::KeptListeners;
 use super::publisher::{NoSuch, Order, Whom};
 use super::served::Served;
 use super::steering::ServedSocket;
@@ -68,7 +68,7 @@ pub(super) struct Control {
     pub(super) usual_socket: Option<PathBuf>,
     pub(super) notify: Notify,
     pub(super) file: File,
-    pub(super) keeping: Mutex<Keeping>,
+    pub(super) kept_listeners: Mutex<KeptListeners>,
     pub(super) program: Program,
     /// The text of the configuration that is served.
     pub(super) text: Mutex<Arc<str>>,
@@ -120,7 +120,7 @@ impl Control {
             notify: with.notify,
             text: Mutex::new(Arc::clone(&with.file.text)),
             file: with.file.clone(),
-            keeping: Mutex::default(),
+            kept_listeners: Mutex::default(),
             program: with.program.clone(),
             reloads: Arc::default(),
             watchers: Arc::default(),

@@ -14,11 +14,11 @@ use super::control::{Control, lock};
 use super::freeze::{FrozenWorkers, Stuck};
 use super::publisher::Order;
 use crate::config::settings::Protocol;
-use crate::handover::{Line, LineError, Park, ParkError};
 use crate::manifest::{Door, ListenerCounts, Manifest, Pool};
 use crate::metrics::ListenerShard;
 use crate::phase::Phase;
 use crate::sys::handing;
+use crate::transfer::{Channel, ChannelError, Stash, StashError};
 use crate::worker::ThreadExport;
 
 /// Why everything stays where it is.
@@ -32,7 +32,7 @@ pub enum HandoverError {
     Stuck(#[from] Stuck),
     /// The successor failed.
     #[error("the new process did not take over: {0}")]
-    Line(#[from] LineError),
+    Channel(#[from] ChannelError),
     /// The successor is silent.
     #[error("the new process did not get ready within 10 s")]
     Silent,
@@ -41,7 +41,7 @@ pub enum HandoverError {
     Slow,
     /// It cannot be left with the service manager.
     #[error("what is live cannot be left with the service manager: {0}")]
-    Park(#[from] ParkError),
+    Stash(#[from] StashError),
 }
 
 /// What another process has now.
@@ -57,11 +57,11 @@ pub struct HandedOver {
 
 impl Control {
     /// Gives everything to the successor at the other end of the line. On an error everything goes on as before.
-    pub(super) async fn hand_over(&self, line: &Line) -> Result<HandedOver, HandoverError> {
+    pub(super) async fn hand_over(&self, channel: &Channel) -> Result<HandedOver, HandoverError> {
         self.give(|manifest| async move {
             timeout(STANDSTILL_MAX, async {
-                line.give(&manifest).await?;
-                line.let_go().await
+                channel.give(&manifest).await?;
+                channel.let_go().await
             })
             .await
             .map_err(|_| HandoverError::Slow)?
@@ -71,8 +71,8 @@ impl Control {
     }
 
     /// Leaves everything with the service manager. On an error everything goes on as before.
-    pub(super) async fn park(&self, park: &Park) -> Result<HandedOver, HandoverError> {
-        self.give(|manifest| async move { Ok(park.leave(&manifest)?) }).await
+    pub(super) async fn stash(&self, stash: &Stash) -> Result<HandedOver, HandoverError> {
+        self.give(|manifest| async move { Ok(stash.leave(&manifest)?) }).await
     }
 
     async fn give<F>(&self, to: impl FnOnce(Arc<Manifest>) -> F) -> Result<HandedOver, HandoverError>

@@ -17,7 +17,6 @@ use super::http::HttpDoor;
 use super::served::Matched;
 use super::steering::SocketDoor;
 use crate::config::settings::{Bind, LogSessions, Protocol, Settings};
-use crate::handover::Parcel;
 use crate::limits::SessionLimits;
 use crate::listener::{DoorSocket, Terms, Wanted};
 use crate::manifest::{self, Held, Manifest};
@@ -26,12 +25,13 @@ use crate::pool::{Backend, Lasting, Lease};
 use crate::reason::Reason;
 use crate::sys::handing;
 use crate::sys::pipe::Pipe;
+use crate::transfer::Bundle;
 use crate::worker::{Message, ThreadImport};
 use crate::{tcp, udp};
 
 /// What is taken over, and the word that it may be touched.
 pub struct Heritage {
-    parcel: Parcel,
+    bundle: Bundle,
     /// Until it completes everything is still another process's.
     go: Pin<Box<dyn Future<Output = Result<(), String>>>>,
     /// Until it completes the service manager does not listen to this process.
@@ -43,15 +43,15 @@ pub struct Heritage {
 impl Heritage {
     /// This parcel, which may be touched when `go` has completed well; the service manager listens when `heard` has.
     pub fn new(
-        parcel: Parcel,
+        bundle: Bundle,
         go: impl Future<Output = Result<(), String>> + 'static,
         heard: impl Future<Output = ()> + 'static,
     ) -> Self {
-        Self { parcel, go: Box::pin(go), heard: Box::pin(heard), ids: HashMap::new() }
+        Self { bundle, go: Box::pin(go), heard: Box::pin(heard), ids: HashMap::new() }
     }
 
     pub(super) fn manifest(&self) -> &Manifest {
-        &self.parcel.manifest
+        &self.bundle.manifest
     }
 
     /// The zero of the shared clock: where it was.
@@ -64,7 +64,7 @@ impl Heritage {
     /// Waits for the word.
     pub(super) async fn may_begin(&mut self) -> Result<(), String> {
         self.go.as_mut().await?;
-        self.parcel.is_taken_up();
+        self.bundle.is_taken_up();
         Ok(())
     }
 
@@ -96,7 +96,7 @@ impl Heritage {
         let mut sockets = Vec::with_capacity(given.len());
         for door in given {
             self.ids.insert(door.id, wanted.id);
-            if let Some(fd) = self.parcel.descriptor(door.fd) {
+            if let Some(fd) = self.bundle.descriptor(door.fd) {
                 sockets.push(DoorSocket { fd, lost_seen: door.lost_seen });
             }
         }
@@ -106,14 +106,14 @@ impl Heritage {
     /// The HTTP door that was there, where the settings want it.
     pub(super) fn http(&mut self, settings: &Settings) -> Option<HttpDoor> {
         settings.admin.http?;
-        let fd = self.parcel.manifest.http.and_then(|fd| self.parcel.descriptor(fd))?;
+        let fd = self.bundle.manifest.http.and_then(|fd| self.bundle.descriptor(fd))?;
         HttpDoor::adopt(fd).ok()
     }
 
     /// The socket of the commands that was there.
     pub(super) fn socket(&mut self) -> Option<SocketDoor> {
-        let (fd, path) = self.parcel.manifest.socket.clone()?;
-        SocketDoor::adopt(self.parcel.descriptor(fd)?, path.into()).ok()
+        let (fd, path) = self.bundle.manifest.socket.clone()?;
+        SocketDoor::adopt(self.bundle.descriptor(fd)?, path.into()).ok()
     }
 
     /// Listeners go on counting where they were.
@@ -139,7 +139,7 @@ impl Heritage {
 
     /// Gives every session and flow to its thread. The doors are open already.
     pub(super) fn hand_on(&mut self, control: &Control, backends: &HashMap<u64, Arc<Backend>>) {
-        let manifest = &mut self.parcel.manifest;
+        let manifest = &mut self.bundle.manifest;
         let (sessions, mut flows) =
             (std::mem::take(&mut manifest.sessions), std::mem::take(&mut manifest.flows));
         let (terms, flow_terms) =
@@ -152,8 +152,8 @@ impl Heritage {
         let lease = |number: u64| backends.get(&number).map(|backend| Lease::adopt(Arc::clone(backend)));
         for given in sessions {
             let worker = usize::try_from(given.worker).unwrap_or(0) % workers;
-            let Some(client) = self.parcel.descriptor(given.client.fd) else { continue };
-            let backend = given.backend.as_ref().and_then(|side| self.parcel.descriptor(side.fd));
+            let Some(client) = self.bundle.descriptor(given.client.fd) else { continue };
+            let backend = given.backend.as_ref().and_then(|side| self.bundle.descriptor(side.fd));
             let pipes = [&given.to_backend.held, &given.to_client.held].map(|held| self.pipe(held));
             control.workers.adopt(worker);
             imports[worker].sessions.push(tcp::Adopted {
@@ -169,7 +169,7 @@ impl Heritage {
         flows.sort_by_key(|given| std::cmp::Reverse(given.client_ms));
         for mut given in flows {
             let worker = usize::try_from(given.worker).unwrap_or(0) % workers;
-            let (Some(fd), Some(lease)) = (self.parcel.descriptor(given.fd), lease(given.lease)) else {
+            let (Some(fd), Some(lease)) = (self.bundle.descriptor(given.fd), lease(given.lease)) else {
                 continue;
             };
             control.ports.note(given.origin, given.backend, worker);
@@ -187,7 +187,7 @@ impl Heritage {
 
     fn pipe(&mut self, held: &Held) -> Option<Pipe> {
         let Held::Piped { read_end, write_end, held_bytes, size_bytes } = held else { return None };
-        let mut end = |number: &i32| -> Option<OwnedFd> { self.parcel.descriptor(*number) };
+        let mut end = |number: &i32| -> Option<OwnedFd> { self.bundle.descriptor(*number) };
         let (read_end, write_end) = (end(read_end)?, end(write_end)?);
         let whole = |bytes: &u64| usize::try_from(*bytes).unwrap_or(usize::MAX);
         Some(Pipe::adopt(read_end, write_end, whole(held_bytes), whole(size_bytes)))

@@ -11,8 +11,7 @@ mod freeze;
 mod heritage;
 mod housekeeping;
 mod http;
-mod keeping;
-mod notify;
+mod kept_listeners;
 mod origins;
 mod pools;
 mod publisher;
@@ -34,13 +33,15 @@ use std::thread::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::settings::{Level, Settings};
-use crate::handover::{Line, Park, Store};
 use crate::listener::BindError;
 use crate::metrics::ListenerCounters;
 use crate::phase::Phase;
 use crate::pool::Published;
 use crate::standing::Mark;
 use crate::sys::udp_probe::Offloads;
+use crate::systemd::FdStore;
+pub use crate::systemd::Notify;
+use crate::transfer::{Channel, Stash};
 use crate::worker::Workers;
 use beginning::{hash_key, warn_of_shortage};
 use control::Control;
@@ -49,7 +50,6 @@ pub use estate::{HandedOver, HandoverError};
 pub use freeze::Stuck;
 pub use heritage::Heritage;
 pub use http::HttpError;
-pub use notify::Notify;
 pub use origins::ForeignError;
 pub use publisher::{NoSuch, Whom};
 pub use reload::{Changes, Refused, ReloadError};
@@ -71,7 +71,7 @@ pub struct Surroundings {
     /// What an upgrade starts.
     pub program: Program,
     /// Listening sockets that the service manager kept from a process before.
-    pub kept: Arc<Mutex<Store>>,
+    pub kept: Arc<Mutex<FdStore>>,
     /// Where the commands look for the socket when nothing else is said; `None`: nowhere.
     pub usual_socket: Option<PathBuf>,
     /// What the kernel does with several datagrams at once.
@@ -186,8 +186,8 @@ impl Server {
 
     /// Gives everything to the process at the other end of the line. On an error everything goes on as before; afterwards
     /// this process has nothing left to do.
-    pub async fn hand_over(&self, line: &Line) -> Result<HandedOver, HandoverError> {
-        self.control.hand_over(line).await
+    pub async fn hand_over(&self, channel: &Channel) -> Result<HandedOver, HandoverError> {
+        self.control.hand_over(channel).await
     }
 
     /// Starts the program anew, from its own file or another, and gives it everything. On an error everything goes on here.
@@ -209,8 +209,8 @@ impl Server {
 
     /// Leaves everything for a process that comes later. On an error everything goes on as before; afterwards this process
     /// has nothing left to do.
-    pub async fn park(&self, park: &Park) -> Result<HandedOver, HandoverError> {
-        self.control.park(park).await
+    pub async fn stash(&self, stash: &Stash) -> Result<HandedOver, HandoverError> {
+        self.control.stash(stash).await
     }
 
     /// The file is refused and what another process served goes on: tells the log, the status and whoever asks.

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use super::control::Control;
 use super::{HandedOver, HandoverError};
-use crate::handover::Line;
 use crate::sys::handing::Process;
+use crate::transfer::Channel;
 
 /// How this program was started.
 #[derive(Debug, Clone, Default)]
@@ -71,7 +71,7 @@ impl Control {
 
     async fn try_upgrade(&self, binary: &Path) -> Result<Succeeded, UpgradeError> {
         let failed = |source| UpgradeError::Start { path: binary.to_owned(), source };
-        let (line, theirs) = Line::pair().map_err(failed)?;
+        let (channel, theirs) = Channel::pair().map_err(failed)?;
         let launched = {
             let (binary, arguments) = (binary.to_owned(), self.program.arguments.clone());
             // Two sockets each, and pipes of some.
@@ -83,24 +83,24 @@ impl Control {
         };
         let pid = launched.pid();
         let child = Started(Some(launched));
-        match timeout(READY_MAX, line.await_ready()).await {
+        match timeout(READY_MAX, channel.await_ready()).await {
             Err(_) => return Err(HandoverError::Silent.into()),
             Ok(ready) => ready.map_err(HandoverError::from)?,
         }
-        let handed_over = self.hand_over(&line).await?;
+        let handed_over = self.hand_over(&channel).await?;
         child.lives_on();
         self.notify.main_pid(pid);
         // A successor that does not hear it goes on without.
-        let _ = line.say_main().await;
+        let _ = channel.say_main().await;
         // Whoever asked for it finds the new file served.
-        let _ = timeout(SERVING_MAX, line.await_serving()).await;
+        let _ = timeout(SERVING_MAX, channel.await_serving()).await;
         Ok(Succeeded { pid, handed_over })
     }
 }
 
 /// Starts the program by way of a process that ends at once, so that it is a child of the service manager and not of this
 /// one: the manager looks after its own children alone, and would kill another's at the next restart.
-fn launch(binary: &Path, arguments: &[OsString], line: OwnedFd, descriptors: u64) -> io::Result<Process> {
+fn launch(binary: &Path, arguments: &[OsString], channel: OwnedFd, descriptors: u64) -> io::Result<Process> {
     let launcher = Command::new("/proc/self/exe")
         .arg("launch")
         .arg(binary)
@@ -111,7 +111,7 @@ fn launch(binary: &Path, arguments: &[OsString], line: OwnedFd, descriptors: u64
         .env_remove("LISTEN_FDS")
         .env_remove("LISTEN_FDNAMES")
         .env_remove("WATCHDOG_PID")
-        .stdin(Stdio::from(line))
+        .stdin(Stdio::from(channel))
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()?;

@@ -17,18 +17,18 @@ pub const HOMES: [(&str, &[&str]); 22] = [
     ("libc", &["sys/"]),
     ("ratatui", &["cli/top/"]),
     ("rustix", &["sys/"]),
-    ("sd_notify", &["server/notify.rs"]),
+    ("sd_notify", &["systemd/notify.rs"]),
     ("serde_json", &["admin/", "cli/"]),
-    ("siphasher", &["balance/", "flow/", "handover/", "limits/", "sticky.rs"]),
+    ("siphasher", &["balance/", "flow/", "transfer/", "limits/", "sticky.rs"]),
     ("slab", &["tcp/", "udp/", "worker/", "sticky.rs"]),
     ("strsim", &["config/check/"]),
-    ("thiserror", &["cli/", "config/", "handover/", "health/", "listener/", "proxy_protocol/", "server/"]),
+    ("thiserror", &["cli/", "config/", "transfer/", "health/", "listener/", "proxy_protocol/", "server/"]),
     // Never a data thread's: worker and tcp have a loop of their own.
-    ("tokio", &["cli/", "server/", "admin/", "handover/", "health/"]),
+    ("tokio", &["cli/", "server/", "admin/", "transfer/", "systemd/", "health/"]),
     ("tokio_util", &["cli/", "server/", "admin/", "health/"]),
     (
         "tracing",
-        &["cli/", "handover/", "logging/", "server/", "listener/", "admin/", "worker/", "tcp/", "udp/"],
+        &["cli/", "systemd/", "logging/", "server/", "listener/", "admin/", "worker/", "tcp/", "udp/"],
     ),
     ("tracing_subscriber", &["logging/"]),
 ];

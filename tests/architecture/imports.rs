@@ -8,7 +8,7 @@ const FLOORS: [&[&str]; 8] = [
     &["main", "cli", "logging"],
     &["server", "listener", "admin"],
     &["worker"],
-    &["tcp", "udp", "health", "handover"],
+    &["tcp", "udp", "health", "transfer", "systemd"],
     &["thread_context"],
     &["pool", "metrics"],
     GROUND,

@@ -18,20 +18,20 @@ use std::os::unix::net;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-use super::parcel::{Arriving, Messages, Parcel, ParcelError};
+use super::bundle::{Arriving, Bundle, BundleError, Messages};
 use crate::manifest::{Manifest, VERSION};
 use crate::sys::handing::{self, Arrived};
 
 /// One end of the line.
 #[derive(Debug)]
-pub struct Line {
+pub struct Channel {
     /// It keeps messages whole, which the type does not say.
     end: UnixStream,
 }
 
 /// Why there is no handover.
 #[derive(Debug, thiserror::Error)]
-pub enum LineError {
+pub enum ChannelError {
     /// The other end closed.
     #[error("it ended before it had taken over")]
     Closed,
@@ -43,7 +43,7 @@ pub enum LineError {
     Version(String),
     /// What came is no parcel.
     #[error(transparent)]
-    Parcel(#[from] ParcelError),
+    Bundle(#[from] BundleError),
     /// Something else than what was to come.
     #[error("it said something else than what was to come")]
     Confused,
@@ -52,7 +52,7 @@ pub enum LineError {
     System(#[from] io::Error),
 }
 
-impl Line {
+impl Channel {
     /// Two ends: one to keep, one for the successor.
     pub fn pair() -> io::Result<(Self, OwnedFd)> {
         let (mine, theirs) = handing::pair()?;
@@ -65,44 +65,44 @@ impl Line {
     }
 
     /// The old process waits for a successor that has read its file.
-    pub async fn await_ready(&self) -> Result<(), LineError> {
+    pub async fn await_ready(&self) -> Result<(), ChannelError> {
         match self.word().await?.split_once(' ') {
             Some(("ready", version)) if version == VERSION.to_string() => Ok(()),
-            Some(("ready", version)) => Err(LineError::Version(version.to_owned())),
-            Some(("refused", why)) => Err(LineError::Refused(why.to_owned())),
-            _ => Err(LineError::Confused),
+            Some(("ready", version)) => Err(ChannelError::Version(version.to_owned())),
+            Some(("refused", why)) => Err(ChannelError::Refused(why.to_owned())),
+            _ => Err(ChannelError::Confused),
         }
     }
 
     /// The old process gives everything and waits until all of it has come.
-    pub async fn give(&self, manifest: &Manifest) -> Result<(), LineError> {
+    pub async fn give(&self, manifest: &Manifest) -> Result<(), ChannelError> {
         for (bytes, descriptors) in Messages::new(manifest)?.iter() {
             self.send(&bytes, &descriptors).await?;
         }
         match self.word().await?.split_once(' ') {
             Some(("have", count)) if count == count_of(manifest) => Ok(()),
-            Some(("refused", why)) => Err(LineError::Refused(why.to_owned())),
-            _ => Err(LineError::Confused),
+            Some(("refused", why)) => Err(ChannelError::Refused(why.to_owned())),
+            _ => Err(ChannelError::Confused),
         }
     }
 
     /// The old process lets go: the successor may touch everything now.
-    pub async fn let_go(&self) -> Result<(), LineError> {
+    pub async fn let_go(&self) -> Result<(), ChannelError> {
         Ok(self.send(b"go", &[]).await?)
     }
 
     /// The service manager was told who the service is now.
-    pub async fn say_main(&self) -> Result<(), LineError> {
+    pub async fn say_main(&self) -> Result<(), ChannelError> {
         Ok(self.send(b"main", &[]).await?)
     }
 
     /// The successor has read its file.
-    pub async fn say_ready(&self) -> Result<(), LineError> {
+    pub async fn say_ready(&self) -> Result<(), ChannelError> {
         Ok(self.send(format!("ready {VERSION}").as_bytes(), &[]).await?)
     }
 
     /// The successor cannot take over.
-    pub async fn say_refused(&self, why: &str) -> Result<(), LineError> {
+    pub async fn say_refused(&self, why: &str) -> Result<(), ChannelError> {
         let (mut words, mut end) = (format!("refused {why}"), WORDS_MAX);
         if words.len() > end {
             while !words.is_char_boundary(end) {
@@ -114,7 +114,7 @@ impl Line {
     }
 
     /// The successor takes what comes.
-    pub async fn take(&self) -> Result<Parcel, LineError> {
+    pub async fn take(&self) -> Result<Bundle, ChannelError> {
         let mut arriving = Arriving::default();
         loop {
             let (bytes, arrived) = self.receive().await?;
@@ -125,9 +125,9 @@ impl Line {
     }
 
     /// The successor has everything, and waits until it may touch it.
-    pub async fn await_go(&self, count: &str) -> Result<(), LineError> {
+    pub async fn await_go(&self, count: &str) -> Result<(), ChannelError> {
         self.send(format!("have {count}").as_bytes(), &[]).await?;
-        if self.word().await? == "go" { Ok(()) } else { Err(LineError::Confused) }
+        if self.word().await? == "go" { Ok(()) } else { Err(ChannelError::Confused) }
     }
 
     /// The successor waits until the service manager listens to it. An old process that has ended has told it, or cannot
@@ -149,9 +149,9 @@ impl Line {
         let _ = self.word().await;
     }
 
-    async fn word(&self) -> Result<String, LineError> {
+    async fn word(&self) -> Result<String, ChannelError> {
         let (bytes, _) = self.receive().await?;
-        String::from_utf8(bytes).map_err(|_| LineError::Confused)
+        String::from_utf8(bytes).map_err(|_| ChannelError::Confused)
     }
 
     async fn send(&self, bytes: &[u8], descriptors: &[RawFd]) -> io::Result<()> {
@@ -165,7 +165,7 @@ impl Line {
         }
     }
 
-    async fn receive(&self) -> Result<(Vec<u8>, Arrived), LineError> {
+    async fn receive(&self) -> Result<(Vec<u8>, Arrived), ChannelError> {
         let mut buffer = vec![0; WORDS_MAX];
         loop {
             self.end.readable().await?;
@@ -175,9 +175,9 @@ impl Line {
                     buffer.truncate(arrived.length);
                     return Ok((buffer, arrived));
                 }
-                Ok(None) => return Err(LineError::Closed),
+                Ok(None) => return Err(ChannelError::Closed),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Err(LineError::Closed);
+                    return Err(ChannelError::Closed);
                 }
                 Err(error) if is_passing(&error) => {}
                 Err(error) => return Err(error.into()),

@@ -39,7 +39,7 @@ fn manifest(doors: usize) -> (Manifest, Vec<io::PipeReader>) {
 }
 
 /// Sends these messages and takes what comes.
-fn carry(messages: &[(Vec<u8>, Vec<RawFd>)]) -> Result<Parcel, ParcelError> {
+fn carry(messages: &[(Vec<u8>, Vec<RawFd>)]) -> Result<Bundle, BundleError> {
     let (here, there) = handing::pair().unwrap();
     for (bytes, descriptors) in messages {
         handing::send(here.as_fd(), bytes, descriptors).unwrap();
@@ -61,17 +61,17 @@ fn what_was_sent_arrives_with_every_descriptor_under_its_number() {
         let sent = Messages::new(&manifest).unwrap();
         let again: Vec<_> = sent.iter().collect();
         assert_eq!(messages.len(), 1 + doors.div_ceil(DESCRIPTORS_MAX));
-        let mut parcel = carry(&again).unwrap();
-        assert_eq!(parcel.manifest, manifest);
+        let mut bundle = carry(&again).unwrap();
+        assert_eq!(bundle.manifest, manifest);
         for pipe in &pipes {
-            let came = parcel.descriptor(pipe.as_raw_fd()).unwrap();
+            let came = bundle.descriptor(pipe.as_raw_fd()).unwrap();
             let same =
                 |fd: BorrowedInode<'_>| std::fs::metadata(format!("/proc/self/fd/{}", fd.0.as_raw_fd()));
             let (mine, theirs) = (same(BorrowedInode(pipe.as_fd())), same(BorrowedInode(came.as_fd())));
             let inode =
                 |about: io::Result<std::fs::Metadata>| std::os::unix::fs::MetadataExt::ino(&about.unwrap());
             assert_eq!(inode(mine), inode(theirs));
-            assert!(parcel.descriptor(pipe.as_raw_fd()).is_none(), "once");
+            assert!(bundle.descriptor(pipe.as_raw_fd()).is_none(), "once");
         }
     }
 }
@@ -81,27 +81,27 @@ struct BorrowedInode<'a>(std::os::fd::BorrowedFd<'a>);
 #[test]
 fn what_is_not_whole_or_not_ours_is_refused() {
     let (manifest, _pipes) = manifest(600);
-    let parcel = Messages::new(&manifest).unwrap();
-    let all: Vec<_> = parcel.iter().collect();
+    let bundle = Messages::new(&manifest).unwrap();
+    let all: Vec<_> = bundle.iter().collect();
     assert!(carry(&all).is_ok());
     let refused = |messages: &[(Vec<u8>, Vec<RawFd>)]| carry(messages).unwrap_err().to_string();
-    assert_eq!(refused(&[]), ParcelError::Foreign.to_string());
+    assert_eq!(refused(&[]), BundleError::Foreign.to_string());
     assert_eq!(refused(&all[..1]), "0 of 600 descriptors came");
     assert_eq!(refused(&all[..3]), "506 of 600 descriptors came");
-    assert_eq!(refused(&all[1..]), ParcelError::Foreign.to_string(), "without its head");
+    assert_eq!(refused(&all[1..]), BundleError::Foreign.to_string(), "without its head");
     let swapped = [all[0].clone(), all[2].clone(), all[1].clone(), all[3].clone()];
-    assert_eq!(refused(&swapped), ParcelError::Foreign.to_string(), "out of order");
+    assert_eq!(refused(&swapped), BundleError::Foreign.to_string(), "out of order");
     let doubled: Vec<_> = all.iter().chain(&all[1..]).cloned().collect();
-    assert_eq!(refused(&doubled), ParcelError::Foreign.to_string());
+    assert_eq!(refused(&doubled), BundleError::Foreign.to_string());
     let mut other = all.clone();
     other[0].0[8] ^= 4;
     assert!(refused(&other).contains("version 6 of the manifest"), "{}", refused(&other));
     let mut damaged = all.clone();
     damaged[0].0[16] ^= 1;
-    assert_eq!(refused(&damaged), ParcelError::Damaged.to_string(), "another sum");
+    assert_eq!(refused(&damaged), BundleError::Damaged.to_string(), "another sum");
     let mut foreign = all;
     foreign[0].0[0] = b'E';
-    assert_eq!(refused(&foreign), ParcelError::Foreign.to_string());
+    assert_eq!(refused(&foreign), BundleError::Foreign.to_string());
 }
 
 #[test]
@@ -110,5 +110,5 @@ fn a_record_that_names_what_is_not_there_is_refused() {
     manifest.doors[1].fd = manifest.doors[0].fd;
     let messages = Messages::new(&manifest).unwrap();
     let twice: Vec<_> = messages.iter().collect();
-    assert!(matches!(carry(&twice), Err(ParcelError::Damaged)), "one socket cannot be two");
+    assert!(matches!(carry(&twice), Err(BundleError::Damaged)), "one socket cannot be two");
 }

@@ -4,20 +4,19 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::park::Park;
 use crate::sys::handing;
 use crate::sys::socket;
 
 /// What the manager gave to this process.
 #[derive(Debug, Default)]
-pub struct Store {
+pub struct FdStore {
     /// The park of the process before.
-    pub park: Option<Park>,
+    pub stash: Option<(OwnedFd, OwnedFd)>,
     /// Everything else, by name.
     pub kept: Vec<(String, OwnedFd)>,
 }
 
-impl Store {
+impl FdStore {
     /// Takes it, once.
     pub fn inherited() -> Self {
         let variable = |name| std::env::var(name).unwrap_or_default();
@@ -31,14 +30,14 @@ impl Store {
         let mut kept = Vec::new();
         for descriptor in handing::inherited(count) {
             match names.next().unwrap_or_default() {
-                PARK => ends.push(descriptor),
+                STASH => ends.push(descriptor),
                 name => kept.push((name.to_owned(), descriptor)),
             }
         }
         let mut ends = ends.into_iter();
         // An end without the other holds nothing.
-        let park = ends.next().zip(ends.next()).map(|(one, other)| Park::kept(one, other));
-        Self { park, kept }
+        let stash = ends.next().zip(ends.next());
+        Self { stash, kept }
     }
 
     /// The sockets of a door, by worker, and where they are bound. Takes them out.
@@ -69,7 +68,7 @@ pub fn door_name(udp: bool, ip: Option<IpAddr>, port: u16, worker: usize) -> Str
 }
 
 /// The name of both ends of the park.
-pub const PARK: &str = "park";
+pub const STASH: &str = "park";
 /// Keeping costs the manager more the more it keeps: it compares each with each.
 pub const DOORS_KEPT_MAX: usize = 500;
 
@@ -87,7 +86,7 @@ mod tests {
         let name = |worker| door_name(false, ip, port, worker);
         let again = |_| listener.try_clone().unwrap().into();
         let kept = (0..3).map(|worker| (name(worker), again(worker))).chain([("other".into(), again(9))]);
-        let mut store = Store { park: None, kept: kept.collect() };
+        let mut store = FdStore { stash: None, kept: kept.collect() };
         assert!(store.take_door(true, ip, port).is_none(), "another protocol");
         assert!(store.take_door(false, None, port).is_none(), "another address");
         let (address, sockets) = store.take_door(false, ip, port).unwrap();

@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use super::control::{Control, lock};
 use super::served::OpenDoor;
 use crate::config::settings::Protocol;
-use crate::handover::{DOORS_KEPT_MAX, door_name};
 use crate::listener::BoundDoor;
+use crate::systemd::{DOORS_KEPT_MAX, door_name};
 
 /// What is kept.
 #[derive(Debug, Default)]
-pub(super) struct Keeping {
+pub(super) struct KeptListeners {
     /// The names of a door's sockets, by its id.
     names: HashMap<u64, Vec<String>>,
     sockets: usize,
@@ -26,10 +26,10 @@ impl Control {
         if !self.notify.is_heard() || door.bind.port == 0 {
             return;
         }
-        let mut keeping = lock(&self.keeping);
+        let mut kept_listeners = lock(&self.kept_listeners);
         let sockets: Vec<_> = bound.sockets().collect();
-        if keeping.sockets + sockets.len() > DOORS_KEPT_MAX {
-            if !std::mem::replace(&mut keeping.told, true) {
+        if kept_listeners.sockets + sockets.len() > DOORS_KEPT_MAX {
+            if !std::mem::replace(&mut kept_listeners.told, true) {
                 tracing::warn!(
                     target: "evenkeel", most = DOORS_KEPT_MAX,
                     "more listening sockets than the service manager can keep: after a crash the doors beyond are closed until the restart; fewer ports, or fewer workers, keep all of them"
@@ -43,24 +43,24 @@ impl Control {
         for (name, socket) in names.iter().zip(sockets) {
             self.notify.keep(name, &[socket], true);
         }
-        keeping.sockets += names.len();
-        keeping.names.insert(door.id, names);
+        kept_listeners.sockets += names.len();
+        kept_listeners.names.insert(door.id, names);
     }
 
     /// A door closed: nobody is to find it open again.
     pub(super) fn keep_no_more(&self, id: u64) {
-        let mut keeping = lock(&self.keeping);
-        for name in keeping.names.remove(&id).unwrap_or_default() {
-            keeping.sockets -= 1;
+        let mut kept_listeners = lock(&self.kept_listeners);
+        for name in kept_listeners.names.remove(&id).unwrap_or_default() {
+            kept_listeners.sockets -= 1;
             self.notify.forget(&name);
         }
     }
 
     /// Sockets of the process before that nobody wants are kept no longer.
     pub(super) fn forget_strangers<'a>(&self, names: impl Iterator<Item = &'a str>) {
-        let keeping = lock(&self.keeping);
+        let kept_listeners = lock(&self.kept_listeners);
         for name in names {
-            if !keeping.names.values().flatten().any(|kept| kept == name) {
+            if !kept_listeners.names.values().flatten().any(|kept| kept == name) {
                 self.notify.forget(name);
             }
         }

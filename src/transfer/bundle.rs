@@ -17,16 +17,16 @@ use crate::sys::handing::{self, DESCRIPTORS_MAX};
 
 /// A manifest with its descriptors, which are taken out by the numbers they had.
 #[derive(Debug)]
-pub struct Parcel {
+pub struct Bundle {
     /// What was told.
     pub manifest: Manifest,
     descriptors: HashMap<i32, OwnedFd>,
-    parked: bool,
+    stashed: bool,
 }
 
 /// Why what came is no parcel.
 #[derive(Debug, thiserror::Error)]
-pub enum ParcelError {
+pub enum BundleError {
     /// Somebody else's message.
     #[error("a message that is none of evenkeel's")]
     Foreign,
@@ -52,7 +52,7 @@ pub enum ParcelError {
     System(#[from] io::Error),
 }
 
-impl From<Errno> for ParcelError {
+impl From<Errno> for BundleError {
     fn from(errno: Errno) -> Self {
         Self::System(errno.into())
     }
@@ -104,21 +104,21 @@ struct Head {
 
 impl Arriving {
     /// Takes the next message. True: that was the last.
-    pub(super) fn take(&mut self, bytes: &[u8], arrived: handing::Arrived) -> Result<bool, ParcelError> {
+    pub(super) fn take(&mut self, bytes: &[u8], arrived: handing::Arrived) -> Result<bool, BundleError> {
         if arrived.cut {
-            return Err(ParcelError::NoRoom);
+            return Err(BundleError::NoRoom);
         }
         match &self.head {
             None => self.head = Some(head_of(bytes, arrived.descriptors)?),
             Some(head) => {
                 if bytes != self.parts.to_le_bytes() {
-                    return Err(ParcelError::Foreign);
+                    return Err(BundleError::Foreign);
                 }
                 self.parts += 1;
                 self.descriptors.extend(arrived.descriptors);
                 if self.descriptors.len() > head.expected {
                     let (found, expected) = (self.descriptors.len(), head.expected);
-                    return Err(ParcelError::Count { found, expected });
+                    return Err(BundleError::Count { found, expected });
                 }
             }
         }
@@ -131,37 +131,37 @@ impl Arriving {
     }
 
     /// The parcel, if it is whole.
-    pub(super) fn finish(self) -> Result<Parcel, ParcelError> {
-        let Head { expected, checksum: promised, sealed } = self.head.ok_or(ParcelError::Foreign)?;
+    pub(super) fn finish(self) -> Result<Bundle, BundleError> {
+        let Head { expected, checksum: promised, sealed } = self.head.ok_or(BundleError::Foreign)?;
         let found = self.descriptors.len();
         if found != expected {
-            return Err(ParcelError::Count { found, expected });
+            return Err(BundleError::Count { found, expected });
         }
         let bytes = handing::read_sealed(sealed, MANIFEST_BYTES_MAX)?;
         if checksum(&bytes) != promised {
-            return Err(ParcelError::Damaged);
+            return Err(BundleError::Damaged);
         }
-        let manifest = Manifest::decode(&bytes).map_err(|_| ParcelError::Damaged)?;
+        let manifest = Manifest::decode(&bytes).map_err(|_| BundleError::Damaged)?;
         let numbers = manifest.descriptors();
         let descriptors: HashMap<i32, OwnedFd> = numbers.iter().copied().zip(self.descriptors).collect();
         // Each number once: two sessions cannot have one socket.
         if numbers.len() != expected || descriptors.len() != expected || !holds_together(&manifest) {
-            return Err(ParcelError::Damaged);
+            return Err(BundleError::Damaged);
         }
-        Ok(Parcel { manifest, descriptors, parked: false })
+        Ok(Bundle { manifest, descriptors, stashed: false })
     }
 }
 
-impl Parcel {
+impl Bundle {
     /// It was left with the service manager, and its streams are reset if nobody takes it up.
-    pub(super) fn of_a_park(mut self) -> Self {
-        self.parked = true;
+    pub(super) fn of_a_stash(mut self) -> Self {
+        self.stashed = true;
         self
     }
 
     /// Somebody takes it up: its streams end as streams do.
     pub fn is_taken_up(&self) {
-        if self.parked {
+        if self.stashed {
             let sockets = self.manifest.session_sockets().filter_map(|number| self.descriptors.get(&number));
             handing::reset_when_dropped(sockets.map(AsRawFd::as_raw_fd), false);
         }
@@ -173,21 +173,21 @@ impl Parcel {
     }
 }
 
-fn head_of(bytes: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<Head, ParcelError> {
+fn head_of(bytes: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<Head, BundleError> {
     let mut reader = Reader::new(bytes);
-    if reader.bytes(MAGIC.len()).map_err(|_| ParcelError::Foreign)? != MAGIC {
-        return Err(ParcelError::Foreign);
+    if reader.bytes(MAGIC.len()).map_err(|_| BundleError::Foreign)? != MAGIC {
+        return Err(BundleError::Foreign);
     }
-    let version = u32::take(&mut reader).map_err(|_| ParcelError::Foreign)?;
+    let version = u32::take(&mut reader).map_err(|_| BundleError::Foreign)?;
     if version != VERSION {
-        return Err(ParcelError::Version(version));
+        return Err(BundleError::Version(version));
     }
-    let (expected, checksum) = <(u32, u64)>::take(&mut reader).map_err(|_| ParcelError::Foreign)?;
+    let (expected, checksum) = <(u32, u64)>::take(&mut reader).map_err(|_| BundleError::Foreign)?;
     match (descriptors.pop(), descriptors.is_empty() && reader.is_empty()) {
         (Some(sealed), true) => {
             Ok(Head { expected: usize::try_from(expected).unwrap_or(usize::MAX), checksum, sealed })
         }
-        _ => Err(ParcelError::Foreign),
+        _ => Err(BundleError::Foreign),
     }
 }
 
@@ -216,5 +216,5 @@ const MAGIC: &[u8] = b"evenkeel";
 const MANIFEST_BYTES_MAX: u64 = 4 << 30;
 
 #[cfg(test)]
-#[path = "parcel_tests.rs"]
+#[path = "bundle_tests.rs"]
 mod tests;

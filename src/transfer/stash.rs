@@ -7,21 +7,21 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::parcel::{Arriving, Messages, Parcel, ParcelError};
+use super::bundle::{Arriving, Bundle, BundleError, Messages};
 use crate::manifest::Manifest;
 use crate::sys::Errno;
 use crate::sys::handing;
 
 /// Both ends.
 #[derive(Debug)]
-pub struct Park {
+pub struct Stash {
     into: OwnedFd,
     out_of: OwnedFd,
 }
 
 /// Why a parcel cannot be parked.
 #[derive(Debug, thiserror::Error)]
-pub enum ParkError {
+pub enum StashError {
     /// There is more than the kernel keeps for a user.
     #[error(
         "the kernel keeps no more descriptors on their way than a process may open: {0}; raise LimitNOFILE="
@@ -32,7 +32,7 @@ pub enum ParkError {
     System(#[from] io::Error),
 }
 
-impl Park {
+impl Stash {
     /// An empty one.
     pub fn new() -> io::Result<Self> {
         let (into, out_of) = handing::pair()?;
@@ -42,11 +42,11 @@ impl Park {
     /// Of two ends that the service manager kept.
     pub fn kept(one: OwnedFd, other: OwnedFd) -> Self {
         // What was parked can be read at one of them.
-        let mut park = Self { into: one, out_of: other };
-        if matches!(park.look(), Ok(None)) {
-            std::mem::swap(&mut park.into, &mut park.out_of);
+        let mut stash = Self { into: one, out_of: other };
+        if matches!(stash.look(), Ok(None)) {
+            std::mem::swap(&mut stash.into, &mut stash.out_of);
         }
-        park
+        stash
     }
 
     /// Both ends, for the service manager.
@@ -55,14 +55,14 @@ impl Park {
     }
 
     /// Leaves everything there. On an error nothing is there.
-    pub fn leave(&self, manifest: &Manifest) -> Result<(), ParkError> {
+    pub fn leave(&self, manifest: &Manifest) -> Result<(), StashError> {
         self.clear();
         for (bytes, descriptors) in Messages::new(manifest)?.iter() {
             if let Err(errno) = handing::send(self.into.as_fd(), &bytes, &descriptors) {
                 self.clear();
                 return Err(match errno {
-                    Errno::TOOMANYREFS | Errno::AGAIN => ParkError::TooMany(errno.into()),
-                    other => ParkError::System(other.into()),
+                    Errno::TOOMANYREFS | Errno::AGAIN => StashError::TooMany(errno.into()),
+                    other => StashError::System(other.into()),
                 });
             }
         }
@@ -72,7 +72,7 @@ impl Park {
     }
 
     /// What is there, which stays. `None`: nothing.
-    pub fn look(&self) -> Result<Option<Parcel>, ParcelError> {
+    pub fn look(&self) -> Result<Option<Bundle>, BundleError> {
         handing::look_again(self.out_of.as_fd())?;
         let mut arriving = Arriving::default();
         let mut buffer = [0; BYTES_MAX];
@@ -84,7 +84,7 @@ impl Park {
                 }
                 Ok(None) | Err(Errno::AGAIN) if !arriving.has_begun() => return Ok(None),
                 Ok(None) | Err(Errno::AGAIN) => {
-                    return arriving.finish().map(|parcel| Some(parcel.of_a_park()));
+                    return arriving.finish().map(|bundle| Some(bundle.of_a_stash()));
                 }
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),

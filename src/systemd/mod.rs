@@ -1,0 +1,11 @@
+//! The service manager: what it is told (`notify`), the descriptors that it keeps (`fd_store`), and whether a stop is half
+//! of a restart (`job`, asked over D-Bus).
+
+mod dbus;
+mod fd_store;
+mod job;
+mod notify;
+
+pub use fd_store::{DOORS_KEPT_MAX, FdStore, STASH, door_name};
+pub use job::is_restart;
+pub use notify::Notify;
