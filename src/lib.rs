@@ -4,7 +4,8 @@
 //!
 //! ```text
 //!  top      main  cli/  logging                argv in, exit code out
-//!  front    server/  listener/  admin/         own lifetimes: who runs, who stops, who publishes
+//!  life     server/                               who runs, who stops, what listens
+//!  front    publisher/  admin/  listener/         the one writer of snapshots; HTTP answers; binding
 //!  thread   worker/                            one data thread: epoll loop, doors, mailbox, sessions
 //!  work     tcp/  udp/  health/  transfer/  systemd/  move bytes, ask backends how they are, reach the next process
 //!  lent     thread_context/                         the tools of a data thread
@@ -31,6 +32,7 @@ pub mod metrics;
 pub mod phase;
 pub mod pool;
 pub mod proxy_protocol;
+pub mod publisher;
 pub mod reason;
 pub mod server;
 pub mod standing;

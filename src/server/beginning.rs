@@ -8,25 +8,23 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::ancestry::Ancestry;
 use super::budget::Budget;
 use super::control::{self, Control, Parts};
 use super::freeze::FrozenWorkers;
 use super::http::HttpDoor;
-use super::publisher::{Beginnings, Order, Publisher};
 use super::served::{Matched, Served};
 use super::steering::SocketDoor;
-use super::{Heritage, Server, StartError, Surroundings, origins, pools, stopping};
+use super::{Heritage, Server, StartError, Surroundings, origins, stopping};
 use crate::config::settings::{self, Protocol, Settings};
 use crate::health::Checker;
 use crate::limits::Places;
 use crate::listener::{self, BindError, BoundDoor, DoorSocket};
 use crate::phase::Phase;
 use crate::pool::Published;
+use crate::publisher::{self, Order, PoolImport, Publisher, PublisherParts, hash_key};
 use crate::sys::limits as system;
 use crate::sys::udp::local_ports;
 use crate::systemd::FdStore;
-use crate::thread_context::Random;
 use crate::udp::{self, SharedPorts};
 use crate::worker::{self, Plan, Workers};
 
@@ -54,17 +52,18 @@ impl Server {
         let alarm = Arc::new(tokio::sync::Notify::new());
         let epoch = heritage.as_ref().map_or_else(Instant::now, Heritage::epoch);
         let before = heritage.as_ref().map(|heritage| heritage.manifest().pools.clone()).unwrap_or_default();
-        let mut ancestry = Ancestry::new(&before, epoch.elapsed());
-        let (published, maker) = pools::publish_first(&settings, &workers, &alarm, with.seed, &mut ancestry);
+        let mut pool_import = PoolImport::new(&before, epoch.elapsed());
+        let (published, builder) =
+            publisher::publish_first(&settings, &workers, &alarm, with.seed, &mut pool_import);
         let thread_ended = CancellationToken::new();
         let ports = Arc::new(SharedPorts::new(local_ports(), count));
         let threads = spawn_threads(&workers, &published, epoch, with, &ports, &thread_ended)?;
 
         let (first_round, round_over) = oneshot::channel();
-        let beginnings = Beginnings {
+        let parts = PublisherParts {
             published: Arc::clone(&published),
             workers: Arc::clone(&workers),
-            maker,
+            builder,
             hash_seed: settings.hash_seed.clone(),
             epoch,
             alarm,
@@ -76,15 +75,14 @@ impl Server {
             counted.cancel();
         }
         let may_publish = counted.clone().cancelled_owned();
-        let (checker, orders) =
-            begin_checks(&settings, beginnings, &tasks, budget.probes, with.seed, may_publish);
+        let (checker, orders) = begin_checks(&settings, parts, &tasks, budget.probes, with.seed, may_publish);
         let control = Arc::new(Control::new(
             Parts { workers, published, served, checker, orders, tasks, epoch, ports },
             with,
         ));
         match heritage {
             None => control.open(&settings, opening, round_over).await,
-            Some(heritage) => control.inherit(&settings, opening, heritage, &ancestry, &counted).await?,
+            Some(heritage) => control.inherit(&settings, opening, heritage, &pool_import, &counted).await?,
         }
         control.forget_strangers(names.iter().map(String::as_str));
         control.enter(Phase::Running);
@@ -117,7 +115,7 @@ impl Control {
         settings: &Arc<Settings>,
         opening: Opening,
         mut heritage: Heritage,
-        ancestry: &Ancestry<'_>,
+        pool_import: &PoolImport<'_>,
         counted: &CancellationToken,
     ) -> Result<(), StartError> {
         // What the threads are told meanwhile they read at once: sessions and flows stand in their tables before the
@@ -131,7 +129,7 @@ impl Control {
         }
         heritage.resume_counters(self, settings);
         self.open_doors(settings, opening.matched, opening.doors);
-        heritage.hand_on(self, &ancestry.backends);
+        heritage.hand_on(self, &pool_import.backends);
         // Until here a backend that left the file and has sessions looked as if it had none.
         counted.cancel();
         drop(still);
@@ -211,7 +209,7 @@ fn workers_of(settings: &Settings) -> usize {
 /// Asks the backends of these settings from now on, and publishes what they answer once `may_publish` has completed.
 fn begin_checks(
     settings: &Settings,
-    beginnings: Beginnings,
+    parts: PublisherParts,
     tasks: &TaskTracker,
     probes_max: usize,
     seed: u64,
@@ -219,24 +217,15 @@ fn begin_checks(
 ) -> (Checker, mpsc::Sender<Order>) {
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let (orders, order_inbox) = mpsc::channel(ORDERS_MAX);
-    let views = beginnings.published.load().pools.clone();
-    let mut targets = pools::targets_of(settings, &views);
-    pools::note_known(&mut targets, &views);
-    let publisher = Publisher::new(beginnings, &pools::asked(settings, &views, &targets));
+    let views = parts.published.load().pools.clone();
+    let mut targets = publisher::targets_of(settings, &views);
+    publisher::note_known(&mut targets, &views);
+    let publisher = Publisher::new(parts, &publisher::asked(settings, &views, &targets));
     tasks.spawn(async move {
         may_publish.await;
         publisher.run(inbox, order_inbox).await;
     });
     (Checker::start(targets, probes_max, seed, events), orders)
-}
-
-/// Two numbers of the seed's making: nobody outside knows which flows share a place.
-pub(super) fn hash_key(seed: u64) -> [u8; 16] {
-    let mut random = Random::new(seed ^ 0xf10f_f10f_f10f_f10f);
-    let mut key = [0; 16];
-    key[..8].copy_from_slice(&random.bits().to_ne_bytes());
-    key[8..].copy_from_slice(&random.bits().to_ne_bytes());
-    key
 }
 
 fn spawn_threads(

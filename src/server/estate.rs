@@ -12,11 +12,11 @@ use tokio::time::timeout;
 
 use super::control::{Control, lock};
 use super::freeze::{FrozenWorkers, Stuck};
-use super::publisher::Order;
 use crate::config::settings::Protocol;
 use crate::manifest::{Door, ListenerCounts, Manifest, Pool};
 use crate::metrics::ListenerShard;
 use crate::phase::Phase;
+use crate::publisher::Order;
 use crate::sys::handing;
 use crate::transfer::{Channel, ChannelError, Stash, StashError};
 use crate::worker::ThreadExport;

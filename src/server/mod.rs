@@ -2,7 +2,6 @@
 //!
 //! Everything it needs is an argument; two servers run in one process.
 
-mod ancestry;
 mod beginning;
 mod budget;
 mod control;
@@ -13,8 +12,6 @@ mod housekeeping;
 mod http;
 mod kept_listeners;
 mod origins;
-mod pools;
-mod publisher;
 mod reload;
 mod served;
 mod steering;
@@ -37,13 +34,14 @@ use crate::listener::BindError;
 use crate::metrics::ListenerCounters;
 use crate::phase::Phase;
 use crate::pool::Published;
+pub use crate::publisher::{NoSuch, Whom};
 use crate::standing::Mark;
 use crate::sys::udp_probe::Offloads;
 use crate::systemd::FdStore;
 pub use crate::systemd::Notify;
 use crate::transfer::{Channel, Stash};
 use crate::worker::Workers;
-use beginning::{hash_key, warn_of_shortage};
+use beginning::warn_of_shortage;
 use control::Control;
 pub use control::OrderError;
 pub use estate::{HandedOver, HandoverError};
@@ -51,7 +49,6 @@ pub use freeze::Stuck;
 pub use heritage::Heritage;
 pub use http::HttpError;
 pub use origins::ForeignError;
-pub use publisher::{NoSuch, Whom};
 pub use reload::{Changes, Refused, ReloadError};
 pub use steering::SocketError;
 pub use stopping::Drained;

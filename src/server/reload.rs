@@ -13,7 +13,6 @@ use super::budget::Budget;
 use super::control::{Control, lock};
 use super::http::HttpDoor;
 use super::origins::{self, ForeignError};
-use super::publisher::{Order, Reloaded};
 use super::served::{Matched, OpenDoor, Served};
 use super::steering::{SocketDoor, SocketError};
 use super::{Document, HttpError, stopping};
@@ -23,6 +22,7 @@ use crate::listener::{self, BindError, BoundDoor, Terms};
 use crate::metrics::{LastReload, ListenerCounters};
 use crate::phase::Phase;
 use crate::pool::Lasting;
+use crate::publisher::{Order, Reloaded};
 use crate::sys::limits as system;
 
 /// Why a checked file is not served.

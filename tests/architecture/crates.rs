@@ -22,13 +22,27 @@ pub const HOMES: [(&str, &[&str]); 22] = [
     ("siphasher", &["balance/", "flow/", "transfer/", "limits/", "sticky.rs"]),
     ("slab", &["tcp/", "udp/", "worker/", "sticky.rs"]),
     ("strsim", &["config/check/"]),
-    ("thiserror", &["cli/", "config/", "transfer/", "health/", "listener/", "proxy_protocol/", "server/"]),
+    (
+        "thiserror",
+        &["cli/", "config/", "transfer/", "health/", "listener/", "proxy_protocol/", "publisher/", "server/"],
+    ),
     // Never a data thread's: worker and tcp have a loop of their own.
-    ("tokio", &["cli/", "server/", "admin/", "transfer/", "systemd/", "health/"]),
+    ("tokio", &["cli/", "publisher/", "server/", "admin/", "transfer/", "systemd/", "health/"]),
     ("tokio_util", &["cli/", "server/", "admin/", "health/"]),
     (
         "tracing",
-        &["cli/", "systemd/", "logging/", "server/", "listener/", "admin/", "worker/", "tcp/", "udp/"],
+        &[
+            "cli/",
+            "systemd/",
+            "logging/",
+            "publisher/",
+            "server/",
+            "listener/",
+            "admin/",
+            "worker/",
+            "tcp/",
+            "udp/",
+        ],
     ),
     ("tracing_subscriber", &["logging/"]),
 ];

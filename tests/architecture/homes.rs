@@ -21,7 +21,7 @@ pub const HOMES: [(&str, &str, &str); 26] = [
     ("spawn", "cli/takeover.rs", "the program on disk, which is asked what it is, and the one that follows"),
     ("now", "worker/event_loop.rs", "once for each batch of events; everything below is told the time"),
     ("now", "server/beginning.rs", "the zero of the clock that all threads share"),
-    ("now", "server/publisher/", "how long a backend has been up, down or ejected"),
+    ("now", "publisher/", "how long a backend has been up, down or ejected"),
     ("now", "cli/takeover.rs", "how long the program on disk may take to answer"),
     ("now", "server/estate.rs", "how long the data threads stood still"),
     ("now", "server/heritage.rs", "where the zero of the process before lies"),

@@ -4,9 +4,10 @@ use super::Findings;
 use super::source::Source;
 
 /// Rooms by floor, the highest first.
-const FLOORS: [&[&str]; 8] = [
+const FLOORS: [&[&str]; 9] = [
     &["main", "cli", "logging"],
-    &["server", "listener", "admin"],
+    &["server"],
+    &["publisher", "admin", "listener"],
     &["worker"],
     &["tcp", "udp", "health", "transfer", "systemd"],
     &["thread_context"],
@@ -34,11 +35,9 @@ pub const GROUND: &[&str] = &[
 ];
 
 /// Who may use what, against the floors, and why.
-pub const EXCEPTIONS: [(&str, &str, &str); 11] = [
+pub const EXCEPTIONS: [(&str, &str, &str); 9] = [
     ("main", "cli", "the program is one call"),
     ("cli", "logging", "a command starts the log"),
-    ("server", "listener", "the server owns the doors"),
-    ("server", "admin", "the server owns the HTTP door"),
     ("pool", "metrics", "what is shared is counted where it lives"),
     ("access", "config::settings", "a network is a setting"),
     ("balance", "config::settings", "the choice of algorithm is a setting"),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::pools::Maker;
+use super::build::PoolBuilder;
 use crate::config::settings::{self, Balance, ConnectFrom, OnDown, SendProxy, Settings};
 use crate::manifest;
 use crate::metrics::{BackendShard, PoolShard};
@@ -15,28 +15,29 @@ use crate::sticky::Source;
 
 /// What is known of the pools from before; nothing in a balancer that begins.
 #[derive(Debug, Default)]
-pub(super) struct Ancestry<'a> {
-    pub(super) pools: &'a [manifest::Pool],
+pub struct PoolImport<'a> {
+    /// As they were.
+    pub pools: &'a [manifest::Pool],
     /// The time on the shared clock.
-    pub(super) now_ns: u64,
+    pub now_ns: u64,
     /// Backends by the numbers they had.
-    pub(super) backends: HashMap<u64, Arc<Backend>>,
+    pub backends: HashMap<u64, Arc<Backend>>,
 }
 
-impl<'a> Ancestry<'a> {
+impl<'a> PoolImport<'a> {
     /// These pools; the shared clock is so old.
-    pub(super) fn new(pools: &'a [manifest::Pool], age: Duration) -> Self {
+    pub fn new(pools: &'a [manifest::Pool], age: Duration) -> Self {
         let now_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
         Self { pools, now_ns, backends: HashMap::new() }
     }
     /// What was known of a pool and of its backends of these names and places becomes theirs; the rest leaves. Tells how
     /// each stands that stood before, and those that leave.
-    pub(super) fn settle(
+    pub fn settle(
         &mut self,
         pool: &settings::Pool,
         lasting: &Arc<Lasting>,
         backends: &[Arc<Backend>],
-        maker: &mut Maker,
+        builder: &mut PoolBuilder,
     ) -> (Vec<Option<Standing>>, Vec<Arc<Backend>>) {
         let mut standings = vec![None; backends.len()];
         let mut leaving = Vec::new();
@@ -57,7 +58,7 @@ impl<'a> Ancestry<'a> {
                     Arc::clone(&backends[at])
                 }
                 None => {
-                    let backend = maker.backend(lasting, &leaver(given));
+                    let backend = builder.backend(lasting, &leaver(given));
                     leaving.push(Arc::clone(&backend));
                     backend
                 }
@@ -78,7 +79,7 @@ impl<'a> Ancestry<'a> {
     }
 
     /// Views of pools that had left the file and still have sessions.
-    pub(super) fn gone(&mut self, settings: &Settings, maker: &mut Maker) -> Vec<Arc<PoolView>> {
+    pub fn gone(&mut self, settings: &Settings, builder: &mut PoolBuilder) -> Vec<Arc<PoolView>> {
         let is_gone = |pool: &&manifest::Pool| !settings.pools.iter().any(|there| there.name == pool.name);
         let mut views = Vec::new();
         for before in self.pools.iter().filter(is_gone) {
@@ -99,10 +100,10 @@ impl<'a> Ancestry<'a> {
                     ..like.clone()
                 },
             );
-            let lasting = maker.lasting(&pool, settings.pools.len() + views.len());
+            let lasting = builder.lasting(&pool, settings.pools.len() + views.len());
             let backends: Vec<_> =
-                pool.backends.iter().map(|backend| maker.backend(&lasting, backend)).collect();
-            let (known, leaving) = self.settle(&pool, &lasting, &backends, maker);
+                pool.backends.iter().map(|backend| builder.backend(&lasting, backend)).collect();
+            let (known, leaving) = self.settle(&pool, &lasting, &backends, builder);
             let first = Standing::new(Health::Unchecked, self.now_ns / 1_000_000);
             let standings: Vec<_> = known.into_iter().map(|one| one.unwrap_or(first.clone())).collect();
             for (backend, standing) in backends.iter().zip(&standings) {

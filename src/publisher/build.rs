@@ -6,18 +6,18 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::Notify;
 
-use super::ancestry::Ancestry;
-use super::hash_key;
-use super::publisher::Asked;
+use super::CheckPolicy;
+use super::import::PoolImport;
 use crate::config::settings::{self, Check, ConnectFrom, Protocol, SendProxy, Settings};
 use crate::health::{Target, TargetId};
 use crate::pool::{Backend, Lasting, PoolSlot, PoolView, Published, Reach, Snapshot};
 use crate::standing::{Health, Standing};
 use crate::sys::probe::Route;
+use crate::thread_context::Random;
 use crate::worker::{Message, Workers};
 
 /// Makes pools and backends: all that they need besides their settings.
-pub(super) struct Maker {
+pub struct PoolBuilder {
     published: Weak<Published>,
     workers: Arc<Workers>,
     alarm: Arc<Notify>,
@@ -26,9 +26,9 @@ pub(super) struct Maker {
     numbered: u64,
 }
 
-impl Maker {
+impl PoolBuilder {
     /// A pool without sessions.
-    pub(super) fn lasting(&self, pool: &settings::Pool, slot: usize) -> Arc<Lasting> {
+    pub fn lasting(&self, pool: &settings::Pool, slot: usize) -> Arc<Lasting> {
         let (workers, alarm) = (Arc::clone(&self.workers), Arc::clone(&self.alarm));
         let reach = Reach {
             published: Weak::clone(&self.published),
@@ -42,27 +42,27 @@ impl Maker {
     }
 
     /// A backend that is new to the process.
-    pub(super) fn backend(&mut self, pool: &Arc<Lasting>, settings: &settings::Backend) -> Arc<Backend> {
+    pub fn backend(&mut self, pool: &Arc<Lasting>, settings: &settings::Backend) -> Arc<Backend> {
         self.numbered += 1;
         Arc::new(Backend::new(self.numbered, pool, settings, self.workers.count()))
     }
 
     /// A backend whose address is new.
-    pub(super) fn moved(&mut self, before: &Backend, settings: &settings::Backend) -> Arc<Backend> {
+    pub fn moved(&mut self, before: &Backend, settings: &settings::Backend) -> Arc<Backend> {
         self.numbered += 1;
         Arc::new(before.moved(self.numbered, settings))
     }
 }
 
 /// The first snapshot: every backend counts as up until it has answered, unless more is known from before.
-pub(super) fn publish_first(
+pub fn publish_first(
     settings: &Settings,
     workers: &Arc<Workers>,
     alarm: &Arc<Notify>,
     seed: u64,
-    ancestry: &mut Ancestry<'_>,
-) -> (Arc<Published>, Maker) {
-    let mut maker = Maker {
+    pool_import: &mut PoolImport<'_>,
+) -> (Arc<Published>, PoolBuilder) {
+    let mut builder = PoolBuilder {
         published: Weak::new(),
         workers: Arc::clone(workers),
         alarm: Arc::clone(alarm),
@@ -70,13 +70,13 @@ pub(super) fn publish_first(
         numbered: 0,
     };
     let published = Arc::new_cyclic(|published| {
-        maker.published = Weak::clone(published);
+        builder.published = Weak::clone(published);
         let pools = settings.pools.iter().enumerate().map(|(slot, pool)| {
-            let lasting = maker.lasting(pool, slot);
+            let lasting = builder.lasting(pool, slot);
             let backends: Vec<_> =
-                pool.backends.iter().map(|backend| maker.backend(&lasting, backend)).collect();
-            let (known, leaving) = ancestry.settle(pool, &lasting, &backends, &mut maker);
-            let first = Standing::new(first_health(pool, false), ancestry.now_ns / 1_000_000);
+                pool.backends.iter().map(|backend| builder.backend(&lasting, backend)).collect();
+            let (known, leaving) = pool_import.settle(pool, &lasting, &backends, &mut builder);
+            let first = Standing::new(first_health(pool, false), pool_import.now_ns / 1_000_000);
             let standings: Vec<_> = known.into_iter().map(|one| one.unwrap_or(first.clone())).collect();
             for (backend, standing) in backends.iter().zip(&standings) {
                 backend.set_down(standing.is_down());
@@ -87,10 +87,10 @@ pub(super) fn publish_first(
             Arc::new(view)
         });
         let mut pools: Vec<_> = pools.collect();
-        pools.extend(ancestry.gone(settings, &mut maker));
+        pools.extend(pool_import.gone(settings, &mut builder));
         Published::new(Snapshot { generation: 1, pools })
     });
-    (published, maker)
+    (published, builder)
 }
 
 /// The health of a backend that nobody has asked yet.
@@ -99,7 +99,7 @@ pub(super) fn first_health(pool: &settings::Pool, added: bool) -> Health {
 }
 
 /// Whom to ask: every backend whose pool is checked and whose port is known. `views` are the pools of `settings`.
-pub(super) fn targets_of(settings: &Settings, views: &[Arc<PoolView>]) -> Vec<Target> {
+pub fn targets_of(settings: &Settings, views: &[Arc<PoolView>]) -> Vec<Target> {
     let mut targets = Vec::new();
     for (at, (pool, view)) in settings.pools.iter().zip(views).enumerate() {
         if pool.health.check == Check::Off {
@@ -134,7 +134,7 @@ pub(super) fn targets_of(settings: &Settings, views: &[Arc<PoolView>]) -> Vec<Ta
 }
 
 /// Notes which of these are known to be up or down from before.
-pub(super) fn note_known(targets: &mut [Target], views: &[Arc<PoolView>]) {
+pub fn note_known(targets: &mut [Target], views: &[Arc<PoolView>]) {
     let standing = |(backend, standing): (&Arc<Backend>, &Standing)| (backend.number, standing.health());
     let all = views.iter().flat_map(|view| view.backends.iter().zip(&view.standings).map(standing));
     let known: HashMap<u64, Health> = all.collect();
@@ -148,7 +148,7 @@ pub(super) fn note_known(targets: &mut [Target], views: &[Arc<PoolView>]) {
 }
 
 /// How each backend is asked, by its number. `views` are the pools of `settings`.
-pub(super) fn asked(settings: &Settings, views: &[Arc<PoolView>], targets: &[Target]) -> HashMap<u64, Asked> {
+pub fn asked(settings: &Settings, views: &[Arc<PoolView>], targets: &[Target]) -> HashMap<u64, CheckPolicy> {
     let mut asked = HashMap::new();
     for (at, (pool, view)) in settings.pools.iter().zip(views).enumerate() {
         let protocol = match pool.health.check {
@@ -156,8 +156,12 @@ pub(super) fn asked(settings: &Settings, views: &[Arc<PoolView>], targets: &[Tar
             Check::Off | Check::Tcp | Check::TcpTalk { .. } => Protocol::Tcp,
         };
         let same_port = pool.health.port.is_none();
-        let vouches = same_port && users(settings, at).any(|listener| listener.protocol == protocol);
-        asked.extend(view.backends.iter().map(|backend| (backend.number, Asked { at_all: false, vouches })));
+        let clears_ejection = same_port && users(settings, at).any(|listener| listener.protocol == protocol);
+        asked.extend(
+            view.backends
+                .iter()
+                .map(|backend| (backend.number, CheckPolicy { at_all: false, clears_ejection })),
+        );
     }
     for target in targets {
         if let Some(asked) = asked.get_mut(&target.id.0) {
@@ -169,4 +173,13 @@ pub(super) fn asked(settings: &Settings, views: &[Arc<PoolView>], targets: &[Tar
 
 fn users(settings: &Settings, pool: usize) -> impl Iterator<Item = &settings::Listener> {
     settings.listeners.iter().filter(move |listener| listener.pool == pool)
+}
+
+/// Two numbers of the seed's making: nobody outside knows which flows share a place.
+pub fn hash_key(seed: u64) -> [u8; 16] {
+    let mut random = Random::new(seed ^ 0xf10f_f10f_f10f_f10f);
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&random.bits().to_ne_bytes());
+    key[8..].copy_from_slice(&random.bits().to_ne_bytes());
+    key
 }

@@ -4,9 +4,11 @@
 //! new snapshot and not forty. Tables are built here, on the control thread, never on a data thread. How each backend
 //! stands is worked out in `pools`; what a new file makes of the pools, in `reload`.
 
-mod handing;
-mod pools;
-mod reload;
+mod build;
+mod export;
+mod follow;
+mod import;
+mod pool_state;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,21 +17,22 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{sleep, sleep_until, timeout_at};
 
-use super::pools::Maker;
 use crate::config::settings::Settings;
 use crate::health::{Checked, Target};
 use crate::manifest;
 use crate::pool::{Lasting, Published, Snapshot};
 use crate::standing::Mark;
 use crate::worker::{Message, Workers};
-use pools::PoolState;
+pub use build::{PoolBuilder, asked, hash_key, note_known, publish_first, targets_of};
+pub use import::PoolImport;
+use pool_state::PoolState;
 
 /// The writer of snapshots.
-pub(super) struct Publisher {
+pub struct Publisher {
     published: Arc<Published>,
     /// Told of new snapshots: some sessions end with their backend.
     workers: Arc<Workers>,
-    maker: Maker,
+    builder: PoolBuilder,
     hash_seed: String,
     /// The zero of the clock that all threads share.
     epoch: Instant,
@@ -45,26 +48,33 @@ pub(super) struct Publisher {
 
 /// How a backend is asked, as far as the publisher must know.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Asked {
+pub struct CheckPolicy {
     /// It is asked at all.
-    pub(super) at_all: bool,
+    pub at_all: bool,
     /// A good answer shows that what failed real traffic is well again: the same address and port, the same protocol.
-    pub(super) vouches: bool,
+    pub clears_ejection: bool,
 }
 
 /// What a publisher is made of.
-pub(super) struct Beginnings {
-    pub(super) published: Arc<Published>,
-    pub(super) workers: Arc<Workers>,
-    pub(super) maker: Maker,
-    pub(super) hash_seed: String,
-    pub(super) epoch: Instant,
-    pub(super) alarm: Arc<Notify>,
-    pub(super) first_round: oneshot::Sender<()>,
+pub struct PublisherParts {
+    /// The pools.
+    pub published: Arc<Published>,
+    /// Told of new snapshots.
+    pub workers: Arc<Workers>,
+    /// Makes pools and backends.
+    pub builder: PoolBuilder,
+    /// `hash_seed`.
+    pub hash_seed: String,
+    /// The zero of the clock that all threads share.
+    pub epoch: Instant,
+    /// Rung by data threads.
+    pub alarm: Arc<Notify>,
+    /// Told when everyone has answered once.
+    pub first_round: oneshot::Sender<()>,
 }
 
 /// What somebody wants changed.
-pub(super) enum Order {
+pub enum Order {
     /// Serve the pools of these settings.
     Reload {
         /// Checked and complete.
@@ -122,17 +132,18 @@ pub enum NoSuch {
 }
 
 /// The pools of new settings are published.
-pub(super) struct Reloaded {
+pub struct Reloaded {
     /// By the index of the pool in the settings.
-    pub(super) pools: Vec<Arc<Lasting>>,
+    pub pools: Vec<Arc<Lasting>>,
     /// Whom to ask from now on.
-    pub(super) targets: Vec<Target>,
-    pub(super) generation: u64,
+    pub targets: Vec<Target>,
+    /// Of the snapshot.
+    pub generation: u64,
 }
 
 impl Publisher {
     /// Publishes what becomes of the pools, of which `asked` says how a backend of that number is asked.
-    pub(super) fn new(with: Beginnings, asked: &HashMap<u64, Asked>) -> Self {
+    pub fn new(with: PublisherParts, asked: &HashMap<u64, CheckPolicy>) -> Self {
         let snapshot = with.published.load();
         let pools: Vec<_> = snapshot.pools.iter().map(|view| PoolState::new(view, asked)).collect();
         let mut publisher = Self {
@@ -141,7 +152,7 @@ impl Publisher {
             pools,
             published: Arc::clone(&with.published),
             workers: with.workers,
-            maker: with.maker,
+            builder: with.builder,
             hash_seed: with.hash_seed,
             epoch: with.epoch,
             alarm: with.alarm,
@@ -153,11 +164,7 @@ impl Publisher {
     }
 
     /// Serves events and orders until nobody checks any more: the balancer stops.
-    pub(super) async fn run(
-        mut self,
-        mut events: mpsc::Receiver<Checked>,
-        mut orders: mpsc::Receiver<Order>,
-    ) {
+    pub async fn run(mut self, mut events: mpsc::Receiver<Checked>, mut orders: mpsc::Receiver<Order>) {
         let alarm = Arc::clone(&self.alarm);
         loop {
             let wake_at = self.next_wake();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Asked;
+use super::CheckPolicy;
 use crate::health::{Checked, Outcome};
 use crate::pool::{Backend, PoolView, rules};
 use crate::standing::{Health, Mark, Marked, Rules, Standing};
@@ -14,12 +14,12 @@ pub(super) struct PoolState {
     /// The view is not up to date.
     pub(super) changed: bool,
     pub(super) rules: Rules,
-    pub(super) backends: Vec<BackendState>,
+    pub(super) backends: Vec<TrackedBackend>,
 }
 
-pub(super) struct BackendState {
+pub(super) struct TrackedBackend {
     pub(super) standing: Standing,
-    pub(super) asked: Asked,
+    pub(super) asked: CheckPolicy,
     /// No check of it is over yet.
     awaited: bool,
     /// Its last check could not be made.
@@ -28,22 +28,22 @@ pub(super) struct BackendState {
     spared: bool,
 }
 
-impl BackendState {
+impl TrackedBackend {
     pub(super) fn new(standing: Standing) -> Self {
-        Self { standing, asked: Asked::default(), awaited: false, unasked: false, spared: false }
+        Self { standing, asked: CheckPolicy::default(), awaited: false, unasked: false, spared: false }
     }
 
     pub(super) fn is_asked_no_more(&mut self) {
-        (self.asked, self.awaited) = (Asked::default(), false);
+        (self.asked, self.awaited) = (CheckPolicy::default(), false);
     }
 }
 
 impl PoolState {
     /// A pool as it is published, of which `asked` says how a backend of that number is asked.
-    pub(super) fn new(view: &Arc<PoolView>, asked: &HashMap<u64, Asked>) -> Self {
+    pub(super) fn new(view: &Arc<PoolView>, asked: &HashMap<u64, CheckPolicy>) -> Self {
         let backend = |(standing, backend): (&Standing, &Arc<Backend>)| {
             let asked = asked.get(&backend.number).copied().unwrap_or_default();
-            BackendState { asked, awaited: asked.at_all, ..BackendState::new(standing.clone()) }
+            TrackedBackend { asked, awaited: asked.at_all, ..TrackedBackend::new(standing.clone()) }
         };
         Self {
             rules: rules(&view.settings),
@@ -127,7 +127,7 @@ impl PoolState {
             self.changed = true;
         }
         if event.outcome == Outcome::Good
-            && state.asked.vouches
+            && state.asked.clears_ejection
             && state.standing.on_good_check(asked_ms, &self.rules, now_ms)
         {
             self.changed = true;

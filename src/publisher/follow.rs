@@ -6,11 +6,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::pools::{BackendState, PoolState};
-use super::{Asked, Publisher, Reloaded, places_of};
+use super::build::{PoolBuilder, asked, first_health, targets_of};
+use super::pool_state::{PoolState, TrackedBackend};
+use super::{CheckPolicy, Publisher, Reloaded, places_of};
 use crate::config::settings::{self, Settings};
 use crate::pool::{Backend, PoolView};
-use crate::server::pools::{Maker, asked, first_health, targets_of};
 use crate::standing::{Health, Standing};
 
 impl Publisher {
@@ -25,11 +25,11 @@ impl Publisher {
                 let mut view = pool.view.with_standings(&self.hash_seed, standings);
                 view.gone = true;
                 pool.view = Arc::new(view);
-                pool.backends.iter_mut().for_each(BackendState::is_asked_no_more);
+                pool.backends.iter_mut().for_each(TrackedBackend::is_asked_no_more);
             }
         }
         for (pool, &slot) in settings.pools.iter().zip(&slots) {
-            self.pools[slot].follow(pool, &settings.hash_seed, &mut self.maker, now_ms);
+            self.pools[slot].follow(pool, &settings.hash_seed, &mut self.builder, now_ms);
         }
         let views: Vec<Arc<PoolView>> =
             slots.iter().map(|slot| Arc::clone(&self.pools[*slot].view)).collect();
@@ -52,7 +52,7 @@ impl Publisher {
         }
         let free = self.pools.iter().position(PoolState::is_forgotten).unwrap_or(self.pools.len());
         let view = PoolView::new(
-            self.maker.lasting(pool, free),
+            self.builder.lasting(pool, free),
             Arc::new(settings::Pool { backends: Vec::new(), ..pool.clone() }),
             Vec::new(),
             Vec::new(),
@@ -79,9 +79,9 @@ impl PoolState {
     }
 
     /// Takes over what the file says now.
-    fn follow(&mut self, pool: &settings::Pool, hash_seed: &str, maker: &mut Maker, now_ms: u64) {
+    fn follow(&mut self, pool: &settings::Pool, hash_seed: &str, builder: &mut PoolBuilder, now_ms: u64) {
         let before = Arc::clone(&self.view);
-        let mut states: Vec<Option<BackendState>> =
+        let mut states: Vec<Option<TrackedBackend>> =
             std::mem::take(&mut self.backends).into_iter().map(Some).collect();
         let mut backends = Vec::with_capacity(pool.backends.len());
         // One that had left that place and still has sessions, which count.
@@ -96,13 +96,13 @@ impl PoolState {
             });
             let (backend, state) = match known {
                 Some((backend, was, state)) => {
-                    let moved = || back_at(settings).unwrap_or_else(|| maker.moved(backend, settings));
+                    let moved = || back_at(settings).unwrap_or_else(|| builder.moved(backend, settings));
                     keep(backend, was, state, settings, pool, moved, now_ms)
                 }
                 None => {
                     let backend =
-                        back_at(settings).unwrap_or_else(|| maker.backend(&before.lasting, settings));
-                    (backend, BackendState::new(Standing::new(first_health(pool, true), now_ms)))
+                        back_at(settings).unwrap_or_else(|| builder.backend(&before.lasting, settings));
+                    (backend, TrackedBackend::new(Standing::new(first_health(pool, true), now_ms)))
                 }
             };
             backend.load.set_max_sessions(settings.max_sessions);
@@ -126,7 +126,7 @@ impl PoolState {
         self.view = Arc::new(view);
     }
 
-    fn note_asked(&mut self, asked: &HashMap<u64, Asked>) {
+    fn note_asked(&mut self, asked: &HashMap<u64, CheckPolicy>) {
         for (state, backend) in self.backends.iter_mut().zip(&self.view.backends) {
             state.asked = asked.get(&backend.number).copied().unwrap_or_default();
         }
@@ -137,18 +137,18 @@ impl PoolState {
 fn keep(
     backend: &Arc<Backend>,
     was: &settings::Backend,
-    mut state: BackendState,
+    mut state: TrackedBackend,
     settings: &settings::Backend,
     pool: &settings::Pool,
     moved: impl FnOnce() -> Arc<Backend>,
     now_ms: u64,
-) -> (Arc<Backend>, BackendState) {
+) -> (Arc<Backend>, TrackedBackend) {
     if was.weight != settings.weight {
         state.standing.set_weight(None);
     }
     if !backend.is_at(settings) {
         state.standing = state.standing.at_new_address(first_health(pool, true), now_ms);
-        return (moved(), BackendState::new(state.standing));
+        return (moved(), TrackedBackend::new(state.standing));
     }
     let is_asked = pool.health.check != settings::Check::Off;
     match state.standing.health() {

@@ -1,7 +1,7 @@
 //! What the publisher knows of every pool, for the next process.
 
 use super::Publisher;
-use super::pools::PoolState;
+use super::pool_state::PoolState;
 use crate::config::settings::{self, ConnectFrom};
 use crate::manifest;
 use crate::metrics::{BackendShard, Counter, PoolShard};
