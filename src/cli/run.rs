@@ -137,10 +137,10 @@ async fn start(
         usual_socket: super::client::usual_socket(),
         offloads: udp_probe::probe(),
     };
-    let Some(Taken { served, heritage, giver }) = taken else {
+    let Some(Taken { served, inherited, giver }) = taken else {
         return Server::start(&document.settings, &surroundings).await.map_err(|error| error.to_string());
     };
-    let server = Server::take_over(&served.settings, &surroundings, heritage).await;
+    let server = Server::take_over(&served.settings, &surroundings, inherited).await;
     let server = server.map_err(|error| error.to_string())?;
     match refused {
         Some(refused) => server.note_refused(&refused),

@@ -13,7 +13,7 @@ use super::check::read_document;
 use super::output::{complain, said, say};
 use crate::config::{self, settings::Settings};
 use crate::manifest::VERSION;
-use crate::server::{Document, HANDOVER_VARIABLE, HandedOver, Heritage, Notify, Refused, Server};
+use crate::server::{Document, HANDOVER_VARIABLE, HandedOver, Inherited, Notify, Refused, Server};
 use crate::sys::handing;
 use crate::systemd::{self, FdStore, STASH};
 use crate::transfer::{Bundle, Channel, Stash, count_of};
@@ -33,7 +33,7 @@ pub(super) struct Taken {
     /// What was served.
     pub(super) served: Document,
     /// Everything live.
-    pub(super) heritage: Heritage,
+    pub(super) inherited: Inherited,
     /// Waits to hear that it is served.
     pub(super) giver: Option<Arc<Channel>>,
 }
@@ -218,7 +218,7 @@ impl Before {
     /// there is nobody; an error is told.
     pub(super) async fn take(self, document: &Document) -> Result<Option<Taken>, String> {
         let mut giver = None;
-        let (carried, heritage) = match self {
+        let (carried, inherited) = match self {
             Self::Nobody => return Ok(None),
             Self::Process(channel) => {
                 let bundle = async {
@@ -232,7 +232,7 @@ impl Before {
                 let heard = Arc::clone(&channel);
                 giver = Some(Arc::clone(&channel));
                 let go = async move { channel.await_go(&count).await.map_err(|error| error.to_string()) };
-                (carried, Heritage::new(bundle, go, async move { heard.await_main().await }))
+                (carried, Inherited::new(bundle, go, async move { heard.await_main().await }))
             }
             Self::Stashed(bundle, stash) => {
                 let carried = carried(&bundle);
@@ -240,12 +240,12 @@ impl Before {
                     stash.clear();
                     Ok(())
                 };
-                (carried, Heritage::new(*bundle, go, std::future::ready(())))
+                (carried, Inherited::new(*bundle, go, std::future::ready(())))
             }
         };
         let mut served = carried.unwrap_or_else(|| document.clone());
         begin_anew(&mut served.settings, &document.settings);
-        Ok(Some(Taken { served, heritage, giver }))
+        Ok(Some(Taken { served, inherited, giver }))
     }
 }
 

@@ -10,11 +10,11 @@ use tokio_util::task::TaskTracker;
 
 use super::budget::Budget;
 use super::control::{self, Control, Parts};
-use super::freeze::FrozenWorkers;
+use super::handover::FrozenWorkers;
 use super::http::HttpDoor;
 use super::served::{Matched, Served};
 use super::steering::SocketDoor;
-use super::{Heritage, Server, StartError, Surroundings, origins, stopping};
+use super::{Inherited, Server, StartError, Surroundings, origins, stopping};
 use crate::config::settings::{self, Protocol, Settings};
 use crate::health::Checker;
 use crate::limits::Places;
@@ -32,7 +32,7 @@ impl Server {
     pub(super) async fn begin(
         settings: &Settings,
         with: &Surroundings,
-        mut heritage: Option<Heritage>,
+        mut inherited: Option<Inherited>,
     ) -> Result<Self, StartError> {
         origins::check(settings)?;
         let open_files = system::raise_open_files();
@@ -44,14 +44,15 @@ impl Server {
         let mut served = Served::new(Arc::clone(&settings));
         let mut kept = std::mem::take(&mut *control::lock(&with.kept));
         let names: Vec<String> = kept.kept.iter().map(|(name, _)| name.clone()).collect();
-        let opening = Opening::bind(&settings, with, &mut served, heritage.as_mut(), &mut kept).await?;
+        let opening = Opening::bind(&settings, with, &mut served, inherited.as_mut(), &mut kept).await?;
         let udp_places = Arc::new(Places::new(Some(budget.udp_sessions)));
         let workers = Workers::new(count, budget.tcp_sessions, udp_places)
             .map_err(|errno| StartError::Thread(errno.into()))?;
         let workers = Arc::new(workers);
         let alarm = Arc::new(tokio::sync::Notify::new());
-        let epoch = heritage.as_ref().map_or_else(Instant::now, Heritage::epoch);
-        let before = heritage.as_ref().map(|heritage| heritage.manifest().pools.clone()).unwrap_or_default();
+        let epoch = inherited.as_ref().map_or_else(Instant::now, Inherited::epoch);
+        let before =
+            inherited.as_ref().map(|inherited| inherited.manifest().pools.clone()).unwrap_or_default();
         let mut pool_import = PoolImport::new(&before, epoch.elapsed());
         let (published, builder) =
             publisher::publish_first(&settings, &workers, &alarm, with.seed, &mut pool_import);
@@ -71,7 +72,7 @@ impl Server {
         };
         let tasks = TaskTracker::new();
         let counted = CancellationToken::new();
-        if heritage.is_none() {
+        if inherited.is_none() {
             counted.cancel();
         }
         let may_publish = counted.clone().cancelled_owned();
@@ -80,9 +81,9 @@ impl Server {
             Parts { workers, published, served, checker, orders, tasks, epoch, ports },
             with,
         ));
-        match heritage {
+        match inherited {
             None => control.open(&settings, opening, round_over).await,
-            Some(heritage) => control.inherit(&settings, opening, heritage, &pool_import, &counted).await?,
+            Some(inherited) => control.inherit(&settings, opening, inherited, &pool_import, &counted).await?,
         }
         control.forget_strangers(names.iter().map(String::as_str));
         control.enter(Phase::Running);
@@ -114,7 +115,7 @@ impl Control {
         self: &Arc<Self>,
         settings: &Arc<Settings>,
         opening: Opening,
-        mut heritage: Heritage,
+        mut inherited: Inherited,
         pool_import: &PoolImport<'_>,
         counted: &CancellationToken,
     ) -> Result<(), StartError> {
@@ -122,20 +123,20 @@ impl Control {
         // first event of any door.
         let still = FrozenWorkers::begin(&self.workers)
             .await
-            .map_err(|stuck| StartError::Heritage(stuck.to_string()))?;
-        if let Err(error) = heritage.may_begin().await {
+            .map_err(|stuck| StartError::Inherited(stuck.to_string()))?;
+        if let Err(error) = inherited.may_begin().await {
             stopping::dismiss(&self.workers);
-            return Err(StartError::Heritage(error));
+            return Err(StartError::Inherited(error));
         }
-        heritage.resume_counters(self, settings);
+        inherited.resume_counters(self, settings);
         self.open_doors(settings, opening.matched, opening.doors);
-        heritage.hand_on(self, &pool_import.backends);
+        inherited.hand_on(self, &pool_import.backends);
         // Until here a backend that left the file and has sessions looked as if it had none.
         counted.cancel();
         drop(still);
         // What is counted of sessions is right from here on.
         stopping::wait_for_mail(&self.workers).await;
-        heritage.be_heard().await;
+        inherited.be_heard().await;
         self.serve_http(opening.http);
         self.serve_socket(opening.socket);
         let status = self.status_line();
@@ -158,16 +159,16 @@ impl Opening {
         settings: &Settings,
         with: &Surroundings,
         served: &mut Served,
-        mut heritage: Option<&mut Heritage>,
+        mut inherited: Option<&mut Inherited>,
         kept: &mut FdStore,
     ) -> Result<Self, StartError> {
         let workers = workers_of(settings);
-        let (matched, doors) = open_doors(settings, served, heritage.as_deref_mut(), kept, workers)?;
-        let http = match heritage.as_deref_mut().and_then(|heritage| heritage.http(settings)) {
+        let (matched, doors) = open_doors(settings, served, inherited.as_deref_mut(), kept, workers)?;
+        let http = match inherited.as_deref_mut().and_then(|inherited| inherited.http(settings)) {
             Some(door) => Some(door),
             None => HttpDoor::bind(settings).await?,
         };
-        let socket = match heritage.and_then(Heritage::socket) {
+        let socket = match inherited.and_then(Inherited::socket) {
             Some(door) => Some(door),
             None => SocketDoor::bind(settings, with.usual_socket.as_deref())?,
         };
@@ -179,17 +180,17 @@ impl Opening {
 fn open_doors(
     settings: &Settings,
     served: &mut Served,
-    mut heritage: Option<&mut Heritage>,
+    mut inherited: Option<&mut Inherited>,
     kept: &mut FdStore,
     workers: usize,
 ) -> Result<(Matched, Vec<BoundDoor>), BindError> {
     let mut matched = served.matched(&settings.listeners);
-    if let Some(heritage) = &heritage {
-        heritage.add_doors(&mut matched, settings);
+    if let Some(inherited) = &inherited {
+        inherited.add_doors(&mut matched, settings);
     }
     let wanted = served.wanted(&matched.missing, &settings.listeners);
-    let doors = listener::bind_with(&wanted, workers, |wanted| match &mut heritage {
-        Some(heritage) => heritage.take_door(wanted),
+    let doors = listener::bind_with(&wanted, workers, |wanted| match &mut inherited {
+        Some(inherited) => inherited.take_door(wanted),
         None => {
             let udp = wanted.listener.protocol == Protocol::Udp;
             let (address, sockets) = kept.take_door(udp, wanted.at.ip, wanted.at.port)?;

@@ -5,9 +5,7 @@
 mod beginning;
 mod budget;
 mod control;
-mod estate;
-mod freeze;
-mod heritage;
+mod handover;
 mod housekeeping;
 mod http;
 mod kept_listeners;
@@ -16,7 +14,6 @@ mod reload;
 mod served;
 mod steering;
 mod stopping;
-mod succession;
 mod terms;
 
 use std::fmt;
@@ -44,15 +41,14 @@ use crate::worker::Workers;
 use beginning::warn_of_shortage;
 use control::Control;
 pub use control::OrderError;
-pub use estate::{HandedOver, HandoverError};
-pub use freeze::Stuck;
-pub use heritage::Heritage;
+pub use handover::{
+    HANDOVER_VARIABLE, HandedOver, HandoverError, Inherited, Program, Stuck, Succeeded, UpgradeError,
+};
 pub use http::HttpError;
 pub use origins::ForeignError;
 pub use reload::{Changes, Refused, ReloadError};
 pub use steering::SocketError;
 pub use stopping::Drained;
-pub use succession::{HANDOVER_VARIABLE, Program, Succeeded, UpgradeError};
 
 /// What a server is given by the program around it.
 #[derive(Debug, Clone)]
@@ -148,7 +144,7 @@ pub enum StartError {
     Foreign(#[from] ForeignError),
     /// What another process had cannot be taken over.
     #[error("{0}")]
-    Heritage(String),
+    Inherited(String),
     /// The system refuses a thread or what it needs.
     #[error(
         "a data thread cannot be started: {0}; raise LimitNOFILE=, TasksMax= or the memory limit, or lower `workers`"
@@ -176,9 +172,9 @@ impl Server {
     pub async fn take_over(
         settings: &Settings,
         with: &Surroundings,
-        heritage: Heritage,
+        inherited: Inherited,
     ) -> Result<Self, StartError> {
-        Self::begin(settings, with, Some(heritage)).await
+        Self::begin(settings, with, Some(inherited)).await
     }
 
     /// Gives everything to the process at the other end of the line. On an error everything goes on as before; afterwards

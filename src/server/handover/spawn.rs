@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::control::Control;
-use super::{HandedOver, HandoverError};
+use super::send::{HandedOver, HandoverError};
+use crate::server::control::Control;
 use crate::sys::handing::Process;
 use crate::transfer::Channel;
 
@@ -53,7 +53,7 @@ pub struct Succeeded {
 
 impl Control {
     /// Starts the program and gives it everything. On an error everything goes on here, and nothing of it is left.
-    pub(super) async fn upgrade(&self, binary: Option<&Path>) -> Result<Succeeded, UpgradeError> {
+    pub(in crate::server) async fn upgrade(&self, binary: Option<&Path>) -> Result<Succeeded, UpgradeError> {
         let binary = binary.unwrap_or(&self.program.binary);
         tracing::info!(target: "evenkeel", binary = %binary.display(), "handing over: starting the new process");
         let outcome = self.try_upgrade(binary).await;

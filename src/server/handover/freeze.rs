@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::worker::{Freeze, FreezeOrder, FreezeReply, Message, ThreadExport, Workers};
 
 /// All data threads. When this is dropped they go on.
-pub(super) struct FrozenWorkers(Vec<Thread>);
+pub(in crate::server) struct FrozenWorkers(Vec<Thread>);
 
 struct Thread {
     orders: mpsc::Sender<FreezeOrder>,
@@ -23,7 +23,7 @@ pub struct Stuck(pub usize);
 
 impl FrozenWorkers {
     /// Begins when every thread stands and has read its mail: no session is on its way between two of them.
-    pub(super) async fn begin(workers: &Workers) -> Result<Self, Stuck> {
+    pub(in crate::server) async fn begin(workers: &Workers) -> Result<Self, Stuck> {
         let mut threads = Vec::with_capacity(workers.count());
         for worker in 0..workers.count() {
             let (orders, their_orders) = mpsc::channel();
@@ -42,13 +42,13 @@ impl FrozenWorkers {
     }
 
     /// What each thread has.
-    pub(super) async fn exports(&mut self) -> Result<Vec<ThreadExport>, Stuck> {
+    pub(in crate::server) async fn exports(&mut self) -> Result<Vec<ThreadExport>, Stuck> {
         self.order(FreezeOrder::Export);
         self.hear(|reply| if let FreezeReply::Export(export) = reply { Some(*export) } else { None }).await
     }
 
     /// They leave: another process has everything.
-    pub(super) fn leave(&self) {
+    pub(in crate::server) fn leave(&self) {
         self.order(FreezeOrder::Leave);
     }
 

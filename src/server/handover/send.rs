@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::control::{Control, lock};
 use super::freeze::{FrozenWorkers, Stuck};
 use crate::config::settings::Protocol;
 use crate::manifest::{Door, ListenerCounts, Manifest, Pool};
 use crate::metrics::ListenerShard;
 use crate::phase::Phase;
 use crate::publisher::Order;
+use crate::server::control::{Control, lock};
 use crate::sys::handing;
 use crate::transfer::{Channel, ChannelError, Stash, StashError};
 use crate::worker::ThreadExport;
@@ -57,7 +57,7 @@ pub struct HandedOver {
 
 impl Control {
     /// Gives everything to the successor at the other end of the line. On an error everything goes on as before.
-    pub(super) async fn hand_over(&self, channel: &Channel) -> Result<HandedOver, HandoverError> {
+    pub(in crate::server) async fn hand_over(&self, channel: &Channel) -> Result<HandedOver, HandoverError> {
         self.give(|manifest| async move {
             timeout(STANDSTILL_MAX, async {
                 channel.give(&manifest).await?;
@@ -71,7 +71,7 @@ impl Control {
     }
 
     /// Leaves everything with the service manager. On an error everything goes on as before.
-    pub(super) async fn stash(&self, stash: &Stash) -> Result<HandedOver, HandoverError> {
+    pub(in crate::server) async fn stash(&self, stash: &Stash) -> Result<HandedOver, HandoverError> {
         self.give(|manifest| async move { Ok(stash.leave(&manifest)?) }).await
     }
 

@@ -12,10 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::control::Control;
-use super::http::HttpDoor;
-use super::served::Matched;
-use super::steering::SocketDoor;
 use crate::config::settings::{Bind, LogSessions, Protocol, Settings};
 use crate::limits::SessionLimits;
 use crate::listener::{DoorSocket, Terms, Wanted};
@@ -23,6 +19,10 @@ use crate::manifest::{self, Held, Manifest};
 use crate::metrics::{ListenerCounters, ListenerShard};
 use crate::pool::{Backend, Lasting, Lease};
 use crate::reason::Reason;
+use crate::server::control::Control;
+use crate::server::http::HttpDoor;
+use crate::server::served::Matched;
+use crate::server::steering::SocketDoor;
 use crate::sys::handing;
 use crate::sys::pipe::Pipe;
 use crate::transfer::Bundle;
@@ -30,7 +30,7 @@ use crate::worker::{Message, ThreadImport};
 use crate::{tcp, udp};
 
 /// What is taken over, and the word that it may be touched.
-pub struct Heritage {
+pub struct Inherited {
     bundle: Bundle,
     /// Until it completes everything is still another process's.
     go: Pin<Box<dyn Future<Output = Result<(), String>>>>,
@@ -40,7 +40,7 @@ pub struct Heritage {
     ids: HashMap<u64, u64>,
 }
 
-impl Heritage {
+impl Inherited {
     /// This parcel, which may be touched when `go` has completed well; the service manager listens when `heard` has.
     pub fn new(
         bundle: Bundle,
@@ -50,26 +50,26 @@ impl Heritage {
         Self { bundle, go: Box::pin(go), heard: Box::pin(heard), ids: HashMap::new() }
     }
 
-    pub(super) fn manifest(&self) -> &Manifest {
+    pub(in crate::server) fn manifest(&self) -> &Manifest {
         &self.bundle.manifest
     }
 
     /// The zero of the shared clock: where it was.
-    pub(super) fn epoch(&self) -> Instant {
+    pub(in crate::server) fn epoch(&self) -> Instant {
         let now = Instant::now();
         let age_ns = handing::monotonic_ns().saturating_sub(self.manifest().epoch_ns);
         now.checked_sub(Duration::from_nanos(age_ns)).unwrap_or(now)
     }
 
     /// Waits for the word.
-    pub(super) async fn may_begin(&mut self) -> Result<(), String> {
+    pub(in crate::server) async fn may_begin(&mut self) -> Result<(), String> {
         self.go.as_mut().await?;
         self.bundle.is_taken_up();
         Ok(())
     }
 
     /// Adds doors that no listener names but that stayed open, because connections were being made there.
-    pub(super) fn add_doors(&self, matched: &mut Matched, settings: &Settings) {
+    pub(in crate::server) fn add_doors(&self, matched: &mut Matched, settings: &Settings) {
         for door in &self.manifest().doors {
             let bind = Bind { ip: door.bind.0, port: door.bind.1 };
             let protocol = protocol_of(door);
@@ -86,7 +86,10 @@ impl Heritage {
     }
 
     /// The sockets of a wanted door that were there, and where it is bound.
-    pub(super) fn take_door(&mut self, wanted: &Wanted<'_>) -> Option<(SocketAddr, Vec<DoorSocket>)> {
+    pub(in crate::server) fn take_door(
+        &mut self,
+        wanted: &Wanted<'_>,
+    ) -> Option<(SocketAddr, Vec<DoorSocket>)> {
         let is_it = |door: &&manifest::Door| {
             door.bind == (wanted.at.ip, wanted.at.port) && protocol_of(door) == wanted.listener.protocol
         };
@@ -104,20 +107,20 @@ impl Heritage {
     }
 
     /// The HTTP door that was there, where the settings want it.
-    pub(super) fn http(&mut self, settings: &Settings) -> Option<HttpDoor> {
+    pub(in crate::server) fn http(&mut self, settings: &Settings) -> Option<HttpDoor> {
         settings.admin.http?;
         let fd = self.bundle.manifest.http.and_then(|fd| self.bundle.descriptor(fd))?;
         HttpDoor::adopt(fd).ok()
     }
 
     /// The socket of the commands that was there.
-    pub(super) fn socket(&mut self) -> Option<SocketDoor> {
+    pub(in crate::server) fn socket(&mut self) -> Option<SocketDoor> {
         let (fd, path) = self.bundle.manifest.socket.clone()?;
         SocketDoor::adopt(self.bundle.descriptor(fd)?, path.into()).ok()
     }
 
     /// Listeners go on counting where they were.
-    pub(super) fn resume_counters(&self, control: &Control, settings: &Settings) {
+    pub(in crate::server) fn resume_counters(&self, control: &Control, settings: &Settings) {
         let manifest = self.manifest();
         let workers = control.workers.count();
         let resumed = manifest.listeners.iter().filter_map(|given| {
@@ -133,12 +136,12 @@ impl Heritage {
     }
 
     /// Waits until the service manager listens.
-    pub(super) async fn be_heard(&mut self) {
+    pub(in crate::server) async fn be_heard(&mut self) {
         let _ = tokio::time::timeout(HEARD_MAX, self.heard.as_mut()).await;
     }
 
     /// Gives every session and flow to its thread. The doors are open already.
-    pub(super) fn hand_on(&mut self, control: &Control, backends: &HashMap<u64, Arc<Backend>>) {
+    pub(in crate::server) fn hand_on(&mut self, control: &Control, backends: &HashMap<u64, Arc<Backend>>) {
         let manifest = &mut self.bundle.manifest;
         let (sessions, mut flows) =
             (std::mem::take(&mut manifest.sessions), std::mem::take(&mut manifest.flows));
@@ -273,7 +276,7 @@ impl Control {
     }
 
     /// Sessions of listeners that left the file at the takeover have the grace, and then end as `drained`.
-    pub(super) fn drain_orphans(self: &Arc<Self>) {
+    pub(in crate::server) fn drain_orphans(self: &Arc<Self>) {
         let served = self.served();
         let grace = served.settings.shutdown.grace;
         let is_orphan = |counters: &Arc<ListenerCounters>| !served.terms.contains_key(&*counters.listener);
