@@ -34,7 +34,7 @@ impl Socket {
 
 /// A socket that another process bound.
 pub fn adopt_socket(socket: OwnedFd, path: &Path) -> io::Result<Socket> {
-    let file = Listening::adopt(path)?;
+    let file = Listening::import(path)?;
     Ok(Socket { listener: UnixListener::from_std(socket.into())?, file })
 }
 

@@ -56,7 +56,7 @@ impl Load {
     }
 
     /// Takes a place whatever the limit: for a session that was there before this process.
-    pub fn adopt(&self) {
+    pub fn import(&self) {
         self.active.fetch_add(1, Ordering::Relaxed);
     }
 

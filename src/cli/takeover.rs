@@ -223,7 +223,7 @@ impl Before {
             Self::Process(channel) => {
                 let bundle = async {
                     channel.say_ready().await?;
-                    channel.take().await
+                    channel.receive_bundle().await
                 };
                 let bundle = bundle.await.map_err(|error| format!("nothing is taken over: {error}"))?;
                 let count = count_of(&bundle.manifest);

@@ -259,7 +259,7 @@ impl Flows {
 
     /// Goes on with a flow of the process before, which is counted for `source`, whatever the limits. `None`: its key is
     /// there already, or the table is full.
-    pub fn adopt(&mut self, lasting: &Lasting, source: IpAddr, terms: &Arc<Terms>) -> Option<FlowId> {
+    pub fn import(&mut self, lasting: &Lasting, source: IpAddr, terms: &Arc<Terms>) -> Option<FlowId> {
         let flow = &lasting.flow;
         let stored = StoredKey::new(&flow.key);
         // The low half, as at the admission.
@@ -276,7 +276,7 @@ impl Flows {
             key: stored,
             hash,
             terms: Some(Arc::clone(terms)),
-            place: Some(terms.limits.adopt(source)),
+            place: Some(terms.limits.import(source)),
             began_ms: flow.began_ms,
             client_ms: flow.client_ms,
             backend_ms: flow.backend_ms,

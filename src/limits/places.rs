@@ -30,7 +30,7 @@ impl Places {
     }
 
     /// Takes one whatever the limit: for a session that was there before this process.
-    pub fn adopt(&self) {
+    pub fn import(&self) {
         self.taken.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -104,12 +104,12 @@ impl SessionLimits {
     }
 
     /// The place of a session that was there before this process: counted, whatever the limits.
-    pub fn adopt(&self, source: IpAddr) -> Place {
+    pub fn import(&self, source: IpAddr) -> Place {
         if let Some(process) = &self.process {
-            process.adopt();
+            process.import();
         }
-        self.listener.adopt();
-        Place { source: self.sources.as_ref().and_then(|sources| sources.adopt(source)) }
+        self.listener.import();
+        Place { source: self.sources.as_ref().and_then(|sources| sources.import(source)) }
     }
 
     /// Gives back what a session had.

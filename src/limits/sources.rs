@@ -59,7 +59,7 @@ impl SourcePlaces {
     }
 
     /// Counts one more session of this source, however many it may have.
-    pub(super) fn adopt(&self, source: IpAddr) -> Option<Source> {
+    pub(super) fn import(&self, source: IpAddr) -> Option<Source> {
         self.take_of(source, COUNT)
     }
 

@@ -140,7 +140,7 @@ impl Lasting {
     }
 
     /// Remembers what the process before remembered, in that order.
-    pub fn adopt_remembered(&self, source: Source, backend: &Arc<str>, most: u32, used_ms: u64) {
+    pub fn import_remembered(&self, source: Source, backend: &Arc<str>, most: u32, used_ms: u64) {
         self.sticky().note(source, backend, most as usize, used_ms);
     }
 

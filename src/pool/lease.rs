@@ -104,9 +104,9 @@ impl Lease {
     }
 
     /// The place of a session that was there before this process: held, whatever the limits.
-    pub fn adopt(backend: Arc<Backend>) -> Self {
-        backend.pool.places.adopt();
-        backend.load.adopt();
+    pub fn import(backend: Arc<Backend>) -> Self {
+        backend.pool.places.import();
+        backend.load.import();
         Self { backend }
     }
 

@@ -10,14 +10,14 @@ use crate::standing::Standing;
 
 impl Publisher {
     /// Every pool by its slot, those that left the file included.
-    pub(super) fn tell(&self) -> Vec<manifest::Pool> {
+    pub(super) fn export(&self) -> Vec<manifest::Pool> {
         let now_ns = self.now_ms() * 1_000_000;
-        self.pools.iter().map(|pool| pool.tell(now_ns)).collect()
+        self.pools.iter().map(|pool| pool.export(now_ns)).collect()
     }
 }
 
 impl PoolState {
-    fn tell(&self, now_ns: u64) -> manifest::Pool {
+    fn export(&self, now_ns: u64) -> manifest::Pool {
         let (view, lasting) = (&self.view, &self.view.lasting);
         let mut counts = lasting.shards.totals(PoolShard::counters);
         counts.extend(lasting.check_seconds.counters().map(Counter::value));
@@ -66,6 +66,6 @@ fn tell(backend: &Backend, standing: Option<&Standing>, now_ns: u64) -> manifest
         failures_in_a_row: backend.failures_in_a_row(),
         failed_ms: backend.failed_ms().unwrap_or(0),
         latency_ns,
-        standing: standing.map(Standing::give),
+        standing: standing.map(Standing::export),
     }
 }

@@ -47,24 +47,24 @@ impl<'a> PoolImport<'a> {
         lasting.shards.begin_with(&before.counts, PoolShard::counters);
         let own = lasting.shards.of(0).counters().len();
         lasting.check_seconds.begin_with(before.counts.get(own..).unwrap_or_default());
-        for given in &before.backends {
+        for record in &before.backends {
             let is_it = |backend: &Arc<Backend>| {
-                *backend.name == *given.name && backend.place() == (given.ip, given.port)
+                *backend.name == *record.name && backend.place() == (record.ip, record.port)
             };
-            let at = backends.iter().position(is_it).filter(|_| given.standing.is_some());
+            let at = backends.iter().position(is_it).filter(|_| record.standing.is_some());
             let backend = match at {
                 Some(at) => {
-                    standings[at] = given.standing.as_ref().and_then(Standing::adopt);
+                    standings[at] = record.standing.as_ref().and_then(Standing::import);
                     Arc::clone(&backends[at])
                 }
                 None => {
-                    let backend = builder.backend(lasting, &leaver(given));
+                    let backend = builder.backend(lasting, &leaver(record));
                     leaving.push(Arc::clone(&backend));
                     backend
                 }
             };
-            self.resume(&backend, given);
-            self.backends.insert(given.number, backend);
+            self.resume(&backend, record);
+            self.backends.insert(record.number, backend);
         }
         if let Some(sticky) = pool.sticky {
             for entry in &before.remembered {
@@ -72,7 +72,7 @@ impl<'a> PoolImport<'a> {
                 let name =
                     known.map_or_else(|| entry.backend.as_str().into(), |known| Arc::clone(&known.name));
                 let source = Source::from(entry.source);
-                lasting.adopt_remembered(source, &name, sticky.entries, entry.used_ms);
+                lasting.import_remembered(source, &name, sticky.entries, entry.used_ms);
             }
         }
         (standings, leaving)
@@ -85,12 +85,14 @@ impl<'a> PoolImport<'a> {
         for before in self.pools.iter().filter(is_gone) {
             let Some(like) = settings.pools.first() else { break };
             // Sessions that are being connected, and flows of a backend that goes down, still find a backend there.
-            let listed = before.backends.iter().filter(|given| given.standing.is_some());
+            let listed = before.backends.iter().filter(|record| record.standing.is_some());
             let pool = reached_by(
                 &before.reach,
                 settings::Pool {
                     name: before.name.clone(),
-                    backends: listed.map(|given| settings::Backend { weight: 1, ..leaver(given) }).collect(),
+                    backends: listed
+                        .map(|record| settings::Backend { weight: 1, ..leaver(record) })
+                        .collect(),
                     balance: Balance::RoundRobin,
                     max_sessions: None,
                     sticky: None,
@@ -118,11 +120,11 @@ impl<'a> PoolImport<'a> {
         views
     }
 
-    fn resume(&self, backend: &Backend, given: &manifest::Backend) {
-        backend.shards.begin_with(&given.counts, BackendShard::counters);
-        backend.checks.begin_with(&given.checks);
-        backend.adopt_failures(given.failures_in_a_row, given.failed_ms);
-        if let Some(latency_ns) = given.latency_ns {
+    fn resume(&self, backend: &Backend, record: &manifest::Backend) {
+        backend.shards.begin_with(&record.counts, BackendShard::counters);
+        backend.checks.begin_with(&record.checks);
+        backend.adopt_failures(record.failures_in_a_row, record.failed_ms);
+        if let Some(latency_ns) = record.latency_ns {
             backend.load.observe_latency(self.now_ns, latency_ns);
         }
     }
@@ -145,8 +147,8 @@ fn reached_by(reach: &manifest::Reach, pool: settings::Pool) -> settings::Pool {
 }
 
 /// One that left: its sessions know its address already.
-fn leaver(given: &manifest::Backend) -> settings::Backend {
-    let ip: IpAddr = given.ip;
-    let name = given.name.clone();
-    settings::Backend { name, ip, port: given.port, weight: 0, tier: 0, max_sessions: None }
+fn leaver(record: &manifest::Backend) -> settings::Backend {
+    let ip: IpAddr = record.ip;
+    let name = record.name.clone();
+    settings::Backend { name, ip, port: record.port, weight: 0, tier: 0, max_sessions: None }
 }

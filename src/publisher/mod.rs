@@ -83,7 +83,7 @@ pub enum Order {
         reply: oneshot::Sender<Reloaded>,
     },
     /// Tell everything of every pool.
-    Tell {
+    Export {
         /// By their slots.
         reply: oneshot::Sender<Vec<manifest::Pool>>,
     },
@@ -206,7 +206,7 @@ impl Publisher {
                 let reloaded = self.reload(&settings);
                 let _ = reply.send(reloaded);
             }
-            Order::Tell { reply } => drop(reply.send(self.tell())),
+            Order::Export { reply } => drop(reply.send(self.export())),
             Order::Mark { whom, mark, by, reply } => {
                 let now_ms = self.now_ms();
                 let outcome = self.find(&whom).map(|(pool, index)| pool.mark(index, mark, &by, now_ms));

@@ -38,7 +38,7 @@ impl HttpDoor {
     }
 
     /// The door that another process had.
-    pub(super) fn adopt(fd: OwnedFd) -> std::io::Result<Self> {
+    pub(super) fn import(fd: OwnedFd) -> std::io::Result<Self> {
         let listener = TcpListener::from_std(fd.into())?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address, stop: CancellationToken::new() })

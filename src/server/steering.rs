@@ -45,7 +45,7 @@ pub(super) struct ServedSocket {
 
 impl SocketDoor {
     /// The socket that another process had.
-    pub(super) fn adopt(fd: OwnedFd, path: PathBuf) -> std::io::Result<Self> {
+    pub(super) fn import(fd: OwnedFd, path: PathBuf) -> std::io::Result<Self> {
         Ok(Self { socket: admin::adopt_socket(fd, &path)?, path })
     }
 

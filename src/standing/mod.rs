@@ -5,7 +5,7 @@
 //! [`Standing::on_time`] was called, nothing changes by itself until the next one.
 
 mod ejection;
-mod handing;
+mod export;
 
 use std::sync::Arc;
 

@@ -24,7 +24,7 @@ impl Pipe {
     }
 
     /// A pipe of another process, with what is in it.
-    pub fn adopt(read_end: OwnedFd, write_end: OwnedFd, held_bytes: usize, size_bytes: usize) -> Self {
+    pub fn import(read_end: OwnedFd, write_end: OwnedFd, held_bytes: usize, size_bytes: usize) -> Self {
         Self { read_end, write_end, held_bytes, size_bytes }
     }
 

@@ -35,7 +35,7 @@ impl Stays {
 
 impl Listening {
     /// The file of a socket that another process made.
-    pub fn adopt(path: &Path) -> io::Result<Self> {
+    pub fn import(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), identity: identity(path)?, stays: Arc::default() })
     }
 

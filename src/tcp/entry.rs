@@ -40,8 +40,8 @@ impl Entry {
     }
 
     /// The place of a session that was there before this process.
-    pub(super) fn adopt(&self, client: IpAddr) -> Option<Place> {
-        self.limits.as_ref().map(|limits| limits.adopt(client))
+    pub(super) fn import(&self, client: IpAddr) -> Option<Place> {
+        self.limits.as_ref().map(|limits| limits.import(client))
     }
 
     fn give_back(&self, place: Place) {

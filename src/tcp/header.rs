@@ -30,7 +30,7 @@ pub(super) struct Proxied {
 
 impl Proxied {
     /// As the next process is told.
-    pub(super) fn give(&self) -> manifest::Proxied {
+    pub(super) fn export(&self) -> manifest::Proxied {
         manifest::Proxied {
             peer: self.peer,
             carried: match self.carried {
@@ -43,15 +43,15 @@ impl Proxied {
     }
 
     /// As the process before told.
-    pub(super) fn adopt(given: manifest::Proxied) -> Self {
-        let carried = match given.carried {
+    pub(super) fn import(record: manifest::Proxied) -> Self {
+        let carried = match record.carried {
             manifest::Carried::Proxy(source, destination) => {
                 Carried::Proxy(Addresses { source, destination })
             }
             manifest::Carried::Local => Carried::Local,
             manifest::Carried::Unknown => Carried::Unknown,
         };
-        Self { peer: given.peer, carried, tlvs: given.tlvs.0.into(), trouble: None }
+        Self { peer: record.peer, carried, tlvs: record.tlvs.0.into(), trouble: None }
     }
 
     /// Nobody else is handed on: the peer, which was judged when it came, is the client.

@@ -8,7 +8,7 @@ mod closing;
 mod deadline;
 mod dial;
 mod entry;
-mod handing;
+mod export;
 mod header;
 mod origin;
 mod relay;
@@ -20,6 +20,6 @@ mod way;
 
 use crate::thread_context::{ThreadContext, Token};
 pub use entry::Entry;
-pub use handing::{Adopted, Given};
+pub use export::{Export, Import};
 pub use table::{Arrival, Sessions};
 pub use terms::{Terms, options_of};

@@ -49,7 +49,7 @@ impl Side {
     }
 
     /// As the next process is told.
-    pub(super) fn give(&self) -> manifest::Side {
+    pub(super) fn export(&self) -> manifest::Side {
         manifest::Side {
             fd: self.fd.as_raw_fd(),
             readable: self.readable,
@@ -64,17 +64,17 @@ impl Side {
     }
 
     /// As the process before told, with its socket.
-    pub(super) fn adopt(given: &manifest::Side, fd: OwnedFd) -> Self {
+    pub(super) fn import(record: &manifest::Side, fd: OwnedFd) -> Self {
         Self {
             fd,
-            readable: given.readable,
-            writable: given.writable,
-            ending: given.ending,
-            read_out: given.read_out,
-            finished: given.finished,
-            broken: given.broken.map(Errno::from_raw_os_error),
-            failed: given.failed,
-            urgent: given.urgent,
+            readable: record.readable,
+            writable: record.writable,
+            ending: record.ending,
+            read_out: record.read_out,
+            finished: record.finished,
+            broken: record.broken.map(Errno::from_raw_os_error),
+            failed: record.failed,
+            urgent: record.urgent,
         }
     }
 

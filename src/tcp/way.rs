@@ -93,7 +93,7 @@ impl Way {
     }
 
     /// As the next process is told.
-    pub(super) fn give(&self) -> manifest::Way {
+    pub(super) fn export(&self) -> manifest::Way {
         let held = match &self.held {
             Held::Nothing => manifest::Held::Nothing,
             Held::Bytes { bytes, from } => manifest::Held::Bytes(manifest::Bytes(bytes[*from..].to_vec())),
@@ -122,8 +122,8 @@ impl Way {
     }
 
     /// As the process before told. `pipe` is the one that holds something.
-    pub(super) fn adopt(given: manifest::Way, pipe: Option<Pipe>) -> Self {
-        let held = match (given.held, pipe) {
+    pub(super) fn import(record: manifest::Way, pipe: Option<Pipe>) -> Self {
+        let held = match (record.held, pipe) {
             (_, Some(pipe)) => Held::Piped(pipe),
             (manifest::Held::Bytes(bytes), None) if !bytes.0.is_empty() => {
                 Held::Bytes { bytes: bytes.0.into(), from: 0 }
@@ -131,15 +131,15 @@ impl Way {
             _ => Held::Nothing,
         };
         Self {
-            delivered_bytes: given.delivered_bytes,
+            delivered_bytes: record.delivered_bytes,
             held,
-            manner: match given.manner {
+            manner: match record.manner {
                 0 => Manner::Copy,
                 1 => Manner::Splice,
                 _ => Manner::CopyOnly,
             },
-            lead_bytes: given.lead_bytes,
-            full_reads: given.full_reads,
+            lead_bytes: record.lead_bytes,
+            full_reads: record.full_reads,
         }
     }
 

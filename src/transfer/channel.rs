@@ -75,7 +75,7 @@ impl Channel {
     }
 
     /// The old process gives everything and waits until all of it has come.
-    pub async fn give(&self, manifest: &Manifest) -> Result<(), ChannelError> {
+    pub async fn send_bundle(&self, manifest: &Manifest) -> Result<(), ChannelError> {
         for (bytes, descriptors) in Messages::new(manifest)?.iter() {
             self.send(&bytes, &descriptors).await?;
         }
@@ -114,7 +114,7 @@ impl Channel {
     }
 
     /// The successor takes what comes.
-    pub async fn take(&self) -> Result<Bundle, ChannelError> {
+    pub async fn receive_bundle(&self) -> Result<Bundle, ChannelError> {
         let mut arriving = Arriving::default();
         loop {
             let (bytes, arrived) = self.receive().await?;

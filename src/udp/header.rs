@@ -31,7 +31,7 @@ impl Proxied {
     }
 
     /// As the next process is told.
-    pub(super) fn give(&self, peer: SocketAddr) -> manifest::Proxied {
+    pub(super) fn export(&self, peer: SocketAddr) -> manifest::Proxied {
         let carried = match self.carried {
             Carried::Proxy(both) => manifest::Carried::Proxy(both.source, both.destination),
             Carried::Local => manifest::Carried::Local,
@@ -41,15 +41,15 @@ impl Proxied {
     }
 
     /// As the process before told.
-    pub(super) fn adopt(given: manifest::Proxied) -> Self {
-        let carried = match given.carried {
+    pub(super) fn import(record: manifest::Proxied) -> Self {
+        let carried = match record.carried {
             manifest::Carried::Proxy(source, destination) => {
                 Carried::Proxy(Addresses { source, destination })
             }
             manifest::Carried::Local => Carried::Local,
             manifest::Carried::Unknown => Carried::Unknown,
         };
-        Self { carried, tlvs: given.tlvs.0.into() }
+        Self { carried, tlvs: record.tlvs.0.into() }
     }
 }
 

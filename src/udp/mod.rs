@@ -7,7 +7,7 @@
 mod appetite;
 mod closing;
 mod doors;
-mod handing;
+mod export;
 mod header;
 mod inbound;
 mod offloads;
@@ -22,7 +22,7 @@ mod upstream;
 
 pub use appetite::Appetite;
 pub use doors::Door;
-pub use handing::{Adopted, Given};
+pub use export::{Export, Import};
 pub use offloads::tell_lacks;
 pub use origin::Origins;
 pub use pump::Pump;

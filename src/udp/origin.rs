@@ -33,7 +33,7 @@ pub(super) enum Origin {
 
 impl Origin {
     /// As the next process is told: from where, and whether that is the client's own.
-    pub(super) fn give(&self) -> (SocketAddr, bool) {
+    pub(super) fn export(&self) -> (SocketAddr, bool) {
         match self {
             Self::Ours(from) => (*from, false),
             Self::Client(from) => (*from, true),
@@ -102,11 +102,11 @@ impl Origins {
     }
 
     /// What a flow of the process before is connected from; it is noted in what the threads share.
-    pub(super) fn adopt(&mut self, (from, is_client): (SocketAddr, bool), backend: SocketAddr) -> Origin {
+    pub(super) fn import(&mut self, (from, is_client): (SocketAddr, bool), backend: SocketAddr) -> Origin {
         if is_client {
             Origin::Client(from)
         } else {
-            self.ports.adopt(from, backend);
+            self.ports.import(from, backend);
             Origin::Ours(from)
         }
     }

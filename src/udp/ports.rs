@@ -74,7 +74,7 @@ impl Ports {
     }
 
     /// Notes a port that a flow of the process before has. One that is not among this thread's is noted as a stray.
-    pub(super) fn adopt(&mut self, source: SocketAddr, backend: SocketAddr) {
+    pub(super) fn import(&mut self, source: SocketAddr, backend: SocketAddr) {
         let Some(place) = self.share.place_of(source.port()) else { return };
         let between = self.between(source.ip(), backend);
         if !between.is_taken(place) {
@@ -200,7 +200,7 @@ mod tests {
         let mut ports = ports((1_000, 1_009), 1, 2, 0);
         let here = |port| SocketAddr::new(HERE.parse().unwrap(), port);
         for port in [1_003, 1_003, 1_004, 7, 1_011] {
-            ports.adopt(here(port), backend);
+            ports.import(here(port), backend);
         }
         let mut given: Vec<_> = std::iter::from_fn(|| take(&mut ports, HERE, backend)).collect();
         given.sort_unstable();

@@ -55,17 +55,17 @@ impl Terms {
 
     /// Terms of flows of the process before, whose listener has others now or is gone. None begins with them.
     pub fn of_before(
-        given: &manifest::FlowTerms,
+        record: &manifest::FlowTerms,
         log_sessions: LogSessions,
         counters: Arc<ListenerCounters>,
         lasting: &Arc<Lasting>,
         limits: Arc<SessionLimits>,
     ) -> Self {
         let flow = flow::Terms {
-            idle_ms: given.idle_ms,
-            lifetime_ms: given.lifetime_ms,
-            responses: NonZeroU32::new(given.responses),
-            requests: NonZeroU32::new(given.requests),
+            idle_ms: record.idle_ms,
+            lifetime_ms: record.lifetime_ms,
+            responses: NonZeroU32::new(record.responses),
+            requests: NonZeroU32::new(record.requests),
             limits,
             draining: flow::Draining::default(),
         };

@@ -108,11 +108,11 @@ impl Upstream {
     }
 
     /// Adds what the next process is told.
-    pub(super) fn give(&self, flow: &mut manifest::Flow) {
+    pub(super) fn export(&self, flow: &mut manifest::Flow) {
         flow.fd = self.fd.as_raw_fd();
         flow.lease = self.lease.backend().number;
         flow.backend = self.backend;
-        flow.origin = self.origin.give();
+        flow.origin = self.origin.export();
         flow.on_down = self.on_down.code();
         flow.owes_header = self.owes_header;
         flow.refused = self.refused;
@@ -121,17 +121,17 @@ impl Upstream {
     }
 
     /// As the process before told, with its socket and its place at the backend.
-    pub(super) fn adopt(given: &manifest::Flow, fd: OwnedFd, lease: Lease, origins: &mut Origins) -> Self {
+    pub(super) fn import(record: &manifest::Flow, fd: OwnedFd, lease: Lease, origins: &mut Origins) -> Self {
         Self {
             fd,
             lease,
-            backend: given.backend,
-            origin: origins.adopt(given.origin, given.backend),
-            on_down: OnDown::of_code(given.on_down).unwrap_or(OnDown::Keep),
-            owes_header: given.owes_header,
-            refused: given.refused,
-            asked_us: given.asked_us,
-            answered: given.answered,
+            backend: record.backend,
+            origin: origins.import(record.origin, record.backend),
+            on_down: OnDown::of_code(record.on_down).unwrap_or(OnDown::Keep),
+            owes_header: record.owes_header,
+            refused: record.refused,
+            asked_us: record.asked_us,
+            answered: record.answered,
             // What the path takes is found out anew.
             takes_no_parts: false,
             appetite: Appetite::default(),

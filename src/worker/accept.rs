@@ -113,7 +113,7 @@ impl Doors {
     }
 
     /// Its sockets: the door's id, the number, the socket.
-    pub(super) fn give(&self) -> Vec<(u64, u32, RawFd)> {
+    pub(super) fn export(&self) -> Vec<(u64, u32, RawFd)> {
         self.doors.iter().map(|(_, door)| (door.id, door.number, door.fd.as_raw_fd())).collect()
     }
 

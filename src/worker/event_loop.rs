@@ -150,8 +150,8 @@ impl EventLoop {
                 }
                 Ok(FreezeOrder::Export) => {
                     let worker = u32::try_from(self.cx.worker).unwrap_or(u32::MAX);
-                    let (tcp, udp) = (self.sessions.give(worker), self.pump.give(worker));
-                    say(FreezeReply::Export(Box::new(ThreadExport { doors: self.doors.give(), tcp, udp })));
+                    let (tcp, udp) = (self.sessions.export(worker), self.pump.export(worker));
+                    say(FreezeReply::Export(Box::new(ThreadExport { doors: self.doors.export(), tcp, udp })));
                 }
                 Ok(FreezeOrder::Leave) => return false,
                 Ok(FreezeOrder::GoOn) | Err(mpsc::RecvError) => return true,
@@ -160,10 +160,10 @@ impl EventLoop {
     }
 
     /// Goes on with what another process had.
-    fn adopt(&mut self, import: ThreadImport) {
+    fn import(&mut self, import: ThreadImport) {
         let ThreadImport { sessions, flows } = import;
-        sessions.into_iter().for_each(|session| self.sessions.adopt(session, &mut self.cx));
-        flows.into_iter().for_each(|flow| self.pump.adopt(flow, &mut self.cx));
+        sessions.into_iter().for_each(|session| self.sessions.import(session, &mut self.cx));
+        flows.into_iter().for_each(|flow| self.pump.import(flow, &mut self.cx));
     }
 
     /// How long nothing is due; `None`: until something is ready.
@@ -222,7 +222,7 @@ impl EventLoop {
                 }
                 Message::Search(search) => self.searches.push_back(Searching::new(*search)),
                 Message::Freeze(freeze) => self.freeze = Some(freeze),
-                Message::Import(import) => self.adopt(*import),
+                Message::Import(import) => self.import(*import),
                 Message::Ping => self.workers.beat(self.cx.worker),
                 Message::Leave => self.leaving = true,
             }

@@ -39,9 +39,9 @@ pub struct ThreadExport {
     /// Sockets of tcp doors: the door's id, the number among its sockets, the socket.
     pub doors: Vec<(u64, u32, RawFd)>,
     /// Its sessions.
-    pub tcp: tcp::Given,
+    pub tcp: tcp::Export,
     /// Its flows, and the sockets of udp doors.
-    pub udp: udp::Given,
+    pub udp: udp::Export,
 }
 
 /// The line between a thread that stands and whoever told it to.
@@ -62,7 +62,7 @@ impl fmt::Debug for Freeze {
 #[derive(Debug, Default)]
 pub struct ThreadImport {
     /// Its sessions.
-    pub sessions: Vec<tcp::Adopted>,
+    pub sessions: Vec<tcp::Import>,
     /// Its flows.
-    pub flows: Vec<udp::Adopted>,
+    pub flows: Vec<udp::Import>,
 }

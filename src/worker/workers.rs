@@ -143,7 +143,7 @@ impl Workers {
     }
 
     /// Counts a TCP session that was there before this process, whatever the limit.
-    pub fn adopt(&self, worker: usize) {
+    pub fn import(&self, worker: usize) {
         self.tcp_sessions.fetch_add(1, Ordering::Relaxed);
         self.members[worker].sessions.fetch_add(1, Ordering::Relaxed);
     }

@@ -94,10 +94,10 @@ impl Inherited {
             door.bind == (wanted.at.ip, wanted.at.port) && protocol_of(door) == wanted.listener.protocol
         };
         // In the order in which they were bound.
-        let given: Vec<manifest::Door> = self.manifest().doors.iter().filter(is_it).cloned().collect();
-        let address = given.first()?.address;
-        let mut sockets = Vec::with_capacity(given.len());
-        for door in given {
+        let record: Vec<manifest::Door> = self.manifest().doors.iter().filter(is_it).cloned().collect();
+        let address = record.first()?.address;
+        let mut sockets = Vec::with_capacity(record.len());
+        for door in record {
             self.ids.insert(door.id, wanted.id);
             if let Some(fd) = self.bundle.descriptor(door.fd) {
                 sockets.push(DoorSocket { fd, lost_seen: door.lost_seen });
@@ -110,24 +110,24 @@ impl Inherited {
     pub(in crate::server) fn http(&mut self, settings: &Settings) -> Option<HttpDoor> {
         settings.admin.http?;
         let fd = self.bundle.manifest.http.and_then(|fd| self.bundle.descriptor(fd))?;
-        HttpDoor::adopt(fd).ok()
+        HttpDoor::import(fd).ok()
     }
 
     /// The socket of the commands that was there.
     pub(in crate::server) fn socket(&mut self) -> Option<SocketDoor> {
         let (fd, path) = self.bundle.manifest.socket.clone()?;
-        SocketDoor::adopt(self.bundle.descriptor(fd)?, path.into()).ok()
+        SocketDoor::import(self.bundle.descriptor(fd)?, path.into()).ok()
     }
 
     /// Listeners go on counting where they were.
     pub(in crate::server) fn resume_counters(&self, control: &Control, settings: &Settings) {
         let manifest = self.manifest();
         let workers = control.workers.count();
-        let resumed = manifest.listeners.iter().filter_map(|given| {
-            let proto = [Protocol::Tcp, Protocol::Udp].into_iter().find(|one| one.word() == given.proto)?;
-            let pool = pool_slot(&given.pool, settings, manifest)?;
-            let counters = ListenerCounters::new(&given.listener, proto.word(), pool, workers);
-            counters.shards.begin_with(&given.counts, ListenerShard::counters);
+        let resumed = manifest.listeners.iter().filter_map(|record| {
+            let proto = [Protocol::Tcp, Protocol::Udp].into_iter().find(|one| one.word() == record.proto)?;
+            let pool = pool_slot(&record.pool, settings, manifest)?;
+            let counters = ListenerCounters::new(&record.listener, proto.word(), pool, workers);
+            counters.shards.begin_with(&record.counts, ListenerShard::counters);
             Some(Arc::new(counters))
         });
         control.listeners.replace(resumed.collect());
@@ -147,41 +147,41 @@ impl Inherited {
             (std::mem::take(&mut manifest.sessions), std::mem::take(&mut manifest.flows));
         let (terms, flow_terms) =
             (std::mem::take(&mut manifest.terms), std::mem::take(&mut manifest.flow_terms));
-        let terms: Vec<_> = terms.iter().map(|given| control.tcp_terms(given)).collect();
-        let flow_terms: Vec<_> = flow_terms.iter().map(|given| control.udp_terms(given)).collect();
+        let terms: Vec<_> = terms.iter().map(|record| control.tcp_terms(record)).collect();
+        let flow_terms: Vec<_> = flow_terms.iter().map(|record| control.udp_terms(record)).collect();
         let (workers, workers_before) =
             (control.workers.count(), usize::try_from(manifest.workers).unwrap_or(usize::MAX));
         let mut imports: Vec<ThreadImport> = (0..workers).map(|_| ThreadImport::default()).collect();
-        let lease = |number: u64| backends.get(&number).map(|backend| Lease::adopt(Arc::clone(backend)));
-        for given in sessions {
-            let worker = usize::try_from(given.worker).unwrap_or(0) % workers;
-            let Some(client) = self.bundle.descriptor(given.client.fd) else { continue };
-            let backend = given.backend.as_ref().and_then(|side| self.bundle.descriptor(side.fd));
-            let pipes = [&given.to_backend.held, &given.to_client.held].map(|held| self.pipe(held));
-            control.workers.adopt(worker);
-            imports[worker].sessions.push(tcp::Adopted {
-                terms: Arc::clone(&terms[usize::try_from(given.terms).unwrap_or(usize::MAX)]),
+        let lease = |number: u64| backends.get(&number).map(|backend| Lease::import(Arc::clone(backend)));
+        for record in sessions {
+            let worker = usize::try_from(record.worker).unwrap_or(0) % workers;
+            let Some(client) = self.bundle.descriptor(record.client.fd) else { continue };
+            let backend = record.backend.as_ref().and_then(|side| self.bundle.descriptor(side.fd));
+            let pipes = [&record.to_backend.held, &record.to_client.held].map(|held| self.pipe(held));
+            control.workers.import(worker);
+            imports[worker].sessions.push(tcp::Import {
+                terms: Arc::clone(&terms[usize::try_from(record.terms).unwrap_or(usize::MAX)]),
                 client,
                 backend,
-                lease: given.lease.and_then(lease),
+                lease: record.lease.and_then(lease),
                 pipes,
-                given,
+                record,
             });
         }
         // Of two flows of one client, begun with different threads, the one that was heard of last goes on.
-        flows.sort_by_key(|given| std::cmp::Reverse(given.client_ms));
-        for mut given in flows {
-            let worker = usize::try_from(given.worker).unwrap_or(0) % workers;
-            let (Some(fd), Some(lease)) = (self.bundle.descriptor(given.fd), lease(given.lease)) else {
+        flows.sort_by_key(|record| std::cmp::Reverse(record.client_ms));
+        for mut record in flows {
+            let worker = usize::try_from(record.worker).unwrap_or(0) % workers;
+            let (Some(fd), Some(lease)) = (self.bundle.descriptor(record.fd), lease(record.lease)) else {
                 continue;
             };
-            control.ports.note(given.origin, given.backend, worker);
+            control.ports.note(record.origin, record.backend, worker);
             // With another number of threads its client may come to another one, which could not have its address too: it
             // ends, and begins anew there.
-            let begins_anew = given.origin.1 && workers != workers_before;
-            given.door = self.ids.get(&given.door).copied().filter(|_| !begins_anew).unwrap_or(0);
-            let terms = Arc::clone(&flow_terms[usize::try_from(given.terms).unwrap_or(usize::MAX)]);
-            imports[worker].flows.push(udp::Adopted { given, terms, fd, lease });
+            let begins_anew = record.origin.1 && workers != workers_before;
+            record.door = self.ids.get(&record.door).copied().filter(|_| !begins_anew).unwrap_or(0);
+            let terms = Arc::clone(&flow_terms[usize::try_from(record.terms).unwrap_or(usize::MAX)]);
+            imports[worker].flows.push(udp::Import { record, terms, fd, lease });
         }
         for (worker, import) in imports.into_iter().enumerate() {
             control.workers.mailbox(worker).post(Message::Import(Box::new(import)));
@@ -193,23 +193,23 @@ impl Inherited {
         let mut end = |number: &i32| -> Option<OwnedFd> { self.bundle.descriptor(*number) };
         let (read_end, write_end) = (end(read_end)?, end(write_end)?);
         let whole = |bytes: &u64| usize::try_from(*bytes).unwrap_or(usize::MAX);
-        Some(Pipe::adopt(read_end, write_end, whole(held_bytes), whole(size_bytes)))
+        Some(Pipe::import(read_end, write_end, whole(held_bytes), whole(size_bytes)))
     }
 }
 
 impl Control {
     /// What sessions of the process before were born with: what its listener has now, but for what it had otherwise then.
-    fn tcp_terms(&self, given: &manifest::Terms) -> Arc<tcp::Terms> {
+    fn tcp_terms(&self, record: &manifest::Terms) -> Arc<tcp::Terms> {
         let served = self.served();
-        let log_sessions = LogSessions::of_code(given.log_sessions).unwrap_or(LogSessions::All);
-        let (lasting, counters) = self.listed(&given.pool, &given.listener, Protocol::Tcp);
-        let now = match served.terms.get(&given.listener) {
+        let log_sessions = LogSessions::of_code(record.log_sessions).unwrap_or(LogSessions::All);
+        let (lasting, counters) = self.listed(&record.pool, &record.listener, Protocol::Tcp);
+        let now = match served.terms.get(&record.listener) {
             Some(Terms::Tcp(now)) => Some(now),
             _ => None,
         };
         if let Some(now) = now.filter(|now| {
-            now.idle_ms == given.idle_ms
-                && now.half_closed_ms == given.half_closed_ms
+            now.idle_ms == record.idle_ms
+                && now.half_closed_ms == record.half_closed_ms
                 && now.log_sessions == log_sessions
                 && Arc::ptr_eq(&now.lasting, &lasting)
         }) {
@@ -218,27 +218,27 @@ impl Control {
         // Those that wait for their PROXY header are still to be judged.
         let of_now = now.map(|now| now.for_those_before(Arc::clone(&counters), &lasting));
         Arc::new(tcp::Terms {
-            idle_ms: given.idle_ms,
-            half_closed_ms: given.half_closed_ms,
+            idle_ms: record.idle_ms,
+            half_closed_ms: record.half_closed_ms,
             log_sessions,
             ..of_now.unwrap_or_else(|| tcp::Terms::of_nobody(counters, &lasting))
         })
     }
 
-    fn udp_terms(&self, given: &manifest::FlowTerms) -> Arc<udp::Terms> {
+    fn udp_terms(&self, record: &manifest::FlowTerms) -> Arc<udp::Terms> {
         let served = self.served();
-        let log_sessions = LogSessions::of_code(given.log_sessions).unwrap_or(LogSessions::All);
-        let (lasting, counters) = self.listed(&given.pool, &given.listener, Protocol::Udp);
-        let now = match served.terms.get(&given.listener) {
+        let log_sessions = LogSessions::of_code(record.log_sessions).unwrap_or(LogSessions::All);
+        let (lasting, counters) = self.listed(&record.pool, &record.listener, Protocol::Udp);
+        let now = match served.terms.get(&record.listener) {
             Some(Terms::Udp(now)) => Some(now),
             _ => None,
         };
         let number = |value: Option<std::num::NonZeroU32>| value.map_or(0, std::num::NonZeroU32::get);
         if let Some(now) = now.filter(|now| {
-            now.flow.idle_ms == given.idle_ms
-                && now.flow.lifetime_ms == given.lifetime_ms
-                && number(now.flow.responses) == given.responses
-                && number(now.flow.requests) == given.requests
+            now.flow.idle_ms == record.idle_ms
+                && now.flow.lifetime_ms == record.lifetime_ms
+                && number(now.flow.responses) == record.responses
+                && number(now.flow.requests) == record.requests
                 && now.log_sessions == log_sessions
                 && Arc::ptr_eq(&now.lasting, &lasting)
         }) {
@@ -249,7 +249,7 @@ impl Control {
             || Arc::new(SessionLimits::new(Some(self.workers.shared_udp_places()), None, None)),
             |now| Arc::clone(&now.flow.limits),
         );
-        Arc::new(udp::Terms::of_before(given, log_sessions, counters, &lasting, limits))
+        Arc::new(udp::Terms::of_before(record, log_sessions, counters, &lasting, limits))
     }
 
     /// The pool and the counters of these names; a listener that is gone gets counters of its own while it has sessions.

@@ -60,7 +60,7 @@ impl Control {
     pub(in crate::server) async fn hand_over(&self, channel: &Channel) -> Result<HandedOver, HandoverError> {
         self.give(|manifest| async move {
             timeout(STANDSTILL_MAX, async {
-                channel.give(&manifest).await?;
+                channel.send_bundle(&manifest).await?;
                 channel.let_go().await
             })
             .await
@@ -117,7 +117,7 @@ impl Control {
 
     async fn manifest(&self, exports: Vec<ThreadExport>) -> Option<Manifest> {
         let (reply, pools) = oneshot::channel();
-        self.orders.send(Order::Tell { reply }).await.ok()?;
+        self.orders.send(Order::Export { reply }).await.ok()?;
         let pools: Vec<Pool> = pools.await.ok()?;
         let mut manifest = Manifest {
             program: env!("CARGO_PKG_VERSION").to_owned(),

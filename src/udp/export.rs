@@ -17,7 +17,7 @@ use crate::thread_context::{ThreadContext, Token};
 
 /// What a thread tells of its flows.
 #[derive(Debug, Default)]
-pub struct Given {
+pub struct Export {
     /// By their place in the list.
     pub terms: Vec<manifest::FlowTerms>,
     /// In the order of the table.
@@ -29,9 +29,9 @@ pub struct Given {
 
 /// A flow of the process before, with everything that its record only names.
 #[derive(Debug)]
-pub struct Adopted {
+pub struct Import {
     /// What was told.
-    pub given: manifest::Flow,
+    pub record: manifest::Flow,
     /// What it was born with.
     pub terms: Arc<Terms>,
     /// Its socket.
@@ -42,33 +42,33 @@ pub struct Adopted {
 
 impl Pump {
     /// Tells everything of every flow. Changes nothing.
-    pub fn give(&self, worker: u32) -> Given {
-        let mut given = Given::default();
+    pub fn export(&self, worker: u32) -> Export {
+        let mut export = Export::default();
         let mut numbers: HashMap<*const Terms, u32> = HashMap::new();
         for side in self.sides.iter().flatten() {
             let Some(lasting) = self.flows.lasting(side.id) else { continue };
             let number = *numbers.entry(Arc::as_ptr(&side.terms)).or_insert_with(|| {
-                given.terms.push(side.terms.give());
-                u32::try_from(given.terms.len() - 1).unwrap_or(u32::MAX)
+                export.terms.push(side.terms.export());
+                u32::try_from(export.terms.len() - 1).unwrap_or(u32::MAX)
             });
             let door = self.doors.get(side.door as usize).map_or(0, |door| door.id);
-            given.flows.push(side.give(worker, number, door, &lasting));
+            export.flows.push(side.export(worker, number, door, &lasting));
         }
         let tell = |(_, door): (usize, &Door)| (door.id, door.number, door.fd.as_raw_fd(), door.lost_seen);
-        given.doors = self.doors.iter().map(tell).collect();
-        given
+        export.doors = self.doors.iter().map(tell).collect();
+        export
     }
 
     /// Goes on with a flow of the process before. Its door must be open here. One that cannot stay ends as `drained`.
-    pub fn adopt(&mut self, adopted: Adopted, cx: &mut ThreadContext) {
-        let Adopted { mut given, terms, fd, lease } = adopted;
-        let proxied = given.proxied.take().map(|proxied| Box::new(Proxied::adopt(proxied)));
-        let (client, local) = (given.client, given.local);
-        let door = self.doors.iter().find(|(_, door)| door.id == given.door).map(|(key, _)| key);
+    pub fn import(&mut self, adopted: Import, cx: &mut ThreadContext) {
+        let Import { mut record, terms, fd, lease } = adopted;
+        let proxied = record.proxied.take().map(|proxied| Box::new(Proxied::import(proxied)));
+        let (client, local) = (record.client, record.local);
+        let door = self.doors.iter().find(|(_, door)| door.id == record.door).map(|(key, _)| key);
         let door = u32::try_from(door.unwrap_or(usize::MAX)).unwrap_or(u32::MAX);
-        let lasting = lasting_of(&given);
+        let lasting = lasting_of(&record);
         terms.counters.shards.of(cx.worker).active.add(1);
-        let upstream = Upstream::adopt(&given, fd, lease, &mut self.origins);
+        let upstream = Upstream::import(&record, fd, lease, &mut self.origins);
         let mut side = Side {
             id: FlowId { index: 0, generation: 0 },
             terms,
@@ -80,7 +80,7 @@ impl Pump {
             takes_no_parts: false,
         };
         // Its client may have begun it anew with another thread's datagram meanwhile: then this one is over.
-        let id = self.flows.adopt(&lasting, side.origin().ip(), &side.terms.flow);
+        let id = self.flows.import(&lasting, side.origin().ip(), &side.terms.flow);
         let watched = id.is_some_and(|id| {
             cx.poller.watch_input(side.upstream.fd(), Token::Flow(id.pack()).pack()).is_ok()
         });
@@ -106,15 +106,15 @@ impl Pump {
 }
 
 impl Side {
-    fn give(&self, worker: u32, terms: u32, door: u64, lasting: &Lasting) -> manifest::Flow {
+    fn export(&self, worker: u32, terms: u32, door: u64, lasting: &Lasting) -> manifest::Flow {
         let flow = &lasting.flow;
-        let mut given = manifest::Flow {
+        let mut record = manifest::Flow {
             worker,
             terms,
             door,
             client: self.client,
             local: self.local,
-            proxied: self.proxied.as_ref().map(|proxied| proxied.give(self.client)),
+            proxied: self.proxied.as_ref().map(|proxied| proxied.export(self.client)),
             began_ms: flow.began_ms,
             client_ms: flow.client_ms,
             backend_ms: flow.backend_ms,
@@ -134,13 +134,13 @@ impl Side {
             asked_us: 0,
             answered: false,
         };
-        self.upstream.give(&mut given);
-        given
+        self.upstream.export(&mut record);
+        record
     }
 }
 
 impl Terms {
-    fn give(&self) -> manifest::FlowTerms {
+    fn export(&self) -> manifest::FlowTerms {
         manifest::FlowTerms {
             listener: self.listener.to_string(),
             pool: self.lasting.name.to_string(),
@@ -153,20 +153,20 @@ impl Terms {
     }
 }
 
-fn lasting_of(given: &manifest::Flow) -> Lasting {
+fn lasting_of(record: &manifest::Flow) -> Lasting {
     let traffic = |(datagrams, bytes)| Traffic { datagrams, bytes };
     Lasting {
         flow: Flow {
-            key: FlowKey { client: given.client, local: given.local },
-            began_ms: given.began_ms,
-            client_ms: given.client_ms,
-            backend_ms: given.backend_ms,
-            to_backend: traffic(given.to_backend),
-            to_client: traffic(given.to_client),
-            rehomed: given.rehomed,
+            key: FlowKey { client: record.client, local: record.local },
+            began_ms: record.began_ms,
+            client_ms: record.client_ms,
+            backend_ms: record.backend_ms,
+            to_backend: traffic(record.to_backend),
+            to_client: traffic(record.to_client),
+            rehomed: record.rehomed,
         },
-        owed: given.owed,
-        since_pick: given.since_pick,
-        lifetime_end_ms: given.lifetime_end_ms,
+        owed: record.owed,
+        since_pick: record.since_pick,
+        lifetime_end_ms: record.lifetime_end_ms,
     }
 }

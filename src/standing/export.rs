@@ -6,7 +6,7 @@ use crate::manifest;
 
 impl Standing {
     /// As the next process is told.
-    pub fn give(&self) -> manifest::Standing {
+    pub fn export(&self) -> manifest::Standing {
         let word = match self.health {
             Health::Unchecked => "unchecked",
             Health::Untested { added: false } => "untested",
@@ -32,8 +32,8 @@ impl Standing {
     }
 
     /// As the process before told. `None`: in words that are not known here.
-    pub fn adopt(given: &manifest::Standing) -> Option<Self> {
-        let health = match &*given.health {
+    pub fn import(record: &manifest::Standing) -> Option<Self> {
+        let health = match &*record.health {
             "unchecked" => Health::Unchecked,
             "untested" => Health::Untested { added: false },
             "added" => Health::Untested { added: true },
@@ -41,27 +41,27 @@ impl Standing {
             "down" => Health::Down,
             _ => return None,
         };
-        let marked = match &given.marked {
+        let marked = match &record.marked {
             None => None,
             Some((word, (by, since_ms))) => {
                 let mark = [Mark::Drain, Mark::Down].into_iter().find(|mark| mark.word() == word)?;
                 Some(Marked { mark, by: by.as_str().into(), since_ms: *since_ms })
             }
         };
-        let ejection = &given.ejection;
+        let ejection = &record.ejection;
         Some(Self {
             health,
-            cause: given.cause.as_deref().map(Into::into),
-            since_ms: given.since_ms,
+            cause: record.cause.as_deref().map(Into::into),
+            since_ms: record.since_ms,
             ejection: Ejection {
                 out: ejection.out.map(|(began_ms, until_ms)| Out { began_ms, until_ms }),
                 in_a_row: ejection.in_a_row,
                 ended_ms: ejection.ended_ms,
                 quiet_since_ms: ejection.quiet_since_ms,
             },
-            rising: given.rising.map(|(since_ms, tenths)| Rising { since_ms, tenths }),
+            rising: record.rising.map(|(since_ms, tenths)| Rising { since_ms, tenths }),
             marked,
-            weight: given.weight,
+            weight: record.weight,
         })
     }
 }
@@ -75,7 +75,7 @@ mod tests {
     fn whatever_befell_it_comes_back_and_goes_on() {
         const RULES: Rules = Rules { eject_ms: Some(10_000), slow_start_ms: Some(9_000) };
         let mut standing = Standing::new(Health::Untested { added: true }, 3);
-        let there = |standing: &Standing| Standing::adopt(&standing.give()).as_ref() == Some(standing);
+        let there = |standing: &Standing| Standing::import(&standing.export()).as_ref() == Some(standing);
         assert!(there(&standing));
         standing.on_verdict(Err("connect refused, 3 of 3 checks"), &RULES, 7);
         assert!(there(&standing));
@@ -87,6 +87,9 @@ mod tests {
         assert!(there(&standing));
         standing.on_time(Some(12), &RULES, 10_011);
         assert!(there(&standing), "ejections in a row are remembered");
-        assert_eq!(Standing::adopt(&manifest::Standing { health: "well".into(), ..standing.give() }), None);
+        assert_eq!(
+            Standing::import(&manifest::Standing { health: "well".into(), ..standing.export() }),
+            None
+        );
     }
 }

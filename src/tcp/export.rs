@@ -24,7 +24,7 @@ use crate::thread_context::GENERATION_MASK;
 
 /// What a thread tells of its sessions.
 #[derive(Debug, Default)]
-pub struct Given {
+pub struct Export {
     /// By their place in the list.
     pub terms: Vec<manifest::Terms>,
     /// In the order of the table.
@@ -33,9 +33,9 @@ pub struct Given {
 
 /// A session of the process before, with everything that its record only names.
 #[derive(Debug)]
-pub struct Adopted {
+pub struct Import {
     /// What was told.
-    pub given: manifest::Session,
+    pub record: manifest::Session,
     /// What it was born with.
     pub terms: Arc<Terms>,
     /// The client's socket.
@@ -50,25 +50,25 @@ pub struct Adopted {
 
 impl Sessions {
     /// Tells everything of every session. Changes nothing.
-    pub fn give(&self, worker: u32) -> Given {
-        let mut given = Given::default();
+    pub fn export(&self, worker: u32) -> Export {
+        let mut export = Export::default();
         let mut numbers: HashMap<*const Terms, u32> = HashMap::new();
         for (_, slot) in &self.slots {
             let terms = &slot.session.terms;
             let number = *numbers.entry(Arc::as_ptr(terms)).or_insert_with(|| {
-                given.terms.push(terms.give());
-                u32::try_from(given.terms.len() - 1).unwrap_or(u32::MAX)
+                export.terms.push(terms.export());
+                u32::try_from(export.terms.len() - 1).unwrap_or(u32::MAX)
             });
-            given.sessions.push(slot.session.give(worker, number));
+            export.sessions.push(slot.session.export(worker, number));
         }
-        given
+        export
     }
 
     /// Goes on with a session of the process before. Its place among the sessions of the process is taken already.
-    pub fn adopt(&mut self, adopted: Adopted, cx: &mut ThreadContext) {
+    pub fn import(&mut self, adopted: Import, cx: &mut ThreadContext) {
         adopted.terms.counters.shards.of(cx.worker).active.add(1);
-        let phase = adopted.given.phase.clone();
-        let session = Session::adopt(adopted);
+        let phase = adopted.record.phase.clone();
+        let session = Session::import(adopted);
         self.next_generation = (self.next_generation + 1) & GENERATION_MASK;
         let generation = self.next_generation;
         let key = self.slots.insert(Slot { generation, queued: false, session });
@@ -93,7 +93,7 @@ impl Sessions {
 }
 
 impl Terms {
-    fn give(&self) -> manifest::Terms {
+    fn export(&self) -> manifest::Terms {
         manifest::Terms {
             listener: self.listener.to_string(),
             pool: self.lasting.name.to_string(),
@@ -105,16 +105,16 @@ impl Terms {
 }
 
 impl Session {
-    fn give(&self, worker: u32, terms: u32) -> manifest::Session {
+    fn export(&self, worker: u32, terms: u32) -> manifest::Session {
         let relay = &self.relay;
         manifest::Session {
             worker,
             terms,
-            client: self.client.give(),
+            client: self.client.export(),
             client_address: self.client_address,
-            proxied: self.proxied.as_ref().map(|proxied| proxied.give()),
+            proxied: self.proxied.as_ref().map(|proxied| proxied.export()),
             local_port: self.local_port,
-            backend: self.backend.as_ref().map(Side::give),
+            backend: self.backend.as_ref().map(Side::export),
             lease: self.lease.as_ref().map(|lease| lease.backend().number),
             has_place: self.place.is_some(),
             phase: match self.phase {
@@ -127,8 +127,8 @@ impl Session {
                     manifest::Phase::Lingering(reason.word().to_owned(), until_ms)
                 }
             },
-            to_backend: relay.to_backend.give(),
-            to_client: relay.to_client.give(),
+            to_backend: relay.to_backend.export(),
+            to_client: relay.to_client.export(),
             finished_first: relay.finished_first.map(|side| u8::from(side == BACKEND)),
             moved_ms: relay.moved_ms,
             lifetime_end_ms: relay.lifetime_end_ms,
@@ -144,9 +144,9 @@ impl Session {
         }
     }
 
-    fn adopt(adopted: Adopted) -> Self {
-        let Adopted { given, terms, client, backend, lease, pipes: [to_backend, to_client] } = adopted;
-        let phase = match given.phase {
+    fn import(adopted: Import) -> Self {
+        let Import { record, terms, client, backend, lease, pipes: [to_backend, to_client] } = adopted;
+        let phase = match record.phase {
             manifest::Phase::AwaitingHeader(deadline_ms) => Phase::AwaitingHeader { deadline_ms },
             manifest::Phase::Dialling(began_us, deadline_ms) => Phase::Dialling { began_us, deadline_ms },
             // It joins the line again when it stands in the table.
@@ -159,33 +159,33 @@ impl Session {
                 Phase::Lingering { reason, look_ms: 0, until_ms }
             }
         };
-        let place = terms.entry.as_ref().filter(|_| given.has_place);
+        let place = terms.entry.as_ref().filter(|_| record.has_place);
         Self {
-            place: place.and_then(|entry| entry.adopt(given.client_address.ip())),
+            place: place.and_then(|entry| entry.import(record.client_address.ip())),
             terms,
-            client: Side::adopt(&given.client, client),
-            client_address: given.client_address,
-            proxied: given.proxied.map(|proxied| Box::new(Proxied::adopt(proxied))),
-            local_port: given.local_port,
-            backend: given.backend.zip(backend).map(|(given, fd)| Side::adopt(&given, fd)),
+            client: Side::import(&record.client, client),
+            client_address: record.client_address,
+            proxied: record.proxied.map(|proxied| Box::new(Proxied::import(proxied))),
+            local_port: record.local_port,
+            backend: record.backend.zip(backend).map(|(record, fd)| Side::import(&record, fd)),
             lease,
             phase,
             relay: Relay {
-                to_backend: Way::adopt(given.to_backend, to_backend),
-                to_client: Way::adopt(given.to_client, to_client),
-                finished_first: given.finished_first.map(|side| if side == 0 { CLIENT } else { BACKEND }),
-                moved_ms: given.moved_ms,
-                lifetime_end_ms: given.lifetime_end_ms,
-                asked_us: given.asked_us,
+                to_backend: Way::import(record.to_backend, to_backend),
+                to_client: Way::import(record.to_client, to_client),
+                finished_first: record.finished_first.map(|side| if side == 0 { CLIENT } else { BACKEND }),
+                moved_ms: record.moved_ms,
+                lifetime_end_ms: record.lifetime_end_ms,
+                asked_us: record.asked_us,
             },
-            started_us: given.started_us,
-            connect_us: given.connect_us,
-            queue_us: given.queue_us,
-            doomed_ms: given.doomed_ms,
-            on_down: OnDown::of_code(given.on_down).unwrap_or(OnDown::Keep),
-            attempts: given.attempts,
-            tried: given.tried,
-            error: given.error.map(Errno::from_raw_os_error),
+            started_us: record.started_us,
+            connect_us: record.connect_us,
+            queue_us: record.queue_us,
+            doomed_ms: record.doomed_ms,
+            on_down: OnDown::of_code(record.on_down).unwrap_or(OnDown::Keep),
+            attempts: record.attempts,
+            tried: record.tried,
+            error: record.error.map(Errno::from_raw_os_error),
             deadline_moved: true,
         }
     }
