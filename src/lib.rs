@@ -10,12 +10,13 @@
 //!  work     tcp/  udp/  health/  transfer/  systemd/  move bytes, ask backends how they are, reach the next process
 //!  lent     thread_context/                         the tools of a data thread
 //!  shared   pool/  metrics/                    what several threads look at: atomics, the one swapped snapshot
-//!  ground   config/  access/  balance/  flow/  limits/  proxy_protocol/  liveness  standing/  sticky  deadlines  phase  reason  inspect  manifest   pure: values in, values out
+//!  ground   config/  access/  balance/  flow/  limits/  proxy_protocol/  liveness  backend_state/  sticky  deadlines  phase  reason  inspect  manifest   pure: values in, values out
 //!  cellar   sys/                               the only unsafe and raw system calls; knows nothing above
 //! ```
 
 pub mod access;
 pub mod admin;
+pub mod backend_state;
 pub mod balance;
 pub mod cli;
 pub mod config;
@@ -35,7 +36,6 @@ pub mod proxy_protocol;
 pub mod publisher;
 pub mod reason;
 pub mod server;
-pub mod standing;
 pub mod sticky;
 pub mod sys;
 pub mod systemd;

@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use super::exposition::Exposition;
 use super::watchers::WATCHERS_MAX;
 use super::{Sources, process};
+use crate::backend_state::TENTHS;
 use crate::metrics::{AcceptTrouble, Direction, Drop, Histogram, ListenerCounters};
 use crate::pool::{Backend, PoolView, tcp_source_ports_ratio};
 use crate::reason::Reason;
-use crate::standing::TENTHS;
 use crate::sys::udp::local_ports;
 
 /// The whole page.
@@ -137,7 +137,7 @@ fn backends(out: &mut Exposition, pools: &[Arc<PoolView>]) {
     });
     out.gauge("evenkeel_backend_up", "1: its health checks say so, or nobody asks.");
     each_backend(pools, |pool, index, _, labels| {
-        out.sample("evenkeel_backend_up", &labels, u8::from(pool.standings[index].is_up()));
+        out.sample("evenkeel_backend_up", &labels, u8::from(pool.states[index].is_up()));
     });
     out.gauge("evenkeel_backend_eligible", "1: it may be picked.");
     for pool in pools {
@@ -150,11 +150,11 @@ fn backends(out: &mut Exposition, pools: &[Arc<PoolView>]) {
     }
     out.gauge("evenkeel_backend_weight", "Its weight, as far as it has grown after it came back.");
     each_backend(pools, |pool, index, _, labels| {
-        let grown = f64::from(pool.standings[index].tenths()) / f64::from(TENTHS);
+        let grown = f64::from(pool.states[index].tenths()) / f64::from(TENTHS);
         out.sample(
             "evenkeel_backend_weight",
             &labels,
-            f64::from(pool.standings[index].weight(pool.settings.backends[index].weight)) * grown,
+            f64::from(pool.states[index].weight(pool.settings.backends[index].weight)) * grown,
         );
     });
     out.gauge("evenkeel_backend_sessions_active", "Sessions it has, those being dialled included.");

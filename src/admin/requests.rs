@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 
+use crate::backend_state::Mark;
 use crate::config::settings::Level;
 use crate::inspect::{Filter, Found};
-use crate::standing::Mark;
 
 /// One thing to do, and where its outcome goes. Whoever asked may have gone: it is done all the same.
 #[derive(Debug)]

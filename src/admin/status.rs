@@ -7,10 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::Sources;
 use super::watchers::WATCHERS_MAX;
+use crate::backend_state::{BackendState, Health, Mark, TENTHS};
 use crate::metrics::{Direction, Drop, ListenerCounters};
 use crate::pool::{Backend, PoolView, tcp_source_ports_ratio};
 use crate::reason::Reason;
-use crate::standing::{Health, Mark, Standing, TENTHS};
 use crate::sys::limits;
 use crate::sys::udp::local_ports;
 
@@ -124,28 +124,28 @@ fn pool(view: &PoolView, now_ms: u64) -> Value {
 }
 
 fn backend(view: &PoolView, index: usize, now_ms: u64) -> Value {
-    let (live, standing, settings) =
-        (&view.backends[index], &view.standings[index], &view.settings.backends[index]);
-    let state = State::of(view, index, now_ms);
+    let (live, state, settings) =
+        (&view.backends[index], &view.states[index], &view.settings.backends[index]);
+    let now = State::of(view, index, now_ms);
     let bytes = |direction| live.shards.sum(|shard| shard.bytes(direction).value());
-    let marked = standing.marked().map(|marked| {
+    let marked = state.marked().map(|marked| {
         json!({ "mark": marked.mark.word(), "by": &*marked.by, "since_s": now_ms.saturating_sub(marked.since_ms) / 1_000 })
     });
     json!({
         "name": &*live.name,
         "address": live.shown_address(),
-        "state": state.word,
-        "cause": state.cause,
-        "since_s": state.since_s,
-        "up": standing.is_up(),
-        "health": health_word(standing.health()),
+        "state": now.word,
+        "cause": now.cause,
+        "since_s": now.since_s,
+        "up": state.is_up(),
+        "health": health_word(state.health()),
         "eligible": view.is_eligible(index),
         "mark": marked,
-        "ejected_for_s": standing.ejected_until_ms().map(|until_ms| until_ms.saturating_sub(now_ms).div_ceil(1_000)),
+        "ejected_for_s": state.ejected_until_ms().map(|until_ms| until_ms.saturating_sub(now_ms).div_ceil(1_000)),
         "tier": settings.tier,
-        "weight": standing.weight(settings.weight),
+        "weight": state.weight(settings.weight),
         "file_weight": settings.weight,
-        "weight_percent": standing.tenths() * 100 / TENTHS,
+        "weight_percent": state.tenths() * 100 / TENTHS,
         "active": live.load.active(),
         "max_sessions": settings.max_sessions,
         "sessions": live.shards.sum(|shard| shard.sessions.value()),
@@ -187,45 +187,45 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn of(view: &PoolView, index: usize, now_ms: u64) -> Self {
-        let standing = &view.standings[index];
-        let health_s = now_ms.saturating_sub(standing.since_ms()) / 1_000;
-        if let Some(marked) = standing.marked() {
+        let state = &view.states[index];
+        let health_s = now_ms.saturating_sub(state.since_ms()) / 1_000;
+        if let Some(marked) = state.marked() {
             let word = match marked.mark {
                 Mark::Drain => "drain",
                 Mark::Down => "marked down",
             };
             let since_s = now_ms.saturating_sub(marked.since_ms) / 1_000;
             let health =
-                if standing.is_up() { String::new() } else { format!("; its health: {}", cause(standing)) };
+                if state.is_up() { String::new() } else { format!("; its health: {}", cause(state)) };
             return Self { word, cause: Some(format!("by {}{health}", marked.by)), since_s };
         }
         let progress = view.backends[index].checks.progress();
-        if !standing.is_up() {
-            let word = if standing.health() == Health::Down { "down" } else { "untested" };
+        if !state.is_up() {
+            let word = if state.health() == Health::Down { "down" } else { "untested" };
             let back =
                 progress.map_or(String::new(), |(done, of)| format!("; now {done} of {of} checks good"));
-            return Self { word, cause: Some(cause(standing) + &back), since_s: health_s };
+            return Self { word, cause: Some(cause(state) + &back), since_s: health_s };
         }
-        if let Some(until_ms) = standing.ejected_until_ms() {
+        if let Some(until_ms) = state.ejected_until_ms() {
             let left_s = until_ms.saturating_sub(now_ms).div_ceil(1_000);
             let cause = format!("real traffic failed there; again in {left_s} s at the latest");
-            let since_s = now_ms.saturating_sub(standing.ejected_since_ms().unwrap_or(now_ms)) / 1_000;
+            let since_s = now_ms.saturating_sub(state.ejected_since_ms().unwrap_or(now_ms)) / 1_000;
             return Self { word: "ejected", cause: Some(cause), since_s };
         }
-        let weight = standing.weight(view.settings.backends[index].weight);
+        let weight = state.weight(view.settings.backends[index].weight);
         if weight == 0 {
-            let by = if standing.has_own_weight() { "set at run time" } else { "by the file" };
+            let by = if state.has_own_weight() { "set at run time" } else { "by the file" };
             return Self { word: "drain", cause: Some(format!("weight 0, {by}")), since_s: health_s };
         }
         let is_eligible = view.is_eligible(index);
-        let cause = match standing.health() {
+        let cause = match state.health() {
             _ if !is_eligible => {
                 Some(format!("tier {}: a lower one serves", view.settings.backends[index].tier))
             }
             _ if progress.is_some() => progress.map(|(done, of)| format!("{done} of {of} checks bad")),
             _ if view.backends[index].load.is_full() => Some("full".to_owned()),
-            _ if standing.tenths() < TENTHS => {
-                Some(format!("at {} % of its weight", standing.tenths() * 100 / TENTHS))
+            _ if state.tenths() < TENTHS => {
+                Some(format!("at {} % of its weight", state.tenths() * 100 / TENTHS))
             }
             Health::Unchecked => Some("not checked".to_owned()),
             Health::Untested { .. } => Some("not asked yet".to_owned()),
@@ -235,6 +235,6 @@ impl State {
     }
 }
 
-fn cause(standing: &Standing) -> String {
-    standing.cause().map_or_else(|| "no answer to a check yet".to_owned(), str::to_owned)
+fn cause(state: &BackendState) -> String {
+    state.cause().map_or_else(|| "no answer to a check yet".to_owned(), str::to_owned)
 }

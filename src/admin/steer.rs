@@ -10,10 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::requests::{Kind, Refused, Request, Upgraded};
 use super::status::State;
 use super::{Peer, Sources, unescaped};
+use crate::backend_state::Mark;
 use crate::config::settings::Level;
 use crate::inspect::{Filter, Found};
 use crate::pool::{Outcome, Why};
-use crate::standing::Mark;
 
 /// An answer: how it went, and what to say.
 pub(super) type Answer = (StatusCode, Value);

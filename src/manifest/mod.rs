@@ -12,7 +12,7 @@ mod state;
 mod wire;
 
 pub use records::{Carried, Door, Flow, FlowTerms, Held, Phase, Proxied, Session, Side, Terms, Way};
-pub use state::{Backend, Ejection, ListenerCounts, Pool, Reach, Remembered, Standing};
+pub use state::{Backend, BackendState, Ejection, ListenerCounts, Pool, Reach, Remembered};
 pub use wire::{Broken, Bytes, Reader, Wire};
 
 use wire::travels;

@@ -86,13 +86,13 @@ travels! {
         /// What a connect is expected to take.
         pub latency_ns: Option<u64>,
         /// How it stands; `None`: it left the file.
-        pub standing: Option<Standing>,
+        pub state: Option<BackendState>,
     }
 }
 
 travels! {
     /// What is known of one backend.
-    pub struct Standing {
+    pub struct BackendState {
         /// By its word: `unchecked`, `untested`, `added`, `up`, `down`.
         pub health: String,
         /// Why it is down.

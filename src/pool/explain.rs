@@ -110,7 +110,7 @@ impl PoolView {
     }
 
     fn why_not(&self, index: usize) -> Why {
-        let (standing, settings) = (&self.standings[index], &self.settings.backends[index]);
+        let (state, settings) = (&self.states[index], &self.settings.backends[index]);
         let eligible = self.picker.eligible();
         if self.is_eligible(index) {
             let load = &self.backends[index].load;
@@ -125,10 +125,10 @@ impl PoolView {
                 Balance::Random | Balance::TwoChoices | Balance::LeastLatency => "others are drawn",
             });
         }
-        if standing.marked().is_some() || !standing.serves() {
+        if state.marked().is_some() || !state.serves() {
             return Why::State;
         }
-        if standing.weight(settings.weight) == 0 {
+        if state.weight(settings.weight) == 0 {
             return Why::Weight;
         }
         let serving = eligible.first().and_then(|member| self.settings.backends.get(*member as usize));

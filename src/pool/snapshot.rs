@@ -5,9 +5,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::{Backend, Lasting};
+use crate::backend_state::{BackendState, Health, Rules, TENTHS};
 use crate::balance::{Member, Picker};
 use crate::config::settings;
-use crate::standing::{Health, Rules, Standing, TENTHS};
 
 /// All pools at one moment.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct PoolView {
     /// In the order of the file.
     pub backends: Vec<Arc<Backend>>,
     /// How each stands, in the same order.
-    pub standings: Vec<Standing>,
+    pub states: Vec<BackendState>,
     /// Backends that left the file and still have sessions.
     pub leaving: Vec<Arc<Backend>>,
     /// The pool itself left the file; sessions that it has stay.
@@ -51,19 +51,19 @@ impl PoolView {
         lasting: Arc<Lasting>,
         settings: Arc<settings::Pool>,
         backends: Vec<Arc<Backend>>,
-        standings: Vec<Standing>,
+        states: Vec<BackendState>,
         hash_seed: &str,
         previous: Option<&Self>,
     ) -> Self {
         let picker =
-            build_picker(&settings, hash_seed, &backends, &standings, previous.map(|view| &view.picker));
-        Self { lasting, settings, backends, standings, leaving: Vec::new(), gone: false, picker }
+            build_picker(&settings, hash_seed, &backends, &states, previous.map(|view| &view.picker));
+        Self { lasting, settings, backends, states, leaving: Vec::new(), gone: false, picker }
     }
 
     /// The same pool when its backends stand otherwise.
-    pub fn with_standings(&self, hash_seed: &str, standings: Vec<Standing>) -> Self {
+    pub fn with_states(&self, hash_seed: &str, states: Vec<BackendState>) -> Self {
         let (lasting, settings) = (Arc::clone(&self.lasting), Arc::clone(&self.settings));
-        let view = Self::new(lasting, settings, self.backends.clone(), standings, hash_seed, Some(self));
+        let view = Self::new(lasting, settings, self.backends.clone(), states, hash_seed, Some(self));
         let still_there = |backend: &&Arc<Backend>| backend.load.active() > 0;
         let leaving = self.leaving.iter().filter(still_there).map(Arc::clone).collect();
         Self { leaving, gone: self.gone, ..view }
@@ -115,32 +115,32 @@ fn build_picker(
     settings: &settings::Pool,
     hash_seed: &str,
     backends: &[Arc<Backend>],
-    standings: &[Standing],
+    states: &[BackendState],
     previous: Option<&Picker>,
 ) -> Picker {
-    assert_eq!(backends.len(), standings.len(), "each backend has a standing");
-    let tenths: Vec<u16> = standings.iter().map(Standing::tenths).collect();
+    assert_eq!(backends.len(), states.len(), "each backend has a standing");
+    let tenths: Vec<u16> = states.iter().map(BackendState::tenths).collect();
     // While all weights are whole, they are as the file has them: shorter tables.
     let whole = tenths.iter().all(|tenths| *tenths == TENTHS);
-    let is_out = |settings: &settings::Backend, standing: &Standing| {
+    let is_out = |settings: &settings::Backend, state: &BackendState| {
         // Weight 0 takes a backend out, in the file or at run time.
-        standing.marked().is_some() || standing.weight(settings.weight) == 0
+        state.marked().is_some() || state.weight(settings.weight) == 0
     };
-    let each = || settings.backends.iter().zip(standings);
+    let each = || settings.backends.iter().zip(states);
     // One that was added waits for its first good answer, unless there is no other.
-    let others_serve = each().any(|(settings, standing)| standing.serves() && !is_out(settings, standing));
-    let serves = |standing: &Standing| {
-        standing.serves() || (!others_serve && standing.health() == Health::Untested { added: true })
+    let others_serve = each().any(|(settings, state)| state.serves() && !is_out(settings, state));
+    let serves = |state: &BackendState| {
+        state.serves() || (!others_serve && state.health() == Health::Untested { added: true })
     };
     let members: Vec<Member> = each()
         .zip(backends)
         .zip(tenths)
-        .map(|(((settings, standing), backend), tenths)| Member {
+        .map(|(((settings, state), backend), tenths)| Member {
             name: Arc::clone(&backend.name),
-            weight: standing.weight(settings.weight) * if whole { 1 } else { tenths },
+            weight: state.weight(settings.weight) * if whole { 1 } else { tenths },
             tier: settings.tier,
-            up: serves(standing),
-            out: is_out(settings, standing),
+            up: serves(state),
+            out: is_out(settings, state),
             load: Arc::clone(&backend.load),
         })
         .collect();

@@ -8,10 +8,10 @@ use tokio::sync::Notify;
 
 use super::CheckPolicy;
 use super::import::PoolImport;
+use crate::backend_state::{BackendState, Health};
 use crate::config::settings::{self, Check, ConnectFrom, Protocol, SendProxy, Settings};
 use crate::health::{Target, TargetId};
 use crate::pool::{Backend, Lasting, PoolSlot, PoolView, Published, Reach, Snapshot};
-use crate::standing::{Health, Standing};
 use crate::sys::probe::Route;
 use crate::thread_context::Random;
 use crate::worker::{Message, Workers};
@@ -76,13 +76,13 @@ pub fn publish_first(
             let backends: Vec<_> =
                 pool.backends.iter().map(|backend| builder.backend(&lasting, backend)).collect();
             let (known, leaving) = pool_import.settle(pool, &lasting, &backends, &mut builder);
-            let first = Standing::new(first_health(pool, false), pool_import.now_ns / 1_000_000);
-            let standings: Vec<_> = known.into_iter().map(|one| one.unwrap_or(first.clone())).collect();
-            for (backend, standing) in backends.iter().zip(&standings) {
-                backend.set_down(standing.is_down());
+            let first = BackendState::new(first_health(pool, false), pool_import.now_ns / 1_000_000);
+            let states: Vec<_> = known.into_iter().map(|one| one.unwrap_or(first.clone())).collect();
+            for (backend, state) in backends.iter().zip(&states) {
+                backend.set_down(state.is_down());
             }
             let pool = Arc::new(pool.clone());
-            let mut view = PoolView::new(lasting, pool, backends, standings, &settings.hash_seed, None);
+            let mut view = PoolView::new(lasting, pool, backends, states, &settings.hash_seed, None);
             view.leaving = leaving;
             Arc::new(view)
         });
@@ -135,8 +135,8 @@ pub fn targets_of(settings: &Settings, views: &[Arc<PoolView>]) -> Vec<Target> {
 
 /// Notes which of these are known to be up or down from before.
 pub fn note_known(targets: &mut [Target], views: &[Arc<PoolView>]) {
-    let standing = |(backend, standing): (&Arc<Backend>, &Standing)| (backend.number, standing.health());
-    let all = views.iter().flat_map(|view| view.backends.iter().zip(&view.standings).map(standing));
+    let state = |(backend, state): (&Arc<Backend>, &BackendState)| (backend.number, state.health());
+    let all = views.iter().flat_map(|view| view.backends.iter().zip(&view.states).map(state));
     let known: HashMap<u64, Health> = all.collect();
     for target in targets {
         target.known = match known.get(&target.id.0) {

@@ -2,11 +2,11 @@
 
 use super::Publisher;
 use super::pool_state::PoolState;
+use crate::backend_state::BackendState;
 use crate::config::settings::{self, ConnectFrom};
 use crate::manifest;
 use crate::metrics::{BackendShard, Counter, PoolShard};
 use crate::pool::Backend;
-use crate::standing::Standing;
 
 impl Publisher {
     /// Every pool by its slot, those that left the file included.
@@ -25,7 +25,7 @@ impl PoolState {
             manifest::Remembered { source: source.into(), backend: backend.to_string(), used_ms }
         });
         let listed = view.backends.iter().zip(&self.backends);
-        let listed = listed.map(|(backend, state)| tell(backend, Some(&state.standing), now_ns));
+        let listed = listed.map(|(backend, tracked)| tell(backend, Some(&tracked.state), now_ns));
         let leaving = view.leaving.iter().map(|backend| tell(backend, None, now_ns));
         manifest::Pool {
             name: lasting.name.to_string(),
@@ -51,7 +51,7 @@ fn reach(pool: &settings::Pool) -> manifest::Reach {
     }
 }
 
-fn tell(backend: &Backend, standing: Option<&Standing>, now_ns: u64) -> manifest::Backend {
+fn tell(backend: &Backend, state: Option<&BackendState>, now_ns: u64) -> manifest::Backend {
     let (ip, port) = backend.place();
     // Nanoseconds of less than minutes: exact enough in whole ones.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -66,6 +66,6 @@ fn tell(backend: &Backend, standing: Option<&Standing>, now_ns: u64) -> manifest
         failures_in_a_row: backend.failures_in_a_row(),
         failed_ms: backend.failed_ms().unwrap_or(0),
         latency_ns,
-        standing: standing.map(Standing::export),
+        state: state.map(BackendState::export),
     }
 }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use super::build::{PoolBuilder, asked, first_health, targets_of};
 use super::pool_state::{PoolState, TrackedBackend};
 use super::{CheckPolicy, Publisher, Reloaded, places_of};
+use crate::backend_state::{BackendState, Health};
 use crate::config::settings::{self, Settings};
 use crate::pool::{Backend, PoolView};
-use crate::standing::{Health, Standing};
 
 impl Publisher {
     /// Publishes the pools of these settings.
@@ -21,8 +21,8 @@ impl Publisher {
         let slots: Vec<usize> = settings.pools.iter().map(|pool| self.slot_for(pool)).collect();
         for (slot, pool) in self.pools.iter_mut().enumerate() {
             if !slots.contains(&slot) && !pool.view.gone {
-                let standings = pool.view.standings.clone();
-                let mut view = pool.view.with_standings(&self.hash_seed, standings);
+                let states = pool.view.states.clone();
+                let mut view = pool.view.with_states(&self.hash_seed, states);
                 view.gone = true;
                 pool.view = Arc::new(view);
                 pool.backends.iter_mut().for_each(TrackedBackend::is_asked_no_more);
@@ -47,7 +47,7 @@ impl Publisher {
     /// Where a pool of this name stands: where it stood, or where one stood that nobody remembers, or at the end.
     fn slot_for(&mut self, pool: &settings::Pool) -> usize {
         let mut named = self.pools.iter().enumerate();
-        if let Some((slot, _)) = named.find(|(_, state)| *state.view.lasting.name == *pool.name) {
+        if let Some((slot, _)) = named.find(|(_, tracked)| *tracked.view.lasting.name == *pool.name) {
             return slot;
         }
         let free = self.pools.iter().position(PoolState::is_forgotten).unwrap_or(self.pools.len());
@@ -94,20 +94,20 @@ impl PoolState {
             let known = known.and_then(|at| {
                 Some((&before.backends[at], before.settings.backends.get(at)?, states.get_mut(at)?.take()?))
             });
-            let (backend, state) = match known {
-                Some((backend, was, state)) => {
+            let (backend, tracked) = match known {
+                Some((backend, was, tracked)) => {
                     let moved = || back_at(settings).unwrap_or_else(|| builder.moved(backend, settings));
-                    keep(backend, was, state, settings, pool, moved, now_ms)
+                    keep(backend, was, tracked, settings, pool, moved, now_ms)
                 }
                 None => {
                     let backend =
                         back_at(settings).unwrap_or_else(|| builder.backend(&before.lasting, settings));
-                    (backend, TrackedBackend::new(Standing::new(first_health(pool, true), now_ms)))
+                    (backend, TrackedBackend::new(BackendState::new(first_health(pool, true), now_ms)))
                 }
             };
             backend.load.set_max_sessions(settings.max_sessions);
-            backend.set_down(state.standing.is_down());
-            self.backends.push(state);
+            backend.set_down(tracked.state.is_down());
+            self.backends.push(tracked);
             backends.push(backend);
         }
         before.lasting.follow(pool);
@@ -119,16 +119,16 @@ impl PoolState {
             .filter(|old| old.load.active() > 0 && !backends.iter().any(|new| Arc::ptr_eq(old, new)))
             .map(Arc::clone)
             .collect();
-        let standings = self.backends.iter().map(|state| state.standing.clone()).collect();
+        let states = self.backends.iter().map(|tracked| tracked.state.clone()).collect();
         let (lasting, settings) = (Arc::clone(&before.lasting), Arc::new(pool.clone()));
-        let mut view = PoolView::new(lasting, settings, backends, standings, hash_seed, Some(&before));
+        let mut view = PoolView::new(lasting, settings, backends, states, hash_seed, Some(&before));
         view.leaving = leaving;
         self.view = Arc::new(view);
     }
 
     fn note_asked(&mut self, asked: &HashMap<u64, CheckPolicy>) {
-        for (state, backend) in self.backends.iter_mut().zip(&self.view.backends) {
-            state.asked = asked.get(&backend.number).copied().unwrap_or_default();
+        for (tracked, backend) in self.backends.iter_mut().zip(&self.view.backends) {
+            tracked.asked = asked.get(&backend.number).copied().unwrap_or_default();
         }
     }
 }
@@ -137,29 +137,29 @@ impl PoolState {
 fn keep(
     backend: &Arc<Backend>,
     was: &settings::Backend,
-    mut state: TrackedBackend,
+    mut tracked: TrackedBackend,
     settings: &settings::Backend,
     pool: &settings::Pool,
     moved: impl FnOnce() -> Arc<Backend>,
     now_ms: u64,
 ) -> (Arc<Backend>, TrackedBackend) {
     if was.weight != settings.weight {
-        state.standing.set_weight(None);
+        tracked.state.set_weight(None);
     }
     if !backend.is_at(settings) {
-        state.standing = state.standing.at_new_address(first_health(pool, true), now_ms);
-        return (moved(), TrackedBackend::new(state.standing));
+        tracked.state = tracked.state.at_new_address(first_health(pool, true), now_ms);
+        return (moved(), TrackedBackend::new(tracked.state));
     }
     let is_asked = pool.health.check != settings::Check::Off;
-    match state.standing.health() {
+    match tracked.state.health() {
         // It served until now: a check that begins must not take it out before it has said anything.
-        Health::Unchecked if is_asked => state.standing.set_health(first_health(pool, false), now_ms),
+        Health::Unchecked if is_asked => tracked.state.set_health(first_health(pool, false), now_ms),
         Health::Unchecked => {}
         _ if !is_asked => {
-            state.standing.set_health(Health::Unchecked, now_ms);
+            tracked.state.set_health(Health::Unchecked, now_ms);
             backend.checks.note_progress(0, 0);
         }
         _ => {}
     }
-    (Arc::clone(backend), state)
+    (Arc::clone(backend), tracked)
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::build::PoolBuilder;
+use crate::backend_state::{BackendState, Health};
 use crate::config::settings::{self, Balance, ConnectFrom, OnDown, SendProxy, Settings};
 use crate::manifest;
 use crate::metrics::{BackendShard, PoolShard};
 use crate::pool::{Backend, Lasting, PoolView};
-use crate::standing::{Health, Standing};
 use crate::sticky::Source;
 
 /// What is known of the pools from before; nothing in a balancer that begins.
@@ -38,11 +38,11 @@ impl<'a> PoolImport<'a> {
         lasting: &Arc<Lasting>,
         backends: &[Arc<Backend>],
         builder: &mut PoolBuilder,
-    ) -> (Vec<Option<Standing>>, Vec<Arc<Backend>>) {
-        let mut standings = vec![None; backends.len()];
+    ) -> (Vec<Option<BackendState>>, Vec<Arc<Backend>>) {
+        let mut states = vec![None; backends.len()];
         let mut leaving = Vec::new();
         let Some(before) = self.pools.iter().find(|before| before.name == pool.name) else {
-            return (standings, leaving);
+            return (states, leaving);
         };
         lasting.shards.begin_with(&before.counts, PoolShard::counters);
         let own = lasting.shards.of(0).counters().len();
@@ -51,10 +51,10 @@ impl<'a> PoolImport<'a> {
             let is_it = |backend: &Arc<Backend>| {
                 *backend.name == *record.name && backend.place() == (record.ip, record.port)
             };
-            let at = backends.iter().position(is_it).filter(|_| record.standing.is_some());
+            let at = backends.iter().position(is_it).filter(|_| record.state.is_some());
             let backend = match at {
                 Some(at) => {
-                    standings[at] = record.standing.as_ref().and_then(Standing::import);
+                    states[at] = record.state.as_ref().and_then(BackendState::import);
                     Arc::clone(&backends[at])
                 }
                 None => {
@@ -75,7 +75,7 @@ impl<'a> PoolImport<'a> {
                 lasting.import_remembered(source, &name, sticky.entries, entry.used_ms);
             }
         }
-        (standings, leaving)
+        (states, leaving)
     }
 
     /// Views of pools that had left the file and still have sessions.
@@ -85,7 +85,7 @@ impl<'a> PoolImport<'a> {
         for before in self.pools.iter().filter(is_gone) {
             let Some(like) = settings.pools.first() else { break };
             // Sessions that are being connected, and flows of a backend that goes down, still find a backend there.
-            let listed = before.backends.iter().filter(|record| record.standing.is_some());
+            let listed = before.backends.iter().filter(|record| record.state.is_some());
             let pool = reached_by(
                 &before.reach,
                 settings::Pool {
@@ -106,13 +106,13 @@ impl<'a> PoolImport<'a> {
             let backends: Vec<_> =
                 pool.backends.iter().map(|backend| builder.backend(&lasting, backend)).collect();
             let (known, leaving) = self.settle(&pool, &lasting, &backends, builder);
-            let first = Standing::new(Health::Unchecked, self.now_ns / 1_000_000);
-            let standings: Vec<_> = known.into_iter().map(|one| one.unwrap_or(first.clone())).collect();
-            for (backend, standing) in backends.iter().zip(&standings) {
-                backend.set_down(standing.is_down());
+            let first = BackendState::new(Health::Unchecked, self.now_ns / 1_000_000);
+            let states: Vec<_> = known.into_iter().map(|one| one.unwrap_or(first.clone())).collect();
+            for (backend, state) in backends.iter().zip(&states) {
+                backend.set_down(state.is_down());
             }
             let pool = Arc::new(pool);
-            let mut view = PoolView::new(lasting, pool, backends, standings, &settings.hash_seed, None);
+            let mut view = PoolView::new(lasting, pool, backends, states, &settings.hash_seed, None);
             view.leaving = leaving;
             view.gone = true;
             views.push(Arc::new(view));

@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{sleep, sleep_until, timeout_at};
 
+use crate::backend_state::Mark;
 use crate::config::settings::Settings;
 use crate::health::{Checked, Target};
 use crate::manifest;
 use crate::pool::{Lasting, Published, Snapshot};
-use crate::standing::Mark;
 use crate::worker::{Message, Workers};
 pub use build::{PoolBuilder, asked, hash_key, note_known, publish_first, targets_of};
 pub use import::PoolImport;

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::CheckPolicy;
+use crate::backend_state::{BackendState, Health, Mark, Marked, Rules};
 use crate::health::{Checked, Outcome};
 use crate::pool::{Backend, PoolView, rules};
-use crate::standing::{Health, Mark, Marked, Rules, Standing};
 
 /// One pool as the publisher keeps it.
 pub(super) struct PoolState {
@@ -18,7 +18,7 @@ pub(super) struct PoolState {
 }
 
 pub(super) struct TrackedBackend {
-    pub(super) standing: Standing,
+    pub(super) state: BackendState,
     pub(super) asked: CheckPolicy,
     /// No check of it is over yet.
     awaited: bool,
@@ -29,8 +29,8 @@ pub(super) struct TrackedBackend {
 }
 
 impl TrackedBackend {
-    pub(super) fn new(standing: Standing) -> Self {
-        Self { standing, asked: CheckPolicy::default(), awaited: false, unasked: false, spared: false }
+    pub(super) fn new(state: BackendState) -> Self {
+        Self { state, asked: CheckPolicy::default(), awaited: false, unasked: false, spared: false }
     }
 
     pub(super) fn is_asked_no_more(&mut self) {
@@ -41,13 +41,13 @@ impl TrackedBackend {
 impl PoolState {
     /// A pool as it is published, of which `asked` says how a backend of that number is asked.
     pub(super) fn new(view: &Arc<PoolView>, asked: &HashMap<u64, CheckPolicy>) -> Self {
-        let backend = |(standing, backend): (&Standing, &Arc<Backend>)| {
+        let backend = |(state, backend): (&BackendState, &Arc<Backend>)| {
             let asked = asked.get(&backend.number).copied().unwrap_or_default();
-            TrackedBackend { asked, awaited: asked.at_all, ..TrackedBackend::new(standing.clone()) }
+            TrackedBackend { asked, awaited: asked.at_all, ..TrackedBackend::new(state.clone()) }
         };
         Self {
             rules: rules(&view.settings),
-            backends: view.standings.iter().zip(&view.backends).map(backend).collect(),
+            backends: view.states.iter().zip(&view.backends).map(backend).collect(),
             view: Arc::clone(view),
             changed: false,
         }
@@ -55,13 +55,13 @@ impl PoolState {
 
     /// Says something of a backend, or takes back what was said.
     pub(super) fn mark(&mut self, index: usize, mark: Option<Mark>, by: &Arc<str>, now_ms: u64) {
-        let (Some(backend), Some(state)) = (self.view.backends.get(index), self.backends.get_mut(index))
+        let (Some(backend), Some(tracked)) = (self.view.backends.get(index), self.backends.get_mut(index))
         else {
             return;
         };
         let marked = mark.map(|mark| Marked { mark, by: Arc::clone(by), since_ms: now_ms });
-        state.standing.mark(marked, &self.rules, now_ms);
-        backend.set_down(state.standing.is_down());
+        tracked.state.mark(marked, &self.rules, now_ms);
+        backend.set_down(tracked.state.is_down());
         self.changed = true;
         let word = mark.map_or("ready", |mark| mark.word());
         let (pool, backend) = (&*self.view.lasting.name, &*backend.name);
@@ -70,11 +70,11 @@ impl PoolState {
 
     /// Sets the weight of a backend; `None`: the file's again.
     pub(super) fn set_weight(&mut self, index: usize, weight: Option<u16>, by: &Arc<str>) {
-        let (Some(backend), Some(state)) = (self.view.backends.get(index), self.backends.get_mut(index))
+        let (Some(backend), Some(tracked)) = (self.view.backends.get(index), self.backends.get_mut(index))
         else {
             return;
         };
-        state.standing.set_weight(weight);
+        tracked.state.set_weight(weight);
         self.changed = true;
         let file = self.view.settings.backends[index].weight;
         let (pool, backend, weight) = (&*self.view.lasting.name, &*backend.name, weight.unwrap_or(file));
@@ -88,15 +88,15 @@ impl PoolState {
 
     /// Takes what came of a check that began at `asked_ms`.
     pub(super) fn apply(&mut self, index: usize, event: &Checked, asked_ms: u64, now_ms: u64) {
-        let (Some(backend), Some(state)) = (self.view.backends.get(index), self.backends.get_mut(index))
+        let (Some(backend), Some(tracked)) = (self.view.backends.get(index), self.backends.get_mut(index))
         else {
             return;
         };
         // An answer that was on its way when a file turned the checks off: nobody would ever take it back.
-        if !state.asked.at_all {
+        if !tracked.asked.at_all {
             return;
         }
-        let first = std::mem::take(&mut state.awaited);
+        let first = std::mem::take(&mut tracked.awaited);
         match &event.outcome {
             Outcome::Good => backend.checks.good.add(1),
             Outcome::Bad(_) => backend.checks.bad.add(1),
@@ -107,28 +107,28 @@ impl PoolState {
         let took_us = u64::try_from(event.took.as_micros()).unwrap_or(u64::MAX);
         self.view.lasting.check_seconds.observe(took_us);
         let unasked = matches!(event.outcome, Outcome::Local(_));
-        let still_unasked = std::mem::replace(&mut state.unasked, unasked) && unasked;
+        let still_unasked = std::mem::replace(&mut tracked.unasked, unasked) && unasked;
         // That all is well from the start is told once, for all; that it cannot be asked, when that begins.
         if !(first && event.outcome == Outcome::Good || still_unasked) {
-            let for_s = now_ms.saturating_sub(state.standing.since_ms()) / 1_000;
+            let for_s = now_ms.saturating_sub(tracked.state.since_ms()) / 1_000;
             tell(event, &self.view.lasting.name, &backend.name, for_s);
         }
         if event.verdict.change.is_some() {
             // The first answer decides alone.
-            let first = matches!(state.standing.health(), Health::Untested { .. });
+            let first = matches!(tracked.state.health(), Health::Untested { .. });
             let fall = self.view.settings.health.fall;
             let cause = match &event.outcome {
                 Outcome::Bad(cause) if first => Some(cause.to_string()),
                 Outcome::Bad(cause) => Some(format!("{cause}, {fall} of {fall} checks")),
                 _ => None,
             };
-            state.standing.on_verdict(cause.as_deref().map_or(Ok(()), Err), &self.rules, now_ms);
-            backend.set_down(state.standing.is_down());
+            tracked.state.on_verdict(cause.as_deref().map_or(Ok(()), Err), &self.rules, now_ms);
+            backend.set_down(tracked.state.is_down());
             self.changed = true;
         }
         if event.outcome == Outcome::Good
-            && state.asked.clears_ejection
-            && state.standing.on_good_check(asked_ms, &self.rules, now_ms)
+            && tracked.asked.clears_ejection
+            && tracked.state.on_good_check(asked_ms, &self.rules, now_ms)
         {
             self.changed = true;
             backend.forget_failures();
@@ -144,23 +144,23 @@ impl PoolState {
         for index in 0..self.backends.len() {
             let backend = &self.view.backends[index];
             let failures = backend.failures_in_a_row();
-            let state = &self.backends[index];
+            let tracked = &self.backends[index];
             if failures < passive.failures {
                 self.backends[index].spared = false;
                 continue;
             }
-            if state.standing.is_ejected() {
+            if tracked.state.is_ejected() {
                 continue;
             }
-            let out = self.backends.iter().filter(|state| state.standing.is_ejected()).count();
-            let others_serve = self.backends.iter().enumerate().any(|(other, state)| {
-                let weight = state.standing.weight(self.view.settings.backends[other].weight);
-                other != index && state.standing.serves() && state.standing.marked().is_none() && weight > 0
+            let out = self.backends.iter().filter(|tracked| tracked.state.is_ejected()).count();
+            let others_serve = self.backends.iter().enumerate().any(|(other, tracked)| {
+                let weight = tracked.state.weight(self.view.settings.backends[other].weight);
+                other != index && tracked.state.serves() && tracked.state.marked().is_none() && weight > 0
             });
             let (pool, name) = (&*self.view.lasting.name, &*backend.name);
-            let state = &mut self.backends[index];
+            let tracked = &mut self.backends[index];
             if out >= most || !others_serve {
-                if !std::mem::replace(&mut state.spared, true) && self.view.backends.len() > 1 {
+                if !std::mem::replace(&mut tracked.spared, true) && self.view.backends.len() > 1 {
                     let why = if others_serve {
                         "passive.max_ejected is reached"
                     } else {
@@ -170,7 +170,7 @@ impl PoolState {
                 }
                 continue;
             }
-            if let Some(for_ms) = state.standing.eject(&self.rules, now_ms) {
+            if let Some(for_ms) = tracked.state.eject(&self.rules, now_ms) {
                 backend.forget_failures();
                 backend.checks.ejections.add(1);
                 self.changed = true;
@@ -181,13 +181,13 @@ impl PoolState {
 
     /// Does what time has brought.
     pub(super) fn on_time(&mut self, now_ms: u64) {
-        for (state, backend) in self.backends.iter_mut().zip(&self.view.backends) {
-            if state.standing.next_wake_ms(&self.rules).is_none_or(|at_ms| at_ms > now_ms) {
+        for (tracked, backend) in self.backends.iter_mut().zip(&self.view.backends) {
+            if tracked.state.next_wake_ms(&self.rules).is_none_or(|at_ms| at_ms > now_ms) {
                 continue;
             }
-            let before = state.standing.tenths();
-            let is_over = state.standing.on_time(backend.failed_ms(), &self.rules, now_ms);
-            self.changed |= is_over || state.standing.tenths() != before;
+            let before = tracked.state.tenths();
+            let is_over = tracked.state.on_time(backend.failed_ms(), &self.rules, now_ms);
+            self.changed |= is_over || tracked.state.tenths() != before;
             if is_over {
                 backend.forget_failures();
                 let (pool, backend) = (&*self.view.lasting.name, &*backend.name);
@@ -198,14 +198,14 @@ impl PoolState {
 
     /// When [`Self::on_time`] is to be called.
     pub(super) fn next_wake_ms(&self) -> Option<u64> {
-        self.backends.iter().filter_map(|state| state.standing.next_wake_ms(&self.rules)).min()
+        self.backends.iter().filter_map(|tracked| tracked.state.next_wake_ms(&self.rules)).min()
     }
 
     /// Makes the view that says how the backends stand now.
     pub(super) fn rebuild(&mut self, hash_seed: &str) {
         let had = !self.view.picker.eligible().is_empty();
-        let standings = self.backends.iter().map(|state| state.standing.clone()).collect();
-        self.view = Arc::new(self.view.with_standings(hash_seed, standings));
+        let states = self.backends.iter().map(|tracked| tracked.state.clone()).collect();
+        self.view = Arc::new(self.view.with_states(hash_seed, states));
         let has = !self.view.picker.eligible().is_empty();
         let pool = &*self.view.lasting.name;
         if had && !has {

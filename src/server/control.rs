@@ -22,13 +22,13 @@ use super::terms::Making;
 use super::{File, Notify, Program, Surroundings};
 use crate::access::Access;
 use crate::admin::{self, Sources, Watchers};
+use crate::backend_state::Mark;
 use crate::config::settings::Settings;
 use crate::health::Checker;
 use crate::metrics::{Listeners, Reloads};
 use crate::phase::Phase;
 use crate::pool::Published;
 use crate::publisher::{NoSuch, Order, Whom, hash_key};
-use crate::standing::Mark;
 use crate::udp::SharedPorts;
 use crate::worker::Workers;
 

@@ -94,7 +94,7 @@ pub(super) fn status_line(workers: &Workers, listeners: usize, published: &Publi
     let snapshot = published.load();
     let pools = || snapshot.pools.iter().filter(|pool| !pool.gone);
     let backends: usize = pools().map(|pool| pool.backends.len()).sum();
-    let up = pools().flat_map(|pool| &pool.standings).filter(|standing| standing.is_up()).count();
+    let up = pools().flat_map(|pool| &pool.states).filter(|state| state.is_up()).count();
     format!(
         "serving: {}, {up} of {}, {}",
         counted(listeners as u64, "listener"),

@@ -26,13 +26,13 @@ use std::thread::JoinHandle;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::backend_state::Mark;
 use crate::config::settings::{Level, Settings};
 use crate::listener::BindError;
 use crate::metrics::ListenerCounters;
 use crate::phase::Phase;
 use crate::pool::Published;
 pub use crate::publisher::{NoSuch, Whom};
-use crate::standing::Mark;
 use crate::sys::udp_probe::Offloads;
 use crate::systemd::FdStore;
 pub use crate::systemd::Notify;

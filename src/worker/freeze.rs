@@ -1,4 +1,4 @@
-//! Standing still: a thread between two turns, whose sessions are told to another process, or taken from one.
+//! BackendState still: a thread between two turns, whose sessions are told to another process, or taken from one.
 //!
 //! It stands until it is told to go on or to leave, or until whoever ordered it is gone: then it goes on. What must stay
 //! true: nothing moves while it stands, so what was told stays exact.

@@ -25,7 +25,7 @@ pub const GROUND: &[&str] = &[
     "limits",
     "proxy_protocol",
     "liveness",
-    "standing",
+    "backend_state",
     "sticky",
     "deadlines",
     "phase",
@@ -43,7 +43,7 @@ pub const EXCEPTIONS: [(&str, &str, &str); 9] = [
     ("balance", "config::settings", "the choice of algorithm is a setting"),
     ("flow", "limits", "a flow holds its place in the limits"),
     ("flow", "reason", "a flow ends for one of the closed list"),
-    ("standing", "manifest", "a standing travels to the next process"),
+    ("backend_state", "manifest", "a backend_state travels to the next process"),
     ("limits", "reason", "what is at its limit is one of the closed list"),
 ];
 

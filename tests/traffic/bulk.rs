@@ -76,9 +76,9 @@ fn a_gib_each_way_through_one_session() {
 fn bulk_without_pipes_is_copied() {
     use std::sync::Arc;
 
+    use evenkeel::backend_state::{BackendState, Health};
     use evenkeel::listener::{self, Wanted};
     use evenkeel::pool::{Lasting, PoolSlot, PoolView, Published, Reach, Snapshot};
-    use evenkeel::standing::{Health, Standing};
     use evenkeel::tcp::Terms;
     use evenkeel::worker::{self, Message, Plan, Workers};
 
@@ -98,8 +98,8 @@ fn bulk_without_pipes_is_copied() {
             };
             let lasting = Arc::new(Lasting::new(&pool, PoolSlot(0), [0; 16], 1, reach));
             let backends = vec![Arc::new(evenkeel::pool::Backend::new(1, &lasting, &pool.backends[0], 1))];
-            let standings = vec![Standing::new(Health::Unchecked, 0)];
-            let view = PoolView::new(Arc::clone(&lasting), pool, backends, standings, "seed", None);
+            let states = vec![BackendState::new(Health::Unchecked, 0)];
+            let view = PoolView::new(Arc::clone(&lasting), pool, backends, states, "seed", None);
             let published = Arc::new(Published::new(Snapshot { generation: 1, pools: vec![Arc::new(view)] }));
             let workers =
                 Arc::new(Workers::new(1, 100, Arc::new(evenkeel::limits::Places::new(None))).unwrap());

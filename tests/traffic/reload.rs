@@ -5,9 +5,9 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use evenkeel::backend_state::Mark;
 use evenkeel::reason::Reason;
 use evenkeel::server::{NoSuch, OrderError, ReloadError, Whom};
-use evenkeel::standing::Mark;
 
 use super::ports::free_port;
 use super::rig::{
@@ -357,7 +357,7 @@ fn concurrent_reloads_and_marks_leave_one_consistent_picture() {
                 let snapshot = balancer.server().published().load();
                 for pool in &snapshot.pools {
                     assert_eq!(pool.backends.len(), pool.settings.backends.len());
-                    assert_eq!(pool.backends.len(), pool.standings.len());
+                    assert_eq!(pool.backends.len(), pool.states.len());
                     for (live, settings) in pool.backends.iter().zip(&pool.settings.backends) {
                         assert_eq!(*live.name, *settings.name);
                     }

@@ -119,13 +119,13 @@ impl Balancer {
     /// Of the first pool: which backends are up.
     pub fn ups(&self) -> Vec<bool> {
         let snapshot = self.server().published().load();
-        snapshot.pools[0].standings.iter().map(evenkeel::standing::Standing::is_up).collect()
+        snapshot.pools[0].states.iter().map(evenkeel::backend_state::BackendState::is_up).collect()
     }
 
     /// Of the first pool: which backends are ejected.
     pub fn ejected(&self) -> Vec<bool> {
         let snapshot = self.server().published().load();
-        snapshot.pools[0].standings.iter().map(evenkeel::standing::Standing::is_ejected).collect()
+        snapshot.pools[0].states.iter().map(evenkeel::backend_state::BackendState::is_ejected).collect()
     }
 
     /// Sessions in line at the first pool.

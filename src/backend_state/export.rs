@@ -1,12 +1,12 @@
 //! A standing as it goes from process to process.
 
 use super::ejection::{Ejection, Out};
-use super::{Health, Mark, Marked, Rising, Standing};
+use super::{BackendState, Health, Mark, Marked, Rising};
 use crate::manifest;
 
-impl Standing {
+impl BackendState {
     /// As the next process is told.
-    pub fn export(&self) -> manifest::Standing {
+    pub fn export(&self) -> manifest::BackendState {
         let word = match self.health {
             Health::Unchecked => "unchecked",
             Health::Untested { added: false } => "untested",
@@ -15,7 +15,7 @@ impl Standing {
             Health::Down => "down",
         };
         let marked = self.marked.as_ref();
-        manifest::Standing {
+        manifest::BackendState {
             health: word.to_owned(),
             cause: self.cause.as_deref().map(str::to_owned),
             since_ms: self.since_ms,
@@ -32,7 +32,7 @@ impl Standing {
     }
 
     /// As the process before told. `None`: in words that are not known here.
-    pub fn import(record: &manifest::Standing) -> Option<Self> {
+    pub fn import(record: &manifest::BackendState) -> Option<Self> {
         let health = match &*record.health {
             "unchecked" => Health::Unchecked,
             "untested" => Health::Untested { added: false },
@@ -74,21 +74,21 @@ mod tests {
     #[test]
     fn whatever_befell_it_comes_back_and_goes_on() {
         const RULES: Rules = Rules { eject_ms: Some(10_000), slow_start_ms: Some(9_000) };
-        let mut standing = Standing::new(Health::Untested { added: true }, 3);
-        let there = |standing: &Standing| Standing::import(&standing.export()).as_ref() == Some(standing);
-        assert!(there(&standing));
-        standing.on_verdict(Err("connect refused, 3 of 3 checks"), &RULES, 7);
-        assert!(there(&standing));
-        standing.on_verdict(Ok(()), &RULES, 9);
-        standing.set_weight(Some(5));
-        assert!(there(&standing), "its weight grows");
-        standing.eject(&RULES, 11);
-        standing.mark(Some(Marked { mark: Mark::Drain, by: "root".into(), since_ms: 12 }), &RULES, 12);
-        assert!(there(&standing));
-        standing.on_time(Some(12), &RULES, 10_011);
-        assert!(there(&standing), "ejections in a row are remembered");
+        let mut state = BackendState::new(Health::Untested { added: true }, 3);
+        let there = |state: &BackendState| BackendState::import(&state.export()).as_ref() == Some(state);
+        assert!(there(&state));
+        state.on_verdict(Err("connect refused, 3 of 3 checks"), &RULES, 7);
+        assert!(there(&state));
+        state.on_verdict(Ok(()), &RULES, 9);
+        state.set_weight(Some(5));
+        assert!(there(&state), "its weight grows");
+        state.eject(&RULES, 11);
+        state.mark(Some(Marked { mark: Mark::Drain, by: "root".into(), since_ms: 12 }), &RULES, 12);
+        assert!(there(&state));
+        state.on_time(Some(12), &RULES, 10_011);
+        assert!(there(&state), "ejections in a row are remembered");
         assert_eq!(
-            Standing::import(&manifest::Standing { health: "well".into(), ..standing.export() }),
+            BackendState::import(&manifest::BackendState { health: "well".into(), ..state.export() }),
             None
         );
     }

@@ -1,8 +1,8 @@
 //! What is known of one backend, and what follows: may it be picked, and with which part of its weight.
 //!
 //! Pure: the clock is an argument (milliseconds, any beginning). Verdicts, failures and the passing of time come in;
-//! whoever publishes snapshots asks afterwards. What must stay true: after [`Standing::next_wake_ms`] has passed and
-//! [`Standing::on_time`] was called, nothing changes by itself until the next one.
+//! whoever publishes snapshots asks afterwards. What must stay true: after [`BackendState::next_wake_ms`] has passed and
+//! [`BackendState::on_time`] was called, nothing changes by itself until the next one.
 
 mod ejection;
 mod export;
@@ -68,7 +68,7 @@ pub struct Marked {
 
 /// One backend's standing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct BackendState {
     health: Health,
     /// Why it is down, for people.
     cause: Option<Arc<str>>,
@@ -89,7 +89,7 @@ struct Rising {
     tenths: u16,
 }
 
-impl Standing {
+impl BackendState {
     /// Nothing is known but its health.
     pub fn new(health: Health, now_ms: u64) -> Self {
         Self {
@@ -272,14 +272,14 @@ mod tests {
     const RULES: Rules = Rules { eject_ms: Some(10_000), slow_start_ms: Some(9_000) };
 
     /// Calls `on_time` whenever it is asked for, until nothing is left to do; tells when, and the tenths then.
-    fn live(standing: &mut Standing, failed_ms: Option<u64>, from_ms: u64) -> Vec<(u64, bool, u16)> {
+    fn live(state: &mut BackendState, failed_ms: Option<u64>, from_ms: u64) -> Vec<(u64, bool, u16)> {
         let mut seen = Vec::new();
         let mut now_ms = from_ms;
-        while let Some(at_ms) = standing.next_wake_ms(&RULES) {
-            assert!(at_ms > now_ms || seen.is_empty(), "woken at {at_ms} again: {standing:?}");
+        while let Some(at_ms) = state.next_wake_ms(&RULES) {
+            assert!(at_ms > now_ms || seen.is_empty(), "woken at {at_ms} again: {state:?}");
             now_ms = at_ms.max(now_ms);
-            let back = standing.on_time(failed_ms, &RULES, now_ms);
-            seen.push((now_ms, back, standing.tenths()));
+            let back = state.on_time(failed_ms, &RULES, now_ms);
+            seen.push((now_ms, back, state.tenths()));
             assert!(seen.len() < 100, "{seen:?}");
         }
         seen
@@ -287,108 +287,108 @@ mod tests {
 
     #[test]
     fn a_backend_that_came_back_grows_from_a_tenth_to_the_whole() {
-        let mut standing = Standing::new(Health::Untested { added: false }, 0);
-        assert_eq!(standing.tenths(), TENTHS, "the first verdict is no return");
-        standing.on_verdict(Ok(()), &RULES, 5);
-        assert_eq!((standing.tenths(), standing.next_wake_ms(&RULES)), (TENTHS, None));
-        standing.on_verdict(Err("refused"), &RULES, 100);
-        assert!(!standing.serves());
-        standing.on_verdict(Ok(()), &RULES, 1_000);
-        assert!(standing.serves());
-        assert_eq!(standing.tenths(), 1);
+        let mut state = BackendState::new(Health::Untested { added: false }, 0);
+        assert_eq!(state.tenths(), TENTHS, "the first verdict is no return");
+        state.on_verdict(Ok(()), &RULES, 5);
+        assert_eq!((state.tenths(), state.next_wake_ms(&RULES)), (TENTHS, None));
+        state.on_verdict(Err("refused"), &RULES, 100);
+        assert!(!state.serves());
+        state.on_verdict(Ok(()), &RULES, 1_000);
+        assert!(state.serves());
+        assert_eq!(state.tenths(), 1);
         let steps: Vec<_> =
-            live(&mut standing, None, 1_000).iter().map(|(at, _, tenths)| (*at, *tenths)).collect();
+            live(&mut state, None, 1_000).iter().map(|(at, _, tenths)| (*at, *tenths)).collect();
         let expected: Vec<_> = (2..=10).map(|tenths| (u64::from(tenths) * 1_000, tenths)).collect();
         assert_eq!(steps, expected);
-        assert_eq!(standing.since_ms(), 1_000);
+        assert_eq!(state.since_ms(), 1_000);
     }
 
     #[test]
     fn ejections_in_a_row_double_up_to_five_minutes() {
-        let mut standing = Standing::new(Health::Untested { added: false }, 0);
+        let mut state = BackendState::new(Health::Untested { added: false }, 0);
         let mut lasted = Vec::new();
         let mut now_ms = 0;
         for _ in 0..7 {
-            let for_ms = standing.eject(&RULES, now_ms).unwrap();
-            assert!(!standing.serves() && standing.is_ejected());
-            assert_eq!(standing.eject(&RULES, now_ms), None, "it is out already");
+            let for_ms = state.eject(&RULES, now_ms).unwrap();
+            assert!(!state.serves() && state.is_ejected());
+            assert_eq!(state.eject(&RULES, now_ms), None, "it is out already");
             lasted.push(for_ms / 1_000);
             now_ms += for_ms;
-            assert!(standing.on_time(Some(0), &RULES, now_ms));
-            assert!(standing.serves());
+            assert!(state.on_time(Some(0), &RULES, now_ms));
+            assert!(state.serves());
         }
         assert_eq!(lasted, [10, 20, 40, 80, 160, 300, 300]);
     }
 
     #[test]
     fn one_quiet_time_makes_the_next_ejection_a_first_one() {
-        let mut standing = Standing::new(Health::Untested { added: false }, 0);
-        standing.eject(&RULES, 0);
-        assert!(standing.on_time(Some(0), &RULES, 10_000));
+        let mut state = BackendState::new(Health::Untested { added: false }, 0);
+        state.eject(&RULES, 0);
+        assert!(state.on_time(Some(0), &RULES, 10_000));
         // A failure 5 s after its return: the quiet time begins there.
-        let seen = live(&mut standing, Some(15_000), 10_000);
+        let seen = live(&mut state, Some(15_000), 10_000);
         assert_eq!(seen.last().unwrap().0, 25_000, "{seen:?}");
-        assert_eq!(standing.eject(&RULES, 26_000), Some(10_000));
+        assert_eq!(state.eject(&RULES, 26_000), Some(10_000));
 
-        assert!(standing.on_time(Some(26_000), &RULES, 36_000));
-        assert_eq!(standing.eject(&RULES, 45_999), Some(20_000), "not quiet for long enough");
+        assert!(state.on_time(Some(26_000), &RULES, 36_000));
+        assert_eq!(state.eject(&RULES, 45_999), Some(20_000), "not quiet for long enough");
     }
 
     #[test]
     fn a_good_check_that_began_later_ends_an_ejection_early() {
-        let mut standing = Standing::new(Health::Untested { added: false }, 0);
-        standing.eject(&RULES, 1_000);
-        assert!(!standing.on_good_check(999, &RULES, 1_100), "asked before it began");
-        assert!(!standing.serves());
-        assert!(standing.on_good_check(1_001, &RULES, 1_100));
-        assert_eq!((standing.serves(), standing.tenths()), (true, 1));
-        assert!(!standing.on_good_check(2_000, &RULES, 2_000), "there is none any more");
-        assert_eq!(standing.eject(&RULES, 3_000), Some(20_000), "it was one all the same");
+        let mut state = BackendState::new(Health::Untested { added: false }, 0);
+        state.eject(&RULES, 1_000);
+        assert!(!state.on_good_check(999, &RULES, 1_100), "asked before it began");
+        assert!(!state.serves());
+        assert!(state.on_good_check(1_001, &RULES, 1_100));
+        assert_eq!((state.serves(), state.tenths()), (true, 1));
+        assert!(!state.on_good_check(2_000, &RULES, 2_000), "there is none any more");
+        assert_eq!(state.eject(&RULES, 3_000), Some(20_000), "it was one all the same");
     }
 
     #[test]
     fn down_and_ejected_must_both_pass() {
-        let mut standing = Standing::new(Health::Untested { added: false }, 0);
-        standing.eject(&RULES, 0);
-        standing.on_verdict(Err("refused"), &RULES, 100);
-        standing.on_time(None, &RULES, 10_000);
-        assert!(!standing.is_ejected() && !standing.serves());
-        standing.on_verdict(Ok(()), &RULES, 20_000);
-        assert!(standing.serves());
+        let mut state = BackendState::new(Health::Untested { added: false }, 0);
+        state.eject(&RULES, 0);
+        state.on_verdict(Err("refused"), &RULES, 100);
+        state.on_time(None, &RULES, 10_000);
+        assert!(!state.is_ejected() && !state.serves());
+        state.on_verdict(Ok(()), &RULES, 20_000);
+        assert!(state.serves());
     }
 
     #[test]
     fn one_that_was_added_gets_nothing_until_it_answers() {
-        let mut standing = Standing::new(Health::Untested { added: true }, 0);
-        assert!(!standing.is_up() && !standing.serves() && !standing.is_down());
-        standing.on_verdict(Ok(()), &RULES, 10);
-        assert!(standing.serves());
-        assert_eq!(standing.tenths(), TENTHS, "it did not come back: it came");
+        let mut state = BackendState::new(Health::Untested { added: true }, 0);
+        assert!(!state.is_up() && !state.serves() && !state.is_down());
+        state.on_verdict(Ok(()), &RULES, 10);
+        assert!(state.serves());
+        assert_eq!(state.tenths(), TENTHS, "it did not come back: it came");
     }
 
     #[test]
     fn marks_last_until_they_are_taken_back_and_say_whose_they_are() {
-        let mut standing = Standing::new(Health::Up, 0);
+        let mut state = BackendState::new(Health::Up, 0);
         let marked = Marked { mark: Mark::Down, by: "root".into(), since_ms: 5 };
-        standing.mark(Some(marked.clone()), &RULES, 5);
-        assert!(standing.is_down() && standing.is_up(), "its health is another matter");
-        standing.mark(Some(Marked { mark: Mark::Drain, ..marked }), &RULES, 6);
-        assert!(!standing.is_down());
-        assert_eq!(standing.marked().map(|marked| &*marked.by), Some("root"));
-        standing.mark(None, &RULES, 7);
-        assert_eq!((standing.marked(), standing.tenths()), (None, 1));
-        assert_eq!(standing.weight(7), 7);
-        standing.set_weight(Some(0));
-        assert_eq!((standing.weight(7), standing.has_own_weight()), (0, true));
+        state.mark(Some(marked.clone()), &RULES, 5);
+        assert!(state.is_down() && state.is_up(), "its health is another matter");
+        state.mark(Some(Marked { mark: Mark::Drain, ..marked }), &RULES, 6);
+        assert!(!state.is_down());
+        assert_eq!(state.marked().map(|marked| &*marked.by), Some("root"));
+        state.mark(None, &RULES, 7);
+        assert_eq!((state.marked(), state.tenths()), (None, 1));
+        assert_eq!(state.weight(7), 7);
+        state.set_weight(Some(0));
+        assert_eq!((state.weight(7), state.has_own_weight()), (0, true));
     }
 
     #[test]
     fn without_the_rules_nothing_of_it_happens() {
         let off = Rules { eject_ms: None, slow_start_ms: None };
-        let mut standing = Standing::new(Health::Untested { added: false }, 0);
-        assert_eq!(standing.eject(&off, 0), None);
-        standing.on_verdict(Err("refused"), &off, 1);
-        standing.on_verdict(Ok(()), &off, 2);
-        assert_eq!((standing.tenths(), standing.next_wake_ms(&off)), (TENTHS, None));
+        let mut state = BackendState::new(Health::Untested { added: false }, 0);
+        assert_eq!(state.eject(&off, 0), None);
+        state.on_verdict(Err("refused"), &off, 1);
+        state.on_verdict(Ok(()), &off, 2);
+        assert_eq!((state.tenths(), state.next_wake_ms(&off)), (TENTHS, None));
     }
 }
