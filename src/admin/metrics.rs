@@ -18,7 +18,7 @@ pub(super) fn render(sources: &Sources) -> String {
     let all = sources.listeners.all();
     listeners(&mut out, &all);
     datagrams(&mut out, &all);
-    let snapshot = sources.published.load();
+    let snapshot = sources.snapshots.load();
     let in_file: Vec<_> = snapshot.pools.iter().filter(|pool| !pool.gone).map(Arc::clone).collect();
     pools(&mut out, &in_file);
     backends(&mut out, &in_file);
@@ -92,13 +92,13 @@ fn pools(out: &mut Exposition, pools: &[Arc<PoolView>]) {
     out.histogram("evenkeel_connect_seconds", "Time until a backend answered the connect.");
     for pool in pools {
         let mut counts = vec![0; Histogram::BOUNDS_US.len() + 1];
-        for shard in pool.lasting.shards.iter() {
+        for shard in pool.live.shards.iter() {
             counts.iter_mut().zip(shard.connect.counts()).for_each(|(sum, count)| *sum += count);
         }
-        let sum_us = pool.lasting.shards.sum(|shard| shard.connect.sum_us());
+        let sum_us = pool.live.shards.sum(|shard| shard.connect.sum_us());
         out.buckets(
             "evenkeel_connect_seconds",
-            &[("pool", &pool.lasting.name)],
+            &[("pool", &pool.live.name)],
             &Histogram::BOUNDS_US,
             &counts,
             sum_us,
@@ -106,22 +106,22 @@ fn pools(out: &mut Exposition, pools: &[Arc<PoolView>]) {
     }
     out.counter("evenkeel_retries", "Attempts at a backend after the first of a session.");
     for pool in pools {
-        let retries = pool.lasting.shards.sum(|shard| shard.retries.value());
-        out.sample("evenkeel_retries_total", &[("pool", &pool.lasting.name)], retries);
+        let retries = pool.live.shards.sum(|shard| shard.retries.value());
+        out.sample("evenkeel_retries_total", &[("pool", &pool.live.name)], retries);
     }
     out.gauge("evenkeel_queue_length", "Sessions that wait for a place.");
     for pool in pools {
-        out.sample("evenkeel_queue_length", &[("pool", &pool.lasting.name)], pool.lasting.waiting());
+        out.sample("evenkeel_queue_length", &[("pool", &pool.live.name)], pool.live.waiting());
     }
     out.counter("evenkeel_source_address_full", "Connects that found no port free at one of `connect_from`.");
     for pool in pools {
-        let full = pool.lasting.shards.sum(|shard| shard.source_full.value());
-        out.sample("evenkeel_source_address_full_total", &[("pool", &pool.lasting.name)], full);
+        let full = pool.live.shards.sum(|shard| shard.source_full.value());
+        out.sample("evenkeel_source_address_full_total", &[("pool", &pool.live.name)], full);
     }
     out.counter("evenkeel_flows_rehomed", "Flows that got another backend because theirs was gone.");
     for pool in pools {
-        let rehomed = pool.lasting.shards.sum(|shard| shard.rehomed.value());
-        out.sample("evenkeel_flows_rehomed_total", &[("pool", &pool.lasting.name)], rehomed);
+        let rehomed = pool.live.shards.sum(|shard| shard.rehomed.value());
+        out.sample("evenkeel_flows_rehomed_total", &[("pool", &pool.live.name)], rehomed);
     }
 }
 
@@ -144,7 +144,7 @@ fn backends(out: &mut Exposition, pools: &[Arc<PoolView>]) {
         let mut eligible = vec![false; pool.backends.len()];
         pool.picker.eligible().iter().for_each(|&index| eligible[index as usize] = true);
         for (backend, eligible) in pool.backends.iter().zip(eligible) {
-            let labels = [("pool", &*pool.lasting.name), ("backend", &*backend.name)];
+            let labels = [("pool", &*pool.live.name), ("backend", &*backend.name)];
             out.sample("evenkeel_backend_eligible", &labels, u8::from(eligible));
         }
     }
@@ -185,14 +185,14 @@ fn checks(out: &mut Exposition, pools: &[Arc<PoolView>]) {
     });
     out.histogram("evenkeel_health_check_seconds", "Time a health check took.");
     for pool in pools {
-        let (bounds, counts) = (&Histogram::BOUNDS_US, pool.lasting.check_seconds.counts());
-        let labels = [("pool", &*pool.lasting.name)];
+        let (bounds, counts) = (&Histogram::BOUNDS_US, pool.live.check_seconds.counts());
+        let labels = [("pool", &*pool.live.name)];
         out.buckets(
             "evenkeel_health_check_seconds",
             &labels,
             bounds,
             &counts,
-            pool.lasting.check_seconds.sum_us(),
+            pool.live.check_seconds.sum_us(),
         );
     }
 }
@@ -207,7 +207,7 @@ fn whole_process(out: &mut Exposition, sources: &Sources) {
     out.sample("evenkeel_limit_in_use_ratio", &[("limit", "udp_sessions")], ratio);
     let ratio = f64::from(sources.workers.source_ports_permille()) / 1_000.0;
     let ratio =
-        ratio.max(tcp_source_ports_ratio(&sources.listeners.all(), &sources.published.load(), local_ports()));
+        ratio.max(tcp_source_ports_ratio(&sources.listeners.all(), &sources.snapshots.load(), local_ports()));
     out.sample("evenkeel_limit_in_use_ratio", &[("limit", "source_ports")], ratio);
     // Never above the number, which is small.
     let ratio = sources.watchers.now() as f64 / WATCHERS_MAX as f64;
@@ -235,7 +235,7 @@ fn each_backend<'a>(
 ) {
     for pool in pools {
         for (index, backend) in pool.backends.iter().enumerate() {
-            add(pool, index, backend, [("pool", &*pool.lasting.name), ("backend", &*backend.name)]);
+            add(pool, index, backend, [("pool", &*pool.live.name), ("backend", &*backend.name)]);
         }
     }
 }

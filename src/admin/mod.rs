@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{Listeners, Reloads};
 use crate::phase::Phase;
-use crate::pool::Published;
+use crate::pool::SnapshotCell;
 use crate::worker::Workers;
 use crowd::{Crowd, Stay};
 use requests::Request;
@@ -45,7 +45,7 @@ use watchers::{Events, Feed};
 /// What answers are made of: counters and the snapshot. Reading them disturbs nobody.
 pub struct Sources {
     /// The pools.
-    pub published: Arc<Published>,
+    pub snapshots: Arc<SnapshotCell>,
     /// The listeners.
     pub listeners: Arc<Listeners>,
     /// The data threads.
@@ -228,7 +228,7 @@ fn ready(query: Option<&str>, sources: &Sources) -> Response<Full<Bytes>> {
     let Some(listener) = sources.listeners.named(&name) else {
         return text(StatusCode::NOT_FOUND, "no listener has that name\n".into());
     };
-    let snapshot = sources.published.load();
+    let snapshot = sources.snapshots.load();
     let eligible = snapshot.pools.get(listener.pool()).map_or(0, |pool| pool.picker.eligible().len());
     if eligible == 0 {
         return text(StatusCode::SERVICE_UNAVAILABLE, "no eligible backend\n".into());

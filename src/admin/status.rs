@@ -17,7 +17,7 @@ use crate::sys::udp::local_ports;
 /// The whole picture.
 pub(super) fn status(sources: &Sources) -> Value {
     let now_ms = sources.now_ms();
-    let snapshot = sources.published.load();
+    let snapshot = sources.snapshots.load();
     let addresses = (sources.addresses)();
     let pools = snapshot.pools.iter().filter(|pool| !pool.gone);
     let all = sources.listeners.all();
@@ -83,7 +83,7 @@ fn listener(counters: &ListenerCounters, addresses: &[String], pool: Option<&Poo
         "name": &*counters.listener,
         "protocol": counters.proto,
         "addresses": addresses,
-        "pool": pool.map(|pool| &*pool.lasting.name),
+        "pool": pool.map(|pool| &*pool.live.name),
         "ready": pool.is_some_and(|pool| !pool.picker.eligible().is_empty()),
         "active": counters.active(),
         "begun": counters.shards.sum(|shard| shard.begun.value()),
@@ -95,27 +95,27 @@ fn listener(counters: &ListenerCounters, addresses: &[String], pool: Option<&Poo
 }
 
 fn pool(view: &PoolView, now_ms: u64) -> Value {
-    let lasting = &view.lasting;
+    let live = &view.live;
     let backends = (0..view.backends.len()).map(|index| backend(view, index, now_ms));
     let leaving = view.leaving.iter().filter(|backend| backend.load.active() > 0).map(|backend| {
         let name = &*backend.name;
         json!({ "name": name, "address": backend.shown_address(), "active": backend.load.active() })
     });
-    let connects: u64 = lasting.shards.iter().map(|shard| shard.connect.counts().iter().sum::<u64>()).sum();
+    let connects: u64 = live.shards.iter().map(|shard| shard.connect.counts().iter().sum::<u64>()).sum();
     let mut whole = json!({
-        "name": &*lasting.name,
+        "name": &*live.name,
         "balance": view.settings.balance.word(),
-        "sessions": lasting.sessions(),
+        "sessions": live.sessions(),
         "max_sessions": view.settings.max_sessions,
-        "waiting": lasting.waiting(),
+        "waiting": live.waiting(),
         "max_waiting": view.settings.queue.map(|queue| queue.sessions),
         "connects": connects,
-        "connects_us": lasting.shards.sum(|shard| shard.connect.sum_us()),
-        "checks": lasting.check_seconds.counts().iter().sum::<u64>(),
-        "checks_us": lasting.check_seconds.sum_us(),
-        "retries": lasting.shards.sum(|shard| shard.retries.value()),
-        "rehomed": lasting.shards.sum(|shard| shard.rehomed.value()),
-        "remembered": view.settings.sticky.map(|_| lasting.remembered()),
+        "connects_us": live.shards.sum(|shard| shard.connect.sum_us()),
+        "checks": live.check_seconds.counts().iter().sum::<u64>(),
+        "checks_us": live.check_seconds.sum_us(),
+        "retries": live.shards.sum(|shard| shard.retries.value()),
+        "rehomed": live.shards.sum(|shard| shard.rehomed.value()),
+        "remembered": view.settings.sticky.map(|_| live.remembered()),
         "eligible": view.picker.eligible().len(),
     });
     whole["backends"] = backends.collect();
@@ -124,16 +124,16 @@ fn pool(view: &PoolView, now_ms: u64) -> Value {
 }
 
 fn backend(view: &PoolView, index: usize, now_ms: u64) -> Value {
-    let (live, state, settings) =
+    let (backend, state, settings) =
         (&view.backends[index], &view.states[index], &view.settings.backends[index]);
     let now = State::of(view, index, now_ms);
-    let bytes = |direction| live.shards.sum(|shard| shard.bytes(direction).value());
+    let bytes = |direction| backend.shards.sum(|shard| shard.bytes(direction).value());
     let marked = state.marked().map(|marked| {
         json!({ "mark": marked.mark.word(), "by": &*marked.by, "since_s": now_ms.saturating_sub(marked.since_ms) / 1_000 })
     });
     json!({
-        "name": &*live.name,
-        "address": live.shown_address(),
+        "name": &*backend.name,
+        "address": backend.shown_address(),
         "state": now.word,
         "cause": now.cause,
         "since_s": now.since_s,
@@ -146,21 +146,21 @@ fn backend(view: &PoolView, index: usize, now_ms: u64) -> Value {
         "weight": state.weight(settings.weight),
         "file_weight": settings.weight,
         "weight_percent": state.tenths() * 100 / TENTHS,
-        "active": live.load.active(),
+        "active": backend.load.active(),
         "max_sessions": settings.max_sessions,
-        "sessions": live.shards.sum(|shard| shard.sessions.value()),
-        "connect_failures": live.shards.sum(|shard| shard.connect_failures.value()),
-        "failures_in_a_row": live.failures_in_a_row(),
-        "ejections": live.checks.ejections.value(),
-        "checks": checks(live),
-        "latency_us": live.load.latency_ns(now_ms * 1_000_000).map(|ns| (f64::from(ns) / 1_000.0).round()),
+        "sessions": backend.shards.sum(|shard| shard.sessions.value()),
+        "connect_failures": backend.shards.sum(|shard| shard.connect_failures.value()),
+        "failures_in_a_row": backend.failures_in_a_row(),
+        "ejections": backend.checks.ejections.value(),
+        "checks": checks(backend),
+        "latency_us": backend.load.latency_ns(now_ms * 1_000_000).map(|ns| (f64::from(ns) / 1_000.0).round()),
         "to_backend": bytes(Direction::ToBackend),
         "to_client": bytes(Direction::ToClient),
     })
 }
 
-fn checks(live: &Backend) -> Value {
-    let counts = &live.checks;
+fn checks(backend: &Backend) -> Value {
+    let counts = &backend.checks;
     json!({
         "good": counts.good.value(),
         "bad": counts.bad.value(),

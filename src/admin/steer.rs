@@ -67,7 +67,7 @@ fn explain(query: &Query<'_>, sources: &Sources) -> Result<Answer, Answer> {
     let Some(counters) = sources.listeners.named(listener.as_bytes()) else {
         return Err(wrong(StatusCode::NOT_FOUND, &format!("there is no listener `{listener}`")));
     };
-    let snapshot = sources.published.load();
+    let snapshot = sources.snapshots.load();
     let Some(view) = snapshot.pools.get(counters.pool()) else {
         return Err(wrong(StatusCode::NOT_FOUND, "the listener has no pool any more"));
     };
@@ -110,7 +110,7 @@ fn explain(query: &Query<'_>, sources: &Sources) -> Result<Answer, Answer> {
         json!({
             "listener": &*counters.listener,
             "client": client.to_string(),
-            "pool": &*view.lasting.name,
+            "pool": &*view.live.name,
             "balance": view.settings.balance.word(),
             "outcome": outcome,
             "backend": backend,

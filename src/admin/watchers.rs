@@ -166,12 +166,12 @@ fn event(name: &str, value: &Value) -> Bytes {
 }
 
 fn sample(history: &mut History, sources: &Sources) {
-    let snapshot = sources.published.load();
+    let snapshot = sources.snapshots.load();
     let pools: Vec<(&str, Sums)> = snapshot
         .pools
         .iter()
         .filter(|pool| !pool.gone)
-        .map(|pool| (&*pool.lasting.name, of_pool(pool)))
+        .map(|pool| (&*pool.live.name, of_pool(pool)))
         .collect();
     let all =
         sources.listeners.all().iter().fold(Sums::default(), |sum, counters| sum.and(of_listener(counters)));

@@ -9,7 +9,7 @@ use siphasher::sip::SipHasher13;
 use super::key::StoredKey;
 use super::slots::{NOBODY, Record, Slots};
 use super::sweep::Sweep;
-use super::{Ended, Flow, FlowId, FlowKey, Lasting, Terms};
+use super::{Ended, Flow, FlowId, FlowKey, FlowRecord, Terms};
 use crate::reason::Reason;
 
 /// The flows of one data thread.
@@ -251,16 +251,16 @@ impl Flows {
     }
 
     /// Everything that is known of a live flow.
-    pub fn lasting(&self, id: FlowId) -> Option<Lasting> {
+    pub fn record(&self, id: FlowId) -> Option<FlowRecord> {
         let record = self.slots.live(id)?;
         let (owed, since_pick) = (record.owed, record.since_pick);
-        Some(Lasting { flow: record.flow(), owed, since_pick, lifetime_end_ms: record.lifetime_end_ms })
+        Some(FlowRecord { flow: record.flow(), owed, since_pick, lifetime_end_ms: record.lifetime_end_ms })
     }
 
     /// Goes on with a flow of the process before, which is counted for `source`, whatever the limits. `None`: its key is
     /// there already, or the table is full.
-    pub fn import(&mut self, lasting: &Lasting, source: IpAddr, terms: &Arc<Terms>) -> Option<FlowId> {
-        let flow = &lasting.flow;
+    pub fn import(&mut self, record: &FlowRecord, source: IpAddr, terms: &Arc<Terms>) -> Option<FlowId> {
+        let flow = &record.flow;
         let stored = StoredKey::new(&flow.key);
         // The low half, as at the admission.
         #[allow(clippy::cast_possible_truncation)]
@@ -283,9 +283,9 @@ impl Flows {
             to_backend: flow.to_backend,
             to_client: flow.to_client,
             rehomed: flow.rehomed,
-            owed: lasting.owed,
-            since_pick: lasting.since_pick,
-            lifetime_end_ms: lasting.lifetime_end_ms,
+            owed: record.owed,
+            since_pick: record.since_pick,
+            lifetime_end_ms: record.lifetime_end_ms,
             ..Record::free(record.generation)
         };
         let (deadline_ms, _) = record.deadline();

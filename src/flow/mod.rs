@@ -22,4 +22,4 @@ mod simulation;
 pub use flows::{Admission, Flows, Heard};
 pub use key::{FlowId, FlowKey};
 pub use terms::{Draining, Terms};
-pub use view::{Ended, Flow, Lasting, Traffic};
+pub use view::{Ended, Flow, FlowRecord, Traffic};

@@ -33,7 +33,7 @@ pub struct Flow {
 
 /// What the table knows of a flow besides, for the next process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lasting {
+pub struct FlowRecord {
     /// As it stands.
     pub flow: Flow,
     /// Replies that are still to come.

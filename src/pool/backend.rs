@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use super::Lasting;
+use super::LivePool;
 use crate::balance::load::Load;
 use crate::config::settings;
 use crate::metrics::{BackendShard, CheckCounts, PerWorker};
@@ -15,7 +15,7 @@ pub struct Backend {
     /// No other backend of this process has, had or will have it.
     pub number: u64,
     /// The pool it belongs to.
-    pub pool: Arc<Lasting>,
+    pub pool: Arc<LivePool>,
     /// Its name, unique in the pool.
     pub name: Arc<str>,
     ip: IpAddr,
@@ -36,7 +36,7 @@ pub struct Backend {
 
 impl Backend {
     /// A backend without sessions.
-    pub fn new(number: u64, pool: &Arc<Lasting>, settings: &settings::Backend, workers: usize) -> Self {
+    pub fn new(number: u64, pool: &Arc<LivePool>, settings: &settings::Backend, workers: usize) -> Self {
         Self {
             number,
             pool: Arc::clone(pool),

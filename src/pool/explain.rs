@@ -67,14 +67,14 @@ impl PoolView {
     pub fn explain(&self, client: SocketAddr, random: u64, now_ns: u64) -> Explanation {
         let ask = Ask { client, random, now_ns, tried: &[] };
         let sticky = self.settings.sticky.and_then(|sticky| {
-            let name = self.lasting.recall(Source::from(client.ip()), &sticky, now_ns / 1_000_000)?;
+            let name = self.live.recall(Source::from(client.ip()), &sticky, now_ns / 1_000_000)?;
             let index = self.eligible_index(&name)? as usize;
             (!self.backends.get(index)?.load.is_full()).then_some(index)
         });
-        let pool_full = self.settings.max_sessions.is_some_and(|most| self.lasting.sessions() >= most);
+        let pool_full = self.settings.max_sessions.is_some_and(|most| self.live.sessions() >= most);
         let foreseen = if self.picker.eligible().is_empty() {
             Foresight::NoneEligible
-        } else if pool_full || self.lasting.waiting() > 0 {
+        } else if pool_full || self.live.waiting() > 0 {
             Foresight::Full
         } else if let Some(index) = sticky {
             // An index of the list, which is shorter than 2^32.
@@ -87,7 +87,7 @@ impl PoolView {
             Foresight::Odds(_) => Outcome::ByChance,
             Foresight::Full => match self.settings.queue {
                 None => Outcome::Full,
-                Some(queue) if self.lasting.waiting() >= queue.sessions => Outcome::QueueFull,
+                Some(queue) if self.live.waiting() >= queue.sessions => Outcome::QueueFull,
                 Some(_) => Outcome::Waits,
             },
             Foresight::NoneEligible => Outcome::NoBackend,

@@ -28,21 +28,21 @@ impl Lease {
     /// Picks and takes a place, in one step as far as anyone else can see: `max_sessions` is never exceeded, and those
     /// that wait come first. Also tells the index of the backend in the view, for `Ask::tried`.
     pub fn take(view: &PoolView, ask: &Ask<'_>) -> Result<(Self, u32), Refusal> {
-        if view.lasting.queue.waiting() > 0 {
+        if view.live.queue.waiting() > 0 {
             let none = view.picker.eligible().is_empty();
             return Err(if none { Refusal::NoBackend } else { Refusal::Full });
         }
         let taken = Self::take_place(view, ask);
         if taken.is_err() && view.settings.max_sessions.is_some() {
             // The pool's place was held for a moment: somebody may have seen it taken and joined the line.
-            view.lasting.hand_on();
+            view.live.hand_on();
         }
         taken
     }
 
     /// The same without regard to those that wait.
     pub(super) fn take_place(view: &PoolView, ask: &Ask<'_>) -> Result<(Self, u32), Refusal> {
-        let places = &view.lasting.places;
+        let places = &view.live.places;
         if !places.try_take() {
             let none = view.picker.eligible().is_empty();
             return Err(if none { Refusal::NoBackend } else { Refusal::Full });
@@ -64,21 +64,21 @@ impl Lease {
         sticky: &crate::config::settings::Sticky,
     ) -> Result<(Self, u32), Refusal> {
         let (source, now_ms) = (Source::from(ask.client.ip()), ask.now_ns / 1_000_000);
-        let known = view.lasting.recall(source, sticky, now_ms);
+        let known = view.live.recall(source, sticky, now_ms);
         let index = known.as_ref().and_then(|name| view.eligible_index(name));
         if let Some(index) = index
             && let Some(backend) = view.backends.get(index as usize)
             && !ask.tried.contains(&index)
         {
             if backend.load.try_take() {
-                view.lasting.remember(source, &backend.name, sticky, now_ms);
+                view.live.remember(source, &backend.name, sticky, now_ms);
                 return Ok((Self { backend: Arc::clone(backend) }, index));
             }
             // Only full: this session goes elsewhere, and the source comes back when there is room.
             return Self::take_backend(view, ask);
         }
         let taken = Self::take_backend(view, ask)?;
-        view.lasting.remember(source, &taken.0.backend.name, sticky, now_ms);
+        view.live.remember(source, &taken.0.backend.name, sticky, now_ms);
         Ok(taken)
     }
 
@@ -121,7 +121,7 @@ impl Drop for Lease {
         self.backend.load.give_back();
         self.backend.pool.places.give_back();
         // Given first, looked for waiters then; a waiter joins first and looks for places then. One of the two sees the
-        // other: see `Lasting::wait`.
+        // other: see `LivePool::wait`.
         fence(Ordering::SeqCst);
         self.backend.pool.hand_on();
     }

@@ -5,16 +5,16 @@
 
 mod backend;
 mod explain;
-mod lasting;
 mod lease;
+mod live;
 mod queue;
 mod snapshot;
-mod sources;
+mod source_ports;
 
 pub use backend::Backend;
 pub use explain::{Explanation, Outcome, Why};
-pub use lasting::{Lasting, Reach};
 pub use lease::{Lease, Refusal};
+pub use live::{LivePool, PoolHooks};
 pub use queue::{End, Ticket, Waiter};
-pub use snapshot::{PoolSlot, PoolView, Published, Snapshot, rules};
-pub use sources::tcp_source_ports_ratio;
+pub use snapshot::{PoolSlot, PoolView, Snapshot, SnapshotCell, rules};
+pub use source_ports::tcp_source_ports_ratio;

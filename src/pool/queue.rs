@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Lasting, Lease};
+use super::{Lease, LivePool};
 use crate::balance::Ask;
 
 /// A session in the line.
@@ -75,7 +75,7 @@ impl Queue {
     }
 }
 
-impl Lasting {
+impl LivePool {
     /// Joins the line; the place will be delivered. `None`: `most` wait already.
     pub fn wait(&self, waiter: Waiter, end: End, most: u32) -> Option<Ticket> {
         let ticket = {
@@ -134,8 +134,8 @@ impl Lasting {
         if self.queue.waiting() == 0 {
             return;
         }
-        let Some(published) = self.published() else { return };
-        let snapshot = published.load();
+        let Some(snapshots) = self.snapshots() else { return };
+        let snapshot = snapshots.load();
         let Some(view) = snapshot.pools.get(self.slot.0) else { return };
         let mut line = self.queue.line();
         while let Some((ticket, waiter)) =

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::{Backend, Lasting};
+use super::{Backend, LivePool};
 use crate::backend_state::{BackendState, Health, Rules, TENTHS};
 use crate::balance::{Member, Picker};
 use crate::config::settings;
@@ -26,7 +26,7 @@ pub struct PoolSlot(pub usize);
 #[derive(Debug)]
 pub struct PoolView {
     /// What outlasts this view.
-    pub lasting: Arc<Lasting>,
+    pub live: Arc<LivePool>,
     /// What the file says of it.
     pub settings: Arc<settings::Pool>,
     /// In the order of the file.
@@ -43,12 +43,12 @@ pub struct PoolView {
 
 /// The one swapped pointer. The publisher alone stores.
 #[derive(Debug)]
-pub struct Published(ArcSwap<Snapshot>);
+pub struct SnapshotCell(ArcSwap<Snapshot>);
 
 impl PoolView {
     /// A pool of these backends. `previous` lends its turns.
     pub fn new(
-        lasting: Arc<Lasting>,
+        live: Arc<LivePool>,
         settings: Arc<settings::Pool>,
         backends: Vec<Arc<Backend>>,
         states: Vec<BackendState>,
@@ -57,13 +57,13 @@ impl PoolView {
     ) -> Self {
         let picker =
             build_picker(&settings, hash_seed, &backends, &states, previous.map(|view| &view.picker));
-        Self { lasting, settings, backends, states, leaving: Vec::new(), gone: false, picker }
+        Self { live, settings, backends, states, leaving: Vec::new(), gone: false, picker }
     }
 
     /// The same pool when its backends stand otherwise.
     pub fn with_states(&self, hash_seed: &str, states: Vec<BackendState>) -> Self {
-        let (lasting, settings) = (Arc::clone(&self.lasting), Arc::clone(&self.settings));
-        let view = Self::new(lasting, settings, self.backends.clone(), states, hash_seed, Some(self));
+        let (live, settings) = (Arc::clone(&self.live), Arc::clone(&self.settings));
+        let view = Self::new(live, settings, self.backends.clone(), states, hash_seed, Some(self));
         let still_there = |backend: &&Arc<Backend>| backend.load.active() > 0;
         let leaving = self.leaving.iter().filter(still_there).map(Arc::clone).collect();
         Self { leaving, gone: self.gone, ..view }
@@ -85,7 +85,7 @@ impl PoolView {
     }
 }
 
-impl Published {
+impl SnapshotCell {
     /// With its first snapshot.
     pub fn new(first: Snapshot) -> Self {
         Self(ArcSwap::from_pointee(first))

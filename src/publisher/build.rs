@@ -11,14 +11,14 @@ use super::import::PoolImport;
 use crate::backend_state::{BackendState, Health};
 use crate::config::settings::{self, Check, ConnectFrom, Protocol, SendProxy, Settings};
 use crate::health::{Target, TargetId};
-use crate::pool::{Backend, Lasting, PoolSlot, PoolView, Published, Reach, Snapshot};
+use crate::pool::{Backend, LivePool, PoolHooks, PoolSlot, PoolView, Snapshot, SnapshotCell};
 use crate::sys::probe::Route;
 use crate::thread_context::Random;
 use crate::worker::{Message, Workers};
 
 /// Makes pools and backends: all that they need besides their settings.
 pub struct PoolBuilder {
-    published: Weak<Published>,
+    snapshots: Weak<SnapshotCell>,
     workers: Arc<Workers>,
     alarm: Arc<Notify>,
     seed: u64,
@@ -28,21 +28,21 @@ pub struct PoolBuilder {
 
 impl PoolBuilder {
     /// A pool without sessions.
-    pub fn lasting(&self, pool: &settings::Pool, slot: usize) -> Arc<Lasting> {
+    pub fn live(&self, pool: &settings::Pool, slot: usize) -> Arc<LivePool> {
         let (workers, alarm) = (Arc::clone(&self.workers), Arc::clone(&self.alarm));
-        let reach = Reach {
-            published: Weak::clone(&self.published),
+        let hooks = PoolHooks {
+            snapshots: Weak::clone(&self.snapshots),
             deliver: Box::new(move |waiter, lease, index| {
                 workers.mailbox(waiter.worker).post(Message::Place { waiter, lease, index });
             }),
             alarm: Box::new(move || alarm.notify_one()),
         };
         let key = hash_key(self.seed.wrapping_add(slot as u64).rotate_left(31));
-        Arc::new(Lasting::new(pool, PoolSlot(slot), key, self.workers.count(), reach))
+        Arc::new(LivePool::new(pool, PoolSlot(slot), key, self.workers.count(), hooks))
     }
 
     /// A backend that is new to the process.
-    pub fn backend(&mut self, pool: &Arc<Lasting>, settings: &settings::Backend) -> Arc<Backend> {
+    pub fn backend(&mut self, pool: &Arc<LivePool>, settings: &settings::Backend) -> Arc<Backend> {
         self.numbered += 1;
         Arc::new(Backend::new(self.numbered, pool, settings, self.workers.count()))
     }
@@ -61,36 +61,36 @@ pub fn publish_first(
     alarm: &Arc<Notify>,
     seed: u64,
     pool_import: &mut PoolImport<'_>,
-) -> (Arc<Published>, PoolBuilder) {
+) -> (Arc<SnapshotCell>, PoolBuilder) {
     let mut builder = PoolBuilder {
-        published: Weak::new(),
+        snapshots: Weak::new(),
         workers: Arc::clone(workers),
         alarm: Arc::clone(alarm),
         seed,
         numbered: 0,
     };
-    let published = Arc::new_cyclic(|published| {
-        builder.published = Weak::clone(published);
+    let snapshots = Arc::new_cyclic(|snapshots| {
+        builder.snapshots = Weak::clone(snapshots);
         let pools = settings.pools.iter().enumerate().map(|(slot, pool)| {
-            let lasting = builder.lasting(pool, slot);
+            let live = builder.live(pool, slot);
             let backends: Vec<_> =
-                pool.backends.iter().map(|backend| builder.backend(&lasting, backend)).collect();
-            let (known, leaving) = pool_import.settle(pool, &lasting, &backends, &mut builder);
+                pool.backends.iter().map(|backend| builder.backend(&live, backend)).collect();
+            let (known, leaving) = pool_import.settle(pool, &live, &backends, &mut builder);
             let first = BackendState::new(first_health(pool, false), pool_import.now_ns / 1_000_000);
             let states: Vec<_> = known.into_iter().map(|one| one.unwrap_or(first.clone())).collect();
             for (backend, state) in backends.iter().zip(&states) {
                 backend.set_down(state.is_down());
             }
             let pool = Arc::new(pool.clone());
-            let mut view = PoolView::new(lasting, pool, backends, states, &settings.hash_seed, None);
+            let mut view = PoolView::new(live, pool, backends, states, &settings.hash_seed, None);
             view.leaving = leaving;
             Arc::new(view)
         });
         let mut pools: Vec<_> = pools.collect();
         pools.extend(pool_import.gone(settings, &mut builder));
-        Published::new(Snapshot { generation: 1, pools })
+        SnapshotCell::new(Snapshot { generation: 1, pools })
     });
-    (published, builder)
+    (snapshots, builder)
 }
 
 /// The health of a backend that nobody has asked yet.
@@ -117,12 +117,12 @@ pub fn targets_of(settings: &Settings, views: &[Arc<PoolView>]) -> Vec<Target> {
         };
         // A backend without a port is reached at its listener's; several make `health.port` a must, as does none.
         let client_port = users(settings, at).next().map(|listener| listener.bind[0].port);
-        for (backend, live) in pool.backends.iter().zip(&view.backends) {
+        for (backend, there) in pool.backends.iter().zip(&view.backends) {
             let serving_port = backend.port.or(client_port);
             if let Some(port) = pool.health.port.or(serving_port) {
                 let health = if serving_port == Some(port) { &health } else { &bare };
                 targets.push(Target {
-                    id: TargetId(live.number),
+                    id: TargetId(there.number),
                     route: Route { to: SocketAddr::new(backend.ip, port), from: own(backend.ip) },
                     health: Arc::clone(health),
                     known: None,

@@ -18,17 +18,17 @@ impl Publisher {
 
 impl PoolState {
     fn export(&self, now_ns: u64) -> manifest::Pool {
-        let (view, lasting) = (&self.view, &self.view.lasting);
-        let mut counts = lasting.shards.totals(PoolShard::counters);
-        counts.extend(lasting.check_seconds.counters().map(Counter::value));
-        let remembered = lasting.remembered_sources().into_iter().map(|(source, backend, used_ms)| {
+        let (view, live) = (&self.view, &self.view.live);
+        let mut counts = live.shards.totals(PoolShard::counters);
+        counts.extend(live.check_seconds.counters().map(Counter::value));
+        let remembered = live.remembered_sources().into_iter().map(|(source, backend, used_ms)| {
             manifest::Remembered { source: source.into(), backend: backend.to_string(), used_ms }
         });
         let listed = view.backends.iter().zip(&self.backends);
         let listed = listed.map(|(backend, tracked)| tell(backend, Some(&tracked.state), now_ns));
         let leaving = view.leaving.iter().map(|backend| tell(backend, None, now_ns));
         manifest::Pool {
-            name: lasting.name.to_string(),
+            name: live.name.to_string(),
             counts,
             remembered: remembered.collect(),
             backends: listed.chain(leaving).collect(),

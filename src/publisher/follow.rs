@@ -39,20 +39,20 @@ impl Publisher {
         self.places = places_of(&self.pools);
         self.store();
         // Places may have come with larger limits.
-        views.iter().for_each(|view| view.lasting.hand_on());
-        let pools = views.iter().map(|view| Arc::clone(&view.lasting)).collect();
+        views.iter().for_each(|view| view.live.hand_on());
+        let pools = views.iter().map(|view| Arc::clone(&view.live)).collect();
         Reloaded { pools, targets, generation: self.generation }
     }
 
     /// Where a pool of this name stands: where it stood, or where one stood that nobody remembers, or at the end.
     fn slot_for(&mut self, pool: &settings::Pool) -> usize {
         let mut named = self.pools.iter().enumerate();
-        if let Some((slot, _)) = named.find(|(_, tracked)| *tracked.view.lasting.name == *pool.name) {
+        if let Some((slot, _)) = named.find(|(_, tracked)| *tracked.view.live.name == *pool.name) {
             return slot;
         }
         let free = self.pools.iter().position(PoolState::is_forgotten).unwrap_or(self.pools.len());
         let view = PoolView::new(
-            self.builder.lasting(pool, free),
+            self.builder.live(pool, free),
             Arc::new(settings::Pool { backends: Vec::new(), ..pool.clone() }),
             Vec::new(),
             Vec::new(),
@@ -75,7 +75,7 @@ impl PoolState {
         let view = &self.view;
         // Each backend holds its pool, and the view does.
         let own = 1 + view.backends.len() + view.leaving.len();
-        view.gone && view.lasting.sessions() == 0 && Arc::strong_count(&view.lasting) <= own
+        view.gone && view.live.sessions() == 0 && Arc::strong_count(&view.live) <= own
     }
 
     /// Takes over what the file says now.
@@ -101,7 +101,7 @@ impl PoolState {
                 }
                 None => {
                     let backend =
-                        back_at(settings).unwrap_or_else(|| builder.backend(&before.lasting, settings));
+                        back_at(settings).unwrap_or_else(|| builder.backend(&before.live, settings));
                     (backend, TrackedBackend::new(BackendState::new(first_health(pool, true), now_ms)))
                 }
             };
@@ -110,7 +110,7 @@ impl PoolState {
             self.backends.push(tracked);
             backends.push(backend);
         }
-        before.lasting.follow(pool);
+        before.live.follow(pool);
         self.rules = crate::pool::rules(pool);
         let leaving: Vec<_> = before
             .backends
@@ -120,8 +120,8 @@ impl PoolState {
             .map(Arc::clone)
             .collect();
         let states = self.backends.iter().map(|tracked| tracked.state.clone()).collect();
-        let (lasting, settings) = (Arc::clone(&before.lasting), Arc::new(pool.clone()));
-        let mut view = PoolView::new(lasting, settings, backends, states, hash_seed, Some(&before));
+        let (live, settings) = (Arc::clone(&before.live), Arc::new(pool.clone()));
+        let mut view = PoolView::new(live, settings, backends, states, hash_seed, Some(&before));
         view.leaving = leaving;
         self.view = Arc::new(view);
     }

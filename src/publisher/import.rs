@@ -10,7 +10,7 @@ use crate::backend_state::{BackendState, Health};
 use crate::config::settings::{self, Balance, ConnectFrom, OnDown, SendProxy, Settings};
 use crate::manifest;
 use crate::metrics::{BackendShard, PoolShard};
-use crate::pool::{Backend, Lasting, PoolView};
+use crate::pool::{Backend, LivePool, PoolView};
 use crate::sticky::Source;
 
 /// What is known of the pools from before; nothing in a balancer that begins.
@@ -35,7 +35,7 @@ impl<'a> PoolImport<'a> {
     pub fn settle(
         &mut self,
         pool: &settings::Pool,
-        lasting: &Arc<Lasting>,
+        live: &Arc<LivePool>,
         backends: &[Arc<Backend>],
         builder: &mut PoolBuilder,
     ) -> (Vec<Option<BackendState>>, Vec<Arc<Backend>>) {
@@ -44,9 +44,9 @@ impl<'a> PoolImport<'a> {
         let Some(before) = self.pools.iter().find(|before| before.name == pool.name) else {
             return (states, leaving);
         };
-        lasting.shards.begin_with(&before.counts, PoolShard::counters);
-        let own = lasting.shards.of(0).counters().len();
-        lasting.check_seconds.begin_with(before.counts.get(own..).unwrap_or_default());
+        live.shards.begin_with(&before.counts, PoolShard::counters);
+        let own = live.shards.of(0).counters().len();
+        live.check_seconds.begin_with(before.counts.get(own..).unwrap_or_default());
         for record in &before.backends {
             let is_it = |backend: &Arc<Backend>| {
                 *backend.name == *record.name && backend.place() == (record.ip, record.port)
@@ -58,7 +58,7 @@ impl<'a> PoolImport<'a> {
                     Arc::clone(&backends[at])
                 }
                 None => {
-                    let backend = builder.backend(lasting, &leaver(record));
+                    let backend = builder.backend(live, &leaver(record));
                     leaving.push(Arc::clone(&backend));
                     backend
                 }
@@ -72,7 +72,7 @@ impl<'a> PoolImport<'a> {
                 let name =
                     known.map_or_else(|| entry.backend.as_str().into(), |known| Arc::clone(&known.name));
                 let source = Source::from(entry.source);
-                lasting.import_remembered(source, &name, sticky.entries, entry.used_ms);
+                live.import_remembered(source, &name, sticky.entries, entry.used_ms);
             }
         }
         (states, leaving)
@@ -102,17 +102,17 @@ impl<'a> PoolImport<'a> {
                     ..like.clone()
                 },
             );
-            let lasting = builder.lasting(&pool, settings.pools.len() + views.len());
+            let live = builder.live(&pool, settings.pools.len() + views.len());
             let backends: Vec<_> =
-                pool.backends.iter().map(|backend| builder.backend(&lasting, backend)).collect();
-            let (known, leaving) = self.settle(&pool, &lasting, &backends, builder);
+                pool.backends.iter().map(|backend| builder.backend(&live, backend)).collect();
+            let (known, leaving) = self.settle(&pool, &live, &backends, builder);
             let first = BackendState::new(Health::Unchecked, self.now_ns / 1_000_000);
             let states: Vec<_> = known.into_iter().map(|one| one.unwrap_or(first.clone())).collect();
             for (backend, state) in backends.iter().zip(&states) {
                 backend.set_down(state.is_down());
             }
             let pool = Arc::new(pool);
-            let mut view = PoolView::new(lasting, pool, backends, states, &settings.hash_seed, None);
+            let mut view = PoolView::new(live, pool, backends, states, &settings.hash_seed, None);
             view.leaving = leaving;
             view.gone = true;
             views.push(Arc::new(view));

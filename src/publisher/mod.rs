@@ -21,7 +21,7 @@ use crate::backend_state::Mark;
 use crate::config::settings::Settings;
 use crate::health::{Checked, Target};
 use crate::manifest;
-use crate::pool::{Lasting, Published, Snapshot};
+use crate::pool::{LivePool, Snapshot, SnapshotCell};
 use crate::worker::{Message, Workers};
 pub use build::{PoolBuilder, asked, hash_key, note_known, publish_first, targets_of};
 pub use import::PoolImport;
@@ -29,7 +29,7 @@ use pool_state::PoolState;
 
 /// The writer of snapshots.
 pub struct Publisher {
-    published: Arc<Published>,
+    snapshots: Arc<SnapshotCell>,
     /// Told of new snapshots: some sessions end with their backend.
     workers: Arc<Workers>,
     builder: PoolBuilder,
@@ -58,7 +58,7 @@ pub struct CheckPolicy {
 /// What a publisher is made of.
 pub struct PublisherParts {
     /// The pools.
-    pub published: Arc<Published>,
+    pub snapshots: Arc<SnapshotCell>,
     /// Told of new snapshots.
     pub workers: Arc<Workers>,
     /// Makes pools and backends.
@@ -134,7 +134,7 @@ pub enum NoSuch {
 /// The pools of new settings are published.
 pub struct Reloaded {
     /// By the index of the pool in the settings.
-    pub pools: Vec<Arc<Lasting>>,
+    pub pools: Vec<Arc<LivePool>>,
     /// Whom to ask from now on.
     pub targets: Vec<Target>,
     /// Of the snapshot.
@@ -144,13 +144,13 @@ pub struct Reloaded {
 impl Publisher {
     /// Publishes what becomes of the pools, of which `asked` says how a backend of that number is asked.
     pub fn new(with: PublisherParts, asked: &HashMap<u64, CheckPolicy>) -> Self {
-        let snapshot = with.published.load();
+        let snapshot = with.snapshots.load();
         let pools: Vec<_> = snapshot.pools.iter().map(|view| PoolState::new(view, asked)).collect();
         let mut publisher = Self {
             generation: snapshot.generation,
             places: places_of(&pools),
             pools,
-            published: Arc::clone(&with.published),
+            snapshots: Arc::clone(&with.snapshots),
             workers: with.workers,
             builder: with.builder,
             hash_seed: with.hash_seed,
@@ -225,7 +225,7 @@ impl Publisher {
         let pool = self
             .pools
             .iter_mut()
-            .find(|pool| !pool.view.gone && *pool.view.lasting.name == *whom.pool)
+            .find(|pool| !pool.view.gone && *pool.view.live.name == *whom.pool)
             .ok_or_else(|| NoSuch::Pool(whom.pool.clone()))?;
         let index = pool.view.backends.iter().position(|backend| *backend.name == *whom.backend);
         match index {
@@ -268,14 +268,14 @@ impl Publisher {
         self.store();
         for slot in changed {
             // A backend that came back has places for those that wait.
-            self.pools[slot].view.lasting.hand_on();
+            self.pools[slot].view.live.hand_on();
         }
     }
 
     fn store(&mut self) {
         self.generation += 1;
         let pools = self.pools.iter().map(|pool| Arc::clone(&pool.view)).collect();
-        self.published.store(Snapshot { generation: self.generation, pools });
+        self.snapshots.store(Snapshot { generation: self.generation, pools });
         for worker in 0..self.workers.count() {
             self.workers.mailbox(worker).post(Message::Verdicts);
         }

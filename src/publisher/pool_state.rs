@@ -64,7 +64,7 @@ impl PoolState {
         backend.set_down(tracked.state.is_down());
         self.changed = true;
         let word = mark.map_or("ready", |mark| mark.word());
-        let (pool, backend) = (&*self.view.lasting.name, &*backend.name);
+        let (pool, backend) = (&*self.view.live.name, &*backend.name);
         tracing::info!(target: "evenkeel", pool, backend, %by, "backend is marked: {word}");
     }
 
@@ -77,7 +77,7 @@ impl PoolState {
         tracked.state.set_weight(weight);
         self.changed = true;
         let file = self.view.settings.backends[index].weight;
-        let (pool, backend, weight) = (&*self.view.lasting.name, &*backend.name, weight.unwrap_or(file));
+        let (pool, backend, weight) = (&*self.view.live.name, &*backend.name, weight.unwrap_or(file));
         tracing::info!(target: "evenkeel", pool, backend, weight, file, %by, "backend has another weight");
     }
 
@@ -105,13 +105,13 @@ impl PoolState {
         let progress = event.verdict.progress;
         backend.checks.note_progress(progress.done, progress.of);
         let took_us = u64::try_from(event.took.as_micros()).unwrap_or(u64::MAX);
-        self.view.lasting.check_seconds.observe(took_us);
+        self.view.live.check_seconds.observe(took_us);
         let unasked = matches!(event.outcome, Outcome::Local(_));
         let still_unasked = std::mem::replace(&mut tracked.unasked, unasked) && unasked;
         // That all is well from the start is told once, for all; that it cannot be asked, when that begins.
         if !(first && event.outcome == Outcome::Good || still_unasked) {
             let for_s = now_ms.saturating_sub(tracked.state.since_ms()) / 1_000;
-            tell(event, &self.view.lasting.name, &backend.name, for_s);
+            tell(event, &self.view.live.name, &backend.name, for_s);
         }
         if event.verdict.change.is_some() {
             // The first answer decides alone.
@@ -132,7 +132,7 @@ impl PoolState {
         {
             self.changed = true;
             backend.forget_failures();
-            let (pool, backend) = (&*self.view.lasting.name, &*backend.name);
+            let (pool, backend) = (&*self.view.live.name, &*backend.name);
             tracing::info!(target: "health", pool, backend, "backend answers its check: it gets sessions again");
         }
     }
@@ -157,7 +157,7 @@ impl PoolState {
                 let weight = tracked.state.weight(self.view.settings.backends[other].weight);
                 other != index && tracked.state.serves() && tracked.state.marked().is_none() && weight > 0
             });
-            let (pool, name) = (&*self.view.lasting.name, &*backend.name);
+            let (pool, name) = (&*self.view.live.name, &*backend.name);
             let tracked = &mut self.backends[index];
             if out >= most || !others_serve {
                 if !std::mem::replace(&mut tracked.spared, true) && self.view.backends.len() > 1 {
@@ -190,7 +190,7 @@ impl PoolState {
             self.changed |= is_over || tracked.state.tenths() != before;
             if is_over {
                 backend.forget_failures();
-                let (pool, backend) = (&*self.view.lasting.name, &*backend.name);
+                let (pool, backend) = (&*self.view.live.name, &*backend.name);
                 tracing::info!(target: "health", pool, backend, "ejection is over: backend gets sessions again");
             }
         }
@@ -207,7 +207,7 @@ impl PoolState {
         let states = self.backends.iter().map(|tracked| tracked.state.clone()).collect();
         self.view = Arc::new(self.view.with_states(hash_seed, states));
         let has = !self.view.picker.eligible().is_empty();
-        let pool = &*self.view.lasting.name;
+        let pool = &*self.view.live.name;
         if had && !has {
             tracing::error!(target: "evenkeel", pool, "no backend of the pool is eligible: its clients are refused");
         } else if has && !had {

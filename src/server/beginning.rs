@@ -14,13 +14,13 @@ use super::handover::FrozenWorkers;
 use super::http::HttpDoor;
 use super::served::{Matched, Served};
 use super::steering::SocketDoor;
-use super::{Inherited, Server, StartError, Surroundings, origins, stopping};
+use super::{Inherited, Server, StartError, Surroundings, connect_from, stopping};
 use crate::config::settings::{self, Protocol, Settings};
 use crate::health::Checker;
 use crate::limits::Places;
 use crate::listener::{self, BindError, BoundDoor, DoorSocket};
 use crate::phase::Phase;
-use crate::pool::Published;
+use crate::pool::SnapshotCell;
 use crate::publisher::{self, Order, PoolImport, Publisher, PublisherParts, hash_key};
 use crate::sys::limits as system;
 use crate::sys::udp::local_ports;
@@ -34,7 +34,7 @@ impl Server {
         with: &Surroundings,
         mut inherited: Option<Inherited>,
     ) -> Result<Self, StartError> {
-        origins::check(settings)?;
+        connect_from::check(settings)?;
         let open_files = system::raise_open_files();
         let count = workers_of(settings);
         let budget = Budget::new(open_files, settings, count);
@@ -54,15 +54,15 @@ impl Server {
         let before =
             inherited.as_ref().map(|inherited| inherited.manifest().pools.clone()).unwrap_or_default();
         let mut pool_import = PoolImport::new(&before, epoch.elapsed());
-        let (published, builder) =
+        let (snapshots, builder) =
             publisher::publish_first(&settings, &workers, &alarm, with.seed, &mut pool_import);
         let thread_ended = CancellationToken::new();
         let ports = Arc::new(SharedPorts::new(local_ports(), count));
-        let threads = spawn_threads(&workers, &published, epoch, with, &ports, &thread_ended)?;
+        let threads = spawn_threads(&workers, &snapshots, epoch, with, &ports, &thread_ended)?;
 
         let (first_round, round_over) = oneshot::channel();
         let parts = PublisherParts {
-            published: Arc::clone(&published),
+            snapshots: Arc::clone(&snapshots),
             workers: Arc::clone(&workers),
             builder,
             hash_seed: settings.hash_seed.clone(),
@@ -78,7 +78,7 @@ impl Server {
         let may_publish = counted.clone().cancelled_owned();
         let (checker, orders) = begin_checks(&settings, parts, &tasks, budget.probes, with.seed, may_publish);
         let control = Arc::new(Control::new(
-            Parts { workers, published, served, checker, orders, tasks, epoch, ports },
+            Parts { workers, snapshots, served, checker, orders, tasks, epoch, ports },
             with,
         ));
         match inherited {
@@ -218,7 +218,7 @@ fn begin_checks(
 ) -> (Checker, mpsc::Sender<Order>) {
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let (orders, order_inbox) = mpsc::channel(ORDERS_MAX);
-    let views = parts.published.load().pools.clone();
+    let views = parts.snapshots.load().pools.clone();
     let mut targets = publisher::targets_of(settings, &views);
     publisher::note_known(&mut targets, &views);
     let publisher = Publisher::new(parts, &publisher::asked(settings, &views, &targets));
@@ -231,7 +231,7 @@ fn begin_checks(
 
 fn spawn_threads(
     workers: &Arc<Workers>,
-    published: &Arc<Published>,
+    snapshots: &Arc<SnapshotCell>,
     epoch: Instant,
     with: &Surroundings,
     ports: &Arc<SharedPorts>,
@@ -244,7 +244,7 @@ fn spawn_threads(
         let plan = Plan {
             worker,
             workers: Arc::clone(workers),
-            published: Arc::clone(published),
+            snapshots: Arc::clone(snapshots),
             epoch,
             seed: seed.wrapping_add(worker as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
             pipe_budget_bytes: pipes_bytes / count as u64,

@@ -27,7 +27,7 @@ use crate::config::settings::Settings;
 use crate::health::Checker;
 use crate::metrics::{Listeners, Reloads};
 use crate::phase::Phase;
-use crate::pool::Published;
+use crate::pool::SnapshotCell;
 use crate::publisher::{NoSuch, Order, Whom, hash_key};
 use crate::udp::SharedPorts;
 use crate::worker::Workers;
@@ -48,7 +48,7 @@ pub(super) struct Control {
     pub(super) workers: Arc<Workers>,
     /// Local ports of flows.
     pub(super) ports: Arc<SharedPorts>,
-    pub(super) published: Arc<Published>,
+    pub(super) snapshots: Arc<SnapshotCell>,
     pub(super) listeners: Arc<Listeners>,
     pub(super) served: Arc<Mutex<Served>>,
     /// Held by the reload under way.
@@ -88,7 +88,7 @@ struct ServedHttp {
 /// What a control side is made of.
 pub(super) struct Parts {
     pub(super) workers: Arc<Workers>,
-    pub(super) published: Arc<Published>,
+    pub(super) snapshots: Arc<SnapshotCell>,
     pub(super) served: Served,
     pub(super) checker: Checker,
     pub(super) orders: mpsc::Sender<Order>,
@@ -99,11 +99,11 @@ pub(super) struct Parts {
 
 impl Control {
     pub(super) fn new(parts: Parts, with: &Surroundings) -> Self {
-        let Parts { workers, published, served, checker, orders, tasks, epoch, ports } = parts;
+        let Parts { workers, snapshots, served, checker, orders, tasks, epoch, ports } = parts;
         Self {
             workers,
             ports,
-            published,
+            snapshots,
             listeners: Arc::default(),
             served: Arc::new(Mutex::new(served)),
             reloading: tokio::sync::Mutex::new(()),
@@ -207,7 +207,7 @@ impl Control {
     pub(super) fn sources(&self) -> Sources {
         let (served, doors) = (Arc::clone(&self.served), Arc::clone(&self.served));
         Sources {
-            published: Arc::clone(&self.published),
+            snapshots: Arc::clone(&self.snapshots),
             listeners: Arc::clone(&self.listeners),
             workers: Arc::clone(&self.workers),
             phase: self.phase.subscribe(),
@@ -227,7 +227,7 @@ impl Control {
 
     pub(super) fn status_line(&self) -> String {
         let line =
-            housekeeping::status_line(&self.workers, self.served().settings.listeners.len(), &self.published);
+            housekeeping::status_line(&self.workers, self.served().settings.listeners.len(), &self.snapshots);
         let is_refused = self.reloads.last().is_some_and(|last| last.refused);
         if is_refused {
             format!("{line}; the file is refused, see the log: what was served goes on")

@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Notify;
 use super::control::Control;
 use crate::metrics::Listeners;
-use crate::pool::{Published, tcp_source_ports_ratio};
+use crate::pool::{SnapshotCell, tcp_source_ports_ratio};
 use crate::reason::Reason;
 use crate::sys::udp::local_ports;
 use crate::worker::Workers;
@@ -48,7 +48,7 @@ impl Housekeeper {
     }
 
     fn ports_run_out(&self, ports: (u16, u16)) -> bool {
-        let snapshot = self.control.published.load();
+        let snapshot = self.control.snapshots.load();
         tcp_source_ports_ratio(&self.control.listeners.all(), &snapshot, ports) >= PORTS_WARNING_RATIO
     }
 }
@@ -90,8 +90,8 @@ pub(super) fn summarise_refusals(listeners: &Listeners) {
 }
 
 /// `2 listeners, 5 of 6 backends up, 123 sessions`.
-pub(super) fn status_line(workers: &Workers, listeners: usize, published: &Published) -> String {
-    let snapshot = published.load();
+pub(super) fn status_line(workers: &Workers, listeners: usize, snapshots: &SnapshotCell) -> String {
+    let snapshot = snapshots.load();
     let pools = || snapshot.pools.iter().filter(|pool| !pool.gone);
     let backends: usize = pools().map(|pool| pool.backends.len()).sum();
     let up = pools().flat_map(|pool| &pool.states).filter(|state| state.is_up()).count();

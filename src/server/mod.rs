@@ -4,12 +4,12 @@
 
 mod beginning;
 mod budget;
+mod connect_from;
 mod control;
 mod handover;
 mod housekeeping;
 mod http;
 mod kept_listeners;
-mod origins;
 mod reload;
 mod served;
 mod steering;
@@ -31,7 +31,7 @@ use crate::config::settings::{Level, Settings};
 use crate::listener::BindError;
 use crate::metrics::ListenerCounters;
 use crate::phase::Phase;
-use crate::pool::Published;
+use crate::pool::SnapshotCell;
 pub use crate::publisher::{NoSuch, Whom};
 use crate::sys::udp_probe::Offloads;
 use crate::systemd::FdStore;
@@ -39,13 +39,13 @@ pub use crate::systemd::Notify;
 use crate::transfer::{Channel, Stash};
 use crate::worker::Workers;
 use beginning::warn_of_shortage;
+pub use connect_from::ForeignError;
 use control::Control;
 pub use control::OrderError;
 pub use handover::{
     HANDOVER_VARIABLE, HandedOver, HandoverError, Inherited, Program, Stuck, Succeeded, UpgradeError,
 };
 pub use http::HttpError;
-pub use origins::ForeignError;
 pub use reload::{Changes, Refused, ReloadError};
 pub use steering::SocketError;
 pub use stopping::Drained;
@@ -252,8 +252,8 @@ impl Server {
     }
 
     /// What all threads look at.
-    pub fn published(&self) -> &Published {
-        &self.control.published
+    pub fn snapshots(&self) -> &SnapshotCell {
+        &self.control.snapshots
     }
 
     /// The data threads.

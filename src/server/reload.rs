@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::budget::Budget;
+use super::connect_from::{self, ForeignError};
 use super::control::{Control, lock};
 use super::http::HttpDoor;
-use super::origins::{self, ForeignError};
 use super::served::{Matched, OpenDoor, Served};
 use super::steering::{SocketDoor, SocketError};
 use super::{Document, HttpError, stopping};
@@ -21,7 +21,7 @@ use crate::config::{Mistakes, difference};
 use crate::listener::{self, BindError, BoundDoor, Terms};
 use crate::metrics::{LastReload, ListenerCounters};
 use crate::phase::Phase;
-use crate::pool::Lasting;
+use crate::pool::LivePool;
 use crate::publisher::{Order, Reloaded};
 use crate::sys::limits as system;
 
@@ -130,7 +130,7 @@ impl Control {
         let settings = Arc::new(settings);
         let before = Arc::clone(&self.served().settings);
         fixed(&before, &settings)?;
-        origins::check(&settings)?;
+        connect_from::check(&settings)?;
         let http = self.bind_new_http(&before, &settings).await?;
         let socket = if self.has_socket_of(&before, &settings) {
             None
@@ -191,9 +191,9 @@ impl Control {
 
     /// `None`: the publisher has ended, because the program is stopping.
     async fn publish(&self, settings: &Arc<Settings>) -> Option<Reloaded> {
-        let (reply, published) = oneshot::channel();
+        let (reply, snapshots) = oneshot::channel();
         self.orders.send(Order::Reload { settings: Arc::clone(settings), reply }).await.ok()?;
-        published.await.ok()
+        snapshots.await.ok()
     }
 
     /// Opens the doors of a balancer that starts.
@@ -203,8 +203,7 @@ impl Control {
         matched: Matched,
         bound: Vec<BoundDoor>,
     ) {
-        let pools: Vec<_> =
-            self.published.load().pools.iter().map(|view| Arc::clone(&view.lasting)).collect();
+        let pools: Vec<_> = self.snapshots.load().pools.iter().map(|view| Arc::clone(&view.live)).collect();
         let doors = bound.into_iter().zip(&matched.missing).map(|(bound, (at, bind))| NewDoor {
             door: OpenDoor::new(&bound, &settings.listeners[*at], *bind),
             at: *at,
@@ -220,7 +219,7 @@ impl Control {
         settings: &Arc<Settings>,
         matched: Matched,
         bound: Vec<NewDoor>,
-        pools: &[Arc<Lasting>],
+        pools: &[Arc<LivePool>],
     ) {
         let mut served = self.served();
         let making = self.making(settings);
@@ -308,7 +307,7 @@ impl Control {
     }
 
     /// The counters of a listener: those of the one that had its name and protocol, so that they go on.
-    fn counters_for(&self, listener: &Listener, pool: &Lasting) -> Arc<ListenerCounters> {
+    fn counters_for(&self, listener: &Listener, pool: &LivePool) -> Arc<ListenerCounters> {
         let proto = listener.protocol.word();
         let known = self.listeners.named(listener.name.as_bytes());
         let known = known.filter(|counters| counters.proto == proto);

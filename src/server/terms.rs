@@ -9,7 +9,7 @@ use crate::config::settings::{Listener, LogSessions, Protocol, Rate, Settings, S
 use crate::limits::{Places, RateLimit, SessionLimits, SourcePlaces, SourceRates, udp_defaults};
 use crate::listener::Terms;
 use crate::metrics::ListenerCounters;
-use crate::pool::Lasting;
+use crate::pool::LivePool;
 use crate::{flow, tcp, udp};
 
 /// What all listeners have in common.
@@ -45,7 +45,7 @@ impl Making {
     pub(super) fn terms(
         &self,
         listener: &Listener,
-        lasting: &Arc<Lasting>,
+        live: &Arc<LivePool>,
         counters: &Arc<ListenerCounters>,
         before: Option<&Terms>,
     ) -> Terms {
@@ -60,7 +60,7 @@ impl Making {
                     _ => None,
                 };
                 let entry = tcp::Entry::new(access, self.tcp_limits(listener, before));
-                Terms::Tcp(Arc::new(tcp::Terms::new(listener, lasting, log_sessions, entry, counters)))
+                Terms::Tcp(Arc::new(tcp::Terms::new(listener, live, log_sessions, entry, counters)))
             }
             Protocol::Udp => {
                 let before = match before {
@@ -69,8 +69,8 @@ impl Making {
                 };
                 Terms::Udp(Arc::new(udp::Terms {
                     listener: Arc::clone(&counters.listener),
-                    pool: lasting.slot,
-                    lasting: Arc::clone(lasting),
+                    pool: live.slot,
+                    live: Arc::clone(live),
                     access,
                     receive_buffer: usize::try_from(listener.udp.receive_buffer).unwrap_or(usize::MAX),
                     flow: Arc::new(self.flow_terms(listener, before)),

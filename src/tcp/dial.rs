@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, Side};
-use super::{ThreadContext, Token, header, origin, relay};
+use super::{ThreadContext, Token, connect_from, header, relay};
 use crate::balance::Ask;
 use crate::config::settings;
 use crate::pool::{End, Lease, Refusal, Waiter};
@@ -23,8 +23,8 @@ pub(super) fn attempt(session: &mut Session, token: Token, cx: &mut ThreadContex
             tried: &session.tried,
         };
         let (connect, queue, taken) = {
-            let published = cx.published.load();
-            let Some(view) = published.pools.get(session.terms.pool.0) else {
+            let snapshots = cx.snapshots.load();
+            let Some(view) = snapshots.pools.get(session.terms.pool.0) else {
                 return Next::End(Reason::InternalError);
             };
             (view.settings.connect, view.settings.queue, Lease::take(view, &ask))
@@ -66,8 +66,8 @@ pub(super) fn on_queue_timeout(session: &mut Session, cx: &mut ThreadContext) ->
 pub(super) fn leave_line(session: &mut Session, cx: &ThreadContext) {
     let Phase::Queued { ticket, since_us, until_ms } = session.phase else { return };
     note_waited(session, since_us, cx);
-    if let Some(view) = cx.published.load().pools.get(session.terms.pool.0) {
-        view.lasting.leave(ticket);
+    if let Some(view) = cx.snapshots.load().pools.get(session.terms.pool.0) {
+        view.live.leave(ticket);
     }
     session.phase = Phase::Pausing { until_ms };
 }
@@ -89,9 +89,9 @@ fn wait_in_line(
     };
     let end = if session.attempts > 0 { End::Front } else { End::Back };
     let ticket = {
-        let published = cx.published.load();
-        let view = published.pools.get(session.terms.pool.0);
-        view.and_then(|view| view.lasting.wait(waiter, end, queue.sessions))
+        let snapshots = cx.snapshots.load();
+        let view = snapshots.pools.get(session.terms.pool.0);
+        view.and_then(|view| view.live.wait(waiter, end, queue.sessions))
     };
     let Some(ticket) = ticket else { return Next::End(Reason::QueueFull) };
     let timeout_ms = u64::try_from(queue.timeout.as_millis()).unwrap_or(u64::MAX);
@@ -111,9 +111,9 @@ pub(super) fn rejoin(
     let (worker, client, now_ns) = (cx.worker, session.client_address, cx.now_us * 1_000);
     let waiter = Waiter { worker, slot, generation, client, now_ns };
     let ticket = {
-        let published = cx.published.load();
-        let view = published.pools.get(session.terms.pool.0);
-        view.map(|view| view.lasting.wait_since(waiter, since_us))
+        let snapshots = cx.snapshots.load();
+        let view = snapshots.pools.get(session.terms.pool.0);
+        view.map(|view| view.live.wait_since(waiter, since_us))
     };
     let Some(ticket) = ticket else { return attempt(session, token, cx) };
     session.enter(Phase::Queued { ticket, since_us, until_ms });
@@ -134,15 +134,15 @@ fn dial(
 ) -> Option<Next> {
     let address = lease.backend().address(session.local_port);
     let (connect, dialled) = {
-        let published = cx.published.load();
-        let Some(view) = published.pools.get(session.terms.pool.0) else {
+        let snapshots = cx.snapshots.load();
+        let Some(view) = snapshots.pools.get(session.terms.pool.0) else {
             return Some(Next::End(Reason::InternalError));
         };
         if session.attempts > 0 {
-            view.lasting.shards.of(cx.worker).retries.add(1);
+            view.live.shards.of(cx.worker).retries.add(1);
         }
         session.on_down = view.settings.on_down;
-        (view.settings.connect, origin::dial(view, session, address, cx.worker))
+        (view.settings.connect, connect_from::dial(view, session, address, cx.worker))
     };
     session.attempts = session.attempts.saturating_add(1);
     session.lease = Some(lease);
@@ -217,8 +217,8 @@ pub(super) fn on_backend_ready(
         backend.note_success();
         backend.shards.of(cx.worker).sessions.add(1);
     }
-    if let Some(view) = cx.published.load().pools.get(session.terms.pool.0) {
-        view.lasting.shards.of(cx.worker).connect.observe(took_us);
+    if let Some(view) = cx.snapshots.load().pools.get(session.terms.pool.0) {
+        view.live.shards.of(cx.worker).connect.observe(took_us);
         if let Some(header) = header::to_send(session, view.settings.send_proxy) {
             session.relay.to_backend.lead_with(header);
         }
@@ -256,8 +256,8 @@ fn failed(session: &mut Session, token: Token, errno: Errno, cx: &mut ThreadCont
     session.error = Some(errno);
     session.backend = None;
     let (index, connect) = {
-        let published = cx.published.load();
-        let Some(view) = published.pools.get(session.terms.pool.0) else {
+        let snapshots = cx.snapshots.load();
+        let Some(view) = snapshots.pools.get(session.terms.pool.0) else {
             return Next::End(Reason::InternalError);
         };
         let is_this = |name: &str| session.lease.as_ref().is_some_and(|lease| &*lease.backend().name == name);

@@ -96,7 +96,7 @@ impl Terms {
     fn export(&self) -> manifest::Terms {
         manifest::Terms {
             listener: self.listener.to_string(),
-            pool: self.lasting.name.to_string(),
+            pool: self.live.name.to_string(),
             idle_ms: self.idle_ms,
             half_closed_ms: self.half_closed_ms,
             log_sessions: self.log_sessions.code(),

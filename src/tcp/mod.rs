@@ -5,12 +5,12 @@
 //! hand it over. Nothing in here knows the loop below it but for [`ThreadContext`], the tools a thread lends its sessions.
 
 mod closing;
+mod connect_from;
 mod deadline;
 mod dial;
 mod entry;
 mod export;
 mod header;
-mod origin;
 mod relay;
 mod session;
 mod side;

@@ -7,7 +7,7 @@ use super::Entry;
 use crate::access::Proxies;
 use crate::config::settings::{Listener, LogSessions};
 use crate::metrics::ListenerCounters;
-use crate::pool::{Lasting, PoolSlot};
+use crate::pool::{LivePool, PoolSlot};
 use crate::reason::Reason;
 use crate::sys::socket::StreamOptions;
 
@@ -19,7 +19,7 @@ pub struct Terms {
     /// Where its pool stands in the snapshot.
     pub pool: PoolSlot,
     /// The pool itself: while anyone holds it, no other gets its slot.
-    pub lasting: Arc<Lasting>,
+    pub live: Arc<LivePool>,
     /// Who may come in, and how many; `None`: everyone.
     pub entry: Option<Entry>,
     /// Connections that may wait at its doors; `None`: as many as the kernel allows.
@@ -46,15 +46,15 @@ impl Terms {
     /// The terms of a listener.
     pub fn new(
         listener: &Listener,
-        lasting: &Arc<Lasting>,
+        live: &Arc<LivePool>,
         log_sessions: LogSessions,
         entry: Option<Entry>,
         counters: Arc<ListenerCounters>,
     ) -> Self {
         Self {
             listener: Arc::clone(&counters.listener),
-            pool: lasting.slot,
-            lasting: Arc::clone(lasting),
+            pool: live.slot,
+            live: Arc::clone(live),
             entry,
             backlog: listener.backlog,
             options: options_of(listener),
@@ -69,11 +69,11 @@ impl Terms {
     }
 
     /// Terms of sessions whose listener is not there, or is another now: only what their end needs.
-    pub fn of_nobody(counters: Arc<ListenerCounters>, lasting: &Arc<Lasting>) -> Self {
+    pub fn of_nobody(counters: Arc<ListenerCounters>, live: &Arc<LivePool>) -> Self {
         Self {
             listener: Arc::clone(&counters.listener),
-            pool: lasting.slot,
-            lasting: Arc::clone(lasting),
+            pool: live.slot,
+            live: Arc::clone(live),
             entry: None,
             backlog: None,
             options: StreamOptions::default(),
@@ -89,9 +89,9 @@ impl Terms {
 
     /// Terms of sessions of the process before, which had others then: what they have not yet come to, their entry above all,
     /// is as it is now.
-    pub fn for_those_before(&self, counters: Arc<ListenerCounters>, lasting: &Arc<Lasting>) -> Self {
-        let (listener, lasting) = (Arc::clone(&counters.listener), Arc::clone(lasting));
-        Self { listener, pool: lasting.slot, lasting, counters, ..self.clone() }
+    pub fn for_those_before(&self, counters: Arc<ListenerCounters>, live: &Arc<LivePool>) -> Self {
+        let (listener, live) = (Arc::clone(&counters.listener), Arc::clone(live));
+        Self { listener, pool: live.slot, live, counters, ..self.clone() }
     }
 
     /// Does an end for this reason have a line?

@@ -293,7 +293,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::pool::{Published, Snapshot};
+    use crate::pool::{Snapshot, SnapshotCell};
     use crate::sys::poller::Poller;
     use crate::thread_context::{PipePool, Random, SCRATCH_BYTES};
 
@@ -303,7 +303,7 @@ mod tests {
             poller: Poller::new().unwrap(),
             scratch: vec![0; SCRATCH_BYTES].into(),
             pipes: PipePool::new(0),
-            published: Arc::new(Published::new(Snapshot { generation: 1, pools: Vec::new() })),
+            snapshots: Arc::new(SnapshotCell::new(Snapshot { generation: 1, pools: Vec::new() })),
             now_us: 0,
             random: Random::new(1),
             shortage: None,

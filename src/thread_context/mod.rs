@@ -6,7 +6,7 @@ mod token;
 use std::sync::Arc;
 
 use crate::metrics::ListenerCounters;
-use crate::pool::Published;
+use crate::pool::SnapshotCell;
 use crate::sys::Errno;
 use crate::sys::poller::Poller;
 pub use pipes::PipePool;
@@ -23,7 +23,7 @@ pub struct ThreadContext {
     /// Pipes for bulk.
     pub pipes: PipePool,
     /// The pools of this moment.
-    pub published: Arc<Published>,
+    pub snapshots: Arc<SnapshotCell>,
     /// Read once per turn, on a clock that all threads share.
     pub now_us: u64,
     /// Chance.

@@ -9,7 +9,7 @@ use super::header::Proxied;
 use super::pump::{Pump, Side};
 use super::upstream::Upstream;
 use super::{Door, Terms, closing};
-use crate::flow::{Ended, Flow, FlowId, FlowKey, Lasting, Traffic};
+use crate::flow::{Ended, Flow, FlowId, FlowKey, FlowRecord, Traffic};
 use crate::manifest;
 use crate::pool::Lease;
 use crate::reason::Reason;
@@ -46,13 +46,13 @@ impl Pump {
         let mut export = Export::default();
         let mut numbers: HashMap<*const Terms, u32> = HashMap::new();
         for side in self.sides.iter().flatten() {
-            let Some(lasting) = self.flows.lasting(side.id) else { continue };
+            let Some(flow_record) = self.flows.record(side.id) else { continue };
             let number = *numbers.entry(Arc::as_ptr(&side.terms)).or_insert_with(|| {
                 export.terms.push(side.terms.export());
                 u32::try_from(export.terms.len() - 1).unwrap_or(u32::MAX)
             });
             let door = self.doors.get(side.door as usize).map_or(0, |door| door.id);
-            export.flows.push(side.export(worker, number, door, &lasting));
+            export.flows.push(side.export(worker, number, door, &flow_record));
         }
         let tell = |(_, door): (usize, &Door)| (door.id, door.number, door.fd.as_raw_fd(), door.lost_seen);
         export.doors = self.doors.iter().map(tell).collect();
@@ -66,7 +66,7 @@ impl Pump {
         let (client, local) = (record.client, record.local);
         let door = self.doors.iter().find(|(_, door)| door.id == record.door).map(|(key, _)| key);
         let door = u32::try_from(door.unwrap_or(usize::MAX)).unwrap_or(u32::MAX);
-        let lasting = lasting_of(&record);
+        let flow_record = lasting_of(&record);
         terms.counters.shards.of(cx.worker).active.add(1);
         let upstream = Upstream::import(&record, fd, lease, &mut self.origins);
         let mut side = Side {
@@ -80,7 +80,7 @@ impl Pump {
             takes_no_parts: false,
         };
         // Its client may have begun it anew with another thread's datagram meanwhile: then this one is over.
-        let id = self.flows.import(&lasting, side.origin().ip(), &side.terms.flow);
+        let id = self.flows.import(&flow_record, side.origin().ip(), &side.terms.flow);
         let watched = id.is_some_and(|id| {
             cx.poller.watch_input(side.upstream.fd(), Token::Flow(id.pack()).pack()).is_ok()
         });
@@ -88,7 +88,7 @@ impl Pump {
             let counts = side.terms.counters.shards.of(cx.worker);
             counts.active.sub(1);
             counts.ended(Reason::Drained).add(1);
-            closing::log(&side, &Ended { id: side.id, reason: Reason::Drained, flow: lasting.flow }, cx);
+            closing::log(&side, &Ended { id: side.id, reason: Reason::Drained, flow: flow_record.flow }, cx);
             side.upstream.close(&mut self.origins);
             return;
         };
@@ -106,8 +106,8 @@ impl Pump {
 }
 
 impl Side {
-    fn export(&self, worker: u32, terms: u32, door: u64, lasting: &Lasting) -> manifest::Flow {
-        let flow = &lasting.flow;
+    fn export(&self, worker: u32, terms: u32, door: u64, flow_record: &FlowRecord) -> manifest::Flow {
+        let flow = &flow_record.flow;
         let mut record = manifest::Flow {
             worker,
             terms,
@@ -120,10 +120,10 @@ impl Side {
             backend_ms: flow.backend_ms,
             to_backend: (flow.to_backend.datagrams, flow.to_backend.bytes),
             to_client: (flow.to_client.datagrams, flow.to_client.bytes),
-            owed: lasting.owed,
-            since_pick: lasting.since_pick,
+            owed: flow_record.owed,
+            since_pick: flow_record.since_pick,
             rehomed: flow.rehomed,
-            lifetime_end_ms: lasting.lifetime_end_ms,
+            lifetime_end_ms: flow_record.lifetime_end_ms,
             fd: -1,
             lease: 0,
             backend: self.client,
@@ -143,7 +143,7 @@ impl Terms {
     fn export(&self) -> manifest::FlowTerms {
         manifest::FlowTerms {
             listener: self.listener.to_string(),
-            pool: self.lasting.name.to_string(),
+            pool: self.live.name.to_string(),
             idle_ms: self.flow.idle_ms,
             lifetime_ms: self.flow.lifetime_ms,
             responses: self.flow.responses.map_or(0, std::num::NonZeroU32::get),
@@ -153,9 +153,9 @@ impl Terms {
     }
 }
 
-fn lasting_of(record: &manifest::Flow) -> Lasting {
+fn lasting_of(record: &manifest::Flow) -> FlowRecord {
     let traffic = |(datagrams, bytes)| Traffic { datagrams, bytes };
-    Lasting {
+    FlowRecord {
         flow: Flow {
             key: FlowKey { client: record.client, local: record.local },
             began_ms: record.began_ms,

@@ -131,8 +131,8 @@ impl Pump {
             let now = side.upstream.lease().backend();
             closing::log_rehomed(&side.terms, client, before.lease().backend(), now);
             self.flows.rehomed(id, 0);
-            if let Some(view) = cx.published.load().pools.get(side.terms.pool.0) {
-                view.lasting.shards.of(cx.worker).rehomed.add(1);
+            if let Some(view) = cx.snapshots.load().pools.get(side.terms.pool.0) {
+                view.live.shards.of(cx.worker).rehomed.add(1);
             }
         } else {
             self.flows.picked_anew(id);

@@ -6,12 +6,12 @@
 
 mod appetite;
 mod closing;
+mod connect_from;
 mod doors;
 mod export;
 mod header;
 mod inbound;
 mod offloads;
-mod origin;
 mod parts;
 mod ports;
 mod pump;
@@ -21,10 +21,10 @@ mod terms;
 mod upstream;
 
 pub use appetite::Appetite;
+pub use connect_from::Origins;
 pub use doors::Door;
 pub use export::{Export, Import};
 pub use offloads::tell_lacks;
-pub use origin::Origins;
 pub use pump::Pump;
 pub use shared_ports::SharedPorts;
 pub use terms::Terms;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::connect_from::Origins;
 use super::header::Proxied;
 use super::offloads::Unsplit;
-use super::origin::Origins;
 use super::parts::parts;
 use super::upstream::Upstream;
 use super::{Door, Terms, closing};

@@ -10,7 +10,7 @@ use crate::flow;
 use crate::limits::SessionLimits;
 use crate::manifest;
 use crate::metrics::ListenerCounters;
-use crate::pool::{Lasting, PoolSlot};
+use crate::pool::{LivePool, PoolSlot};
 use crate::reason::Reason;
 
 /// Shared by all flows of one listener.
@@ -21,7 +21,7 @@ pub struct Terms {
     /// Where its pool stands in the snapshot.
     pub pool: PoolSlot,
     /// The pool itself: while anyone holds it, no other gets its slot.
-    pub lasting: Arc<Lasting>,
+    pub live: Arc<LivePool>,
     /// Who may come in; `None`: everyone.
     pub access: Option<Access>,
     /// Bytes of datagrams that may wait at its doors.
@@ -42,7 +42,7 @@ impl Terms {
         Self {
             listener: Arc::clone(&self.listener),
             pool: self.pool,
-            lasting: Arc::clone(&self.lasting),
+            live: Arc::clone(&self.live),
             // Nobody is asked any more.
             access: None,
             receive_buffer: self.receive_buffer,
@@ -58,7 +58,7 @@ impl Terms {
         record: &manifest::FlowTerms,
         log_sessions: LogSessions,
         counters: Arc<ListenerCounters>,
-        lasting: &Arc<Lasting>,
+        live: &Arc<LivePool>,
         limits: Arc<SessionLimits>,
     ) -> Self {
         let flow = flow::Terms {
@@ -71,8 +71,8 @@ impl Terms {
         };
         Self {
             listener: Arc::clone(&counters.listener),
-            pool: lasting.slot,
-            lasting: Arc::clone(lasting),
+            pool: live.slot,
+            live: Arc::clone(live),
             access: None,
             receive_buffer: 0,
             flow: Arc::new(flow),

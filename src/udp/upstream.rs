@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use super::origin::{Origin, Origins};
+use super::connect_from::{Origin, Origins};
 use super::{Appetite, Terms};
 use crate::balance::Ask;
 use crate::config::settings::{OnDown, SendProxy};
@@ -74,8 +74,8 @@ impl Upstream {
     ) -> Result<(Self, u32), NoUpstream> {
         let random = cx.random.bits();
         let (lease, index, on_down, owes_header, backend, fd, origin) = {
-            let published = cx.published.load();
-            let Some(view) = published.pools.get(terms.pool.0) else {
+            let snapshots = cx.snapshots.load();
+            let Some(view) = snapshots.pools.get(terms.pool.0) else {
                 return Err(NoUpstream::Refused(Refusal::NoBackend));
             };
             let ask = Ask { client, random, now_ns: cx.now_us * 1_000, tried };
@@ -156,8 +156,8 @@ impl Upstream {
 
     /// Its place in its pool's list, where it is still there.
     pub(super) fn index_in_pool(&self, pool: PoolSlot, cx: &ThreadContext) -> Option<u32> {
-        let published = cx.published.load();
-        let view = published.pools.get(pool.0)?;
+        let snapshots = cx.snapshots.load();
+        let view = snapshots.pools.get(pool.0)?;
         // One of its name at another address is another backend.
         let own = self.lease.backend();
         view.backends

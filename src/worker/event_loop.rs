@@ -10,7 +10,7 @@ use super::freeze::{Freeze, FreezeOrder, FreezeReply, ThreadExport, ThreadImport
 use super::search::Searching;
 use super::{Message, Workers};
 use crate::flow::Flows;
-use crate::pool::Published;
+use crate::pool::SnapshotCell;
 use crate::sys::Errno;
 use crate::sys::poller::{Events, Poller, Ready};
 use crate::sys::udp_probe::Offloads;
@@ -26,7 +26,7 @@ pub struct Plan {
     /// All threads.
     pub workers: Arc<Workers>,
     /// The pools.
-    pub published: Arc<Published>,
+    pub snapshots: Arc<SnapshotCell>,
     /// The zero of the clock that all threads share.
     pub epoch: Instant,
     /// Differs from thread to thread.
@@ -78,7 +78,7 @@ impl EventLoop {
                 poller,
                 scratch: vec![0; SCRATCH_BYTES].into(),
                 pipes: PipePool::new(plan.pipe_budget_bytes),
-                published: Arc::clone(&plan.published),
+                snapshots: Arc::clone(&plan.snapshots),
                 now_us,
                 random: Random::new(plan.seed),
                 shortage: None,

@@ -78,7 +78,7 @@ fn bulk_without_pipes_is_copied() {
 
     use evenkeel::backend_state::{BackendState, Health};
     use evenkeel::listener::{self, Wanted};
-    use evenkeel::pool::{Lasting, PoolSlot, PoolView, Published, Reach, Snapshot};
+    use evenkeel::pool::{LivePool, PoolHooks, PoolSlot, PoolView, Snapshot, SnapshotCell};
     use evenkeel::tcp::Terms;
     use evenkeel::worker::{self, Message, Plan, Workers};
 
@@ -91,22 +91,23 @@ fn bulk_without_pipes_is_copied() {
                 backend.address
             ));
             let pool = Arc::new(settings.pools[0].clone());
-            let reach = Reach {
-                published: std::sync::Weak::new(),
+            let hooks = PoolHooks {
+                snapshots: std::sync::Weak::new(),
                 deliver: Box::new(|_, _, _| {}),
                 alarm: Box::new(|| {}),
             };
-            let lasting = Arc::new(Lasting::new(&pool, PoolSlot(0), [0; 16], 1, reach));
-            let backends = vec![Arc::new(evenkeel::pool::Backend::new(1, &lasting, &pool.backends[0], 1))];
+            let live = Arc::new(LivePool::new(&pool, PoolSlot(0), [0; 16], 1, hooks));
+            let backends = vec![Arc::new(evenkeel::pool::Backend::new(1, &live, &pool.backends[0], 1))];
             let states = vec![BackendState::new(Health::Unchecked, 0)];
-            let view = PoolView::new(Arc::clone(&lasting), pool, backends, states, "seed", None);
-            let published = Arc::new(Published::new(Snapshot { generation: 1, pools: vec![Arc::new(view)] }));
+            let view = PoolView::new(Arc::clone(&live), pool, backends, states, "seed", None);
+            let snapshots =
+                Arc::new(SnapshotCell::new(Snapshot { generation: 1, pools: vec![Arc::new(view)] }));
             let workers =
                 Arc::new(Workers::new(1, 100, Arc::new(evenkeel::limits::Places::new(None))).unwrap());
             let plan = Plan {
                 worker: 0,
                 workers: Arc::clone(&workers),
-                published,
+                snapshots,
                 epoch: Instant::now(),
                 seed: 1,
                 pipe_budget_bytes: 0,
@@ -116,7 +117,7 @@ fn bulk_without_pipes_is_copied() {
             };
             let counters = Arc::new(evenkeel::metrics::ListenerCounters::new("copying", "tcp", 0, 1));
             let listener = &settings.listeners[0];
-            let terms = Terms::new(listener, &lasting, settings.log.sessions, None, counters);
+            let terms = Terms::new(listener, &live, settings.log.sessions, None, counters);
             let running = worker::spawn(plan, ()).unwrap();
             let wanted = Wanted { id: 1, listener, at: listener.bind[0], beside_own: false };
             let door = listener::bind(&[wanted], 1).unwrap().remove(0);

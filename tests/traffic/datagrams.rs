@@ -252,8 +252,8 @@ fn a_refused_flow_moves_to_another_backend() {
     assert_eq!(ask(&client, b""), b"a");
     backends[0].stop();
     assert_eq!(who_answers(&client), "b");
-    let view = Arc::clone(&balancer.server().published().load().pools[0]);
-    assert_eq!(view.lasting.shards.sum(|shard| shard.rehomed.value()), 1);
+    let view = Arc::clone(&balancer.server().snapshots().load().pools[0]);
+    assert_eq!(view.live.shards.sum(|shard| shard.rehomed.value()), 1);
     assert!(balancer.backend(0, |b| b.shards.sum(|shard| shard.connect_failures.value())) >= 1);
     assert_eq!((balancer.begun(), balancer.active()), (1, 1), "moving is no end");
 }

@@ -215,7 +215,7 @@ fn slow_start_ends_with_the_whole_weight() {
     mortal.off();
     eventually("it is down", || balancer.ups() == [false, true]);
     mortal.on();
-    let tenths = || balancer.server().published().load().pools[0].states[0].tenths();
+    let tenths = || balancer.server().snapshots().load().pools[0].states[0].tenths();
     let mut seen = vec![];
     eventually("its weight is whole", || {
         if balancer.ups()[0] && seen.last() != Some(&tenths()) {

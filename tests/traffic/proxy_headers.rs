@@ -352,7 +352,7 @@ fn talking_checks_say_that_they_are_the_balancer_itself() {
             other.address.port()
         ));
         let good = |pool: usize| {
-            let backend = &balancer.server().published().load().pools[pool].backends[0];
+            let backend = &balancer.server().snapshots().load().pools[pool].backends[0];
             (backend.checks.good.value(), backend.checks.bad.value())
         };
         eventually("both are asked", || good(0).0 >= 2 && good(1).0 >= 2);

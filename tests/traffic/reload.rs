@@ -253,7 +253,7 @@ fn a_pool_that_left_keeps_its_sessions_and_its_slot_is_used_again() {
         becomes("ended", turn, || balancer.ended(Reason::ClientClosed));
     }
     exchange(&mut living, b"z");
-    let slots = balancer.server().published().load().pools.len();
+    let slots = balancer.server().snapshots().load().pools.len();
     assert!(slots <= 5, "{slots} slots after 20 pools");
 }
 
@@ -354,7 +354,7 @@ fn concurrent_reloads_and_marks_leave_one_consistent_picture() {
         }
         scope.spawn(|| {
             for _ in 0..300 {
-                let snapshot = balancer.server().published().load();
+                let snapshot = balancer.server().snapshots().load();
                 for pool in &snapshot.pools {
                     assert_eq!(pool.backends.len(), pool.settings.backends.len());
                     assert_eq!(pool.backends.len(), pool.states.len());

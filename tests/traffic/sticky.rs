@@ -99,7 +99,7 @@ fn the_table_is_bounded_and_the_least_recently_used_goes() {
     let balancer = Balancer::start(&yaml(1, "sticky: { for: 1h, entries: 10 },", &list.join(", ")));
     for number in 1..=200 {
         asked_from(source(number), balancer.address());
-        let remembered = balancer.server().published().load().pools[0].lasting.remembered();
+        let remembered = balancer.server().snapshots().load().pools[0].live.remembered();
         assert_eq!(remembered, usize::from(number).min(10));
     }
 }

@@ -156,7 +156,7 @@ async fn meanwhile(
 ) -> Result<(Answers, Duration), String> {
     let mut answers = Answers::default();
     loop {
-        let seen = server.published().load().pools[0].states[KILLED].is_up() == up;
+        let seen = server.snapshots().load().pools[0].states[KILLED].is_up() == up;
         let took = since.elapsed();
         answers.add(send_through(door, ROUND).await);
         if seen {

@@ -17,7 +17,7 @@ use crate::limits::SessionLimits;
 use crate::listener::{DoorSocket, Terms, Wanted};
 use crate::manifest::{self, Held, Manifest};
 use crate::metrics::{ListenerCounters, ListenerShard};
-use crate::pool::{Backend, Lasting, Lease};
+use crate::pool::{Backend, Lease, LivePool};
 use crate::reason::Reason;
 use crate::server::control::Control;
 use crate::server::http::HttpDoor;
@@ -202,7 +202,7 @@ impl Control {
     fn tcp_terms(&self, record: &manifest::Terms) -> Arc<tcp::Terms> {
         let served = self.served();
         let log_sessions = LogSessions::of_code(record.log_sessions).unwrap_or(LogSessions::All);
-        let (lasting, counters) = self.listed(&record.pool, &record.listener, Protocol::Tcp);
+        let (live, counters) = self.listed(&record.pool, &record.listener, Protocol::Tcp);
         let now = match served.terms.get(&record.listener) {
             Some(Terms::Tcp(now)) => Some(now),
             _ => None,
@@ -211,24 +211,24 @@ impl Control {
             now.idle_ms == record.idle_ms
                 && now.half_closed_ms == record.half_closed_ms
                 && now.log_sessions == log_sessions
-                && Arc::ptr_eq(&now.lasting, &lasting)
+                && Arc::ptr_eq(&now.live, &live)
         }) {
             return Arc::clone(now);
         }
         // Those that wait for their PROXY header are still to be judged.
-        let of_now = now.map(|now| now.for_those_before(Arc::clone(&counters), &lasting));
+        let of_now = now.map(|now| now.for_those_before(Arc::clone(&counters), &live));
         Arc::new(tcp::Terms {
             idle_ms: record.idle_ms,
             half_closed_ms: record.half_closed_ms,
             log_sessions,
-            ..of_now.unwrap_or_else(|| tcp::Terms::of_nobody(counters, &lasting))
+            ..of_now.unwrap_or_else(|| tcp::Terms::of_nobody(counters, &live))
         })
     }
 
     fn udp_terms(&self, record: &manifest::FlowTerms) -> Arc<udp::Terms> {
         let served = self.served();
         let log_sessions = LogSessions::of_code(record.log_sessions).unwrap_or(LogSessions::All);
-        let (lasting, counters) = self.listed(&record.pool, &record.listener, Protocol::Udp);
+        let (live, counters) = self.listed(&record.pool, &record.listener, Protocol::Udp);
         let now = match served.terms.get(&record.listener) {
             Some(Terms::Udp(now)) => Some(now),
             _ => None,
@@ -240,7 +240,7 @@ impl Control {
                 && number(now.flow.responses) == record.responses
                 && number(now.flow.requests) == record.requests
                 && now.log_sessions == log_sessions
-                && Arc::ptr_eq(&now.lasting, &lasting)
+                && Arc::ptr_eq(&now.live, &live)
         }) {
             return Arc::clone(now);
         }
@@ -249,7 +249,7 @@ impl Control {
             || Arc::new(SessionLimits::new(Some(self.workers.shared_udp_places()), None, None)),
             |now| Arc::clone(&now.flow.limits),
         );
-        Arc::new(udp::Terms::of_before(record, log_sessions, counters, &lasting, limits))
+        Arc::new(udp::Terms::of_before(record, log_sessions, counters, &live, limits))
     }
 
     /// The pool and the counters of these names; a listener that is gone gets counters of its own while it has sessions.
@@ -258,21 +258,21 @@ impl Control {
         pool: &str,
         listener: &str,
         protocol: Protocol,
-    ) -> (Arc<Lasting>, Arc<ListenerCounters>) {
-        let snapshot = self.published.load();
-        let named = snapshot.pools.iter().find(|view| *view.lasting.name == *pool);
+    ) -> (Arc<LivePool>, Arc<ListenerCounters>) {
+        let snapshot = self.snapshots.load();
+        let named = snapshot.pools.iter().find(|view| *view.live.name == *pool);
         // Every pool that has sessions is there; without one any will do, since nobody is picked there.
-        let lasting = Arc::clone(&named.unwrap_or(&snapshot.pools[0]).lasting);
+        let live = Arc::clone(&named.unwrap_or(&snapshot.pools[0]).live);
         let known = self.listeners.named(listener.as_bytes()).filter(|one| one.proto == protocol.word());
         let counters = known.unwrap_or_else(|| {
-            let new = ListenerCounters::new(listener, protocol.word(), lasting.slot.0, self.workers.count());
+            let new = ListenerCounters::new(listener, protocol.word(), live.slot.0, self.workers.count());
             let new = Arc::new(new);
             let mut all = self.listeners.all();
             all.push(Arc::clone(&new));
             self.listeners.replace(all);
             new
         });
-        (lasting, counters)
+        (live, counters)
     }
 
     /// Sessions of listeners that left the file at the takeover have the grace, and then end as `drained`.

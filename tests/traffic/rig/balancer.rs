@@ -108,29 +108,29 @@ impl Balancer {
     }
 
     pub fn retries(&self) -> u64 {
-        self.server().published().load().pools[0].lasting.shards.sum(|shard| shard.retries.value())
+        self.server().snapshots().load().pools[0].live.shards.sum(|shard| shard.retries.value())
     }
 
     /// Of the first pool: what a backend's counters say.
     pub fn backend<T>(&self, index: usize, look: impl Fn(&evenkeel::pool::Backend) -> T) -> T {
-        look(&self.server().published().load().pools[0].backends[index])
+        look(&self.server().snapshots().load().pools[0].backends[index])
     }
 
     /// Of the first pool: which backends are up.
     pub fn ups(&self) -> Vec<bool> {
-        let snapshot = self.server().published().load();
+        let snapshot = self.server().snapshots().load();
         snapshot.pools[0].states.iter().map(evenkeel::backend_state::BackendState::is_up).collect()
     }
 
     /// Of the first pool: which backends are ejected.
     pub fn ejected(&self) -> Vec<bool> {
-        let snapshot = self.server().published().load();
+        let snapshot = self.server().snapshots().load();
         snapshot.pools[0].states.iter().map(evenkeel::backend_state::BackendState::is_ejected).collect()
     }
 
     /// Sessions in line at the first pool.
     pub fn waiting(&self) -> u32 {
-        self.server().published().load().pools[0].lasting.waiting()
+        self.server().snapshots().load().pools[0].live.waiting()
     }
 
     /// Every reason that counted something, as one text: what a failed assertion shows.
@@ -153,9 +153,9 @@ impl Balancer {
         becomes("active sessions", 0, || self.active());
         becomes("begun less ended", 0, || self.begun() as i64 - ended() as i64);
         becomes("places taken", 0, || self.server().workers().tcp_sessions());
-        for pool in &self.server().published().load().pools {
-            becomes("places taken in the pool", 0, || pool.lasting.sessions());
-            becomes("sessions in line", 0, || pool.lasting.waiting());
+        for pool in &self.server().snapshots().load().pools {
+            becomes("places taken in the pool", 0, || pool.live.sessions());
+            becomes("sessions in line", 0, || pool.live.waiting());
             for backend in &pool.backends {
                 becomes("places taken at a backend", 0, || backend.load.active());
             }

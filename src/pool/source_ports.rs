@@ -15,7 +15,7 @@ impl PoolView {
             ConnectFrom::Addresses(addresses) => &addresses[..],
             ConnectFrom::Any | ConnectFrom::Client => &[],
         };
-        let turn = &self.lasting.shards.of(worker).source_turn;
+        let turn = &self.live.shards.of(worker).source_turn;
         turn.add(1);
         let is_v4 = backend.is_ipv4();
         let of_family = move || all.iter().copied().filter(move |ip| ip.is_ipv4() == is_v4);

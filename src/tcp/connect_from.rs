@@ -27,7 +27,7 @@ pub(super) fn dial(
                 if outcome.as_ref().err() != Some(&Errno::ADDRNOTAVAIL) {
                     return outcome;
                 }
-                view.lasting.shards.of(worker).source_full.add(1);
+                view.live.shards.of(worker).source_full.add(1);
             }
             outcome
         }

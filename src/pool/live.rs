@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::queue::Queue;
-use super::{Lease, PoolSlot, Published, Waiter};
+use super::{Lease, PoolSlot, SnapshotCell, Waiter};
 use crate::config::settings;
 use crate::limits::Places;
 use crate::metrics::{Histogram, PerWorker, PoolShard};
@@ -13,7 +13,7 @@ use crate::sticky::{Source, Sticky};
 
 /// One pool, whatever the snapshot.
 #[derive(Debug)]
-pub struct Lasting {
+pub struct LivePool {
     /// Its name.
     pub name: Arc<str>,
     /// Where it stands in every snapshot.
@@ -27,37 +27,37 @@ pub struct Lasting {
     /// Who waits for a place.
     pub(super) queue: Queue,
     sticky: Mutex<Sticky>,
-    reach: Reach,
+    hooks: PoolHooks,
     /// `passive.failures`; 0: off.
     failures_max: AtomicU32,
 }
 
 /// How a pool reaches the rest of the program: the snapshots, the sessions that wait, and the publisher.
-pub struct Reach {
+pub struct PoolHooks {
     /// Where the current view of the pool is.
-    pub published: Weak<Published>,
+    pub snapshots: Weak<SnapshotCell>,
     /// Brings a place to the session that waited for it. Called under the queue's lock: posts and returns.
     pub deliver: Box<dyn Fn(Waiter, Lease, u32) + Send + Sync>,
     /// Tells the publisher that real traffic fails somewhere. Called by data threads: never waits.
     pub alarm: Box<dyn Fn() + Send + Sync>,
 }
 
-impl fmt::Debug for Reach {
+impl fmt::Debug for PoolHooks {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("Reach")
     }
 }
 
-impl Lasting {
+impl LivePool {
     /// A pool without sessions.
     pub fn new(
         settings: &settings::Pool,
         slot: PoolSlot,
         hash_key: [u8; 16],
         workers: usize,
-        reach: Reach,
+        hooks: PoolHooks,
     ) -> Self {
-        let lasting = Self {
+        let live = Self {
             name: settings.name.as_str().into(),
             slot,
             shards: PerWorker::new(workers),
@@ -65,11 +65,11 @@ impl Lasting {
             places: Places::new(None),
             queue: Queue::default(),
             sticky: Mutex::new(Sticky::new(hash_key)),
-            reach,
+            hooks,
             failures_max: AtomicU32::new(0),
         };
-        lasting.follow(settings);
-        lasting
+        live.follow(settings);
+        live
     }
 
     /// Takes over what the file says. Only the publisher calls this.
@@ -94,19 +94,19 @@ impl Lasting {
         self.sticky().len()
     }
 
-    pub(super) fn published(&self) -> Option<Arc<Published>> {
-        self.reach.published.upgrade()
+    pub(super) fn snapshots(&self) -> Option<Arc<SnapshotCell>> {
+        self.hooks.snapshots.upgrade()
     }
 
     pub(super) fn deliver(&self, waiter: Waiter, lease: Lease, index: u32) {
-        (self.reach.deliver)(waiter, lease, index);
+        (self.hooks.deliver)(waiter, lease, index);
     }
 
     /// A backend has failed so often in a row.
     pub(super) fn failed(&self, in_a_row: u32) {
         let most = self.failures_max.load(Ordering::Relaxed);
         if most != 0 && in_a_row >= most {
-            (self.reach.alarm)();
+            (self.hooks.alarm)();
         }
     }
 

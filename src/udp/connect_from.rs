@@ -80,7 +80,7 @@ impl Origins {
                 for source in view.sources(backend.ip(), worker) {
                     match self.connect_ours(source, backend) {
                         Err(NoUpstream::NoPort | NoUpstream::Local(Errno::ADDRNOTAVAIL)) => {
-                            view.lasting.shards.of(worker).source_full.add(1);
+                            view.live.shards.of(worker).source_full.add(1);
                         }
                         outcome => return outcome,
                     }
