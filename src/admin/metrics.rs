@@ -202,7 +202,7 @@ fn whole_process(out: &mut Exposition, sources: &Sources) {
     let ratio =
         f64::from(sources.workers.tcp_sessions()) / f64::from(sources.workers.tcp_sessions_max().max(1));
     out.sample("evenkeel_limit_in_use_ratio", &[("limit", "tcp_sessions")], ratio);
-    let flows = sources.workers.udp_places();
+    let flows = sources.workers.udp_permits();
     let ratio = f64::from(flows.taken()) / f64::from(flows.most().unwrap_or(u32::MAX).max(1));
     out.sample("evenkeel_limit_in_use_ratio", &[("limit", "udp_sessions")], ratio);
     let ratio = f64::from(sources.workers.source_ports_permille()) / 1_000.0;

@@ -41,7 +41,7 @@ pub(super) fn status(sources: &Sources) -> Value {
         "config": config(sources),
         "limits": {
             "tcp_sessions": { "used": workers.tcp_sessions(), "most": workers.tcp_sessions_max() },
-            "udp_sessions": { "used": workers.udp_places().taken(), "most": workers.udp_places().most() },
+            "udp_sessions": { "used": workers.udp_permits().taken(), "most": workers.udp_permits().most() },
             "source_ports": ports.max(f64::from(workers.source_ports_permille()) / 1_000.0),
             "watchers": { "used": sources.watchers.now(), "most": WATCHERS_MAX, "refused": sources.watchers.refused(), "cut": sources.watchers.cut() },
             "open_files": { "used": usage.open_files, "most": usage.open_files_max },

@@ -98,12 +98,12 @@ impl Flows {
         if denied() {
             return Admission::Shed(Reason::Denied);
         }
-        let place = match terms.limits.take(source, now_ms.saturating_mul(1_000_000)) {
-            Ok(place) => place,
+        let permit = match terms.limits.take(source, now_ms.saturating_mul(1_000_000)) {
+            Ok(permit) => permit,
             Err(reason) => return Admission::Shed(reason),
         };
         let Some(index) = self.slots.take() else {
-            terms.limits.give_back(place);
+            terms.limits.give_back(permit);
             return Admission::Shed(Reason::LimitProcess);
         };
         let record = self.slots.at_mut(index);
@@ -111,7 +111,7 @@ impl Flows {
             key: stored,
             hash,
             terms: Some(Arc::clone(terms)),
-            place: Some(place),
+            permit: Some(permit),
             began_ms: now_ms,
             client_ms: now_ms,
             backend_ms: now_ms,
@@ -233,14 +233,14 @@ impl Flows {
         let flow = record.flow();
         // What is in this chain has ended, and only then `end` is set.
         let reason = record.end.unwrap_or(Reason::InternalError);
-        let held = record.terms.take().zip(record.place.take());
+        let held = record.terms.take().zip(record.permit.take());
         self.ended_first = record.link.after;
         if self.ended_first == NOBODY {
             self.ended_last = NOBODY;
         }
         self.slots.give_back(index);
-        if let Some((terms, place)) = held {
-            terms.limits.give_back(place);
+        if let Some((terms, permit)) = held {
+            terms.limits.give_back(permit);
         }
         Some(Ended { id, reason, flow })
     }
@@ -276,7 +276,7 @@ impl Flows {
             key: stored,
             hash,
             terms: Some(Arc::clone(terms)),
-            place: Some(terms.limits.import(source)),
+            permit: Some(terms.limits.import(source)),
             began_ms: flow.began_ms,
             client_ms: flow.client_ms,
             backend_ms: flow.backend_ms,

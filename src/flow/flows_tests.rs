@@ -4,10 +4,10 @@ use std::num::NonZeroU32;
 
 use super::super::{Draining, Traffic};
 use super::*;
-use crate::limits::{SessionLimits, SourcePlaces};
+use crate::limits::{PerSource, SessionLimits};
 
 fn terms(flows: u32, per_source: u32, responses: u32, requests: u32) -> Arc<Terms> {
-    let sources = SourcePlaces::new([2; 16], Some(per_source), flows);
+    let sources = PerSource::new([2; 16], Some(per_source), flows);
     let limits = SessionLimits::new(None, Some(flows), Some(sources));
     Arc::new(Terms {
         idle_ms: Some(60_000),

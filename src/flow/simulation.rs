@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::{Admission, Draining, FlowId, FlowKey, Flows, Heard, Terms};
-use crate::limits::{Places, SessionLimits, SourcePlaces};
+use crate::limits::{PerSource, Permits, SessionLimits};
 use crate::reason::Reason;
 
 #[test]
@@ -59,7 +59,7 @@ struct World {
     terms: Vec<Arc<Terms>>,
     /// What the model believes the limits to be: listener, per source.
     caps: Vec<(u32, u32)>,
-    process: Arc<Places>,
+    process: Arc<Permits>,
     live: HashMap<FlowId, Shadow>,
     by_key: HashMap<FlowKey, FlowId>,
     /// Ended by the model's reckoning, not handed out yet.
@@ -91,10 +91,10 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d;
         let now_ms = draw(&mut random, 1 << 40);
-        let process = Arc::new(Places::new(Some(40)));
+        let process = Arc::new(Permits::new(Some(40)));
         let caps = vec![(24, 6), (30, 9), (12, 3)];
         let terms = caps.iter().enumerate().map(|(number, (listener, source))| {
-            let sources = SourcePlaces::new([seed as u8; 16], Some(*source), 4_096);
+            let sources = PerSource::new([seed as u8; 16], Some(*source), 4_096);
             Arc::new(Terms {
                 idle_ms: [Some(1 + draw(&mut random, 90_000)), Some(500_000), Some(2_000)][number],
                 lifetime_ms: [None, Some(200_000), None][number],

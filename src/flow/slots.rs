@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::key::{GENERATION_MASK, StoredKey};
 use super::{Flow, FlowId, Terms, Traffic};
-use crate::limits::Place;
+use crate::limits::Permit;
 use crate::reason::Reason;
 
 /// Everything that is kept of one flow. 160 bytes; what a look-up reads comes first.
@@ -30,7 +30,7 @@ pub(super) struct Record {
     pub(super) began_ms: u64,
     /// `u64::MAX`: its life is not limited.
     pub(super) lifetime_end_ms: u64,
-    pub(super) place: Option<Place>,
+    pub(super) permit: Option<Permit>,
     pub(super) end: Option<Reason>,
 }
 
@@ -139,7 +139,7 @@ impl Record {
             hash: 0,
             began_ms: 0,
             lifetime_end_ms: u64::MAX,
-            place: None,
+            permit: None,
             end: None,
         }
     }

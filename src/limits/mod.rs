@@ -4,15 +4,15 @@
 //! clock, no randomness of its own (the hash key is an argument). What must stay true: no limit is ever exceeded,
 //! however many threads take at once; what was taken is given back exactly once; nothing here grows.
 
-mod places;
+mod permits;
 mod rates;
 mod session_limits;
 mod sources;
 
-pub use places::Places;
+pub use permits::Permits;
 pub use rates::{RateLimit, SourceRates};
-pub use session_limits::{Place, SessionLimits};
-pub use sources::{Source, SourcePlaces};
+pub use session_limits::{Permit, SessionLimits};
+pub use sources::{PerSource, Source};
 
 /// The defaults of a UDP listener when the process may have this many flows: what the listener may have, and what one
 /// source may have of it.

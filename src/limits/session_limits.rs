@@ -3,15 +3,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Places, RateLimit, Source, SourcePlaces, SourceRates};
+use super::{PerSource, Permits, RateLimit, Source, SourceRates};
 use crate::reason::Reason;
 
 /// What limits the sessions of one listener.
 #[derive(Debug, Clone)]
 pub struct SessionLimits {
-    process: Option<Arc<Places>>,
-    listener: Arc<Places>,
-    sources: Option<Arc<SourcePlaces>>,
+    process: Option<Arc<Permits>>,
+    listener: Arc<Permits>,
+    sources: Option<Arc<PerSource>>,
     rate: Option<Arc<RateLimit>>,
     source_rates: Option<Arc<SourceRates>>,
 }
@@ -19,33 +19,33 @@ pub struct SessionLimits {
 /// What one session has taken. To be given back to the limits it is from, once.
 #[derive(Debug)]
 #[must_use]
-pub struct Place {
+pub struct Permit {
     source: Option<Source>,
 }
 
 impl SessionLimits {
     /// Of a listener with this many sessions, whose sources are counted in `sources`. `process`: where the sessions of the
     /// process are counted, unless they are elsewhere.
-    pub fn new(process: Option<Arc<Places>>, listener: Option<u32>, sources: Option<SourcePlaces>) -> Self {
-        Self::sharing(process, Arc::new(Places::new(listener)), sources.map(Arc::new))
+    pub fn new(process: Option<Arc<Permits>>, listener: Option<u32>, sources: Option<PerSource>) -> Self {
+        Self::sharing(process, Arc::new(Permits::new(listener)), sources.map(Arc::new))
     }
 
     /// The same, with sessions counted where others are counted too.
     pub fn sharing(
-        process: Option<Arc<Places>>,
-        listener: Arc<Places>,
-        sources: Option<Arc<SourcePlaces>>,
+        process: Option<Arc<Permits>>,
+        listener: Arc<Permits>,
+        sources: Option<Arc<PerSource>>,
     ) -> Self {
         Self { process, listener, sources, rate: None, source_rates: None }
     }
 
     /// Where the sessions of the listener are counted, for limits that take over.
-    pub fn shared_listener(&self) -> Arc<Places> {
+    pub fn shared_listener(&self) -> Arc<Permits> {
         Arc::clone(&self.listener)
     }
 
     /// Where the sessions of each source are counted, for limits that take over.
-    pub fn shared_sources(&self) -> Option<Arc<SourcePlaces>> {
+    pub fn shared_sources(&self) -> Option<Arc<PerSource>> {
         self.sources.clone()
     }
 
@@ -66,23 +66,23 @@ impl SessionLimits {
     }
 
     /// Takes a place for a session of this source that begins now, or tells which limit is reached.
-    pub fn take(&self, source: IpAddr, now_ns: u64) -> Result<Place, Reason> {
+    pub fn take(&self, source: IpAddr, now_ns: u64) -> Result<Permit, Reason> {
         // From the narrowest to the widest: what is taken for a moment and given back because a wider limit is
         // reached can only turn away sessions that the wider one turns away as well.
         match &self.source_rates {
-            Some(rates) => rates.take(source, now_ns, || self.take_places(source, now_ns)),
-            None => self.take_places(source, now_ns),
+            Some(rates) => rates.take(source, now_ns, || self.take_permits(source, now_ns)),
+            None => self.take_permits(source, now_ns),
         }
     }
 
-    fn take_places(&self, source: IpAddr, now_ns: u64) -> Result<Place, Reason> {
+    fn take_permits(&self, source: IpAddr, now_ns: u64) -> Result<Permit, Reason> {
         let source = match &self.sources {
             Some(sources) => Some(sources.take(source).ok_or(Reason::LimitSessionsPerSource)?),
             None => None,
         };
-        let place = Place { source };
-        self.take_wider(now_ns).inspect_err(|_| self.give_back_source(&place))?;
-        Ok(place)
+        let permit = Permit { source };
+        self.take_wider(now_ns).inspect_err(|_| self.give_back_source(&permit))?;
+        Ok(permit)
     }
 
     fn take_wider(&self, now_ns: u64) -> Result<(), Reason> {
@@ -104,37 +104,37 @@ impl SessionLimits {
     }
 
     /// The place of a session that was there before this process: counted, whatever the limits.
-    pub fn import(&self, source: IpAddr) -> Place {
+    pub fn import(&self, source: IpAddr) -> Permit {
         if let Some(process) = &self.process {
             process.import();
         }
         self.listener.import();
-        Place { source: self.sources.as_ref().and_then(|sources| sources.import(source)) }
+        Permit { source: self.sources.as_ref().and_then(|sources| sources.import(source)) }
     }
 
     /// Gives back what a session had.
     // Taken by value: a place cannot be given back twice.
     #[allow(clippy::needless_pass_by_value)]
-    pub fn give_back(&self, place: Place) {
+    pub fn give_back(&self, permit: Permit) {
         if let Some(process) = &self.process {
             process.give_back();
         }
         self.listener.give_back();
-        self.give_back_source(&place);
+        self.give_back_source(&permit);
     }
 
     /// Sessions of the listener.
-    pub fn listener(&self) -> &Places {
+    pub fn listener(&self) -> &Permits {
         &self.listener
     }
 
     /// Sessions of each source, where they are counted.
-    pub fn sources(&self) -> Option<&SourcePlaces> {
+    pub fn sources(&self) -> Option<&PerSource> {
         self.sources.as_deref()
     }
 
-    fn give_back_source(&self, place: &Place) {
-        if let (Some(sources), Some(source)) = (&self.sources, place.source) {
+    fn give_back_source(&self, permit: &Permit) {
+        if let (Some(sources), Some(source)) = (&self.sources, permit.source) {
             sources.give_back(source);
         }
     }
@@ -153,19 +153,19 @@ mod tests {
 
     #[test]
     fn the_limit_that_is_reached_is_named_and_nothing_is_kept() {
-        let process = Arc::new(Places::new(Some(4)));
-        let sources = || Some(SourcePlaces::new([7; 16], Some(2), 64));
+        let process = Arc::new(Permits::new(Some(4)));
+        let sources = || Some(PerSource::new([7; 16], Some(2), 64));
         let first = SessionLimits::new(Some(Arc::clone(&process)), Some(3), sources());
         let second = SessionLimits::new(Some(Arc::clone(&process)), None, sources());
-        let mut places: Vec<Place> = (0..2).map(|_| first.take(source(1), 0).unwrap()).collect();
+        let mut permits: Vec<Permit> = (0..2).map(|_| first.take(source(1), 0).unwrap()).collect();
         assert_eq!(first.take(source(1), 0).unwrap_err(), Reason::LimitSessionsPerSource);
-        places.push(first.take(source(2), 0).unwrap());
+        permits.push(first.take(source(2), 0).unwrap());
         assert_eq!(first.take(source(2), 0).unwrap_err(), Reason::LimitSessions);
         let other = second.take(source(9), 0).unwrap();
         assert_eq!(second.take(source(8), 0).unwrap_err(), Reason::LimitProcess);
         assert_eq!((process.taken(), first.listener().taken(), second.listener().taken()), (4, 3, 1));
         second.give_back(other);
-        places.into_iter().for_each(|place| first.give_back(place));
+        permits.into_iter().for_each(|permit| first.give_back(permit));
         assert_eq!((process.taken(), first.listener().taken(), second.listener().taken()), (0, 0, 0));
         assert_eq!(first.sources().unwrap().taken(), 0);
         assert_eq!(second.sources().unwrap().taken(), 0);
@@ -173,20 +173,19 @@ mod tests {
 
     #[test]
     fn workers_that_take_at_once_never_pass_a_limit_and_never_waste_it() {
-        let process = Arc::new(Places::new(Some(90)));
-        let limits =
-            SessionLimits::new(Some(process), Some(64), Some(SourcePlaces::new([3; 16], Some(10), 64)));
+        let process = Arc::new(Permits::new(Some(90)));
+        let limits = SessionLimits::new(Some(process), Some(64), Some(PerSource::new([3; 16], Some(10), 64)));
         let attempt = |worker: u8| {
             let ask = |turn: u32| limits.take(source((turn % 5) as u8 + worker % 2), 0).ok();
             (0..2_500).filter_map(ask).collect::<Vec<_>>()
         };
-        let places: Vec<Place> = std::thread::scope(|scope| {
+        let permits: Vec<Permit> = std::thread::scope(|scope| {
             let takers: Vec<_> = (0..4).map(|worker| scope.spawn(move || attempt(worker))).collect();
             takers.into_iter().flat_map(|taker| taker.join().unwrap()).collect()
         });
         // Six sources of ten each: below the listener's 64.
-        assert_eq!((places.len(), limits.listener().taken()), (60, 60));
-        places.into_iter().for_each(|place| limits.give_back(place));
+        assert_eq!((permits.len(), limits.listener().taken()), (60, 60));
+        permits.into_iter().for_each(|permit| limits.give_back(permit));
         assert_eq!(limits.sources().unwrap().taken(), 0);
     }
 }

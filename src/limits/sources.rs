@@ -18,7 +18,7 @@ use siphasher::sip::SipHasher13;
 
 /// The sessions of every source of one listener.
 #[derive(Debug)]
-pub struct SourcePlaces {
+pub struct PerSource {
     hasher: SipHasher13,
     /// 0: no limit.
     most: AtomicU32,
@@ -39,7 +39,7 @@ struct Bucket {
     giving: Mutex<()>,
 }
 
-impl SourcePlaces {
+impl PerSource {
     /// Counts up to `most` sessions of each source (`None`: no limit), of `sessions` sessions in all.
     pub fn new(hash_key: [u8; 16], most: Option<u32>, sessions: u32) -> Self {
         Self {
@@ -199,39 +199,39 @@ mod tests {
 
     #[test]
     fn a_table_is_enough_for_as_many_sessions_as_it_was_made_for() {
-        let places = SourcePlaces::new([1; 16], Some(1), 1_000);
-        assert!(places.is_enough_for(1_000) && places.is_enough_for(0) && !places.is_enough_for(4_000));
+        let permits = PerSource::new([1; 16], Some(1), 1_000);
+        assert!(permits.is_enough_for(1_000) && permits.is_enough_for(0) && !permits.is_enough_for(4_000));
     }
 
     #[test]
     fn ipv6_counts_by_64_bits_and_mapped_ipv4_as_ipv4() {
-        let places = SourcePlaces::new([1; 16], Some(2), 1_000);
+        let permits = PerSource::new([1; 16], Some(2), 1_000);
         let v6 = |text: &str| IpAddr::from(text.parse::<Ipv6Addr>().unwrap());
-        assert!(places.take(v6("2001:db8::1")).is_some());
-        assert!(places.take(v6("2001:db8::ffff:0:0:2")).is_some());
-        assert!(places.take(v6("2001:db8::3")).is_none());
-        assert!(places.take(v6("2001:db8:0:1::1")).is_some());
-        assert!(places.take(v4(0x0a00_0001)).is_some());
-        assert!(places.take(v6("::ffff:10.0.0.1")).is_some());
-        assert!(places.take(v4(0x0a00_0001)).is_none());
+        assert!(permits.take(v6("2001:db8::1")).is_some());
+        assert!(permits.take(v6("2001:db8::ffff:0:0:2")).is_some());
+        assert!(permits.take(v6("2001:db8::3")).is_none());
+        assert!(permits.take(v6("2001:db8:0:1::1")).is_some());
+        assert!(permits.take(v4(0x0a00_0001)).is_some());
+        assert!(permits.take(v6("::ffff:10.0.0.1")).is_some());
+        assert!(permits.take(v4(0x0a00_0001)).is_none());
     }
 
     #[test]
     fn every_source_gets_exactly_its_share_while_the_table_has_room() {
-        let places = SourcePlaces::new([9; 16], Some(3), 4_096);
+        let permits = PerSource::new([9; 16], Some(3), 4_096);
         let mut held = Vec::new();
         for source in 0..600 {
-            held.extend((0..5).filter_map(|_| places.take(v4(source))));
+            held.extend((0..5).filter_map(|_| permits.take(v4(source))));
         }
-        assert_eq!((held.len(), places.taken()), (1_800, 1_800));
-        held.into_iter().for_each(|source| places.give_back(source));
-        assert_eq!(places.taken(), 0);
+        assert_eq!((held.len(), permits.taken()), (1_800, 1_800));
+        held.into_iter().for_each(|source| permits.give_back(source));
+        assert_eq!(permits.taken(), 0);
     }
 
     #[test]
     fn a_crowded_table_is_stricter_and_never_laxer() {
         // 64 buckets of 7 for 2,000 sources that come and go: most of them share.
-        let places = SourcePlaces::new([5; 16], Some(4), 1);
+        let permits = PerSource::new([5; 16], Some(4), 1);
         let mut held: HashMap<u32, Vec<Source>> = HashMap::new();
         let (mut random, mut refused_early) = (1_u64, 0);
         for _ in 0..200_000 {
@@ -239,34 +239,34 @@ mod tests {
             let number = (random >> 40) as u32 % 2_000;
             let mine = held.entry(number).or_default();
             if random >> 33 & 1 == 1 {
-                match places.take(v4(number)) {
+                match permits.take(v4(number)) {
                     Some(source) => mine.push(source),
                     None => refused_early += u32::from(mine.len() < 4),
                 }
                 assert!(mine.len() <= 4, "source {number} has {}", mine.len());
             } else if let Some(source) = mine.pop() {
-                places.give_back(source);
+                permits.give_back(source);
             }
         }
         assert!(refused_early > 0, "nothing was ever shared");
-        assert_eq!(places.taken(), held.values().map(|mine| mine.len() as u64).sum::<u64>());
-        held.into_values().flatten().for_each(|source| places.give_back(source));
-        assert_eq!(places.taken(), 0);
-        assert!((0..200).all(|number| places.take(v4(number)).is_some()));
+        assert_eq!(permits.taken(), held.values().map(|mine| mine.len() as u64).sum::<u64>());
+        held.into_values().flatten().for_each(|source| permits.give_back(source));
+        assert_eq!(permits.taken(), 0);
+        assert!((0..200).all(|number| permits.take(v4(number)).is_some()));
     }
 
     #[test]
     fn threads_that_race_for_the_same_new_sources_never_pass_a_limit() {
         for round in 0..200_u32 {
-            let places = SourcePlaces::new([round as u8; 16], Some(5), 1);
+            let permits = PerSource::new([round as u8; 16], Some(5), 1);
             let most_held = |thread: u32| {
                 let mut held: Vec<(u32, Source)> = Vec::new();
                 for turn in 0..400_u32 {
                     let number = (turn * 7 + thread) % 40;
-                    held.extend(places.take(v4(number)).map(|source| (number, source)));
+                    held.extend(permits.take(v4(number)).map(|source| (number, source)));
                     if turn % 3 == 0 && !held.is_empty() {
                         let (_, source) = held.swap_remove(turn as usize % held.len());
-                        places.give_back(source);
+                        permits.give_back(source);
                     }
                 }
                 held
@@ -278,9 +278,9 @@ mod tests {
             let mut counts = HashMap::new();
             held.iter().for_each(|(number, _)| *counts.entry(*number).or_insert(0) += 1);
             assert!(counts.values().all(|count| *count <= 5), "{counts:?}");
-            assert_eq!(places.taken(), held.len() as u64);
-            held.into_iter().for_each(|(_, source)| places.give_back(source));
-            assert_eq!(places.taken(), 0);
+            assert_eq!(permits.taken(), held.len() as u64);
+            held.into_iter().for_each(|(_, source)| permits.give_back(source));
+            assert_eq!(permits.taken(), 0);
         }
     }
 }

@@ -83,7 +83,7 @@ travels! {
         /// The backend where it has a place, by its number.
         pub lease: Option<u64>,
         /// It counts in its listener's limits.
-        pub has_place: bool,
+        pub has_permit: bool,
         /// Where it stands.
         pub phase: Phase,
         /// From the client.

@@ -38,7 +38,7 @@ fn session(fd: i32, phase: Phase) -> Session {
         local_port: 5_432,
         backend: Some(side(fd + 1)),
         lease: Some(17),
-        has_place: true,
+        has_permit: true,
         phase,
         to_backend: way(piped),
         to_client: way(Held::Bytes(Bytes(b"unsent".to_vec()))),

@@ -42,8 +42,8 @@ impl Lease {
 
     /// The same without regard to those that wait.
     pub(super) fn take_place(view: &PoolView, ask: &Ask<'_>) -> Result<(Self, u32), Refusal> {
-        let places = &view.live.places;
-        if !places.try_take() {
+        let permits = &view.live.permits;
+        if !permits.try_take() {
             let none = view.picker.eligible().is_empty();
             return Err(if none { Refusal::NoBackend } else { Refusal::Full });
         }
@@ -52,7 +52,7 @@ impl Lease {
             None => Self::take_backend(view, ask),
         };
         if taken.is_err() {
-            places.give_back();
+            permits.give_back();
         }
         taken
     }
@@ -105,7 +105,7 @@ impl Lease {
 
     /// The place of a session that was there before this process: held, whatever the limits.
     pub fn import(backend: Arc<Backend>) -> Self {
-        backend.pool.places.import();
+        backend.pool.permits.import();
         backend.load.import();
         Self { backend }
     }
@@ -119,7 +119,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.backend.load.give_back();
-        self.backend.pool.places.give_back();
+        self.backend.pool.permits.give_back();
         // Given first, looked for waiters then; a waiter joins first and looks for places then. One of the two sees the
         // other: see `LivePool::wait`.
         fence(Ordering::SeqCst);

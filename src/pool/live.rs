@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use super::queue::Queue;
 use super::{Lease, PoolSlot, SnapshotCell, Waiter};
 use crate::config::settings;
-use crate::limits::Places;
+use crate::limits::Permits;
 use crate::metrics::{Histogram, PerWorker, PoolShard};
 use crate::sticky::{Source, Sticky};
 
@@ -23,7 +23,7 @@ pub struct LivePool {
     /// How long its health checks took. The publisher alone writes.
     pub check_seconds: Histogram,
     /// `max_sessions` of the pool.
-    pub(super) places: Places,
+    pub(super) permits: Permits,
     /// Who waits for a place.
     pub(super) queue: Queue,
     sticky: Mutex<Sticky>,
@@ -62,7 +62,7 @@ impl LivePool {
             slot,
             shards: PerWorker::new(workers),
             check_seconds: Histogram::default(),
-            places: Places::new(None),
+            permits: Permits::new(None),
             queue: Queue::default(),
             sticky: Mutex::new(Sticky::new(hash_key)),
             hooks,
@@ -74,14 +74,14 @@ impl LivePool {
 
     /// Takes over what the file says. Only the publisher calls this.
     pub fn follow(&self, settings: &settings::Pool) {
-        self.places.set_most(settings.max_sessions);
+        self.permits.set_most(settings.max_sessions);
         let failures = settings.passive.map_or(0, |passive| passive.failures);
         self.failures_max.store(failures, Ordering::Relaxed);
     }
 
     /// Sessions of the pool, those being dialled included.
     pub fn sessions(&self) -> u32 {
-        self.places.taken()
+        self.permits.taken()
     }
 
     /// Sessions that wait for a place.

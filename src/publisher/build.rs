@@ -33,7 +33,7 @@ impl PoolBuilder {
         let hooks = PoolHooks {
             snapshots: Weak::clone(&self.snapshots),
             deliver: Box::new(move |waiter, lease, index| {
-                workers.mailbox(waiter.worker).post(Message::Place { waiter, lease, index });
+                workers.mailbox(waiter.worker).post(Message::Granted { waiter, lease, index });
             }),
             alarm: Box::new(move || alarm.notify_one()),
         };

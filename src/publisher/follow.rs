@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::build::{PoolBuilder, asked, first_health, targets_of};
 use super::pool_state::{PoolState, TrackedBackend};
-use super::{CheckPolicy, Publisher, Reloaded, places_of};
+use super::{CheckPolicy, Publisher, Reloaded, positions_of};
 use crate::backend_state::{BackendState, Health};
 use crate::config::settings::{self, Settings};
 use crate::pool::{Backend, PoolView};
@@ -36,9 +36,9 @@ impl Publisher {
         let targets = targets_of(settings, &views);
         let asked = asked(settings, &views, &targets);
         slots.iter().for_each(|slot| self.pools[*slot].note_asked(&asked));
-        self.places = places_of(&self.pools);
+        self.positions = positions_of(&self.pools);
         self.store();
-        // Places may have come with larger limits.
+        // Permits may have come with larger limits.
         views.iter().for_each(|view| view.live.hand_on());
         let pools = views.iter().map(|view| Arc::clone(&view.live)).collect();
         Reloaded { pools, targets, generation: self.generation }

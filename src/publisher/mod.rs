@@ -39,7 +39,7 @@ pub struct Publisher {
     generation: u64,
     pools: Vec<PoolState>,
     /// Where a backend stands, by its number: slot and index.
-    places: HashMap<u64, (usize, usize)>,
+    positions: HashMap<u64, (usize, usize)>,
     /// Rung by data threads when real traffic fails somewhere once too often.
     alarm: Arc<Notify>,
     /// Told when every backend that is asked at all has answered once, or failed to.
@@ -148,7 +148,7 @@ impl Publisher {
         let pools: Vec<_> = snapshot.pools.iter().map(|view| PoolState::new(view, asked)).collect();
         let mut publisher = Self {
             generation: snapshot.generation,
-            places: places_of(&pools),
+            positions: positions_of(&pools),
             pools,
             snapshots: Arc::clone(&with.snapshots),
             workers: with.workers,
@@ -248,7 +248,7 @@ impl Publisher {
         let now_ms = self.now_ms();
         let asked_ms = millis_between(self.epoch, event.began);
         // The event may be of a backend that left the file.
-        if let Some((slot, index)) = self.places.get(&event.target.0).copied()
+        if let Some((slot, index)) = self.positions.get(&event.target.0).copied()
             && let Some(pool) = self.pools.get_mut(slot)
         {
             pool.apply(index, event, asked_ms, now_ms);
@@ -291,7 +291,7 @@ impl Publisher {
     }
 }
 
-fn places_of(pools: &[PoolState]) -> HashMap<u64, (usize, usize)> {
+fn positions_of(pools: &[PoolState]) -> HashMap<u64, (usize, usize)> {
     let numbers = |(slot, pool): (usize, &PoolState)| {
         let numbers: Vec<_> = pool.view.backends.iter().map(|backend| backend.number).collect();
         numbers.into_iter().enumerate().map(move |(index, number)| (number, (slot, index)))

@@ -17,7 +17,7 @@ use super::steering::SocketDoor;
 use super::{Inherited, Server, StartError, Surroundings, connect_from, stopping};
 use crate::config::settings::{self, Protocol, Settings};
 use crate::health::Checker;
-use crate::limits::Places;
+use crate::limits::Permits;
 use crate::listener::{self, BindError, BoundDoor, DoorSocket};
 use crate::phase::Phase;
 use crate::pool::SnapshotCell;
@@ -45,8 +45,8 @@ impl Server {
         let mut kept = std::mem::take(&mut *control::lock(&with.kept));
         let names: Vec<String> = kept.kept.iter().map(|(name, _)| name.clone()).collect();
         let opening = Opening::bind(&settings, with, &mut served, inherited.as_mut(), &mut kept).await?;
-        let udp_places = Arc::new(Places::new(Some(budget.udp_sessions)));
-        let workers = Workers::new(count, budget.tcp_sessions, udp_places)
+        let udp_permits = Arc::new(Permits::new(Some(budget.udp_sessions)));
+        let workers = Workers::new(count, budget.tcp_sessions, udp_permits)
             .map_err(|errno| StartError::Thread(errno.into()))?;
         let workers = Arc::new(workers);
         let alarm = Arc::new(tokio::sync::Notify::new());

@@ -144,7 +144,7 @@ impl Control {
     /// Makes the terms of listeners.
     pub(super) fn making(&self, settings: &Settings) -> Making {
         let tcp_sessions = self.workers.tcp_sessions_max();
-        Making::new(settings, tcp_sessions, self.workers.shared_udp_places(), self.flow_hash_key)
+        Making::new(settings, tcp_sessions, self.workers.shared_udp_permits(), self.flow_hash_key)
     }
 
     /// Says something of a backend, or takes back what was said. `by`: who says so, for people.

@@ -186,7 +186,7 @@ impl Control {
         let budget = Budget::new(open_files, settings, self.workers.count());
         super::warn_of_shortage(&budget, open_files);
         self.workers.set_tcp_sessions_max(budget.tcp_sessions);
-        self.workers.udp_places().set_most(Some(budget.udp_sessions));
+        self.workers.udp_permits().set_most(Some(budget.udp_sessions));
     }
 
     /// `None`: the publisher has ended, because the program is stopping.

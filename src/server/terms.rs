@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::access::{Access, Proxies};
 use crate::config::settings::{Listener, LogSessions, Protocol, Rate, Settings, ShareLimit};
-use crate::limits::{Places, RateLimit, SessionLimits, SourcePlaces, SourceRates, udp_defaults};
+use crate::limits::{PerSource, Permits, RateLimit, SessionLimits, SourceRates, udp_defaults};
 use crate::listener::Terms;
 use crate::metrics::ListenerCounters;
 use crate::pool::LivePool;
@@ -17,8 +17,8 @@ use crate::{flow, tcp, udp};
 pub(super) struct Making {
     log_sessions: LogSessions,
     tcp_sessions: u32,
-    udp_places: Arc<Places>,
-    /// Places clients in tables where nobody outside can foresee them.
+    udp_permits: Arc<Permits>,
+    /// Permits clients in tables where nobody outside can foresee them.
     hash_key: [u8; 16],
     /// Sources in the table of each `rate_per_source`.
     rated_sources: usize,
@@ -28,14 +28,14 @@ impl Making {
     pub(super) fn new(
         settings: &Settings,
         tcp_sessions: u32,
-        udp_places: Arc<Places>,
+        udp_permits: Arc<Permits>,
         hash_key: [u8; 16],
     ) -> Self {
         let tables = settings.listeners.iter().filter(|one| one.limits.rate_per_source.is_some()).count();
         Self {
             log_sessions: settings.log.sessions,
             tcp_sessions,
-            udp_places,
+            udp_permits,
             hash_key,
             rated_sources: (RATED_SOURCES / tables.max(1)).min(RATED_SOURCES_EACH_MAX),
         }
@@ -95,18 +95,18 @@ impl Making {
     }
 
     fn flow_terms(&self, listener: &Listener, before: Option<&SessionLimits>) -> flow::Terms {
-        let process = self.udp_places.most().unwrap_or(u32::MAX);
+        let process = self.udp_permits.most().unwrap_or(u32::MAX);
         let sessions = share(listener.limits.sessions, Some(udp_defaults(process).0));
         let most = sessions.unwrap_or(process).min(process);
         let per_source = share(listener.limits.sessions_per_source, Some((most / 16).max(1)));
-        let places = Some(Arc::clone(&self.udp_places));
+        let permits = Some(Arc::clone(&self.udp_permits));
         let whole_ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         flow::Terms {
             idle_ms: listener.timeouts.idle.map(whole_ms),
             lifetime_ms: listener.timeouts.lifetime.map(whole_ms),
             responses: listener.udp.responses.and_then(NonZeroU32::new),
             requests: listener.udp.requests.and_then(NonZeroU32::new),
-            limits: Arc::new(self.limits(listener, places, (sessions, per_source), most, before)),
+            limits: Arc::new(self.limits(listener, permits, (sessions, per_source), most, before)),
             draining: flow::Draining::default(),
         }
     }
@@ -115,20 +115,19 @@ impl Making {
     fn limits(
         &self,
         listener: &Listener,
-        process: Option<Arc<Places>>,
+        process: Option<Arc<Permits>>,
         (sessions, per_source): (Option<u32>, Option<u32>),
         most: u32,
         before: Option<&SessionLimits>,
     ) -> SessionLimits {
-        let places =
-            before.map_or_else(|| Arc::new(Places::new(sessions)), |before| before.shared_listener());
-        places.set_most(sessions);
+        let permits =
+            before.map_or_else(|| Arc::new(Permits::new(sessions)), |before| before.shared_listener());
+        permits.set_most(sessions);
         let sources = per_source.map(|each| {
             // In a table that is too small sources would share their limits; those counted there give back there.
             let known = before.and_then(SessionLimits::shared_sources);
             let large = known.filter(|known| known.is_enough_for(most));
-            let sources =
-                large.unwrap_or_else(|| Arc::new(SourcePlaces::new(self.hash_key, Some(each), most)));
+            let sources = large.unwrap_or_else(|| Arc::new(PerSource::new(self.hash_key, Some(each), most)));
             sources.set_most(Some(each));
             sources
         });
@@ -145,7 +144,7 @@ impl Making {
             let new = || Arc::new(SourceRates::new(self.hash_key, interval, self.rated_sources));
             same.unwrap_or_else(new)
         });
-        SessionLimits::sharing(process, places, sources).with_rates(rate, source_rates)
+        SessionLimits::sharing(process, permits, sources).with_rates(rate, source_rates)
     }
 }
 

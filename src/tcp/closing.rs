@@ -36,7 +36,7 @@ pub(super) fn close(mut session: Session, reason: Reason, cx: &mut ThreadContext
     session.backend = None;
     session.lease = None;
     entry::leave(&mut session);
-    (cx.give_place_back)();
+    (cx.give_permit_back)();
 }
 
 /// A connection that never became a session of the table: counted and logged like one, and reset.

@@ -45,7 +45,7 @@ pub(super) fn attempt(session: &mut Session, token: Token, cx: &mut ThreadContex
 }
 
 /// A place has come to a session that waited for it.
-pub(super) fn have_place(
+pub(super) fn on_granted(
     session: &mut Session,
     place: (Lease, u32),
     token: Token,

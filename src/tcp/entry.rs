@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use super::session::{Next, Session};
 use super::{ThreadContext, Token, dial};
 use crate::access::Access;
-use crate::limits::{Place, SessionLimits};
+use crate::limits::{Permit, SessionLimits};
 use crate::reason::Reason;
 
 /// What stands between a client and a backend.
@@ -32,7 +32,7 @@ impl Entry {
     }
 
     /// The place of a client that may come in; why it may not. `judged`: only the limits are left to be asked.
-    fn judge(&self, client: IpAddr, judged: bool, now_ns: u64) -> Result<Option<Place>, Reason> {
+    fn judge(&self, client: IpAddr, judged: bool, now_ns: u64) -> Result<Option<Permit>, Reason> {
         if !judged && self.access.as_ref().is_some_and(|access| !access.allows(client)) {
             return Err(Reason::Denied);
         }
@@ -40,13 +40,13 @@ impl Entry {
     }
 
     /// The place of a session that was there before this process.
-    pub(super) fn import(&self, client: IpAddr) -> Option<Place> {
+    pub(super) fn import(&self, client: IpAddr) -> Option<Permit> {
         self.limits.as_ref().map(|limits| limits.import(client))
     }
 
-    fn give_back(&self, place: Place) {
+    fn give_back(&self, permit: Permit) {
         if let Some(limits) = &self.limits {
-            limits.give_back(place);
+            limits.give_back(permit);
         }
     }
 }
@@ -57,7 +57,7 @@ pub(super) fn begin(session: &mut Session, backend_token: Token, cx: &mut Thread
         // A proxy that speaks for itself passes as what it is.
         let judged = session.proxied.as_ref().is_some_and(|proxied| proxied.is_the_client());
         match entry.judge(session.client_address.ip(), judged, cx.now_us * 1_000) {
-            Ok(place) => session.place = place,
+            Ok(permit) => session.permit = permit,
             Err(reason) => return Next::End(reason),
         }
     }
@@ -66,7 +66,7 @@ pub(super) fn begin(session: &mut Session, backend_token: Token, cx: &mut Thread
 
 /// Gives back what the session was let in with.
 pub(super) fn leave(session: &mut Session) {
-    if let (Some(entry), Some(place)) = (&session.terms.entry, session.place.take()) {
-        entry.give_back(place);
+    if let (Some(entry), Some(permit)) = (&session.terms.entry, session.permit.take()) {
+        entry.give_back(permit);
     }
 }

@@ -116,7 +116,7 @@ impl Session {
             local_port: self.local_port,
             backend: self.backend.as_ref().map(Side::export),
             lease: self.lease.as_ref().map(|lease| lease.backend().number),
-            has_place: self.place.is_some(),
+            has_permit: self.permit.is_some(),
             phase: match self.phase {
                 Phase::AwaitingHeader { deadline_ms } => manifest::Phase::AwaitingHeader(deadline_ms),
                 Phase::Dialling { began_us, deadline_ms } => manifest::Phase::Dialling(began_us, deadline_ms),
@@ -159,9 +159,9 @@ impl Session {
                 Phase::Lingering { reason, look_ms: 0, until_ms }
             }
         };
-        let place = terms.entry.as_ref().filter(|_| record.has_place);
+        let permit = terms.entry.as_ref().filter(|_| record.has_permit);
         Self {
-            place: place.and_then(|entry| entry.import(record.client_address.ip())),
+            permit: permit.and_then(|entry| entry.import(record.client_address.ip())),
             terms,
             client: Side::import(&record.client, client),
             client_address: record.client_address,

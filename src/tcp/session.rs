@@ -9,7 +9,7 @@ use super::side::{CLIENT, Side};
 use super::{Terms, ThreadContext};
 use crate::config::settings::OnDown;
 use crate::inspect::{Filter, Found};
-use crate::limits::Place;
+use crate::limits::Permit;
 use crate::pool::{Lease, Ticket};
 use crate::reason::Reason;
 use crate::sys::Errno;
@@ -30,7 +30,7 @@ pub(super) struct Session {
     pub(super) backend: Option<Side>,
     pub(super) lease: Option<Lease>,
     /// What it holds of the listener's limits.
-    pub(super) place: Option<Place>,
+    pub(super) permit: Option<Permit>,
     pub(super) phase: Phase,
     pub(super) relay: Relay,
     pub(super) started_us: u64,
@@ -99,7 +99,7 @@ impl Session {
             local_port,
             backend: None,
             lease: None,
-            place: None,
+            permit: None,
             phase: Phase::Pausing { until_ms: cx.now_ms() },
             started_us: cx.now_us,
             connect_us: None,

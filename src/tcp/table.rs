@@ -138,14 +138,14 @@ impl Sessions {
     }
 
     /// A place for a session that waited for one. If the session has left meanwhile the place goes on to the next.
-    pub fn have_place(&mut self, waiter: &Waiter, lease: Lease, index: u32, cx: &mut ThreadContext) {
+    pub fn on_granted(&mut self, waiter: &Waiter, lease: Lease, index: u32, cx: &mut ThreadContext) {
         let slot = waiter.slot;
         let Some(entry) =
             self.slots.get_mut(slot as usize).filter(|entry| entry.generation == waiter.generation)
         else {
             return;
         };
-        let next = dial::have_place(
+        let next = dial::on_granted(
             &mut entry.session,
             (lease, index),
             dial::backend_token(slot, waiter.generation),

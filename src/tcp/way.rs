@@ -307,7 +307,7 @@ mod tests {
             now_us: 0,
             random: Random::new(1),
             shortage: None,
-            give_place_back: Box::new(|| ()),
+            give_permit_back: Box::new(|| ()),
         }
     }
 

@@ -32,7 +32,7 @@ pub struct ThreadContext {
     pub shortage: Option<(Errno, Arc<ListenerCounters>)>,
     /// Gives the place of an ended session back. Called before its sockets are closed: a client that has seen the end
     /// finds the place free.
-    pub give_place_back: Box<dyn Fn() + Send>,
+    pub give_permit_back: Box<dyn Fn() + Send>,
 }
 
 impl ThreadContext {

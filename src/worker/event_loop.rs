@@ -33,7 +33,7 @@ pub struct Plan {
     pub seed: u64,
     /// Its share of the pipe pages.
     pub pipe_budget_bytes: u64,
-    /// Places flows in tables where nobody outside can foresee them.
+    /// Permits flows in tables where nobody outside can foresee them.
     pub flow_hash_key: [u8; 16],
     /// Local ports towards backends; one for all threads.
     pub ports: Arc<SharedPorts>,
@@ -82,7 +82,7 @@ impl EventLoop {
                 now_us,
                 random: Random::new(plan.seed),
                 shortage: None,
-                give_place_back: {
+                give_permit_back: {
                     let (workers, worker) = (Arc::clone(&plan.workers), plan.worker);
                     Box::new(move || workers.give_back(worker, 1))
                 },
@@ -204,8 +204,8 @@ impl EventLoop {
                     self.doors.close_one(id, &self.workers, &mut self.sessions, &mut self.cx);
                 }
                 Message::CloseDatagrams(id) => self.pump.close_door(id, &mut self.cx),
-                Message::Place { waiter, lease, index } => {
-                    self.sessions.have_place(&waiter, lease, index, &mut self.cx);
+                Message::Granted { waiter, lease, index } => {
+                    self.sessions.on_granted(&waiter, lease, index, &mut self.cx);
                 }
                 Message::Verdicts => {
                     self.sessions.on_verdicts(&mut self.cx);

@@ -28,7 +28,7 @@ pub enum Message {
     /// Have this session, which another thread accepted; its place is taken already.
     Have(Arrival),
     /// A place for a session of this thread that waited for one.
-    Place {
+    Granted {
         /// Who waited.
         waiter: Waiter,
         /// The place.

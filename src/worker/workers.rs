@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::{Mailbox, Message};
-use crate::limits::Places;
+use crate::limits::Permits;
 use crate::sys::Errno;
 
 /// All data threads of one process.
@@ -15,7 +15,7 @@ pub struct Workers {
     tcp_sessions: AtomicU32,
     tcp_sessions_max: AtomicU32,
     /// Flows of all threads.
-    udp_places: Arc<Places>,
+    udp_permits: Arc<Permits>,
 }
 
 /// On cache lines of its own: each is written by its thread all the time and read by the others at each accept.
@@ -33,7 +33,7 @@ struct Member {
 
 impl Workers {
     /// Threads that are yet to be spawned.
-    pub fn new(workers: usize, tcp_sessions_max: u32, udp_places: Arc<Places>) -> Result<Self, Errno> {
+    pub fn new(workers: usize, tcp_sessions_max: u32, udp_permits: Arc<Permits>) -> Result<Self, Errno> {
         let member = |_| {
             Ok(Member {
                 sessions: AtomicU32::new(0),
@@ -47,7 +47,7 @@ impl Workers {
             members: (0..workers).map(member).collect::<Result<_, Errno>>()?,
             tcp_sessions: AtomicU32::new(0),
             tcp_sessions_max: AtomicU32::new(tcp_sessions_max),
-            udp_places,
+            udp_permits,
         })
     }
 
@@ -63,17 +63,17 @@ impl Workers {
 
     /// TCP sessions and UDP flows of the whole process.
     pub fn sessions(&self) -> u32 {
-        self.tcp_sessions().saturating_add(self.udp_places.taken())
+        self.tcp_sessions().saturating_add(self.udp_permits.taken())
     }
 
     /// Flows of the whole process.
-    pub fn udp_places(&self) -> &Places {
-        &self.udp_places
+    pub fn udp_permits(&self) -> &Permits {
+        &self.udp_permits
     }
 
     /// The same, to be held.
-    pub fn shared_udp_places(&self) -> Arc<Places> {
-        Arc::clone(&self.udp_places)
+    pub fn shared_udp_permits(&self) -> Arc<Permits> {
+        Arc::clone(&self.udp_permits)
     }
 
     /// How much of the local ports towards one backend is in use, in thousandths, on the thread that uses most.
@@ -158,9 +158,9 @@ impl Workers {
     }
 
     /// Gives places of this thread back.
-    pub(super) fn give_back(&self, worker: usize, places: u32) {
-        self.members[worker].sessions.fetch_sub(places, Ordering::Relaxed);
-        self.tcp_sessions.fetch_sub(places, Ordering::Relaxed);
+    pub(super) fn give_back(&self, worker: usize, count: u32) {
+        self.members[worker].sessions.fetch_sub(count, Ordering::Relaxed);
+        self.tcp_sessions.fetch_sub(count, Ordering::Relaxed);
     }
 }
 
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn forty_sessions_at_one_door_spread_over_four_threads() {
-        let workers = Workers::new(4, 1_000, Arc::new(Places::new(None))).unwrap();
+        let workers = Workers::new(4, 1_000, Arc::new(Permits::new(None))).unwrap();
         for _ in 0..40 {
             assert!(workers.admit(0).is_some());
         }
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn threads_that_pass_on_at_once_do_not_overload_the_least_loaded() {
         for _ in 0..300 {
-            let workers = Workers::new(4, 1_000, Arc::new(Places::new(None))).unwrap();
+            let workers = Workers::new(4, 1_000, Arc::new(Permits::new(None))).unwrap();
             let barrier = std::sync::Barrier::new(4);
             std::thread::scope(|scope| {
                 for _ in 0..4 {
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn an_answer_belongs_to_its_own_ping() {
-        let workers = Workers::new(2, 10, Arc::new(Places::new(None))).unwrap();
+        let workers = Workers::new(2, 10, Arc::new(Permits::new(None))).unwrap();
         let (first, second) = (workers.ping(0), workers.ping(0));
         workers.beat(0);
         assert!(workers.has_answered(0, first) && !workers.has_answered(0, second));
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_exact_under_contention() {
-        let workers = Workers::new(4, 1_000, Arc::new(Places::new(None))).unwrap();
+        let workers = Workers::new(4, 1_000, Arc::new(Permits::new(None))).unwrap();
         let admitted: usize = std::thread::scope(|scope| {
             let workers = &workers;
             let threads: Vec<_> = (0..4)

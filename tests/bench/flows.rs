@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use evenkeel::flow::{Admission, Draining, FlowKey, Flows, Terms};
-use evenkeel::limits::{Places, SessionLimits, SourcePlaces};
+use evenkeel::limits::{PerSource, Permits, SessionLimits};
 
 criterion_group!(benches, look_ups, admissions, sources, idle_million);
 criterion_main!(benches);
@@ -63,7 +63,7 @@ fn admissions(criterion: &mut Criterion) {
 }
 
 fn sources(criterion: &mut Criterion) {
-    let places = SourcePlaces::new([3; 16], Some(1_000), 100_000);
+    let places = PerSource::new([3; 16], Some(1_000), 100_000);
     let mut random = 1;
     criterion.bench_function("source/take_and_give_back", |bencher| {
         bencher.iter(|| {
@@ -136,8 +136,8 @@ fn terms(sessions: u32) -> Arc<Terms> {
 }
 
 fn terms_of(sessions: u32, process: Option<u32>) -> Arc<Terms> {
-    let sources = SourcePlaces::new([2; 16], Some(1_000), sessions);
-    let process = Arc::new(Places::new(process));
+    let sources = PerSource::new([2; 16], Some(1_000), sessions);
+    let process = Arc::new(Permits::new(process));
     Arc::new(Terms {
         idle_ms: Some(60_000),
         lifetime_ms: None,

@@ -14,7 +14,7 @@ use evenkeel::balance::{Ask, Member, Picker};
 use evenkeel::config;
 use evenkeel::config::settings::{Balance, HashKey, SourceHash};
 use evenkeel::flow::{Draining, FlowKey, Flows, Terms};
-use evenkeel::limits::{SessionLimits, SourcePlaces};
+use evenkeel::limits::{PerSource, SessionLimits};
 use evenkeel::proxy_protocol::{self, Addresses, Transport};
 
 type Room = (&'static str, fn(u64));
@@ -71,7 +71,7 @@ fn picks(balance: &Balance, times: u64) {
 }
 
 fn flows() -> (Flows, Arc<Terms>) {
-    let sources = SourcePlaces::new([2; 16], None, 1 << 17);
+    let sources = PerSource::new([2; 16], None, 1 << 17);
     let terms = Terms {
         idle_ms: Some(60_000),
         lifetime_ms: None,

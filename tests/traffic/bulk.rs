@@ -103,7 +103,7 @@ fn bulk_without_pipes_is_copied() {
             let snapshots =
                 Arc::new(SnapshotCell::new(Snapshot { generation: 1, pools: vec![Arc::new(view)] }));
             let workers =
-                Arc::new(Workers::new(1, 100, Arc::new(evenkeel::limits::Places::new(None))).unwrap());
+                Arc::new(Workers::new(1, 100, Arc::new(evenkeel::limits::Permits::new(None))).unwrap());
             let plan = Plan {
                 worker: 0,
                 workers: Arc::clone(&workers),

@@ -111,7 +111,7 @@ fn dropped(balancer: &Balancer, why: Dropped) -> u64 {
 /// Flows are over, and every place they had is free again.
 fn all_given_back(balancer: &Balancer) {
     balancer.settles();
-    becomes("places of flows", 0, || balancer.server().workers().udp_places().taken());
+    becomes("places of flows", 0, || balancer.server().workers().udp_permits().taken());
 }
 
 #[test]

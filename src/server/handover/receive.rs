@@ -246,7 +246,7 @@ impl Control {
         }
         // Those of a listener that is gone count in the process, as all do.
         let limits = now.map_or_else(
-            || Arc::new(SessionLimits::new(Some(self.workers.shared_udp_places()), None, None)),
+            || Arc::new(SessionLimits::new(Some(self.workers.shared_udp_permits()), None, None)),
             |now| Arc::clone(&now.flow.limits),
         );
         Arc::new(udp::Terms::of_before(record, log_sessions, counters, &live, limits))

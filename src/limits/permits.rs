@@ -2,16 +2,16 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Places, some of them taken. A cache line pair of its own, so that two counts never slow each other.
+/// Permits, some of them taken. A cache line pair of its own, so that two counts never slow each other.
 #[derive(Debug)]
 #[repr(align(128))]
-pub struct Places {
+pub struct Permits {
     taken: AtomicU32,
     /// 0: no limit.
     most: AtomicU32,
 }
 
-impl Places {
+impl Permits {
     /// All free; `None` is no limit.
     pub fn new(most: Option<u32>) -> Self {
         Self { taken: AtomicU32::new(0), most: AtomicU32::new(most.unwrap_or(0)) }
@@ -62,23 +62,23 @@ mod tests {
 
     #[test]
     fn ten_thousand_attempts_of_four_threads_take_exactly_what_there_is() {
-        let places = Places::new(Some(777));
-        let take = || (0..2_500).filter(|_| places.try_take()).count();
+        let permits = Permits::new(Some(777));
+        let take = || (0..2_500).filter(|_| permits.try_take()).count();
         let taken: usize = std::thread::scope(|scope| {
             let takers: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
             takers.into_iter().map(|taker| taker.join().unwrap()).sum()
         });
-        assert_eq!((taken, places.taken()), (777, 777));
+        assert_eq!((taken, permits.taken()), (777, 777));
     }
 
     #[test]
     fn a_limit_moves_while_places_are_taken() {
-        let places = Places::new(None);
-        assert!((0..5).all(|_| places.try_take()));
-        places.set_most(Some(3));
-        assert!(!places.try_take());
-        (0..3).for_each(|_| places.give_back());
-        assert!(places.try_take() && !places.try_take());
-        assert_eq!((places.taken(), places.most()), (3, Some(3)));
+        let permits = Permits::new(None);
+        assert!((0..5).all(|_| permits.try_take()));
+        permits.set_most(Some(3));
+        assert!(!permits.try_take());
+        (0..3).for_each(|_| permits.give_back());
+        assert!(permits.try_take() && !permits.try_take());
+        assert_eq!((permits.taken(), permits.most()), (3, Some(3)));
     }
 }
