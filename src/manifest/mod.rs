@@ -11,7 +11,7 @@ mod records;
 mod state;
 mod wire;
 
-pub use records::{Carried, Door, Flow, FlowTerms, Held, Phase, Proxied, Session, Side, Terms, Way};
+pub use records::{Carried, Door, Flow, FlowTerms, HalfDuplex, Held, Phase, Proxied, Session, Side, Terms};
 pub use state::{Backend, BackendState, Ejection, ListenerCounts, Pool, Reach, Remembered};
 pub use wire::{Broken, Bytes, Reader, Wire};
 

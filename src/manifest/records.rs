@@ -87,9 +87,9 @@ travels! {
         /// Where it stands.
         pub phase: Phase,
         /// From the client.
-        pub to_backend: Way,
+        pub to_backend: HalfDuplex,
         /// From the backend.
-        pub to_client: Way,
+        pub to_client: HalfDuplex,
         /// The side that finished first.
         pub finished_first: Option<u8>,
         /// When bytes were last delivered.
@@ -143,13 +143,13 @@ travels! {
 
 travels! {
     /// One direction of a session.
-    pub struct Way {
+    pub struct HalfDuplex {
         /// Delivered so far.
         pub delivered_bytes: u64,
         /// Read and not yet written.
         pub held: Held,
         /// It moves bulk: 0 copying, 1 splicing, 2 copying for good.
-        pub manner: u8,
+        pub mode: u8,
         /// Of what is held, so many bytes are ours.
         pub lead_bytes: u16,
         /// Reads in a row that filled the buffer.

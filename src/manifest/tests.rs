@@ -18,8 +18,8 @@ fn side(fd: i32) -> Side {
     }
 }
 
-fn way(held: Held) -> Way {
-    Way { delivered_bytes: u64::MAX, held, manner: 1, lead_bytes: 7, full_reads: 2 }
+fn way(held: Held) -> HalfDuplex {
+    HalfDuplex { delivered_bytes: u64::MAX, held, mode: 1, lead_bytes: 7, full_reads: 2 }
 }
 
 fn session(fd: i32, phase: Phase) -> Session {

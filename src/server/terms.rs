@@ -56,11 +56,11 @@ impl Making {
         match listener.protocol {
             Protocol::Tcp => {
                 let before = match before {
-                    Some(Terms::Tcp(before)) => before.entry.as_ref().and_then(tcp::Entry::limits),
+                    Some(Terms::Tcp(before)) => before.admission.as_ref().and_then(tcp::Admission::limits),
                     _ => None,
                 };
-                let entry = tcp::Entry::new(access, self.tcp_limits(listener, before));
-                Terms::Tcp(Arc::new(tcp::Terms::new(listener, live, log_sessions, entry, counters)))
+                let admission = tcp::Admission::new(access, self.tcp_limits(listener, before));
+                Terms::Tcp(Arc::new(tcp::Terms::new(listener, live, log_sessions, admission, counters)))
             }
             Protocol::Udp => {
                 let before = match before {

@@ -2,7 +2,7 @@
 //! the earliest moment at which something could be due, and what is due is worked out then.
 
 use super::session::{Next, Phase, Session};
-use super::{ThreadContext, Token, dial, header, relay};
+use super::{ThreadContext, Token, dial, proxy_header, relay};
 use crate::reason::Reason;
 
 /// The earliest moment at which something may be due.
@@ -31,7 +31,7 @@ pub(super) fn on_reached(session: &mut Session, backend_token: Token, cx: &mut T
             let due = ends_of(session).into_iter().flatten().filter(|(at_ms, _)| now_ms >= *at_ms);
             due.min_by_key(|(at_ms, _)| *at_ms).map_or(Next::Wait, |(_, reason)| Next::End(reason))
         }
-        Phase::AwaitingHeader { deadline_ms } if now_ms >= deadline_ms => header::on_timeout(session),
+        Phase::AwaitingHeader { deadline_ms } if now_ms >= deadline_ms => proxy_header::on_timeout(session),
         Phase::AwaitingHeader { .. }
         | Phase::Dialling { .. }
         | Phase::Pausing { .. }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, Side};
-use super::{ThreadContext, Token, connect_from, header, relay};
+use super::{ThreadContext, Token, connect_from, proxy_header, relay};
 use crate::balance::Ask;
 use crate::config::settings;
 use crate::pool::{End, Lease, Refusal, Waiter};
@@ -219,7 +219,7 @@ pub(super) fn on_backend_ready(
     }
     if let Some(view) = cx.snapshots.load().pools.get(session.terms.pool.0) {
         view.live.shards.of(cx.worker).connect.observe(took_us);
-        if let Some(header) = header::to_send(session, view.settings.send_proxy) {
+        if let Some(header) = proxy_header::to_send(session, view.settings.send_proxy) {
             session.relay.to_backend.lead_with(header);
         }
     }

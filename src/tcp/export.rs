@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::header::Proxied;
+use super::half_duplex::HalfDuplex;
+use super::proxy_header::Proxied;
 use super::relay::Relay;
 use super::session::{Next, Phase, Session};
+use super::sessions::{Sessions, Slot};
 use super::side::{BACKEND, CLIENT, Side};
-use super::table::{Sessions, Slot};
-use super::way::Way;
 use super::{Terms, ThreadContext, Token, dial};
 use crate::config::settings::OnDown;
 use crate::manifest;
@@ -159,9 +159,9 @@ impl Session {
                 Phase::Lingering { reason, look_ms: 0, until_ms }
             }
         };
-        let permit = terms.entry.as_ref().filter(|_| record.has_permit);
+        let permit = terms.admission.as_ref().filter(|_| record.has_permit);
         Self {
-            permit: permit.and_then(|entry| entry.import(record.client_address.ip())),
+            permit: permit.and_then(|admission| admission.import(record.client_address.ip())),
             terms,
             client: Side::import(&record.client, client),
             client_address: record.client_address,
@@ -171,8 +171,8 @@ impl Session {
             lease,
             phase,
             relay: Relay {
-                to_backend: Way::import(record.to_backend, to_backend),
-                to_client: Way::import(record.to_client, to_client),
+                to_backend: HalfDuplex::import(record.to_backend, to_backend),
+                to_client: HalfDuplex::import(record.to_client, to_client),
                 finished_first: record.finished_first.map(|side| if side == 0 { CLIENT } else { BACKEND }),
                 moved_ms: record.moved_ms,
                 lifetime_end_ms: record.lifetime_end_ms,

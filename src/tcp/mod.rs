@@ -4,22 +4,22 @@
 //! deadline has come, one bounded step at a time, and between two steps anyone on the thread may list it, close it or
 //! hand it over. Nothing in here knows the loop below it but for [`ThreadContext`], the tools a thread lends its sessions.
 
-mod closing;
+mod admission;
+mod close;
 mod connect_from;
 mod deadline;
 mod dial;
-mod entry;
 mod export;
-mod header;
+mod half_duplex;
+mod proxy_header;
 mod relay;
 mod session;
+mod sessions;
 mod side;
-mod table;
 mod terms;
-mod way;
 
 use crate::thread_context::{ThreadContext, Token};
-pub use entry::Entry;
+pub use admission::Admission;
 pub use export::{Export, Import};
-pub use table::{Arrival, Sessions};
+pub use sessions::{Arrival, Sessions};
 pub use terms::{Terms, options_of};

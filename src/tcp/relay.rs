@@ -6,9 +6,9 @@
 //!   it, and then gets a reset too: a reset sooner would purge what is still in the send queue.
 
 use super::ThreadContext;
+use super::half_duplex::{HalfDuplex, Turn};
 use super::session::{Next, Phase, Session, is_reset};
 use super::side::{BACKEND, CLIENT, Side};
-use super::way::{Turn, Way};
 use crate::metrics::Direction;
 use crate::reason::Reason;
 use crate::sys::poller::Ready;
@@ -17,8 +17,8 @@ use crate::sys::socket;
 /// The relay's part of a session.
 #[derive(Debug)]
 pub(super) struct Relay {
-    pub(super) to_backend: Way,
-    pub(super) to_client: Way,
+    pub(super) to_backend: HalfDuplex,
+    pub(super) to_client: HalfDuplex,
     /// The side that finished first, without breaking.
     pub(super) finished_first: Option<usize>,
     /// When bytes were last delivered, the relay began, or a side announced its end.
@@ -32,8 +32,8 @@ pub(super) struct Relay {
 impl Relay {
     pub(super) fn new(now_ms: u64, lifetime_ms: Option<u64>) -> Self {
         Self {
-            to_backend: Way::default(),
-            to_client: Way::default(),
+            to_backend: HalfDuplex::default(),
+            to_client: HalfDuplex::default(),
             finished_first: None,
             moved_ms: now_ms,
             lifetime_end_ms: lifetime_ms.map(|ms| now_ms.saturating_add(ms)),
@@ -58,8 +58,8 @@ pub(super) fn step(session: &mut Session, cx: &mut ThreadContext) -> Next {
     let Some(backend) = session.backend.as_mut() else { return Next::End(Reason::InternalError) };
     let (client, relay) = (&mut session.client, &mut session.relay);
     let before = (relay.to_backend.delivered_bytes, relay.to_client.delivered_bytes);
-    let out = relay.to_backend.carry(client, backend, cx);
-    let back = relay.to_client.carry(backend, client, cx);
+    let out = relay.to_backend.step(client, backend, cx);
+    let back = relay.to_client.step(backend, client, cx);
     let moved = (relay.to_backend.delivered_bytes - before.0, relay.to_client.delivered_bytes - before.1);
     account(session, moved, before, cx);
     if let Some(next) = pass_on_ends(session, cx) {

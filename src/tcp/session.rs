@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::header::Proxied;
+use super::proxy_header::Proxied;
 use super::relay::Relay;
 use super::side::{CLIENT, Side};
 use super::{Terms, ThreadContext};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Entry;
+use super::Admission;
 use crate::access::Proxies;
 use crate::config::settings::{Listener, LogSessions};
 use crate::metrics::ListenerCounters;
@@ -21,7 +21,7 @@ pub struct Terms {
     /// The pool itself: while anyone holds it, no other gets its slot.
     pub live: Arc<LivePool>,
     /// Who may come in, and how many; `None`: everyone.
-    pub entry: Option<Entry>,
+    pub admission: Option<Admission>,
     /// Connections that may wait at its doors; `None`: as many as the kernel allows.
     pub backlog: Option<u32>,
     /// Options of both sockets.
@@ -48,14 +48,14 @@ impl Terms {
         listener: &Listener,
         live: &Arc<LivePool>,
         log_sessions: LogSessions,
-        entry: Option<Entry>,
+        admission: Option<Admission>,
         counters: Arc<ListenerCounters>,
     ) -> Self {
         Self {
             listener: Arc::clone(&counters.listener),
             pool: live.slot,
             live: Arc::clone(live),
-            entry,
+            admission,
             backlog: listener.backlog,
             options: options_of(listener),
             idle_ms: listener.timeouts.idle.map(whole_ms),
@@ -74,7 +74,7 @@ impl Terms {
             listener: Arc::clone(&counters.listener),
             pool: live.slot,
             live: Arc::clone(live),
-            entry: None,
+            admission: None,
             backlog: None,
             options: StreamOptions::default(),
             idle_ms: None,

@@ -13,14 +13,14 @@ use crate::reason::Reason;
 
 /// What stands between a client and a backend.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub struct Admission {
     /// Who may come in; `None`: everyone.
     access: Option<Access>,
     /// How many, and how fast; `None`: any number.
     limits: Option<SessionLimits>,
 }
 
-impl Entry {
+impl Admission {
     /// `None`: there is nothing to ask.
     pub fn new(access: Option<Access>, limits: Option<SessionLimits>) -> Option<Self> {
         (access.is_some() || limits.is_some()).then_some(Self { access, limits })
@@ -53,10 +53,10 @@ impl Entry {
 
 /// Lets the session's client in, and picks and dials; or ends the session.
 pub(super) fn begin(session: &mut Session, backend_token: Token, cx: &mut ThreadContext) -> Next {
-    if let Some(entry) = &session.terms.entry {
+    if let Some(admission) = &session.terms.admission {
         // A proxy that speaks for itself passes as what it is.
         let judged = session.proxied.as_ref().is_some_and(|proxied| proxied.is_the_client());
-        match entry.judge(session.client_address.ip(), judged, cx.now_us * 1_000) {
+        match admission.judge(session.client_address.ip(), judged, cx.now_us * 1_000) {
             Ok(permit) => session.permit = permit,
             Err(reason) => return Next::End(reason),
         }
@@ -66,7 +66,7 @@ pub(super) fn begin(session: &mut Session, backend_token: Token, cx: &mut Thread
 
 /// Gives back what the session was let in with.
 pub(super) fn leave(session: &mut Session) {
-    if let (Some(entry), Some(permit)) = (&session.terms.entry, session.permit.take()) {
-        entry.give_back(permit);
+    if let (Some(admission), Some(permit)) = (&session.terms.admission, session.permit.take()) {
+        admission.give_back(permit);
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::session::{Next, Phase, Session};
-use super::{ThreadContext, Token, entry};
+use super::{ThreadContext, Token, admission};
 use crate::config::settings::SendProxy;
 use crate::manifest;
 use crate::proxy_protocol::{self, Addresses, Carried, Decoded, HEADER_BYTES_MAX, Malformed, Transport};
@@ -84,7 +84,7 @@ impl fmt::Display for Trouble {
 pub(super) fn begin(session: &mut Session, backend_token: Token, cx: &mut ThreadContext) -> Next {
     let peer = session.client_address;
     if !session.terms.proxies.contains(peer.ip()) {
-        return entry::begin(session, backend_token, cx);
+        return admission::begin(session, backend_token, cx);
     }
     if session.terms.proxies.denies(peer.ip()) {
         return Next::End(Reason::Denied);
@@ -127,7 +127,7 @@ pub(super) fn look(session: &mut Session, backend_token: Token, cx: &mut ThreadC
     if let Carried::Proxy(addresses) = carried {
         session.client_address = addresses.source;
     }
-    entry::begin(session, backend_token, cx)
+    admission::begin(session, backend_token, cx)
 }
 
 /// The header is late.

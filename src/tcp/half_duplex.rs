@@ -15,11 +15,11 @@ use crate::sys::{Errno, socket};
 
 /// One direction and its unsent bytes.
 #[derive(Debug, Default)]
-pub(super) struct Way {
+pub(super) struct HalfDuplex {
     /// Delivered to the receiver's kernel.
     pub(super) delivered_bytes: u64,
     held: Held,
-    manner: Manner,
+    mode: Mode,
     /// Of what is held, so many bytes are ours and not the sender's.
     lead_bytes: u16,
     /// Reads in a row that filled the whole buffer.
@@ -40,7 +40,7 @@ enum Held {
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Manner {
+enum Mode {
     #[default]
     Copy,
     Splice,
@@ -57,7 +57,7 @@ pub(super) enum Turn {
     Unfinished,
 }
 
-impl Way {
+impl HalfDuplex {
     /// Puts bytes of our own in front of everything. Only before the first turn. They are not counted as delivered.
     pub(super) fn lead_with(&mut self, header: Vec<u8>) {
         // A PROXY header has at most 4 KiB.
@@ -66,7 +66,7 @@ impl Way {
     }
 
     /// Moves what can be moved, at most one turn's share. Adds what was delivered to `delivered_bytes`.
-    pub(super) fn carry(&mut self, from: &mut Side, to: &mut Side, cx: &mut ThreadContext) -> Turn {
+    pub(super) fn step(&mut self, from: &mut Side, to: &mut Side, cx: &mut ThreadContext) -> Turn {
         let start = self.delivered_bytes;
         for _ in 0..OPERATIONS_PER_TURN {
             if self.delivered_bytes - start >= BYTES_PER_TURN {
@@ -93,7 +93,7 @@ impl Way {
     }
 
     /// As the next process is told.
-    pub(super) fn export(&self) -> manifest::Way {
+    pub(super) fn export(&self) -> manifest::HalfDuplex {
         let held = match &self.held {
             Held::Nothing => manifest::Held::Nothing,
             Held::Bytes { bytes, from } => manifest::Held::Bytes(manifest::Bytes(bytes[*from..].to_vec())),
@@ -107,22 +107,22 @@ impl Way {
                 }
             }
         };
-        let manner = match self.manner {
-            Manner::Copy => 0,
-            Manner::Splice => 1,
-            Manner::CopyOnly => 2,
+        let mode = match self.mode {
+            Mode::Copy => 0,
+            Mode::Splice => 1,
+            Mode::CopyOnly => 2,
         };
-        manifest::Way {
+        manifest::HalfDuplex {
             delivered_bytes: self.delivered_bytes,
             held,
-            manner,
+            mode,
             lead_bytes: self.lead_bytes,
             full_reads: self.full_reads,
         }
     }
 
     /// As the process before told. `pipe` is the one that holds something.
-    pub(super) fn import(record: manifest::Way, pipe: Option<Pipe>) -> Self {
+    pub(super) fn import(record: manifest::HalfDuplex, pipe: Option<Pipe>) -> Self {
         let held = match (record.held, pipe) {
             (_, Some(pipe)) => Held::Piped(pipe),
             (manifest::Held::Bytes(bytes), None) if !bytes.0.is_empty() => {
@@ -133,10 +133,10 @@ impl Way {
         Self {
             delivered_bytes: record.delivered_bytes,
             held,
-            manner: match record.manner {
-                0 => Manner::Copy,
-                1 => Manner::Splice,
-                _ => Manner::CopyOnly,
+            mode: match record.mode {
+                0 => Mode::Copy,
+                1 => Mode::Splice,
+                _ => Mode::CopyOnly,
             },
             lead_bytes: record.lead_bytes,
             full_reads: record.full_reads,
@@ -157,7 +157,7 @@ impl Way {
 
     /// Reads once, by the manner of the moment, and passes it on as far as the receiver takes it.
     fn refill(&mut self, from: &mut Side, to: &mut Side, cx: &mut ThreadContext) {
-        if self.manner == Manner::Splice
+        if self.mode == Mode::Splice
             && !from.urgent
             && let Some(pipe) = cx.pipes.take()
         {
@@ -179,7 +179,7 @@ impl Way {
             }
             Err(Errno::AGAIN) => from.readable = false,
             Err(Errno::INTR) => {}
-            Err(Errno::INVAL | Errno::NOSYS) => self.manner = Manner::CopyOnly,
+            Err(Errno::INVAL | Errno::NOSYS) => self.mode = Mode::CopyOnly,
             Err(errno) => from.read_failed(errno),
         }
         cx.pipes.give_back(pipe);
@@ -203,8 +203,8 @@ impl Way {
         };
         if length == cx.scratch.len() {
             self.full_reads = self.full_reads.saturating_add(1);
-            if self.manner == Manner::Copy && self.full_reads >= FULL_READS_TO_SPLICE {
-                self.manner = Manner::Splice;
+            if self.mode == Mode::Copy && self.full_reads >= FULL_READS_TO_SPLICE {
+                self.mode = Mode::Splice;
             }
         } else {
             self.full_reads = 0;
@@ -252,8 +252,8 @@ impl Way {
 
     /// The sender has nothing more for now. A stream that gave little in its turn goes back to copying.
     fn slow_down(&mut self, start: u64) {
-        if self.manner == Manner::Splice && self.delivered_bytes - start < BYTES_WORTH_SPLICING {
-            self.manner = Manner::Copy;
+        if self.mode == Mode::Splice && self.delivered_bytes - start < BYTES_WORTH_SPLICING {
+            self.mode = Mode::Copy;
             self.full_reads = 0;
         }
     }
@@ -327,7 +327,7 @@ mod tests {
             filled += length;
         }
         let (mut from, mut to) = (Side::new(from.into()), Side::new(to.into()));
-        let mut way = Way::default();
+        let mut way = HalfDuplex::default();
         way.lead_with(vec![0xbb; 4_096]);
         std::io::Write::write_all(&mut client, b"hello").unwrap();
         drop(client);
@@ -338,7 +338,7 @@ mod tests {
             assert!(Instant::now() < deadline, "{} bytes came", seen.len());
             // Everything is ready until the kernel says otherwise.
             (from.readable, to.writable) = (true, true);
-            way.carry(&mut from, &mut to, &mut cx);
+            way.step(&mut from, &mut to, &mut cx);
             let mut piece = [0; 50_000];
             let length = backend.read(&mut piece).unwrap_or(0);
             seen.extend_from_slice(&piece[..length]);

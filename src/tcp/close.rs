@@ -3,9 +3,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::header::Trouble;
+use super::proxy_header::Trouble;
 use super::session::{Phase, Session};
-use super::{Terms, ThreadContext, dial, entry};
+use super::{Terms, ThreadContext, admission, dial};
 use crate::reason::Reason;
 use crate::sys::{Errno, socket};
 
@@ -35,7 +35,7 @@ pub(super) fn close(mut session: Session, reason: Reason, cx: &mut ThreadContext
     // counted and the places free.
     session.backend = None;
     session.lease = None;
-    entry::leave(&mut session);
+    admission::leave(&mut session);
     (cx.give_permit_back)();
 }
 

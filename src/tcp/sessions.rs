@@ -9,7 +9,7 @@ use slab::Slab;
 
 use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, CLIENT, Side};
-use super::{Terms, ThreadContext, Token, closing, deadline, dial, header, relay};
+use super::{Terms, ThreadContext, Token, close, deadline, dial, proxy_header, relay};
 use crate::deadlines::Wheel;
 use crate::inspect::{Filter, Found};
 use crate::pool::{Lease, Waiter};
@@ -86,7 +86,7 @@ impl Sessions {
         let session = &mut self.slots[key].session;
         let token = Token::Session { slot, generation, side: CLIENT };
         let next = match cx.poller.watch_stream(&session.client.fd, token.pack()) {
-            Ok(()) => header::begin(session, dial::backend_token(slot, generation), cx),
+            Ok(()) => proxy_header::begin(session, dial::backend_token(slot, generation), cx),
             Err(errno) => {
                 session.error = Some(errno);
                 Next::End(Reason::InternalError)
@@ -99,7 +99,7 @@ impl Sessions {
     pub fn refuse(arrival: &Arrival, reason: Reason, cx: &ThreadContext) {
         socket::reset_on_close(arrival.fd.as_fd());
         let local = socket::local_address(arrival.fd.as_fd());
-        closing::refuse(&arrival.terms, arrival.client, local, reason, cx);
+        close::refuse(&arrival.terms, arrival.client, local, reason, cx);
     }
 
     /// A socket is ready.
@@ -126,7 +126,9 @@ impl Sessions {
                 match phase {
                     Phase::Relaying => relay::step(session, cx),
                     Phase::Lingering { .. } => relay::linger_on_ready(session, side, ready),
-                    Phase::AwaitingHeader { .. } if !ready.failed => header::look(session, backend_token, cx),
+                    Phase::AwaitingHeader { .. } if !ready.failed => {
+                        proxy_header::look(session, backend_token, cx)
+                    }
                     Phase::AwaitingHeader { .. }
                     | Phase::Dialling { .. }
                     | Phase::Pausing { .. }
@@ -241,7 +243,7 @@ impl Sessions {
         if let Next::End(reason) = next {
             self.wheel.disarm(slot);
             let ended = self.slots.remove(key);
-            closing::close(ended.session, reason, cx);
+            close::close(ended.session, reason, cx);
             return;
         }
         let entry = &mut self.slots[key];
