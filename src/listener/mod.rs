@@ -131,7 +131,7 @@ pub fn open(door: BoundDoor, terms: &Terms, workers: &Workers) {
             Terms::Udp(terms) => {
                 let is_dual = door.ip.is_none() && door.address.is_ipv6();
                 let (ip, terms) = (door.ip, Arc::clone(terms));
-                let appetite = udp::Appetite::default();
+                let batch_size = udp::BatchSize::default();
                 Message::OpenDatagrams(udp::Door {
                     id,
                     number,
@@ -141,7 +141,7 @@ pub fn open(door: BoundDoor, terms: &Terms, workers: &Workers) {
                     is_dual,
                     terms,
                     lost_seen,
-                    appetite,
+                    batch_size,
                 })
             }
         });

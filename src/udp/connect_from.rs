@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use super::ports::Ports;
+use super::local_ports::LocalPorts;
 use super::shared_ports::SharedPorts;
 use super::upstream::NoUpstream;
 use crate::config::settings::ConnectFrom;
@@ -15,7 +15,7 @@ use crate::sys::udp::{self, Foreign};
 /// Everything a thread connects from.
 #[derive(Debug)]
 pub struct Origins {
-    pub(super) ports: Ports,
+    pub(super) ports: LocalPorts,
     shared: Arc<SharedPorts>,
     /// The kernel may merge what backends answer.
     merges: bool,
@@ -44,7 +44,7 @@ impl Origin {
 impl Origins {
     /// Those of the `worker`-th thread. `merges`: the kernel does so with datagrams that come.
     pub fn new(shared: Arc<SharedPorts>, worker: usize, seed: u64, merges: bool) -> Self {
-        Self { ports: Ports::new(shared.share_of(worker), seed), shared, merges }
+        Self { ports: LocalPorts::new(shared.share_of(worker), seed), shared, merges }
     }
 
     /// A socket between the address that `connect_from` says and the backend.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::{Appetite, Terms};
+use super::{BatchSize, Terms};
 use crate::sys::udp;
 use crate::sys::udp_batch::{Outgoing, Received};
 
@@ -28,7 +28,7 @@ pub struct Door {
     /// How many datagrams the kernel had lost here when it was last heard of.
     pub lost_seen: u32,
     /// How many datagrams it is asked for.
-    pub appetite: Appetite,
+    pub batch_size: BatchSize,
 }
 
 impl Door {

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
-use super::header::Proxied;
+use super::proxy_header::Proxied;
 use super::pump::{Pump, Side};
 use super::upstream::Upstream;
-use super::{Door, Terms, closing};
+use super::{Door, Terms, close};
 use crate::flow::{Ended, Flow, FlowId, FlowKey, FlowRecord, Traffic};
 use crate::manifest;
 use crate::pool::Lease;
@@ -88,7 +88,7 @@ impl Pump {
             let counts = side.terms.counters.shards.of(cx.worker);
             counts.active.sub(1);
             counts.ended(Reason::Drained).add(1);
-            closing::log(&side, &Ended { id: side.id, reason: Reason::Drained, flow: flow_record.flow }, cx);
+            close::log(&side, &Ended { id: side.id, reason: Reason::Drained, flow: flow_record.flow }, cx);
             side.upstream.close(&mut self.origins);
             return;
         };
@@ -100,7 +100,7 @@ impl Pump {
         self.sides[place] = Some(side);
         if !watched || door == u32::MAX {
             self.flows.end(id, if watched { Reason::Drained } else { Reason::HandoverFailed });
-            self.bury(cx);
+            self.close_ended(cx);
         }
     }
 }

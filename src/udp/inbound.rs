@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::header::{self, Proxied};
-use super::parts::{parts, parts_of, parts_of_outgoing};
+use super::proxy_header::{self, Proxied};
 use super::pump::{Pump, Side};
+use super::segments::{parts, parts_of, parts_of_outgoing};
 use super::upstream::{NoUpstream, Upstream};
-use super::{Terms, closing};
+use super::{Terms, close};
 use crate::flow::{Admission, FlowId, FlowKey};
 use crate::metrics::{Direction, Drop};
 use crate::pool::Refusal;
@@ -43,17 +43,17 @@ impl Pump {
         };
         let key = FlowKey { client: told.from, local };
         let terms = &*door.terms;
-        let header = match header::of(terms, told, self.inbound.bytes(slot)) {
+        let header = match proxy_header::of(terms, told, self.inbound.bytes(slot)) {
             Ok(header) => header,
             Err(malformed) => {
                 counts.dropped(Drop::BadProxyHeader).add(datagrams.into());
-                closing::log_bad_header(terms, key.client, local, malformed, cx);
+                close::log_bad_header(terms, key.client, local, malformed, cx);
                 return None;
             }
         };
         let start = header.map_or(0, |header| header.length);
-        let client = header::client_of(header.as_ref(), key.client);
-        let denies = || header::denies(terms, header.as_ref(), key.client);
+        let client = proxy_header::client_of(header.as_ref(), key.client);
+        let denies = || proxy_header::denies(terms, header.as_ref(), key.client);
         match self.flows.admit_for(&key, client.ip(), cx.now_ms(), &terms.flow, denies) {
             Admission::Known(id) => {
                 let side = self.sides.get(id.index as usize).and_then(Option::as_ref);
@@ -72,7 +72,7 @@ impl Pump {
             }
             Admission::Shed(reason) => {
                 terms.counters.shards.of(cx.worker).dropped(shed(reason)).add(datagrams.into());
-                closing::log_shed(terms, client, key.local, reason, cx);
+                close::log_shed(terms, client, key.local, reason, cx);
                 None
             }
         }
@@ -106,7 +106,7 @@ impl Pump {
             }
             Err(none) => {
                 counts.dropped(none.as_drop()).add(datagrams.into());
-                closing::without_backend(&terms, origin, local, reason_of(none), cx);
+                close::without_backend(&terms, origin, local, reason_of(none), cx);
                 self.flows.end(id, reason_of(none));
                 false
             }
@@ -129,7 +129,7 @@ impl Pump {
         let before = std::mem::replace(&mut side.upstream, next);
         if lost {
             let now = side.upstream.lease().backend();
-            closing::log_rehomed(&side.terms, client, before.lease().backend(), now);
+            close::log_rehomed(&side.terms, client, before.lease().backend(), now);
             self.flows.rehomed(id, 0);
             if let Some(view) = cx.snapshots.load().pools.get(side.terms.pool.0) {
                 view.live.shards.of(cx.worker).rehomed.add(1);
@@ -231,7 +231,7 @@ impl Pump {
         for part in parts(whole) {
             if self.inbound.send(side.upstream.fd(), &[part]) == Ok(1) {
                 if part.start == whole.start && !std::mem::replace(&mut side.upstream.takes_no_parts, true) {
-                    self.unsplit.note(&side.terms.listener, side.upstream.backend, errno, cx.now_ms());
+                    self.gso_fallback.note(&side.terms.listener, side.upstream.backend, errno, cx.now_ms());
                 }
                 let backend = side.upstream.lease().backend().shards.of(cx.worker);
                 backend.bytes(Direction::ToBackend).add(part.length as u64);

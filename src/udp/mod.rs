@@ -4,23 +4,23 @@
 //! are watched by the thread's one epoll set. Batches are bounded and turns are short: a flood of one flow delays the others
 //! by one batch and no more. Nothing is allocated for a datagram of a flow that is known.
 
-mod appetite;
-mod closing;
+mod batch_size;
+mod close;
 mod connect_from;
 mod doors;
 mod export;
-mod header;
 mod inbound;
+mod local_ports;
 mod offloads;
-mod parts;
-mod ports;
+mod proxy_header;
 mod pump;
 mod replies;
+mod segments;
 mod shared_ports;
 mod terms;
 mod upstream;
 
-pub use appetite::Appetite;
+pub use batch_size::BatchSize;
 pub use connect_from::Origins;
 pub use doors::Door;
 pub use export::{Export, Import};

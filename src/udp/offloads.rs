@@ -26,12 +26,12 @@ pub fn tell_lacks(offloads: &Offloads) {
 
 /// Sends that failed because of UDP_SEGMENT on one thread, and what was told of them.
 #[derive(Debug, Default)]
-pub(super) struct Unsplit {
+pub(super) struct GsoFallback {
     told_ms: Option<u64>,
     untold: u64,
 }
 
-impl Unsplit {
+impl GsoFallback {
     /// A send of parts failed, and the first of them passed by itself. The first time this is told at once, later once
     /// an hour with how often it was.
     pub(super) fn note(&mut self, listener: &str, to: SocketAddr, errno: Errno, now_ms: u64) {
@@ -61,10 +61,10 @@ mod tests {
 
     #[test]
     fn the_first_is_told_and_the_others_are_counted() {
-        let mut unsplit = Unsplit::default();
+        let mut gso_fallback = GsoFallback::default();
         let mut note = |now_ms| {
-            unsplit.note("games", "192.0.2.1:53".parse().unwrap(), Errno::IO, now_ms);
-            (unsplit.told_ms, unsplit.untold)
+            gso_fallback.note("games", "192.0.2.1:53".parse().unwrap(), Errno::IO, now_ms);
+            (gso_fallback.told_ms, gso_fallback.untold)
         };
         assert_eq!(note(5), (Some(5), 0));
         assert_eq!(note(6), (Some(5), 1));

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::connect_from::Origins;
-use super::header::Proxied;
-use super::offloads::Unsplit;
-use super::parts::parts;
+use super::offloads::GsoFallback;
+use super::proxy_header::Proxied;
+use super::segments::parts;
 use super::upstream::Upstream;
-use super::{Door, Terms, closing};
+use super::{Door, Terms, close};
 use crate::flow::{FlowId, Flows};
 use crate::inspect::{Filter, Found};
 use crate::reason::Reason;
@@ -40,7 +40,7 @@ pub struct Pump {
     merges: bool,
     /// The kernel makes several datagrams of one.
     pub(super) splits: bool,
-    pub(super) unsplit: Unsplit,
+    pub(super) gso_fallback: GsoFallback,
     /// Reused: datagrams of one flow that go out together.
     pub(super) run: Vec<Outgoing>,
     /// Counts them.
@@ -81,7 +81,7 @@ impl Pump {
             leaving_of: Vec::with_capacity(SLOTS),
             merges: offloads.merging.is_ok(),
             splits: offloads.splitting.is_ok(),
-            unsplit: Unsplit::default(),
+            gso_fallback: GsoFallback::default(),
             run: Vec::with_capacity(SLOTS),
             turn: 0,
             ports_seen_ms: 0,
@@ -132,7 +132,7 @@ impl Pump {
         for id in flows {
             self.flows.end(id, Reason::Drained);
         }
-        self.bury(cx);
+        self.close_ended(cx);
         for key in keys {
             self.doors.remove(key);
         }
@@ -158,8 +158,8 @@ impl Pump {
         let Some(door) = self.doors.get_mut(number as usize) else { return };
         self.inbound.clear();
         // A door is not connected: an error is of one datagram that had left, and of no use.
-        let Ok(came) = self.inbound.receive(door.fd.as_fd(), door.appetite.asks()) else { return };
-        door.appetite.note(came, self.turn, SLOTS);
+        let Ok(came) = self.inbound.receive(door.fd.as_fd(), door.batch_size.asks()) else { return };
+        door.batch_size.note(came, self.turn, SLOTS);
         let mut current: Option<FlowId> = None;
         for slot in 0..came {
             let told = self.inbound.received()[slot];
@@ -181,7 +181,7 @@ impl Pump {
             }
         }
         self.send_run(current, cx);
-        self.bury(cx);
+        self.close_ended(cx);
     }
 
     /// A backend has answered, or refused.
@@ -192,7 +192,7 @@ impl Pump {
     /// The end of a turn: sends what leaves through the doors.
     pub fn end_turn(&mut self, cx: &mut ThreadContext) {
         self.send_replies(cx);
-        self.bury(cx);
+        self.close_ended(cx);
         self.turn += 1;
     }
 
@@ -200,7 +200,7 @@ impl Pump {
     pub fn on_time(&mut self, cx: &mut ThreadContext) {
         // What is left for the next turn keeps the wake-up in the past: no sleep until it is done.
         self.flows.sweep(cx.now_ms(), ENDS_PER_TURN);
-        self.bury(cx);
+        self.close_ended(cx);
     }
 
     /// How much of the local ports towards one backend is in use, in thousandths; once a second, otherwise `None`.
@@ -235,7 +235,7 @@ impl Pump {
         for id in gone {
             self.flows.end(id, Reason::BackendDown);
         }
-        self.bury(cx);
+        self.close_ended(cx);
     }
 
     /// Looks at `most` flows from `from` on: tells those that fit, and ends them for `close`. Tells where to go on; `None`:
@@ -273,7 +273,7 @@ impl Pump {
                 self.flows.end(id, reason);
             }
         }
-        self.bury(cx);
+        self.close_ended(cx);
         (to < self.sides.len()).then_some(to)
     }
 
@@ -283,7 +283,7 @@ impl Pump {
         for id in all {
             self.flows.end(id, reason);
         }
-        self.bury(cx);
+        self.close_ended(cx);
     }
 
     /// What came merged from the client of this flow is sent one by one.
@@ -293,7 +293,7 @@ impl Pump {
     }
 
     /// Closes what the table says is over.
-    pub(super) fn bury(&mut self, cx: &mut ThreadContext) {
+    pub(super) fn close_ended(&mut self, cx: &mut ThreadContext) {
         while let Some(ended) = self.flows.take_ended() {
             let place = ended.id.index as usize;
             // A flow that found no backend has no side, and has said why already.
@@ -301,7 +301,7 @@ impl Pump {
             let counts = side.terms.counters.shards.of(cx.worker);
             counts.active.sub(1);
             counts.ended(ended.reason).add(1);
-            closing::log(&side, &ended, cx);
+            close::log(&side, &ended, cx);
             side.upstream.close(&mut self.origins);
         }
     }

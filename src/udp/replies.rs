@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::os::fd::AsFd;
 
-use super::parts::{parts, parts_of, parts_of_outgoing};
 use super::pump::Pump;
+use super::segments::{parts, parts_of, parts_of_outgoing};
 use crate::flow::FlowId;
 use crate::metrics::{Direction, Drop};
 use crate::sys::Errno;
@@ -22,7 +22,7 @@ impl Pump {
         if side.id != id {
             return;
         }
-        let asks = side.upstream.appetite.asks();
+        let asks = side.upstream.batch_size.asks();
         let came = match self.replies.receive(side.upstream.fd(), asks) {
             Ok(came) => came,
             // The error is taken; for datagrams behind it the socket is reported again.
@@ -33,7 +33,7 @@ impl Pump {
                 return;
             }
         };
-        side.upstream.appetite.note(came, self.turn, REPLIES_PER_TURN);
+        side.upstream.batch_size.note(came, self.turn, REPLIES_PER_TURN);
         let counts = side.terms.counters.shards.of(cx.worker);
         let (mut datagrams, mut bytes) = (0, 0);
         for slot in first..first + came {
@@ -125,7 +125,7 @@ impl Pump {
                 && part.start == whole.start
                 && !std::mem::replace(&mut side.takes_no_parts, true)
             {
-                self.unsplit.note(&side.terms.listener, side.client, errno, cx.now_ms());
+                self.gso_fallback.note(&side.terms.listener, side.client, errno, cx.now_ms());
             }
         }
     }

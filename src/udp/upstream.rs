@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use super::connect_from::{Origin, Origins};
-use super::{Appetite, Terms};
+use super::{BatchSize, Terms};
 use crate::balance::Ask;
 use crate::config::settings::{OnDown, SendProxy};
 use crate::manifest;
@@ -35,7 +35,7 @@ pub(super) struct Upstream {
     pub(super) answered: bool,
     /// The path there does not take several datagrams as one.
     pub(super) takes_no_parts: bool,
-    pub(super) appetite: Appetite,
+    pub(super) batch_size: BatchSize,
 }
 
 /// Why a flow has no backend.
@@ -102,7 +102,7 @@ impl Upstream {
             asked_us,
             answered: false,
             takes_no_parts: false,
-            appetite: Appetite::default(),
+            batch_size: BatchSize::default(),
         };
         Ok((upstream, index))
     }
@@ -134,7 +134,7 @@ impl Upstream {
             answered: record.answered,
             // What the path takes is found out anew.
             takes_no_parts: false,
-            appetite: Appetite::default(),
+            batch_size: BatchSize::default(),
         }
     }
 

@@ -12,7 +12,7 @@ use super::shared_ports::Share;
 
 /// The ports of one thread, by our address and the backend's.
 #[derive(Debug)]
-pub(super) struct Ports {
+pub(super) struct LocalPorts {
     share: Share,
     seed: u64,
     /// The address that the kernel would use towards a backend.
@@ -29,7 +29,7 @@ struct Between {
     next: u32,
 }
 
-impl Ports {
+impl LocalPorts {
     /// Where the search begins differs with the `seed`: two processes of one host that have a backend in common know
     /// nothing of each other's ports, and the kernel would let them share one.
     pub(super) fn new(share: Share, seed: u64) -> Self {
@@ -137,11 +137,11 @@ mod tests {
 
     const HERE: &str = "127.0.0.1";
 
-    fn ports(range: (u16, u16), worker: usize, workers: usize, seed: u64) -> Ports {
-        Ports::new(SharedPorts::new(range, workers).share_of(worker), seed)
+    fn ports(range: (u16, u16), worker: usize, workers: usize, seed: u64) -> LocalPorts {
+        LocalPorts::new(SharedPorts::new(range, workers).share_of(worker), seed)
     }
 
-    fn take(ports: &mut Ports, source: &str, backend: SocketAddr) -> Option<u16> {
+    fn take(ports: &mut LocalPorts, source: &str, backend: SocketAddr) -> Option<u16> {
         ports.take(source.parse().unwrap(), backend, |_| false)
     }
 

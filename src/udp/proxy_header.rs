@@ -7,8 +7,8 @@
 use std::net::SocketAddr;
 
 use super::Terms;
-use super::parts::{parts, parts_of_outgoing};
 use super::pump::{Pump, Side};
+use super::segments::{parts, parts_of_outgoing};
 use crate::flow::FlowId;
 use crate::manifest;
 use crate::metrics::{Direction, Drop};

@@ -4,13 +4,13 @@
 
 /// Of one socket.
 #[derive(Debug, Clone, Copy)]
-pub struct Appetite {
+pub struct BatchSize {
     asks: usize,
     /// The turn in which as many came as were asked for.
     full_turn: u64,
 }
 
-impl Appetite {
+impl BatchSize {
     /// How many to ask for.
     pub(super) fn asks(&self) -> usize {
         self.asks
@@ -29,7 +29,7 @@ impl Appetite {
     }
 }
 
-impl Default for Appetite {
+impl Default for BatchSize {
     fn default() -> Self {
         // Far from any turn.
         Self { asks: 1, full_turn: u64::MAX / 2 }
@@ -42,10 +42,10 @@ mod tests {
 
     #[test]
     fn a_queue_is_asked_for_more_and_a_single_datagram_for_one() {
-        let mut appetite = Appetite::default();
+        let mut batch_size = BatchSize::default();
         let mut after = |came, turn| {
-            appetite.note(came, turn, 8);
-            appetite.asks()
+            batch_size.note(came, turn, 8);
+            batch_size.asks()
         };
         // One now and then.
         assert_eq!([after(1, 0), after(1, 2), after(1, 4)], [1, 1, 1]);
