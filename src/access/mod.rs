@@ -3,20 +3,20 @@
 //! Pure. Must stay true: of two equal networks the denied one counts; with `allow` given, who is in no network is refused;
 //! IPv4 written as IPv6 is IPv4. A decision allocates nothing and costs one binary search.
 
-mod edges;
-mod proxies;
+mod ranges;
+mod trusted_proxies;
 
 use std::net::IpAddr;
 
 use crate::config::settings::Cidr;
-use edges::Edges;
-pub use proxies::Proxies;
+use ranges::Ranges;
+pub use trusted_proxies::TrustedProxies;
 
 /// The two lists of a listener, worked out.
 #[derive(Debug, Clone)]
 pub struct Access {
-    v4: Edges<u32>,
-    v6: Edges<u128>,
+    v4: Ranges<u32>,
+    v6: Ranges<u128>,
 }
 
 impl Access {
@@ -35,7 +35,7 @@ impl Access {
             IpAddr::V6(ip) => Some((ip.to_bits(), cidr.bits, allowed)),
         });
         let others = allow.is_empty();
-        Self { v4: Edges::new(v4.collect(), others), v6: Edges::new(v6.collect(), others) }
+        Self { v4: Ranges::new(v4.collect(), others), v6: Ranges::new(v6.collect(), others) }
     }
 
     /// May this client come in?
@@ -139,10 +139,10 @@ mod tests {
             seeds in prop::collection::vec(any::<u32>(), 40),
         ) {
             let access = Access::new(&allow, &deny);
-            let edges = allow.iter().chain(&deny).flat_map(|cidr| around(*cidr));
+            let ranges = allow.iter().chain(&deny).flat_map(|cidr| around(*cidr));
             let drawn = seeds.iter().map(|seed| IpAddr::from(Ipv4Addr::from_bits(narrow(u128::from(*seed), 32) as u32)));
             let drawn6 = seeds.iter().map(|seed| IpAddr::from(Ipv6Addr::from_bits(narrow(u128::from(*seed), 128))));
-            for client in edges.chain(drawn).chain(drawn6) {
+            for client in ranges.chain(drawn).chain(drawn6) {
                 prop_assert_eq!(access.allows(client), naive(&allow, &deny, client), "{}", client);
             }
         }

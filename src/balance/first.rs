@@ -1,6 +1,6 @@
 //! `first`: the first in the list that is not full. Fills one backend up to its `max_sessions` before the next.
 
-use super::eligible::Candidates;
+use super::candidates::Candidates;
 use super::{Ask, Pick};
 
 pub(super) fn pick(candidates: &Candidates, ask: &Ask<'_>) -> Pick {

@@ -5,13 +5,13 @@
 
 use std::sync::atomic::Ordering;
 
-use super::eligible::{Candidate, Candidates, Crowd};
+use super::candidates::{Candidate, Candidates, LoadRatio};
 use super::{Ask, Cursor, Pick};
 
 pub(super) fn pick(candidates: &Candidates, cursor: &Cursor, ask: &Ask<'_>) -> Pick {
     // After a rebuild the list may be shorter than the cursor.
     let from = cursor.scan_from.load(Ordering::Relaxed) as usize % candidates.len();
-    match candidates.find_best(from, ask.tried, Candidate::crowd, Crowd::is_less) {
+    match candidates.find_best(from, ask.tried, Candidate::load_ratio, LoadRatio::is_less) {
         Some(place) => {
             cursor.scan_behind(place);
             candidates.member(place)

@@ -4,14 +4,14 @@
 //! last. Without samples the estimate fades, so a backend that was slow once is asked again: one that was a thousand
 //! times slower than the rest after about 70 s, and it gets one session, not all, unless it has become fast.
 
-use super::eligible::{Candidate, Candidates, Crowd};
+use super::candidates::{Candidate, Candidates, LoadRatio};
 use super::random::Lottery;
 use super::two_choices::better_of_two;
 use super::{Ask, Pick};
 
 pub(super) fn pick(candidates: &Candidates, lottery: &Lottery, ask: &Ask<'_>) -> Pick {
     let cost = |candidate: &Candidate| Cost {
-        crowd: candidate.crowd(),
+        load_ratio: candidate.load_ratio(),
         latency_ns: candidate.load.latency().estimate_ns(ask.now_ns),
     };
     better_of_two(candidates, lottery, ask, cost, Cost::is_less)
@@ -20,7 +20,7 @@ pub(super) fn pick(candidates: &Candidates, lottery: &Lottery, ask: &Ask<'_>) ->
 /// What a session would meet at a member.
 #[derive(Debug, Clone, Copy)]
 struct Cost {
-    crowd: Crowd,
+    load_ratio: LoadRatio,
     latency_ns: Option<f32>,
 }
 
@@ -34,11 +34,11 @@ impl Cost {
                 let scaled = |latency_ns: f32, sessions: u64, weight: u64| {
                     f64::from(latency_ns) * (sessions * weight) as f64
                 };
-                scaled(own, self.crowd.sessions, other.crowd.weight)
-                    < scaled(others, other.crowd.sessions, self.crowd.weight)
+                scaled(own, self.load_ratio.sessions, other.load_ratio.weight)
+                    < scaled(others, other.load_ratio.sessions, self.load_ratio.weight)
             }
-            (None, Some(_)) => !other.crowd.is_less(self.crowd),
-            _ => self.crowd.is_less(other.crowd),
+            (None, Some(_)) => !other.load_ratio.is_less(self.load_ratio),
+            _ => self.load_ratio.is_less(other.load_ratio),
         }
     }
 }

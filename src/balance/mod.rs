@@ -7,13 +7,13 @@
 //! - if there is such a member it is found, whatever the algorithm's own order says;
 //! - a pick allocates nothing, takes no lock, and looks at each member a bounded number of times.
 
-mod eligible;
+mod candidates;
 mod first;
-mod foresight;
 mod least_connections;
 mod least_latency;
 pub mod load;
 mod maglev;
+mod preview;
 mod random;
 mod round_robin;
 mod source_hash;
@@ -24,9 +24,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 use crate::config::settings::Balance;
-use eligible::Candidates;
-pub use foresight::Foresight;
+use candidates::Candidates;
 use load::Load;
+pub use preview::Preview;
 use random::Lottery;
 use round_robin::Schedule;
 use source_hash::Affinity;
@@ -116,7 +116,7 @@ impl Picker {
         members: &[Member],
         previous: Option<&Self>,
     ) -> Self {
-        let eligible = eligible::eligible(members, try_all);
+        let eligible = candidates::eligible(members, try_all);
         let mut candidates = Candidates::new(members, &eligible);
         let algorithm = match balance {
             Balance::RoundRobin => Algorithm::RoundRobin(Schedule::new(&candidates)),

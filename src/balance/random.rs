@@ -1,6 +1,6 @@
 //! `random`: chance by weight. Also the lottery and the random bits that `two_choices` and `least_latency` draw with.
 
-use super::eligible::Candidates;
+use super::candidates::Candidates;
 use super::{Ask, Pick};
 
 /// Draws by weight; of closed members again, and after [`DRAWS_MAX`] draws by weight among those a scan finds open.

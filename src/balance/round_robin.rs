@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::atomic::Ordering;
 
-use super::eligible::Candidates;
+use super::candidates::Candidates;
 use super::{Ask, Cursor, Pick};
 
 /// One round of turns, as places.

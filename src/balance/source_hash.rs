@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use siphasher::sip::SipHasher13;
 
-use super::eligible::{Candidate, Candidates};
+use super::candidates::{Candidate, Candidates};
 use super::maglev::{Preference, Table};
 use super::random::{Bits, mix};
 use super::{Ask, Member, Pick};

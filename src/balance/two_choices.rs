@@ -1,11 +1,11 @@
 //! `two_choices`: two members drawn by weight, the less loaded wins. Near `least_connections` at any number of members.
 
-use super::eligible::{Candidate, Candidates, Crowd};
+use super::candidates::{Candidate, Candidates, LoadRatio};
 use super::random::{Bits, DRAWS_MAX, Lottery};
 use super::{Ask, Pick};
 
 pub(super) fn pick(candidates: &Candidates, lottery: &Lottery, ask: &Ask<'_>) -> Pick {
-    better_of_two(candidates, lottery, ask, Candidate::crowd, Crowd::is_less)
+    better_of_two(candidates, lottery, ask, Candidate::load_ratio, LoadRatio::is_less)
 }
 
 /// The better of two distinct open members drawn by weight, the first drawn if equal. If so many are closed that

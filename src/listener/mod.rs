@@ -3,7 +3,7 @@
 //! All are bound, or none stays: the first that cannot be bound is told with its listener, address and reason. They
 //! listen from then on, so clients that come before the first round of health checks wait in the kernel's queue.
 
-mod grants;
+mod kernel_limits;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -116,7 +116,7 @@ pub fn bind_with(
             bound.map_err(|errno| failure(door, errno))
         })
         .collect::<Result<Vec<_>, BindError>>()?;
-    grants::warn(doors.iter().map(|door| door.listener), &bound);
+    kernel_limits::warn(doors.iter().map(|door| door.listener), &bound);
     Ok(bound)
 }
 

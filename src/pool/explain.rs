@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::PoolView;
-use crate::balance::{Ask, Foresight};
+use crate::balance::{Ask, Preview};
 use crate::config::settings::Balance;
 use crate::sticky::Source;
 
@@ -73,34 +73,34 @@ impl PoolView {
         });
         let pool_full = self.settings.max_sessions.is_some_and(|most| self.live.sessions() >= most);
         let foreseen = if self.picker.eligible().is_empty() {
-            Foresight::NoneEligible
+            Preview::NoneEligible
         } else if pool_full || self.live.waiting() > 0 {
-            Foresight::Full
+            Preview::Full
         } else if let Some(index) = sticky {
             // An index of the list, which is shorter than 2^32.
-            Foresight::Member(u32::try_from(index).unwrap_or(u32::MAX))
+            Preview::Member(u32::try_from(index).unwrap_or(u32::MAX))
         } else {
-            self.picker.foresee(&ask)
+            self.picker.preview(&ask)
         };
         let outcome = match &foreseen {
-            Foresight::Member(index) => Outcome::Backend(*index as usize),
-            Foresight::Odds(_) => Outcome::ByChance,
-            Foresight::Full => match self.settings.queue {
+            Preview::Member(index) => Outcome::Backend(*index as usize),
+            Preview::Odds(_) => Outcome::ByChance,
+            Preview::Full => match self.settings.queue {
                 None => Outcome::Full,
                 Some(queue) if self.live.waiting() >= queue.sessions => Outcome::QueueFull,
                 Some(_) => Outcome::Waits,
             },
-            Foresight::NoneEligible => Outcome::NoBackend,
+            Preview::NoneEligible => Outcome::NoBackend,
         };
         let why = |index: usize| match &foreseen {
-            Foresight::Member(chosen) if *chosen as usize == index => {
+            Preview::Member(chosen) if *chosen as usize == index => {
                 if sticky == Some(index) {
                     Why::Sticky
                 } else {
                     Why::Chosen
                 }
             }
-            Foresight::Odds(odds) => {
+            Preview::Odds(odds) => {
                 let own = odds.binary_search_by_key(&index, |(member, _)| *member as usize);
                 own.map_or_else(|_| self.why_not(index), |place| Why::Odds(odds[place].1))
             }

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::{Access, Proxies};
+use crate::access::{Access, TrustedProxies};
 use crate::config::settings::{Listener, LogSessions, Protocol, Rate, Settings, ShareLimit};
 use crate::limits::{PerSource, Permits, RateLimit, SessionLimits, SourceRates, udp_defaults};
 use crate::listener::Terms;
@@ -74,7 +74,7 @@ impl Making {
                     access,
                     receive_buffer: usize::try_from(listener.udp.receive_buffer).unwrap_or(usize::MAX),
                     flow: Arc::new(self.flow_terms(listener, before)),
-                    proxies: Arc::new(Proxies::new(&listener.accept_proxy, &listener.deny)),
+                    proxies: Arc::new(TrustedProxies::new(&listener.accept_proxy, &listener.deny)),
                     log_sessions,
                     counters,
                 }))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Admission;
-use crate::access::Proxies;
+use crate::access::TrustedProxies;
 use crate::config::settings::{Listener, LogSessions};
 use crate::metrics::ListenerCounters;
 use crate::pool::{LivePool, PoolSlot};
@@ -33,7 +33,7 @@ pub struct Terms {
     /// The longest life.
     pub lifetime_ms: Option<u64>,
     /// Whose connections begin with a PROXY header.
-    pub proxies: Proxies,
+    pub proxies: TrustedProxies,
     /// How long such a header may take.
     pub header_ms: u64,
     /// Which ends have a line in the log.
@@ -61,7 +61,7 @@ impl Terms {
             idle_ms: listener.timeouts.idle.map(whole_ms),
             half_closed_ms: listener.timeouts.half_closed.map(whole_ms),
             lifetime_ms: listener.timeouts.lifetime.map(whole_ms),
-            proxies: Proxies::new(&listener.accept_proxy, &listener.deny),
+            proxies: TrustedProxies::new(&listener.accept_proxy, &listener.deny),
             header_ms: whole_ms(listener.timeouts.header),
             log_sessions,
             counters,
@@ -80,7 +80,7 @@ impl Terms {
             idle_ms: None,
             half_closed_ms: None,
             lifetime_ms: None,
-            proxies: Proxies::new(&[], &[]),
+            proxies: TrustedProxies::new(&[], &[]),
             header_ms: HEADER_MS,
             log_sessions: LogSessions::All,
             counters,

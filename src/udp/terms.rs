@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use crate::access::{Access, Proxies};
+use crate::access::{Access, TrustedProxies};
 use crate::config::settings::LogSessions;
 use crate::flow;
 use crate::limits::SessionLimits;
@@ -29,7 +29,7 @@ pub struct Terms {
     /// What the table needs to know.
     pub flow: Arc<flow::Terms>,
     /// Whose datagrams may begin with a PROXY header.
-    pub proxies: Arc<Proxies>,
+    pub proxies: Arc<TrustedProxies>,
     /// Which ends have a line in the log.
     pub log_sessions: LogSessions,
     /// Where it is counted.
@@ -76,7 +76,7 @@ impl Terms {
             access: None,
             receive_buffer: 0,
             flow: Arc::new(flow),
-            proxies: Arc::new(Proxies::new(&[], &[])),
+            proxies: Arc::new(TrustedProxies::new(&[], &[])),
             log_sessions,
             counters,
         }

@@ -164,18 +164,18 @@ proptest! {
         let members = made(&drafts);
         let picker = build(&ALL[which], &members);
         let ask = ask(number, &[]);
-        let foreseen = picker.foresee(&ask);
-        prop_assert_eq!(&picker.foresee(&ask), &foreseen, "looking changes nothing");
+        let foreseen = picker.preview(&ask);
+        prop_assert_eq!(&picker.preview(&ask), &foreseen, "looking changes nothing");
         match (foreseen, picker.pick(&ask)) {
-            (crate::balance::Foresight::Member(foreseen), Pick::Member(picked)) => prop_assert_eq!(foreseen, picked),
-            (crate::balance::Foresight::Odds(odds), Pick::Member(_)) => {
+            (crate::balance::Preview::Member(foreseen), Pick::Member(picked)) => prop_assert_eq!(foreseen, picked),
+            (crate::balance::Preview::Odds(odds), Pick::Member(_)) => {
                 let sum: u32 = odds.iter().map(|(_, odds)| odds).sum();
                 prop_assert!((950..=1_050).contains(&sum), "{:?}", odds);
                 for (index, _) in odds {
                     prop_assert!(!members[index as usize].load.is_full());
                 }
             }
-            (crate::balance::Foresight::Full, Pick::Full) | (crate::balance::Foresight::NoneEligible, Pick::NoneEligible) => {}
+            (crate::balance::Preview::Full, Pick::Full) | (crate::balance::Preview::NoneEligible, Pick::NoneEligible) => {}
             (foreseen, picked) => prop_assert!(false, "foreseen {:?}, picked {:?}", foreseen, picked),
         }
     }

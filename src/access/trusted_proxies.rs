@@ -8,13 +8,13 @@ use crate::config::settings::Cidr;
 
 /// The proxies of a listener.
 #[derive(Debug, Clone)]
-pub struct Proxies {
+pub struct TrustedProxies {
     networks: Box<[Cidr]>,
     /// `deny` alone; `None`: none is denied.
     access: Option<Access>,
 }
 
-impl Proxies {
+impl TrustedProxies {
     /// The peers of `accept_proxy`.
     pub fn new(accept_proxy: &[Cidr], deny: &[Cidr]) -> Self {
         let judges = !accept_proxy.is_empty() && !deny.is_empty();
@@ -47,11 +47,11 @@ mod tests {
     fn proxies_are_those_listed_and_not_all_of_them_may() {
         let cidr = |last, bits| Cidr { ip: Ipv4Addr::new(10, 0, 0, last).into(), bits };
         let ip = |last| IpAddr::from(Ipv4Addr::new(10, 0, 0, last));
-        let proxies = Proxies::new(&[cidr(0, 30), cidr(9, 32)], &[cidr(2, 32)]);
+        let proxies = TrustedProxies::new(&[cidr(0, 30), cidr(9, 32)], &[cidr(2, 32)]);
         let all: Vec<(bool, bool)> =
             (0..10).map(|last| (proxies.contains(ip(last)), proxies.denies(ip(last)))).collect();
         assert_eq!(all[..3], [(true, false), (true, false), (true, true)]);
         assert_eq!((all[4], all[9]), ((false, false), (true, false)));
-        assert!(!proxies.is_empty() && Proxies::new(&[], &[cidr(2, 32)]).is_empty());
+        assert!(!proxies.is_empty() && TrustedProxies::new(&[], &[cidr(2, 32)]).is_empty());
     }
 }

@@ -16,13 +16,13 @@ pub(super) trait Bits: Copy + Ord {
 
 /// Where the answer changes.
 #[derive(Debug, Clone)]
-pub(super) struct Edges<T> {
+pub(super) struct Ranges<T> {
     /// The answer before the first edge.
     first: bool,
     at: Box<[T]>,
 }
 
-impl<T: Bits> Edges<T> {
+impl<T: Bits> Ranges<T> {
     /// Of these networks: first address, leading bits, may it come in. `others` is the answer outside of all.
     pub(super) fn new(mut networks: Vec<(T, u8, bool)>, others: bool) -> Self {
         // Outer ones before those within; of two equal ones the denied comes last, and so lies on top.
@@ -69,11 +69,11 @@ impl<T: Bits> Flat<T> {
         }
     }
 
-    fn into_edges(mut self) -> Edges<T> {
+    fn into_edges(mut self) -> Ranges<T> {
         self.answers.dedup_by_key(|(_, answer)| *answer);
         // There is one for the first address at least.
         let first = self.answers.first().is_none_or(|(_, answer)| *answer);
-        Edges { first, at: self.answers.iter().skip(1).map(|(from, _)| *from).collect() }
+        Ranges { first, at: self.answers.iter().skip(1).map(|(from, _)| *from).collect() }
     }
 }
 

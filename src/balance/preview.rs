@@ -9,7 +9,7 @@ use crate::config::settings::HashKey;
 
 /// What would come of a pick at this moment.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Foresight {
+pub enum Preview {
     /// This member.
     Member(u32),
     /// Chance decides: how often each that may be picked was drawn in some thousand tries, in thousandths, by index.
@@ -22,7 +22,7 @@ pub enum Foresight {
 
 impl Picker {
     /// What [`Picker::pick`] would answer. Takes nobody's turn. A client whose port is 0 may come from any.
-    pub fn foresee(&self, ask: &Ask<'_>) -> Foresight {
+    pub fn preview(&self, ask: &Ask<'_>) -> Preview {
         // Whose turn it is, on a copy.
         let cursor = Cursor {
             turn: AtomicUsize::new(self.cursor.turn.load(Ordering::Relaxed)),
@@ -35,13 +35,13 @@ impl Picker {
         };
         match self.pick_at(&cursor, ask) {
             Pick::Member(_) if by_chance => self.odds(&cursor, ask),
-            Pick::Member(index) => Foresight::Member(index),
-            Pick::Full | Pick::Tried => Foresight::Full,
-            Pick::NoneEligible => Foresight::NoneEligible,
+            Pick::Member(index) => Preview::Member(index),
+            Pick::Full | Pick::Tried => Preview::Full,
+            Pick::NoneEligible => Preview::NoneEligible,
         }
     }
 
-    fn odds(&self, cursor: &Cursor, ask: &Ask<'_>) -> Foresight {
+    fn odds(&self, cursor: &Cursor, ask: &Ask<'_>) -> Preview {
         let mut drawn: Vec<(u32, u32)> = self.eligible.iter().map(|index| (*index, 0)).collect();
         let mut bits = Bits::new(ask.random);
         // Where most members are full a pick looks at each: a large pool gets fewer tries, so that nobody waits for it.
@@ -57,7 +57,7 @@ impl Picker {
         }
         drawn.retain(|(_, count)| *count > 0);
         drawn.iter_mut().for_each(|(_, count)| *count = (*count * 1_000 + tries / 2) / tries);
-        Foresight::Odds(drawn)
+        Preview::Odds(drawn)
     }
 }
 

@@ -40,8 +40,8 @@ impl Candidate {
     }
 
     /// `(active + 1) / weight` as its two halves: what one more session would make of it.
-    pub(super) fn crowd(&self) -> Crowd {
-        Crowd { sessions: u64::from(self.load.active()) + 1, weight: u64::from(self.weight) }
+    pub(super) fn load_ratio(&self) -> LoadRatio {
+        LoadRatio { sessions: u64::from(self.load.active()) + 1, weight: u64::from(self.weight) }
     }
 
     fn is_tried(&self, tried: &[u32]) -> bool {
@@ -51,12 +51,12 @@ impl Candidate {
 
 /// Sessions over weight, compared exactly by cross multiplication.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Crowd {
+pub(super) struct LoadRatio {
     pub(super) sessions: u64,
     pub(super) weight: u64,
 }
 
-impl Crowd {
+impl LoadRatio {
     /// Fewer sessions for its weight.
     pub(super) fn is_less(self, other: Self) -> bool {
         self.sessions * other.weight < other.sessions * self.weight
