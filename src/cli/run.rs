@@ -12,7 +12,7 @@ use super::BAD_CONFIGURATION;
 use super::check::{failed, read_document};
 use super::takeover::{Before, Beginning, Service, Stashed, Taken, keep_park, leave_for_next};
 use crate::logging::Logging;
-use crate::server::{Document, Drained, File, Notify, Program, Server, Surroundings};
+use crate::server::{Document, Drained, Environment, File, Notify, Program, Server};
 use crate::sys::{limits, udp_probe};
 use crate::systemd::FdStore;
 use crate::transfer::Stash;
@@ -124,7 +124,7 @@ async fn start(
     let Beginning { document, refused } = beginning;
     let taken = before.take(&document).await?;
     let served = taken.as_ref().map_or(&document, |taken| &taken.served);
-    let surroundings = Surroundings {
+    let environment = Environment {
         notify: Notify::service(),
         log_lines_dropped: logging.dropped(),
         seed: fresh_seed(),
@@ -138,9 +138,9 @@ async fn start(
         offloads: udp_probe::probe(),
     };
     let Some(Taken { served, inherited, giver }) = taken else {
-        return Server::start(&document.settings, &surroundings).await.map_err(|error| error.to_string());
+        return Server::start(&document.settings, &environment).await.map_err(|error| error.to_string());
     };
-    let server = Server::take_over(&served.settings, &surroundings, inherited).await;
+    let server = Server::take_over(&served.settings, &environment, inherited).await;
     let server = server.map_err(|error| error.to_string())?;
     match refused {
         Some(refused) => server.note_refused(&refused),

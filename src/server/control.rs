@@ -12,14 +12,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::housekeeping::{self, Housekeeper};
-use super::http::HttpDoor;
+use super::admin_commands::ServedSocket;
+use super::admin_sockets::HttpDoor;
 use super::kept_listeners::KeptListeners;
-use super::served::Served;
-use super::steering::ServedSocket;
-use super::stopping::{self, Drained};
-use super::terms::Making;
-use super::{File, Notify, Program, Surroundings};
+use super::open_listeners::OpenListeners;
+use super::periodic::{self, Periodic};
+use super::stop::{self, Drained};
+use super::terms::TermsBuilder;
+use super::{Environment, File, Notify, Program};
 use crate::access::Access;
 use crate::admin::{self, Sources, Watchers};
 use crate::backend_state::Mark;
@@ -50,7 +50,7 @@ pub(super) struct Control {
     pub(super) ports: Arc<SharedPorts>,
     pub(super) snapshots: Arc<SnapshotCell>,
     pub(super) listeners: Arc<Listeners>,
-    pub(super) served: Arc<Mutex<Served>>,
+    pub(super) served: Arc<Mutex<OpenListeners>>,
     /// Held by the reload under way.
     pub(super) reloading: tokio::sync::Mutex<()>,
     pub(super) orders: mpsc::Sender<Order>,
@@ -86,10 +86,10 @@ struct ServedHttp {
 }
 
 /// What a control side is made of.
-pub(super) struct Parts {
+pub(super) struct ControlParts {
     pub(super) workers: Arc<Workers>,
     pub(super) snapshots: Arc<SnapshotCell>,
-    pub(super) served: Served,
+    pub(super) served: OpenListeners,
     pub(super) checker: Checker,
     pub(super) orders: mpsc::Sender<Order>,
     pub(super) tasks: TaskTracker,
@@ -98,8 +98,8 @@ pub(super) struct Parts {
 }
 
 impl Control {
-    pub(super) fn new(parts: Parts, with: &Surroundings) -> Self {
-        let Parts { workers, snapshots, served, checker, orders, tasks, epoch, ports } = parts;
+    pub(super) fn new(parts: ControlParts, with: &Environment) -> Self {
+        let ControlParts { workers, snapshots, served, checker, orders, tasks, epoch, ports } = parts;
         Self {
             workers,
             ports,
@@ -130,7 +130,7 @@ impl Control {
     }
 
     /// What is served. Held for a look or a change, never while waiting.
-    pub(super) fn served(&self) -> MutexGuard<'_, Served> {
+    pub(super) fn served(&self) -> MutexGuard<'_, OpenListeners> {
         lock(&self.served)
     }
 
@@ -142,9 +142,9 @@ impl Control {
     }
 
     /// Makes the terms of listeners.
-    pub(super) fn making(&self, settings: &Settings) -> Making {
+    pub(super) fn terms_builder(&self, settings: &Settings) -> TermsBuilder {
         let tcp_sessions = self.workers.tcp_sessions_max();
-        Making::new(settings, tcp_sessions, self.workers.shared_udp_permits(), self.flow_hash_key)
+        TermsBuilder::new(settings, tcp_sessions, self.workers.shared_udp_permits(), self.flow_hash_key)
     }
 
     /// Says something of a backend, or takes back what was said. `by`: who says so, for people.
@@ -227,7 +227,7 @@ impl Control {
 
     pub(super) fn status_line(&self) -> String {
         let line =
-            housekeeping::status_line(&self.workers, self.served().settings.listeners.len(), &self.snapshots);
+            periodic::status_line(&self.workers, self.served().settings.listeners.len(), &self.snapshots);
         let is_refused = self.reloads.last().is_some_and(|last| last.refused);
         if is_refused {
             format!("{line}; the file is refused, see the log: what was served goes on")
@@ -243,8 +243,8 @@ impl Control {
     }
 
     /// Looks after what has to be looked after all the time.
-    pub(super) fn keep_house(self: &Arc<Self>) {
-        let housekeeper = Housekeeper { control: Arc::clone(self), notify: self.notify };
+    pub(super) fn start_periodic(self: &Arc<Self>) {
+        let housekeeper = Periodic { control: Arc::clone(self), notify: self.notify };
         // The status line of a drain is the drain's own.
         let mut phase = self.phase.subscribe();
         self.tasks.spawn(async move {
@@ -253,7 +253,7 @@ impl Control {
                 _ = phase.wait_for(|phase| *phase != Phase::Running) => {}
             }
         });
-        let watchdog = housekeeping::keep_watchdog_quiet(Arc::clone(&self.workers), self.notify);
+        let watchdog = periodic::keep_watchdog_quiet(Arc::clone(&self.workers), self.notify);
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             tokio::select! {
@@ -292,8 +292,8 @@ impl Control {
         self.enter(Phase::Draining);
         drop(reloading);
         let grace = self.served().settings.shutdown.grace;
-        let drained = stopping::drain(&self.workers, grace, hurry, self.notify).await;
-        stopping::dismiss(&self.workers);
+        let drained = stop::drain(&self.workers, grace, hurry, self.notify).await;
+        stop::dismiss(&self.workers);
         let checker = lock(&self.checker).take();
         if let Some(checker) = checker {
             checker.stop().await;
@@ -303,7 +303,7 @@ impl Control {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        housekeeping::summarise_refusals(&self.listeners);
+        periodic::summarise_refusals(&self.listeners);
         self.phase.send_replace(Phase::Stopped);
         drained
     }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::control::{Control, lock};
-use super::served::OpenDoor;
+use super::open_listeners::OpenDoor;
 use crate::config::settings::Protocol;
 use crate::listener::BoundDoor;
 use crate::systemd::{DOORS_KEPT_MAX, door_name};

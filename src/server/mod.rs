@@ -2,18 +2,18 @@
 //!
 //! Everything it needs is an argument; two servers run in one process.
 
-mod beginning;
-mod budget;
+mod admin_commands;
+mod admin_sockets;
 mod connect_from;
 mod control;
+mod fd_budget;
 mod handover;
-mod housekeeping;
-mod http;
 mod kept_listeners;
+mod open_listeners;
+mod periodic;
 mod reload;
-mod served;
-mod steering;
-mod stopping;
+mod start;
+mod stop;
 mod terms;
 
 use std::fmt;
@@ -38,21 +38,21 @@ use crate::systemd::FdStore;
 pub use crate::systemd::Notify;
 use crate::transfer::{Channel, Stash};
 use crate::worker::Workers;
-use beginning::warn_of_shortage;
+pub use admin_commands::SocketError;
+pub use admin_sockets::HttpError;
 pub use connect_from::ForeignError;
 use control::Control;
 pub use control::OrderError;
 pub use handover::{
     HANDOVER_VARIABLE, HandedOver, HandoverError, Inherited, Program, Stuck, Succeeded, UpgradeError,
 };
-pub use http::HttpError;
 pub use reload::{Changes, Refused, ReloadError};
-pub use steering::SocketError;
-pub use stopping::Drained;
+use start::warn_of_shortage;
+pub use stop::Drained;
 
 /// What a server is given by the program around it.
 #[derive(Debug, Clone)]
-pub struct Surroundings {
+pub struct Environment {
     /// The service manager.
     pub notify: Notify,
     /// Log lines that found no room.
@@ -71,9 +71,9 @@ pub struct Surroundings {
     pub offloads: Offloads,
 }
 
-impl Surroundings {
+impl Environment {
     /// Of a balancer inside another program: no service manager, no file, no socket.
-    pub fn of_another_program(seed: u64, offloads: Offloads) -> Self {
+    pub fn embedded(seed: u64, offloads: Offloads) -> Self {
         Self {
             notify: Notify::nobody(),
             log_lines_dropped: Arc::default(),
@@ -163,7 +163,7 @@ pub struct Server {
 impl Server {
     /// Starts; on return it accepts. Must be called on a tokio runtime with I/O and time, which then carries the
     /// control work. On an error nothing is left behind.
-    pub async fn start(settings: &Settings, with: &Surroundings) -> Result<Self, StartError> {
+    pub async fn start(settings: &Settings, with: &Environment) -> Result<Self, StartError> {
         Self::begin(settings, with, None).await
     }
 
@@ -171,7 +171,7 @@ impl Server {
     /// nothing of it was touched.
     pub async fn take_over(
         settings: &Settings,
-        with: &Surroundings,
+        with: &Environment,
         inherited: Inherited,
     ) -> Result<Self, StartError> {
         Self::begin(settings, with, Some(inherited)).await

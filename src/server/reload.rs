@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::budget::Budget;
+use super::admin_commands::{SocketDoor, SocketError};
+use super::admin_sockets::HttpDoor;
 use super::connect_from::{self, ForeignError};
 use super::control::{Control, lock};
-use super::http::HttpDoor;
-use super::served::{Matched, OpenDoor, Served};
-use super::steering::{SocketDoor, SocketError};
-use super::{Document, HttpError, stopping};
+use super::fd_budget::FdBudget;
+use super::open_listeners::{Matched, OpenDoor, OpenListeners};
+use super::{Document, HttpError, stop};
 use crate::config::settings::{Listener, Protocol, Settings};
 use crate::config::{Mistakes, difference};
 use crate::listener::{self, BindError, BoundDoor, Terms};
@@ -147,7 +147,7 @@ impl Control {
         self.move_doors(&settings, matched, bound, &reloaded.pools);
         if closes {
             // A file that wants the port again may come at once. A thread that is stuck is the watchdog's business.
-            let _ = tokio::time::timeout(CLOSED_MAX, stopping::wait_for_mail(&self.workers)).await;
+            let _ = tokio::time::timeout(CLOSED_MAX, stop::wait_for_mail(&self.workers)).await;
         }
         if let Some(http) = http {
             self.serve_http(http);
@@ -183,7 +183,7 @@ impl Control {
 
     fn set_limits(&self, settings: &Settings) {
         let open_files = system::raise_open_files();
-        let budget = Budget::new(open_files, settings, self.workers.count());
+        let budget = FdBudget::new(open_files, settings, self.workers.count());
         super::warn_of_shortage(&budget, open_files);
         self.workers.set_tcp_sessions_max(budget.tcp_sessions);
         self.workers.udp_permits().set_most(Some(budget.udp_sessions));
@@ -222,7 +222,7 @@ impl Control {
         pools: &[Arc<LivePool>],
     ) {
         let mut served = self.served();
-        let making = self.making(settings);
+        let terms_builder = self.terms_builder(settings);
         let counters: Vec<_> = settings
             .listeners
             .iter()
@@ -235,7 +235,7 @@ impl Control {
             .map(|(listener, counters)| {
                 // One that comes back counts the sessions that it still has.
                 let before = served.terms.get(&listener.name).or_else(|| served.left.get(&listener.name));
-                making.terms(listener, &pools[listener.pool], counters, before)
+                terms_builder.terms(listener, &pools[listener.pool], counters, before)
             })
             .collect();
         let mut doors: Vec<(usize, OpenDoor)> = Vec::new();
@@ -260,7 +260,7 @@ impl Control {
         let terms = terms.into_iter().map(|terms| (terms.listener().to_owned(), terms)).collect();
         let left = std::mem::replace(&mut served.terms, terms);
         served.left.extend(left);
-        let Served { left, terms, .. } = &mut *served;
+        let OpenListeners { left, terms, .. } = &mut *served;
         let lives = |name: &str| self.listeners.named(name.as_bytes()).is_some_and(|one| one.active() > 0);
         left.retain(|name, _| !terms.contains_key(name) && lives(name));
         served.settings = Arc::clone(settings);
@@ -270,7 +270,7 @@ impl Control {
 
     /// A door that left the file. A tcp door closes; a udp door, through which the answers of its flows leave, admits
     /// nothing and closes when the grace is over: then it stays in the list.
-    fn let_go(self: &Arc<Self>, door: OpenDoor, departure: u64, before: &Served) -> Option<OpenDoor> {
+    fn let_go(self: &Arc<Self>, door: OpenDoor, departure: u64, before: &OpenListeners) -> Option<OpenDoor> {
         if door.leaving.is_some() {
             return Some(door);
         }

@@ -14,7 +14,7 @@ use crate::{flow, tcp, udp};
 
 /// What all listeners have in common.
 #[derive(Debug)]
-pub(super) struct Making {
+pub(super) struct TermsBuilder {
     log_sessions: LogSessions,
     tcp_sessions: u32,
     udp_permits: Arc<Permits>,
@@ -24,7 +24,7 @@ pub(super) struct Making {
     rated_sources: usize,
 }
 
-impl Making {
+impl TermsBuilder {
     pub(super) fn new(
         settings: &Settings,
         tcp_sessions: u32,

@@ -13,7 +13,7 @@ use super::check::failed;
 use super::output::{Unheard, said, say};
 use super::run::{Stop, control_runtime, fresh_seed};
 use crate::config::{self, settings::Settings};
-use crate::server::{Server, StartError, Surroundings};
+use crate::server::{Environment, Server, StartError};
 use crate::sys::udp_probe;
 use echo::Echo;
 use players::{Players, Round};
@@ -89,7 +89,7 @@ async fn show(stay: bool) -> Result<ExitCode, Trouble> {
         echoes.push(Echo::start(name, SocketAddr::new(LOOPBACK, 0)).await?);
     }
     let settings = settings(&echoes)?;
-    let with = Surroundings::of_another_program(fresh_seed(), udp_probe::probe());
+    let with = Environment::embedded(fresh_seed(), udp_probe::probe());
     let server = Server::start(&settings, &with).await?;
     let (door, games) = (server.addresses()[0].1, server.addresses()[1].1);
     say(format_args!(

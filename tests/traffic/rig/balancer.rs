@@ -8,7 +8,7 @@ use evenkeel::config;
 use evenkeel::config::settings::{LogSessions, Settings};
 use evenkeel::metrics::{Direction, ListenerCounters};
 use evenkeel::reason::Reason;
-use evenkeel::server::{Changes, ReloadError, Server, Surroundings};
+use evenkeel::server::{Changes, Environment, ReloadError, Server};
 use evenkeel::sys::udp_probe::{self, Offloads};
 use tokio::sync::oneshot;
 
@@ -53,7 +53,7 @@ impl Balancer {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let with = Surroundings::of_another_program(7, offloads);
+                let with = Environment::embedded(7, offloads);
                 let server = Server::start(&settings, &with).await.unwrap();
                 let server = Arc::new(server);
                 started.send((Arc::clone(&server), tokio::runtime::Handle::current())).unwrap();

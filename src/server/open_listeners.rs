@@ -11,7 +11,7 @@ use crate::listener::{BoundDoor, Terms, Wanted};
 
 /// What a reload compares with, and changes.
 #[derive(Debug)]
-pub(super) struct Served {
+pub(super) struct OpenListeners {
     pub(super) settings: Arc<Settings>,
     /// In the order of the file; doors on their way out at the end.
     pub(super) doors: Vec<OpenDoor>,
@@ -47,7 +47,7 @@ pub(super) struct Matched {
     pub(super) unwanted: Vec<OpenDoor>,
 }
 
-impl Served {
+impl OpenListeners {
     /// Nothing yet.
     pub(super) fn new(settings: Arc<Settings>) -> Self {
         Self { settings, doors: Vec::new(), terms: HashMap::new(), left: HashMap::new(), doors_named: 0 }

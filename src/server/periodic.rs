@@ -14,12 +14,12 @@ use crate::sys::udp::local_ports;
 use crate::worker::Workers;
 
 /// What the housekeeper looks at.
-pub(super) struct Housekeeper {
+pub(super) struct Periodic {
     pub(super) control: Arc<Control>,
     pub(super) notify: Notify,
 }
 
-impl Housekeeper {
+impl Periodic {
     /// Works until it is dropped.
     pub(super) async fn run(self) {
         let mut ticks = interval(EVERY);

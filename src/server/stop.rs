@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::Notify;
-use super::housekeeping::counted;
+use super::periodic::counted;
 use crate::reason::Reason;
 use crate::worker::{Message, Workers};
 

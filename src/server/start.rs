@@ -8,13 +8,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::budget::Budget;
-use super::control::{self, Control, Parts};
+use super::admin_commands::SocketDoor;
+use super::admin_sockets::HttpDoor;
+use super::control::{self, Control, ControlParts};
+use super::fd_budget::FdBudget;
 use super::handover::FrozenWorkers;
-use super::http::HttpDoor;
-use super::served::{Matched, Served};
-use super::steering::SocketDoor;
-use super::{Inherited, Server, StartError, Surroundings, connect_from, stopping};
+use super::open_listeners::{Matched, OpenListeners};
+use super::{Environment, Inherited, Server, StartError, connect_from, stop};
 use crate::config::settings::{self, Protocol, Settings};
 use crate::health::Checker;
 use crate::limits::Permits;
@@ -31,20 +31,20 @@ use crate::worker::{self, Plan, Workers};
 impl Server {
     pub(super) async fn begin(
         settings: &Settings,
-        with: &Surroundings,
+        with: &Environment,
         mut inherited: Option<Inherited>,
     ) -> Result<Self, StartError> {
         connect_from::check(settings)?;
         let open_files = system::raise_open_files();
         let count = workers_of(settings);
-        let budget = Budget::new(open_files, settings, count);
+        let budget = FdBudget::new(open_files, settings, count);
         warn_of_shortage(&budget, open_files);
         udp::tell_lacks(&with.offloads);
         let settings = Arc::new(settings.clone());
-        let mut served = Served::new(Arc::clone(&settings));
+        let mut served = OpenListeners::new(Arc::clone(&settings));
         let mut kept = std::mem::take(&mut *control::lock(&with.kept));
         let names: Vec<String> = kept.kept.iter().map(|(name, _)| name.clone()).collect();
-        let opening = Opening::bind(&settings, with, &mut served, inherited.as_mut(), &mut kept).await?;
+        let bound = BoundSockets::bind(&settings, with, &mut served, inherited.as_mut(), &mut kept).await?;
         let udp_permits = Arc::new(Permits::new(Some(budget.udp_sessions)));
         let workers = Workers::new(count, budget.tcp_sessions, udp_permits)
             .map_err(|errno| StartError::Thread(errno.into()))?;
@@ -78,16 +78,16 @@ impl Server {
         let may_publish = counted.clone().cancelled_owned();
         let (checker, orders) = begin_checks(&settings, parts, &tasks, budget.probes, with.seed, may_publish);
         let control = Arc::new(Control::new(
-            Parts { workers, snapshots, served, checker, orders, tasks, epoch, ports },
+            ControlParts { workers, snapshots, served, checker, orders, tasks, epoch, ports },
             with,
         ));
         match inherited {
-            None => control.open(&settings, opening, round_over).await,
-            Some(inherited) => control.inherit(&settings, opening, inherited, &pool_import, &counted).await?,
+            None => control.open(&settings, bound, round_over).await,
+            Some(inherited) => control.inherit(&settings, bound, inherited, &pool_import, &counted).await?,
         }
         control.forget_strangers(names.iter().map(String::as_str));
         control.enter(Phase::Running);
-        control.keep_house();
+        control.start_periodic();
         with.notify.ready(&control.status_line());
         Ok(Self { control, threads, thread_ended })
     }
@@ -98,23 +98,23 @@ impl Control {
     async fn open(
         self: &Arc<Self>,
         settings: &Arc<Settings>,
-        opening: Opening,
+        bound: BoundSockets,
         round_over: oneshot::Receiver<()>,
     ) {
-        self.serve_http(opening.http);
-        self.serve_socket(opening.socket);
+        self.serve_http(bound.http);
+        self.serve_socket(bound.socket);
         // A receiver that fails has lost its sender, which then has nothing left to wait for either.
         let _ = tokio::time::timeout(FIRST_ROUND_MAX, round_over).await;
         let status = self.status_line();
         tracing::info!(target: "evenkeel", "{status}");
-        self.open_doors(settings, opening.matched, opening.doors);
+        self.open_doors(settings, bound.matched, bound.doors);
     }
 
     /// Opens the doors with everything behind them that another process had, when that process lets go of it.
     async fn inherit(
         self: &Arc<Self>,
         settings: &Arc<Settings>,
-        opening: Opening,
+        bound: BoundSockets,
         mut inherited: Inherited,
         pool_import: &PoolImport<'_>,
         counted: &CancellationToken,
@@ -125,20 +125,20 @@ impl Control {
             .await
             .map_err(|stuck| StartError::Inherited(stuck.to_string()))?;
         if let Err(error) = inherited.may_begin().await {
-            stopping::dismiss(&self.workers);
+            stop::dismiss(&self.workers);
             return Err(StartError::Inherited(error));
         }
         inherited.resume_counters(self, settings);
-        self.open_doors(settings, opening.matched, opening.doors);
+        self.open_doors(settings, bound.matched, bound.doors);
         inherited.hand_on(self, &pool_import.backends);
         // Until here a backend that left the file and has sessions looked as if it had none.
         counted.cancel();
         drop(still);
         // What is counted of sessions is right from here on.
-        stopping::wait_for_mail(&self.workers).await;
+        stop::wait_for_mail(&self.workers).await;
         inherited.be_heard().await;
-        self.serve_http(opening.http);
-        self.serve_socket(opening.socket);
+        self.serve_http(bound.http);
+        self.serve_socket(bound.socket);
         let status = self.status_line();
         tracing::info!(target: "evenkeel", "taken over, {status}");
         Ok(())
@@ -146,19 +146,19 @@ impl Control {
 }
 
 /// What is bound and not served yet.
-struct Opening {
+struct BoundSockets {
     matched: Matched,
     doors: Vec<BoundDoor>,
     http: Option<HttpDoor>,
     socket: Option<SocketDoor>,
 }
 
-impl Opening {
+impl BoundSockets {
     /// Binds everything, or takes it from the process before.
     async fn bind(
         settings: &Settings,
-        with: &Surroundings,
-        served: &mut Served,
+        with: &Environment,
+        served: &mut OpenListeners,
         mut inherited: Option<&mut Inherited>,
         kept: &mut FdStore,
     ) -> Result<Self, StartError> {
@@ -179,7 +179,7 @@ impl Opening {
 /// The doors of these settings: those that another process had, and new ones.
 fn open_doors(
     settings: &Settings,
-    served: &mut Served,
+    served: &mut OpenListeners,
     mut inherited: Option<&mut Inherited>,
     kept: &mut FdStore,
     workers: usize,
@@ -233,7 +233,7 @@ fn spawn_threads(
     workers: &Arc<Workers>,
     snapshots: &Arc<SnapshotCell>,
     epoch: Instant,
-    with: &Surroundings,
+    with: &Environment,
     ports: &Arc<SharedPorts>,
     ended: &CancellationToken,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
@@ -259,7 +259,7 @@ fn spawn_threads(
         match spawn(worker) {
             Ok(thread) => threads.push(thread),
             Err(error) => {
-                stopping::dismiss(workers);
+                stop::dismiss(workers);
                 return Err(StartError::Thread(error));
             }
         }
@@ -268,7 +268,7 @@ fn spawn_threads(
 }
 
 /// Says that fewer files may be open than the limits would need.
-pub(super) fn warn_of_shortage(budget: &Budget, open_files: u64) {
+pub(super) fn warn_of_shortage(budget: &FdBudget, open_files: u64) {
     if let Some((wanted, room)) = budget.short_of {
         tracing::warn!(
             target: "evenkeel", wanted,

@@ -4,7 +4,7 @@ use crate::config::settings::{Protocol, SessionLimit, Settings};
 
 /// What the open-file limit is spent on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Budget {
+pub(super) struct FdBudget {
     /// TCP sessions at once, two descriptors each.
     pub(super) tcp_sessions: u32,
     /// UDP flows at once, one descriptor each.
@@ -15,7 +15,7 @@ pub(super) struct Budget {
     pub(super) short_of: Option<(u64, u64)>,
 }
 
-impl Budget {
+impl FdBudget {
     /// Shares `open_files` out among doors, checks, pipes, and what is left for sessions and flows.
     pub(super) fn new(open_files: u64, settings: &Settings, workers: usize) -> Self {
         let probes = usize::try_from(open_files / 16).unwrap_or(PROBES_MAX).clamp(PROBES_MIN, PROBES_MAX);
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
     use crate::config;
 
-    fn budget(open_files: u64, limits: &str, protocols: &[&str]) -> Budget {
+    fn budget(open_files: u64, limits: &str, protocols: &[&str]) -> FdBudget {
         let listeners: String = protocols
             .iter()
             .map(|protocol| {
@@ -68,7 +68,7 @@ mod tests {
             })
             .collect();
         let text = format!("limits: {{ {limits} }}\nlisteners:\n{listeners}");
-        Budget::new(open_files, &config::read("budget", text.as_bytes()).unwrap(), 2)
+        FdBudget::new(open_files, &config::read("budget", text.as_bytes()).unwrap(), 2)
     }
 
     #[test]
