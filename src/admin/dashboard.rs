@@ -8,7 +8,7 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 
-use super::watchers::Events;
+use super::event_stream::Events;
 use super::{Answer, text};
 
 /// The page. A browser runs its own script and style and nothing else, and speaks to this door only.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::exposition::Exposition;
-use super::watchers::WATCHERS_MAX;
+use super::event_stream::WATCHERS_MAX;
+use super::openmetrics::OpenMetrics;
 use super::{Sources, process};
 use crate::backend_state::TENTHS;
 use crate::metrics::{AcceptTrouble, Direction, Drop, Histogram, ListenerCounters};
@@ -14,7 +14,7 @@ use crate::sys::udp::local_ports;
 
 /// The whole page.
 pub(super) fn render(sources: &Sources) -> String {
-    let mut out = Exposition::default();
+    let mut out = OpenMetrics::default();
     let all = sources.listeners.all();
     listeners(&mut out, &all);
     datagrams(&mut out, &all);
@@ -28,7 +28,7 @@ pub(super) fn render(sources: &Sources) -> String {
     out.finish()
 }
 
-fn listeners(out: &mut Exposition, all: &[Arc<ListenerCounters>]) {
+fn listeners(out: &mut OpenMetrics, all: &[Arc<ListenerCounters>]) {
     let listeners: Vec<_> = all.iter().map(|counters| (&*counters.listener, &counters.shards)).collect();
     out.counter("evenkeel_sessions", "Sessions that ended, by why.");
     for (listener, shards) in &listeners {
@@ -68,7 +68,7 @@ fn listeners(out: &mut Exposition, all: &[Arc<ListenerCounters>]) {
 }
 
 /// What only UDP listeners have.
-fn datagrams(out: &mut Exposition, all: &[Arc<ListenerCounters>]) {
+fn datagrams(out: &mut OpenMetrics, all: &[Arc<ListenerCounters>]) {
     let listeners: Vec<_> = all.iter().filter(|counters| counters.proto == "udp").collect();
     out.counter("evenkeel_udp_datagrams", "Datagrams sent on.");
     for counters in &listeners {
@@ -88,7 +88,7 @@ fn datagrams(out: &mut Exposition, all: &[Arc<ListenerCounters>]) {
     }
 }
 
-fn pools(out: &mut Exposition, pools: &[Arc<PoolView>]) {
+fn pools(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
     out.histogram("evenkeel_connect_seconds", "Time until a backend answered the connect.");
     for pool in pools {
         let mut counts = vec![0; Histogram::BOUNDS_US.len() + 1];
@@ -125,7 +125,7 @@ fn pools(out: &mut Exposition, pools: &[Arc<PoolView>]) {
     }
 }
 
-fn backends(out: &mut Exposition, pools: &[Arc<PoolView>]) {
+fn backends(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
     out.counter("evenkeel_connect_failures", "Attempts at a backend that failed.");
     each_backend(pools, |_, _, backend, labels| {
         let failures = backend.shards.sum(|shard| shard.connect_failures.value());
@@ -175,7 +175,7 @@ fn backends(out: &mut Exposition, pools: &[Arc<PoolView>]) {
     });
 }
 
-fn checks(out: &mut Exposition, pools: &[Arc<PoolView>]) {
+fn checks(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
     out.counter("evenkeel_health_checks", "Health checks; `local` are those this machine could not make.");
     each_backend(pools, |_, _, backend, [pool, name]| {
         let counts = &backend.checks;
@@ -197,7 +197,7 @@ fn checks(out: &mut Exposition, pools: &[Arc<PoolView>]) {
     }
 }
 
-fn whole_process(out: &mut Exposition, sources: &Sources) {
+fn whole_process(out: &mut OpenMetrics, sources: &Sources) {
     out.gauge("evenkeel_limit_in_use_ratio", "How much of a limit is used, 0 to 1.");
     let ratio =
         f64::from(sources.workers.tcp_sessions()) / f64::from(sources.workers.tcp_sessions_max().max(1));

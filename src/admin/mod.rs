@@ -1,17 +1,17 @@
 //! What the outside may ask, over HTTP on the control thread: `/metrics`, `/status`, `/healthz`, `/readyz` at an address,
 //! read-only, with a page for people at `/`; and at the socket of the commands also what changes things.
 
-mod crowd;
+mod commands;
+mod connections;
 mod dashboard;
-mod exposition;
+mod event_stream;
 mod history;
 mod metrics;
+mod openmetrics;
 mod process;
 pub mod requests;
 mod socket;
 mod status;
-mod steer;
-mod watchers;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -36,11 +36,11 @@ use crate::metrics::{Listeners, Reloads};
 use crate::phase::Phase;
 use crate::pool::SnapshotCell;
 use crate::worker::Workers;
-use crowd::{Crowd, Stay};
+use connections::{ConnectionLife, Connections};
+pub use event_stream::Watchers;
+use event_stream::{Events, Feed};
 use requests::Request;
 pub use socket::{Socket, adopt_socket, bind_socket, serve_socket};
-pub use watchers::Watchers;
-use watchers::{Events, Feed};
 
 /// What answers are made of: counters and the snapshot. Reading them disturbs nobody.
 pub struct Sources {
@@ -97,9 +97,9 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// Serves until stopped. A slow or hostile client costs one of 64 places for at most 30 s; who watches the dashboard has one of
 /// 16 others.
 pub async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: CancellationToken) {
-    let mut crowd = Crowd::default();
+    let mut connections = Connections::default();
     let feed = Arc::<Feed>::default();
-    let mut ticks = interval(watchers::EVERY);
+    let mut ticks = interval(event_stream::EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut paused = sources.paused.clone();
     loop {
@@ -125,9 +125,9 @@ pub async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: Cancellat
             }
             () = stop.cancelled() => return,
         };
-        let stay = Arc::<Stay>::default();
-        let door = Door::Reading { feed: Arc::clone(&feed), stay: Arc::clone(&stay) };
-        crowd.admit(converse(stream, Arc::clone(&sources), door, stop.clone()), CONNECTION_MAX, stay);
+        let life = Arc::<ConnectionLife>::default();
+        let door = Door::Reading { feed: Arc::clone(&feed), life: Arc::clone(&life) };
+        connections.admit(converse(stream, Arc::clone(&sources), door, stop.clone()), CONNECTION_MAX, life);
     }
 }
 
@@ -135,7 +135,7 @@ pub async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: Cancellat
 #[derive(Clone)]
 enum Door {
     /// The read-only address. With what its watchers are told.
-    Reading { feed: Arc<Feed>, stay: Arc<Stay> },
+    Reading { feed: Arc<Feed>, life: Arc<ConnectionLife> },
     /// The socket of the commands: who it is, and where the orders go.
     Steering { by: Peer, requests: mpsc::Sender<Request> },
 }
@@ -176,13 +176,13 @@ async fn respond(request: &HttpRequest<Incoming>, sources: &Sources, door: Door)
     match door {
         Door::Steering { by, requests } => {
             let query = request.uri().query();
-            let steered = steer::answer(request.method(), path, query, &by, sources, &requests).await;
+            let steered = commands::answer(request.method(), path, query, &by, sources, &requests).await;
             if let Some((code, value)) = steered {
                 return json(code, &value).map(Either::Left);
             }
         }
-        Door::Reading { feed, stay } if *request.method() == Method::GET && path == "/events" => {
-            return dashboard::events(feed.join(sources, &stay));
+        Door::Reading { feed, life } if *request.method() == Method::GET && path == "/events" => {
+            return dashboard::events(feed.join(sources, &life));
         }
         Door::Reading { .. } if matches!(*request.method(), Method::GET | Method::HEAD) && path == "/" => {
             return dashboard::page().map(Either::Left);
@@ -201,7 +201,7 @@ fn answer(request: &HttpRequest<Incoming>, sources: &Sources) -> Response<Full<B
     match request.uri().path() {
         "/metrics" => {
             let mut response = text(StatusCode::OK, metrics::render(sources));
-            let kind = hyper::header::HeaderValue::from_static(exposition::CONTENT_TYPE);
+            let kind = hyper::header::HeaderValue::from_static(openmetrics::CONTENT_TYPE);
             response.headers_mut().insert(CONTENT_TYPE, kind);
             response
         }

@@ -1,10 +1,10 @@
 //! What the kernel says of this process: the `process_*` metrics every dashboard knows.
 
-use super::exposition::Exposition;
+use super::openmetrics::OpenMetrics;
 use crate::sys::limits::{self, Usage};
 
 /// Adds the families; those the kernel does not tell are left out.
-pub(super) fn add(out: &mut Exposition) {
+pub(super) fn add(out: &mut OpenMetrics) {
     let Usage { cpu_seconds, resident_bytes, open_files, open_files_max, started_s } = limits::usage();
     if let Some(seconds) = cpu_seconds {
         out.counter("process_cpu_seconds", "CPU time, user and system.");

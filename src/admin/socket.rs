@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::requests::Request;
-use super::{Door, Peer, Sources, converse, crowd::Crowd};
+use super::{Door, Peer, Sources, connections::Connections, converse};
 use crate::sys::unix::{self, Listening, Stays};
 
 /// A bound socket; its file goes with it.
@@ -52,7 +52,7 @@ pub async fn serve_socket(
     requests: mpsc::Sender<Request>,
     stop: CancellationToken,
 ) {
-    let mut crowd = Crowd::default();
+    let mut connections = Connections::default();
     let mut paused = sources.paused.clone();
     loop {
         let is_open = !*paused.borrow_and_update();
@@ -76,11 +76,11 @@ pub async fn serve_socket(
         let by = peer(&stream);
         let door = Door::Steering { by, requests: requests.clone() };
         let conversation = converse(stream, Arc::clone(&sources), door, stop.clone());
-        crowd.admit(conversation, COMMAND_MAX, Arc::default());
+        connections.admit(conversation, COMMAND_MAX, Arc::default());
     }
     drop(socket);
     // Whoever moved the socket by a reload is still to hear that it is done.
-    crowd.finish(LAST_ANSWERS_MAX).await;
+    connections.finish(LAST_ANSWERS_MAX).await;
 }
 
 /// `root`, or `uid 1000` where the user has no name here.

@@ -9,7 +9,7 @@ pub const HOMES: [(&str, &str, &str); 26] = [
     ("spawn", "worker/event_loop.rs", "a data thread"),
     ("spawn", "logging/mod.rs", "the writer, so that a slow disk stops nobody"),
     ("spawn", "server/", "its tasks and its data threads; it waits for both"),
-    ("spawn", "admin/crowd.rs", "one task for each connection of an admin door, at most 64 each"),
+    ("spawn", "admin/connections.rs", "one task for each connection of an admin door, at most 64 each"),
     ("spawn", "health/mod.rs", "the scheduler"),
     ("spawn", "health/scheduler.rs", "one task for each check in flight"),
     ("spawn", "cli/demo/", "built-in backends and clients"),

@@ -7,11 +7,11 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 
 /// A text under way. One family after the other, each with all its samples: the form forbids to come back to one.
 #[derive(Debug, Default)]
-pub(super) struct Exposition {
+pub(super) struct OpenMetrics {
     text: String,
 }
 
-impl Exposition {
+impl OpenMetrics {
     /// Begins a family of counters; samples are named with `_total`.
     pub(super) fn counter(&mut self, name: &str, help: &str) {
         self.family(name, "counter", help);
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn the_form_is_that_of_openmetrics() {
-        let mut out = Exposition::default();
+        let mut out = OpenMetrics::default();
         out.counter("a", "Things.");
         out.sample("a_total", &[("name", "x\"\\\ny")], 3);
         out.histogram("t", "Times.");

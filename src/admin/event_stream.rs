@@ -13,7 +13,7 @@ use hyper::body::{Body, Bytes, Frame};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::crowd::Stay;
+use super::connections::ConnectionLife;
 use super::history::{History, Sums};
 use super::{Sources, status, written};
 use crate::metrics::{Direction, ListenerCounters};
@@ -59,7 +59,7 @@ struct Told {
 #[derive(Debug)]
 struct Member {
     texts: mpsc::Sender<Bytes>,
-    stay: Arc<Stay>,
+    life: Arc<ConnectionLife>,
     /// Texts in a row that found no room.
     missed: u32,
 }
@@ -85,7 +85,7 @@ impl Feed {
                 let is_lost = member.missed >= MISSED_MAX;
                 if is_lost {
                     sources.watchers.cut.fetch_add(1, Ordering::Relaxed);
-                    member.stay.cut.cancel();
+                    member.life.cut.cancel();
                 }
                 !is_lost
             }
@@ -93,19 +93,19 @@ impl Feed {
     }
 
     /// Lets one more watch, whose conversation stays for it. `None`: there is no place.
-    pub(super) fn join(&self, sources: &Sources, stay: &Arc<Stay>) -> Option<Events> {
+    pub(super) fn join(&self, sources: &Sources, life: &Arc<ConnectionLife>) -> Option<Events> {
         let mut told = self.lock();
         if sources.watchers.now() >= WATCHERS_MAX {
             sources.watchers.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         sources.watchers.now.fetch_add(1, Ordering::Relaxed);
-        stay.watches.store(true, Ordering::Relaxed);
+        life.watches.store(true, Ordering::Relaxed);
         let (texts, receiver) = mpsc::channel(1);
         let first = told.welcome(sources);
-        told.members.push(Member { texts, stay: Arc::clone(stay), missed: 0 });
+        told.members.push(Member { texts, life: Arc::clone(life), missed: 0 });
         let watchers = Arc::clone(&sources.watchers);
-        Some(Events { first: Some(first), texts: receiver, stay: Arc::clone(stay), watchers })
+        Some(Events { first: Some(first), texts: receiver, life: Arc::clone(life), watchers })
     }
 
     fn lock(&self) -> MutexGuard<'_, Told> {
@@ -134,7 +134,7 @@ impl Told {
 pub(super) struct Events {
     first: Option<Bytes>,
     texts: mpsc::Receiver<Bytes>,
-    stay: Arc<Stay>,
+    life: Arc<ConnectionLife>,
     watchers: Arc<Watchers>,
 }
 
@@ -155,7 +155,7 @@ impl Body for Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.stay.watches.store(false, Ordering::Relaxed);
+        self.life.watches.store(false, Ordering::Relaxed);
         self.watchers.now.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -13,14 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a conversation may last.
 #[derive(Debug, Default)]
-pub(super) struct Stay {
+pub(super) struct ConnectionLife {
     /// It watches: it may stay while it does.
     pub(super) watches: AtomicBool,
     /// Ends it where it stands.
     pub(super) cut: CancellationToken,
 }
 
-impl Stay {
+impl ConnectionLife {
     fn is_watcher(&self) -> bool {
         self.watches.load(Ordering::Relaxed)
     }
@@ -28,38 +28,38 @@ impl Stay {
 
 /// The conversations of a door. Dropping it ends them.
 #[derive(Default)]
-pub(super) struct Crowd {
+pub(super) struct Connections {
     conversations: JoinSet<()>,
-    by_age: VecDeque<(AbortHandle, Arc<Stay>)>,
+    by_age: VecDeque<(AbortHandle, Arc<ConnectionLife>)>,
 }
 
-impl Crowd {
+impl Connections {
     /// Lets one begin.
     pub(super) fn admit(
         &mut self,
         conversation: impl Future<Output = ()> + Send + 'static,
         at_most: Duration,
-        stay: Arc<Stay>,
+        life: Arc<ConnectionLife>,
     ) {
         while self.conversations.try_join_next().is_some() {}
         self.by_age.retain(|(conversation, _)| !conversation.is_finished());
-        let others = self.by_age.iter().filter(|(_, stay)| !stay.is_watcher()).count();
+        let others = self.by_age.iter().filter(|(_, life)| !life.is_watcher()).count();
         if others >= CONVERSATIONS_MAX
-            && let Some(place) = self.by_age.iter().position(|(_, stay)| !stay.is_watcher())
+            && let Some(place) = self.by_age.iter().position(|(_, life)| !life.is_watcher())
             && let Some((oldest, _)) = self.by_age.remove(place)
         {
             oldest.abort();
         }
-        let its_stay = Arc::clone(&stay);
+        let its_life = Arc::clone(&life);
         let conversation = async move {
             let mut conversation = std::pin::pin!(conversation);
             tokio::select! {
                 // One that takes too long is dropped where it stands.
-                () = async { while tokio::time::timeout(at_most, conversation.as_mut()).await.is_err() && its_stay.is_watcher() {} } => {}
-                () = its_stay.cut.cancelled() => {}
+                () = async { while tokio::time::timeout(at_most, conversation.as_mut()).await.is_err() && its_life.is_watcher() {} } => {}
+                () = its_life.cut.cancelled() => {}
             }
         };
-        self.by_age.push_back((self.conversations.spawn(conversation), stay));
+        self.by_age.push_back((self.conversations.spawn(conversation), life));
     }
 
     /// Lets those there are come to their end, for so long.
@@ -81,14 +81,14 @@ mod tests {
     const LONG: Duration = Duration::from_secs(1_000_000);
 
     /// A conversation that never ends by itself, and a sign of its life.
-    fn endless(crowd: &mut Crowd, at_most: Duration, stay: &Arc<Stay>) -> Arc<()> {
+    fn endless(connections: &mut Connections, at_most: Duration, life: &Arc<ConnectionLife>) -> Arc<()> {
         let alive = Arc::new(());
         let inside = Arc::clone(&alive);
         let conversation = async move {
             let _inside = inside;
             pending::<()>().await;
         };
-        crowd.admit(conversation, at_most, Arc::clone(stay));
+        connections.admit(conversation, at_most, Arc::clone(life));
         alive
     }
 
@@ -98,14 +98,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_watches_stays_and_takes_no_place_of_others() {
-        let mut crowd = Crowd::default();
-        let (watcher, other) = (Arc::<Stay>::default(), Arc::<Stay>::default());
+        let mut connections = Connections::default();
+        let (watcher, other) = (Arc::<ConnectionLife>::default(), Arc::<ConnectionLife>::default());
         watcher.watches.store(true, Ordering::Relaxed);
-        let watching = endless(&mut crowd, Duration::from_secs(30), &watcher);
-        let talking = endless(&mut crowd, Duration::from_secs(30), &other);
+        let watching = endless(&mut connections, Duration::from_secs(30), &watcher);
+        let talking = endless(&mut connections, Duration::from_secs(30), &other);
         tokio::time::sleep(Duration::from_secs(100)).await;
         assert!(lives(&watching) && !lives(&talking));
-        let all: Vec<_> = (0..CONVERSATIONS_MAX + 1).map(|_| endless(&mut crowd, LONG, &other)).collect();
+        let all: Vec<_> =
+            (0..CONVERSATIONS_MAX + 1).map(|_| endless(&mut connections, LONG, &other)).collect();
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(lives(&watching) && !lives(&all[0]) && all[1..].iter().all(lives), "the oldest gave way");
         watcher.watches.store(false, Ordering::Relaxed);
@@ -115,13 +116,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_that_is_cut_ends_where_it_stands() {
-        let mut crowd = Crowd::default();
-        let stay = Arc::<Stay>::default();
-        stay.watches.store(true, Ordering::Relaxed);
-        let watching = endless(&mut crowd, LONG, &stay);
+        let mut connections = Connections::default();
+        let life = Arc::<ConnectionLife>::default();
+        life.watches.store(true, Ordering::Relaxed);
+        let watching = endless(&mut connections, LONG, &life);
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(lives(&watching));
-        stay.cut.cancel();
+        life.cut.cancel();
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(!lives(&watching));
     }
