@@ -10,7 +10,7 @@
 //!  work     tcp/  udp/  health/  transfer/  systemd/  move bytes, ask backends how they are, reach the next process
 //!  lent     thread_context/                         the tools of a data thread
 //!  shared   pool/  metrics/                    what several threads look at: atomics, the one swapped snapshot
-//!  ground   config/  access/  balance/  flow/  limits/  proxy_protocol/  liveness  backend_state/  sticky  deadlines  phase  reason  inspect  manifest   pure: values in, values out
+//!  ground   config/  access/  balance/  flow/  limits/  proxy_protocol/  liveness  backend_state/  sticky  timer_wheel  process_phase  reason  session_query  manifest   pure: values in, values out
 //!  cellar   sys/                               the only unsafe and raw system calls; knows nothing above
 //! ```
 
@@ -20,27 +20,27 @@ pub mod backend_state;
 pub mod balance;
 pub mod cli;
 pub mod config;
-pub mod deadlines;
 pub mod flow;
 pub mod health;
-pub mod inspect;
 pub mod limits;
 pub mod listener;
 pub mod liveness;
 pub mod logging;
 pub mod manifest;
 pub mod metrics;
-pub mod phase;
 pub mod pool;
+pub mod process_phase;
 pub mod proxy_protocol;
 pub mod publisher;
 pub mod reason;
 pub mod server;
+pub mod session_query;
 pub mod sticky;
 pub mod sys;
 pub mod systemd;
 pub mod tcp;
 pub mod thread_context;
+pub mod timer_wheel;
 pub mod transfer;
 pub mod udp;
 pub mod worker;

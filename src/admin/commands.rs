@@ -12,8 +12,8 @@ use super::status::State;
 use super::{Peer, Sources, unescaped};
 use crate::backend_state::Mark;
 use crate::config::settings::Level;
-use crate::inspect::{Filter, Found};
 use crate::pool::{Outcome, Why};
+use crate::session_query::{Filter, SessionRow};
 
 /// An answer: how it went, and what to say.
 pub(super) type Answer = (StatusCode, Value);
@@ -136,7 +136,7 @@ async fn search(query: &Query<'_>, close: bool, requests: &mpsc::Sender<Request>
     if close {
         return Ok((StatusCode::OK, json!({ "closed": found.count })));
     }
-    let row = |found: &Found| {
+    let row = |found: &SessionRow| {
         json!({
             "proto": found.proto,
             "state": found.state,

@@ -33,8 +33,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{Listeners, Reloads};
-use crate::phase::Phase;
 use crate::pool::SnapshotCell;
+use crate::process_phase::Phase;
 use crate::worker::Workers;
 use connections::{ConnectionLife, Connections};
 pub use event_stream::Watchers;

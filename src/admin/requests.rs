@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::backend_state::Mark;
 use crate::config::settings::Level;
-use crate::inspect::{Filter, Found};
+use crate::session_query::{Filter, SessionRow};
 
 /// One thing to do, and where its outcome goes. Whoever asked may have gone: it is done all the same.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ pub enum Kind {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Search {
     /// The first ones.
-    pub rows: Vec<Found>,
+    pub rows: Vec<SessionRow>,
     /// How many in all.
     pub count: u64,
 }

@@ -5,8 +5,8 @@ mod check;
 mod client;
 mod commands;
 mod demo;
+mod generate;
 mod output;
-mod papers;
 mod run;
 mod takeover;
 mod top;
@@ -33,11 +33,11 @@ pub fn main() -> ExitCode {
         Command::Demo { stay } => demo::demo(stay),
         Command::Running(command) => commands::run(command),
         Command::Top(top) => top::top(top),
-        Command::Schema => papers::schema(),
+        Command::Schema => generate::schema(),
         Command::ManifestVersion => output::said(output::say(crate::manifest::VERSION)),
         Command::Launch { program, arguments } => takeover::launch(&program, &arguments),
-        Command::Man => papers::man(),
-        Command::Completions { shell } => papers::completions(shell),
+        Command::Man => generate::man(),
+        Command::Completions { shell } => generate::completions(shell),
     }
 }
 

@@ -105,7 +105,7 @@ travels! {
         /// How long it waited in line.
         pub queue_us: Option<u64>,
         /// When it ends because its backend went down.
-        pub doomed_ms: Option<u64>,
+        pub close_later_ms: Option<u64>,
         /// `on_down`: 0 keep, 1 close, 2 rehome.
         pub on_down: u8,
         /// Attempts at a backend.

@@ -49,7 +49,7 @@ fn session(fd: i32, phase: Phase) -> Session {
         started_us: 7,
         connect_us: Some(8),
         queue_us: None,
-        doomed_ms: Some(9),
+        close_later_ms: Some(9),
         on_down: 1,
         attempts: 2,
         tried: vec![0, 3],

@@ -13,8 +13,8 @@ use super::{Refused, Succeeded, UpgradeError, Whom};
 use crate::admin::requests::{self, Kind, Request};
 use crate::admin::{self, Socket};
 use crate::config::settings::{AdminSocket, Settings};
-use crate::inspect::Filter;
 use crate::reason::Reason;
+use crate::session_query::Filter;
 use crate::sys::unix::Stays;
 use crate::worker::{self, Message};
 

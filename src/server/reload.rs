@@ -20,8 +20,8 @@ use crate::config::settings::{Listener, Protocol, Settings};
 use crate::config::{Mistakes, difference};
 use crate::listener::{self, BindError, BoundDoor, Terms};
 use crate::metrics::{LastReload, ListenerCounters};
-use crate::phase::Phase;
 use crate::pool::LivePool;
+use crate::process_phase::Phase;
 use crate::publisher::{Order, Reloaded};
 use crate::sys::limits as system;
 

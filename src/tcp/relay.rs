@@ -48,7 +48,7 @@ pub(super) fn begin(session: &mut Session, cx: &mut ThreadContext) -> Next {
     session.relay.moved_ms = cx.now_ms();
     session.enter(Phase::Relaying);
     if session.is_to_close() {
-        session.doom(cx);
+        session.close_later(cx);
     }
     step(session, cx)
 }

@@ -8,10 +8,10 @@ use super::relay::Relay;
 use super::side::{CLIENT, Side};
 use super::{Terms, ThreadContext};
 use crate::config::settings::OnDown;
-use crate::inspect::{Filter, Found};
 use crate::limits::Permit;
 use crate::pool::{Lease, Ticket};
 use crate::reason::Reason;
+use crate::session_query::{Filter, SessionRow};
 use crate::sys::Errno;
 use crate::sys::poller::Ready;
 
@@ -38,7 +38,7 @@ pub(super) struct Session {
     /// How long it waited in line, all times together; `None`: not at all.
     pub(super) queue_us: Option<u64>,
     /// Its end, because its backend went down.
-    pub(super) doomed_ms: Option<u64>,
+    pub(super) close_later_ms: Option<u64>,
     /// What happens to it when its backend goes down; as its pool had it when it was dialled.
     pub(super) on_down: OnDown,
     /// Attempts at a backend so far.
@@ -104,7 +104,7 @@ impl Session {
             started_us: cx.now_us,
             connect_us: None,
             queue_us: None,
-            doomed_ms: None,
+            close_later_ms: None,
             on_down: OnDown::Keep,
             attempts: 0,
             tried: Vec::new(),
@@ -121,7 +121,7 @@ impl Session {
     /// Its backend is down, and it is to end with it.
     pub(super) fn is_to_close(&self) -> bool {
         self.on_down == OnDown::Close
-            && self.doomed_ms.is_none()
+            && self.close_later_ms.is_none()
             && self.phase == Phase::Relaying
             && self.lease.as_ref().is_some_and(|lease| lease.backend().is_down())
     }
@@ -134,9 +134,9 @@ impl Session {
     }
 
     /// What operators are told of it.
-    pub(super) fn found(&self, now_us: u64) -> Found {
+    pub(super) fn found(&self, now_us: u64) -> SessionRow {
         let backend = self.lease.as_ref().map(|lease| lease.backend());
-        Found {
+        SessionRow {
             proto: "tcp",
             state: match self.phase {
                 Phase::AwaitingHeader { .. } => "header",
@@ -156,8 +156,8 @@ impl Session {
     }
 
     /// Its end is near, at a moment of its own, so that the clients of one backend do not all return at once.
-    pub(super) fn doom(&mut self, cx: &mut ThreadContext) {
-        self.doomed_ms = Some(cx.now_ms() + cx.random.bits() % CLOSES_SPREAD_MS);
+    pub(super) fn close_later(&mut self, cx: &mut ThreadContext) {
+        self.close_later_ms = Some(cx.now_ms() + cx.random.bits() % CLOSES_SPREAD_MS);
         self.deadline_moved = true;
     }
 

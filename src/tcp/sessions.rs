@@ -10,13 +10,13 @@ use slab::Slab;
 use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, CLIENT, Side};
 use super::{Terms, ThreadContext, Token, close, deadline, dial, proxy_header, relay};
-use crate::deadlines::Wheel;
-use crate::inspect::{Filter, Found};
 use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
+use crate::session_query::{Filter, SessionRow};
 use crate::sys::poller::Ready;
 use crate::sys::socket;
 use crate::thread_context::GENERATION_MASK;
+use crate::timer_wheel::Wheel;
 
 /// An accepted connection on its way to becoming a session, on this thread or another.
 #[derive(Debug)]
@@ -163,7 +163,7 @@ impl Sessions {
             self.slots.iter().filter(|(_, slot)| slot.session.is_to_close()).map(|(key, _)| key).collect();
         for key in keys {
             let session = &mut self.slots[key].session;
-            session.doom(cx);
+            session.close_later(cx);
             self.follow(u32::try_from(key).unwrap_or(u32::MAX), Next::Wait, cx);
         }
     }
@@ -214,7 +214,7 @@ impl Sessions {
         most: usize,
         filter: &Filter,
         close: Option<Reason>,
-        found: &mut dyn FnMut(&dyn Fn() -> Found),
+        found: &mut dyn FnMut(&dyn Fn() -> SessionRow),
         cx: &mut ThreadContext,
     ) -> Option<usize> {
         let to = from.saturating_add(most).min(self.slots.capacity());

@@ -14,8 +14,8 @@ use super::segments::parts;
 use super::upstream::Upstream;
 use super::{Door, Terms, close};
 use crate::flow::{FlowId, Flows};
-use crate::inspect::{Filter, Found};
 use crate::reason::Reason;
+use crate::session_query::{Filter, SessionRow};
 use crate::sys::udp;
 use crate::sys::udp_batch::{Batch, Outgoing};
 use crate::sys::udp_probe::Offloads;
@@ -246,7 +246,7 @@ impl Pump {
         most: usize,
         filter: &Filter,
         close: Option<Reason>,
-        found: &mut dyn FnMut(&dyn Fn() -> Found),
+        found: &mut dyn FnMut(&dyn Fn() -> SessionRow),
         cx: &mut ThreadContext,
     ) -> Option<usize> {
         let to = from.saturating_add(most).min(self.sides.len());
@@ -259,7 +259,7 @@ impl Pump {
                 continue;
             }
             let id = side.id;
-            found(&|| Found {
+            found(&|| SessionRow {
                 proto: "udp",
                 state: "open",
                 listener: Arc::clone(&side.terms.listener),

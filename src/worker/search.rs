@@ -1,8 +1,8 @@
 //! Looking through the sessions of a thread for an operator, a little in each turn: a table of a million must not hold up
 //! the sessions in it.
 
-use crate::inspect::{Filter, Found};
 use crate::reason::Reason;
+use crate::session_query::{Filter, SessionRow};
 use crate::tcp::Sessions;
 use crate::thread_context::ThreadContext;
 use crate::udp::Pump;
@@ -23,7 +23,7 @@ pub struct Search {
 #[derive(Debug, Default)]
 pub struct Answer {
     /// The first ones.
-    pub rows: Vec<Found>,
+    pub rows: Vec<SessionRow>,
     /// How many in all.
     pub count: u64,
 }
@@ -59,7 +59,7 @@ impl Searching {
         let (close, rows_max) = (*close, *rows_max);
         let most = if close.is_some() { CLOSED_MAX } else { LOOKED_AT_MAX };
         let answer = &mut self.answer;
-        let mut found = |row: &dyn Fn() -> Found| {
+        let mut found = |row: &dyn Fn() -> SessionRow| {
             answer.count += 1;
             if close.is_none() && answer.rows.len() < rows_max {
                 answer.rows.push(row());

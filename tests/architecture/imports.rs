@@ -27,10 +27,10 @@ pub const GROUND: &[&str] = &[
     "liveness",
     "backend_state",
     "sticky",
-    "deadlines",
-    "phase",
+    "timer_wheel",
+    "process_phase",
     "reason",
-    "inspect",
+    "session_query",
     "manifest",
 ];
 

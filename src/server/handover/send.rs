@@ -14,7 +14,7 @@ use super::freeze::{FrozenWorkers, Stuck};
 use crate::config::settings::Protocol;
 use crate::manifest::{Door, ListenerCounts, Manifest, Pool};
 use crate::metrics::ListenerShard;
-use crate::phase::Phase;
+use crate::process_phase::Phase;
 use crate::publisher::Order;
 use crate::server::control::{Control, lock};
 use crate::sys::handing;

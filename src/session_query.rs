@@ -18,7 +18,7 @@ pub struct Filter {
 
 /// One session that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct SessionRow {
     /// `tcp` or `udp`.
     pub proto: &'static str,
     /// What it is doing.
