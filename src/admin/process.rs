@@ -1,11 +1,11 @@
 //! What the kernel says of this process: the `process_*` metrics every dashboard knows.
 
 use super::openmetrics::OpenMetrics;
-use crate::sys::limits::{self, Usage};
+use crate::sys::rlimits::{self, Usage};
 
 /// Adds the families; those the kernel does not tell are left out.
 pub(super) fn add(out: &mut OpenMetrics) {
-    let Usage { cpu_seconds, resident_bytes, open_files, open_files_max, started_s } = limits::usage();
+    let Usage { cpu_seconds, resident_bytes, open_files, open_files_max, started_s } = rlimits::usage();
     if let Some(seconds) = cpu_seconds {
         out.counter("process_cpu_seconds", "CPU time, user and system.");
         out.sample("process_cpu_seconds_total", &[], seconds);

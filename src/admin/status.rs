@@ -11,7 +11,7 @@ use crate::backend_state::{BackendState, Health, Mark, TENTHS};
 use crate::metrics::{Direction, Drop, ListenerCounters};
 use crate::pool::{Backend, PoolView, tcp_source_ports_ratio};
 use crate::reason::Reason;
-use crate::sys::limits;
+use crate::sys::rlimits;
 use crate::sys::udp::local_ports;
 
 /// The whole picture.
@@ -30,7 +30,7 @@ pub(super) fn status(sources: &Sources) -> Value {
         listener(counters, &at, snapshot.pools.get(counters.pool()).map(|pool| &**pool))
     });
     let workers = &sources.workers;
-    let (usage, ports) = (limits::usage(), tcp_source_ports_ratio(&all, &snapshot, local_ports()));
+    let (usage, ports) = (rlimits::usage(), tcp_source_ports_ratio(&all, &snapshot, local_ports()));
     // What is long is moved in: the macro copies what it is given.
     let mut whole = json!({
         "version": env!("CARGO_PKG_VERSION"),

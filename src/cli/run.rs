@@ -13,7 +13,7 @@ use super::check::{failed, read_document};
 use super::takeover::{Before, Beginning, Service, Stashed, Taken, keep_park, leave_for_next};
 use crate::logging::Logging;
 use crate::server::{Document, Drained, Environment, File, Notify, Program, Server};
-use crate::sys::{limits, udp_probe};
+use crate::sys::{rlimits, udp_probe};
 use crate::systemd::FdStore;
 use crate::transfer::Stash;
 
@@ -22,7 +22,7 @@ pub(super) fn run(path: &Path) -> ExitCode {
     // Before anything else opens a file.
     let mut store = FdStore::inherited();
     // What is parked may be more than a process may open at first.
-    limits::raise_open_files();
+    rlimits::raise_open_files();
     let runtime = match control_runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format_args!("the control thread cannot be started: {error}")),

@@ -14,7 +14,7 @@ use super::output::{complain, said, say};
 use crate::config::{self, settings::Settings};
 use crate::manifest::VERSION;
 use crate::server::{Document, HANDOVER_VARIABLE, HandedOver, Inherited, Notify, Refused, Server};
-use crate::sys::handing;
+use crate::sys::fd_passing;
 use crate::systemd::{self, FdStore, STASH};
 use crate::transfer::{Bundle, Channel, Stash, count_of};
 
@@ -185,8 +185,8 @@ impl Before {
     /// Whom the surroundings name.
     pub(super) fn find(stashed: Option<Stashed>) -> std::io::Result<Self> {
         if let Ok(descriptors) = std::env::var(HANDOVER_VARIABLE) {
-            handing::make_room(descriptors.parse().unwrap_or(0));
-            return Ok(Self::Process(handing::take_standard_input().and_then(Channel::new)?));
+            fd_passing::make_room(descriptors.parse().unwrap_or(0));
+            return Ok(Self::Process(fd_passing::take_standard_input().and_then(Channel::new)?));
         }
         Ok(stashed.map_or(Self::Nobody, |Stashed { bundle, stash }| Self::Stashed(bundle, stash)))
     }

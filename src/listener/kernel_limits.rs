@@ -3,7 +3,7 @@
 use super::BoundDoor;
 use crate::config::settings::{Listener, Protocol};
 use crate::config::units::show_size;
-use crate::sys::limits as system;
+use crate::sys::rlimits as system;
 
 /// Warns of queues that are shorter than the file asks for.
 pub(super) fn warn<'a>(listeners: impl Iterator<Item = &'a Listener>, doors: &[BoundDoor]) {

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::config::settings::{Bind, Listener, Protocol};
-use crate::sys::{Errno, socket, udp as udp_socket};
+use crate::sys::{Errno, tcp as socket, udp as udp_socket};
 use crate::worker::{Door, Message, Workers};
 use crate::{tcp, udp};
 

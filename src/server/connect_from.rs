@@ -1,7 +1,7 @@
 //! `connect_from` when a file is to be served: what this host and its permissions do not allow.
 
 use crate::config::settings::{ConnectFrom, Settings};
-use crate::sys::{Errno, socket};
+use crate::sys::{Errno, tcp as socket};
 
 /// A pool is to use its clients' addresses, which this process may not.
 #[derive(Debug, thiserror::Error)]

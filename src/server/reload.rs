@@ -23,7 +23,7 @@ use crate::metrics::{LastReload, ListenerCounters};
 use crate::pool::LivePool;
 use crate::process_phase::Phase;
 use crate::publisher::{Order, Reloaded};
-use crate::sys::limits as system;
+use crate::sys::rlimits as system;
 
 /// Why a checked file is not served.
 #[derive(Debug, thiserror::Error)]

@@ -22,7 +22,7 @@ use crate::listener::{self, BindError, BoundDoor, DoorSocket};
 use crate::pool::SnapshotCell;
 use crate::process_phase::Phase;
 use crate::publisher::{self, Order, PoolImport, Publisher, PublisherParts, hash_key};
-use crate::sys::limits as system;
+use crate::sys::rlimits as system;
 use crate::sys::udp::local_ports;
 use crate::systemd::FdStore;
 use crate::udp::{self, SharedPorts};

@@ -2,12 +2,12 @@
 //!
 //! Errors are the kernel's own numbers ([`Errno`]); what they mean is decided above.
 
-pub mod handing;
-pub mod limits;
+pub mod fd_passing;
 pub mod pipe;
 pub mod poller;
 pub mod probe;
-pub mod socket;
+pub mod rlimits;
+pub mod tcp;
 pub mod udp;
 pub mod udp_batch;
 pub mod udp_probe;

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
-use super::socket::bind_address;
+use super::tcp::bind_address;
 
 /// Whom to ask, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]

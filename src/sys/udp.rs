@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 use super::Errno;
-use super::socket::{V6, bind_any, set_freebind, set_transparent};
+use super::tcp::{V6, bind_any, set_freebind, set_transparent};
 
 /// A bound door of one worker, sharing its port with the other workers' by SO_REUSEPORT. It tells of each datagram which
 /// of our addresses it came to, unless it has one alone. `None` binds every address of
@@ -49,7 +49,7 @@ pub enum Foreign {
 pub fn source_towards(to: SocketAddr) -> Result<IpAddr, Errno> {
     let fd = datagram_socket(to)?;
     net::connect(&fd, &to)?;
-    super::socket::local_address(fd.as_fd()).map(|address| address.ip()).ok_or(Errno::ADDRNOTAVAIL)
+    super::tcp::local_address(fd.as_fd()).map(|address| address.ip()).ok_or(Errno::ADDRNOTAVAIL)
 }
 
 /// Ports the kernel gives out by itself, first and last: the range an operator has set aside for outgoing traffic.

@@ -170,7 +170,7 @@ impl Batch {
             && only.is_plain()
         {
             let bytes = &self.arena[only.slot * SLOT_BYTES..][only.start..][..only.length];
-            return super::socket::send(fd, bytes).map(|_| 1);
+            return super::tcp::send(fd, bytes).map(|_| 1);
         }
         self.prepare(messages.len());
         for (index, message) in messages.iter().enumerate() {
@@ -342,7 +342,7 @@ fn read_name(name: &libc::sockaddr_storage) -> SocketAddr {
         _ => SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)),
     };
     match address {
-        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => super::socket::canonical(address),
+        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => super::tcp::canonical(address),
         other => other,
     }
 }

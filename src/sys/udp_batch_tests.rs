@@ -5,11 +5,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::*;
 use crate::sys::udp::Foreign;
-use crate::sys::{socket, udp};
+use crate::sys::{tcp, udp};
 
 fn door(ip: Option<IpAddr>) -> (OwnedFd, u16) {
     let fd = udp::bind_door(ip, 0, false).unwrap();
-    let port = socket::local_address(fd.as_fd()).unwrap().port();
+    let port = tcp::local_address(fd.as_fd()).unwrap().port();
     (fd, port)
 }
 
@@ -144,7 +144,7 @@ fn two_sockets_share_a_port_towards_different_peers_and_a_refusal_shows() {
     let first =
         udp::connect_from("127.0.0.1:0".parse().unwrap(), peers[0].local_addr().unwrap(), Foreign::No)
             .unwrap();
-    let local = socket::local_address(first.as_fd()).unwrap();
+    let local = tcp::local_address(first.as_fd()).unwrap();
     let second = udp::connect_from(local, peers[1].local_addr().unwrap(), Foreign::No).unwrap();
     for (peer, word) in peers.iter().zip([b"1", b"2"]) {
         peer.send_to(word, local).unwrap();
@@ -170,5 +170,5 @@ fn two_sockets_share_a_port_towards_different_peers_and_a_refusal_shows() {
 }
 
 fn net_send(fd: &OwnedFd) {
-    socket::send(fd.as_fd(), b"x").unwrap();
+    tcp::send(fd.as_fd(), b"x").unwrap();
 }

@@ -12,7 +12,7 @@ use rustix::io::retry_on_intr;
 
 use super::udp::{self, Foreign};
 use super::udp_batch::{Batch, Outgoing};
-use super::{Errno, socket};
+use super::{Errno, tcp};
 
 /// What works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,14 +76,14 @@ pub fn probe_between(sender: BorrowedFd<'_>, receiver: BorrowedFd<'_>) -> Offloa
 
 fn pair(ip: IpAddr) -> Result<(OwnedFd, OwnedFd), Errno> {
     let receiver = udp::bind_door(Some(ip), 0, false)?;
-    let to = socket::local_address(receiver.as_fd()).ok_or(Errno::ADDRNOTAVAIL)?;
+    let to = tcp::local_address(receiver.as_fd()).ok_or(Errno::ADDRNOTAVAIL)?;
     Ok((udp::connect_from(SocketAddr::new(ip, 0), to, Foreign::No)?, receiver))
 }
 
 /// Puts both parts into the first slot, the only way there is: they are received.
 fn plant(seed: &mut Batch, sender: BorrowedFd<'_>, receiver: BorrowedFd<'_>) -> Result<(), Lack> {
     let parts: [u8; 2 * PART] = std::array::from_fn(|place| (place % 251).to_le_bytes()[0]);
-    socket::send(sender, &parts).map_err(Lack::Untried)?;
+    tcp::send(sender, &parts).map_err(Lack::Untried)?;
     receive(seed, receiver)?;
     if seed.received().len() == 1 && seed.bytes(0) == parts { Ok(()) } else { Err(Lack::Wrong) }
 }
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn a_kernel_that_does_not_merge_is_found_out() {
         let (sender, _receiver) = sockets();
-        let stream = socket::bind_door(Some(Ipv4Addr::LOCALHOST.into()), 0, false).unwrap();
+        let stream = tcp::bind_door(Some(Ipv4Addr::LOCALHOST.into()), 0, false).unwrap();
         // A stream knows no UDP_GRO, as an old kernel does not.
         let found = probe_between(sender.as_fd(), stream.as_fd());
         assert_eq!(found.merging, Err(Lack::Refused(Errno::NOPROTOOPT)));

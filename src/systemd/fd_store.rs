@@ -4,8 +4,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::sys::handing;
-use crate::sys::socket;
+use crate::sys::fd_passing;
+use crate::sys::tcp as socket;
 
 /// What the manager gave to this process.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ impl FdStore {
         let mut names = names.split(':');
         let mut ends = Vec::new();
         let mut kept = Vec::new();
-        for descriptor in handing::inherited(count) {
+        for descriptor in fd_passing::inherited(count) {
             match names.next().unwrap_or_default() {
                 STASH => ends.push(descriptor),
                 name => kept.push((name.to_owned(), descriptor)),

@@ -7,7 +7,7 @@ use super::proxy_header::Trouble;
 use super::session::{Phase, Session};
 use super::{Terms, ThreadContext, admission, dial};
 use crate::reason::Reason;
-use crate::sys::{Errno, socket};
+use crate::sys::{Errno, tcp as socket};
 
 /// Ends a session. A truncated stream must not look like a complete one: what was read and cannot be delivered any more
 /// makes every end a reset.

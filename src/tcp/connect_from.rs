@@ -7,7 +7,7 @@ use super::session::Session;
 use crate::config::settings::ConnectFrom;
 use crate::pool::PoolView;
 use crate::sys::Errno;
-use crate::sys::socket::{self, Origin};
+use crate::sys::tcp::{self as socket, Origin};
 
 /// Begins the connect. ADDRNOTAVAIL: no address that may be used has a port left towards this backend.
 pub(super) fn dial(

@@ -10,7 +10,7 @@ use crate::config::settings;
 use crate::pool::{End, Lease, Refusal, Waiter};
 use crate::reason::Reason;
 use crate::sys::poller::Ready;
-use crate::sys::{Errno, socket};
+use crate::sys::{Errno, tcp as socket};
 
 /// Picks and dials. `token` is the session's, for its backend side.
 pub(super) fn attempt(session: &mut Session, token: Token, cx: &mut ThreadContext) -> Next {

@@ -11,7 +11,7 @@ use super::ThreadContext;
 use super::side::Side;
 use crate::manifest;
 use crate::sys::pipe::Pipe;
-use crate::sys::{Errno, socket};
+use crate::sys::{Errno, tcp as socket};
 
 /// One direction and its unsent bytes.
 #[derive(Debug, Default)]

@@ -13,7 +13,7 @@ use crate::config::settings::SendProxy;
 use crate::manifest;
 use crate::proxy_protocol::{self, Addresses, Carried, Decoded, HEADER_BYTES_MAX, Malformed, Transport};
 use crate::reason::Reason;
-use crate::sys::{Errno, socket};
+use crate::sys::{Errno, tcp as socket};
 
 /// What a session has besides when its peer sends PROXY headers.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use super::side::{BACKEND, CLIENT, Side};
 use crate::metrics::Direction;
 use crate::reason::Reason;
 use crate::sys::poller::Ready;
-use crate::sys::socket;
+use crate::sys::tcp as socket;
 
 /// The relay's part of a session.
 #[derive(Debug)]

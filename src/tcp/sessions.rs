@@ -14,7 +14,7 @@ use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
 use crate::session_query::{Filter, SessionRow};
 use crate::sys::poller::Ready;
-use crate::sys::socket;
+use crate::sys::tcp as socket;
 use crate::thread_context::GENERATION_MASK;
 use crate::timer_wheel::Wheel;
 

@@ -102,7 +102,7 @@ impl Side {
     /// All was read and the connection is in error: no read will find the error any more, so it is asked for.
     fn learn_error(&mut self) {
         if self.failed && self.read_out && self.broken.is_none() {
-            let errno = crate::sys::socket::take_error(self.fd());
+            let errno = crate::sys::tcp::take_error(self.fd());
             self.broken = Some(errno.unwrap_or(Errno::CONNRESET));
         }
     }

@@ -9,7 +9,7 @@ use crate::config::settings::{Listener, LogSessions};
 use crate::metrics::ListenerCounters;
 use crate::pool::{LivePool, PoolSlot};
 use crate::reason::Reason;
-use crate::sys::socket::StreamOptions;
+use crate::sys::tcp::StreamOptions;
 
 /// Shared by all sessions of one listener.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::manifest::{Manifest, Reader, VERSION, Wire};
 use crate::sys::Errno;
-use crate::sys::handing::{self, DESCRIPTORS_MAX};
+use crate::sys::fd_passing::{self, DESCRIPTORS_MAX};
 
 /// A manifest with its descriptors, which are taken out by the numbers they had.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Messages {
         VERSION.put(&mut head);
         u32::try_from(descriptors.len()).unwrap_or(u32::MAX).put(&mut head);
         checksum(&bytes).put(&mut head);
-        Ok(Self { head, sealed: handing::sealed(&bytes)?, descriptors })
+        Ok(Self { head, sealed: fd_passing::sealed(&bytes)?, descriptors })
     }
 
     /// Each message: its bytes and its descriptors.
@@ -104,7 +104,7 @@ struct Head {
 
 impl Arriving {
     /// Takes the next message. True: that was the last.
-    pub(super) fn take(&mut self, bytes: &[u8], arrived: handing::Arrived) -> Result<bool, BundleError> {
+    pub(super) fn take(&mut self, bytes: &[u8], arrived: fd_passing::Arrived) -> Result<bool, BundleError> {
         if arrived.cut {
             return Err(BundleError::NoRoom);
         }
@@ -137,7 +137,7 @@ impl Arriving {
         if found != expected {
             return Err(BundleError::Count { found, expected });
         }
-        let bytes = handing::read_sealed(sealed, MANIFEST_BYTES_MAX)?;
+        let bytes = fd_passing::read_sealed(sealed, MANIFEST_BYTES_MAX)?;
         if checksum(&bytes) != promised {
             return Err(BundleError::Damaged);
         }
@@ -163,7 +163,7 @@ impl Bundle {
     pub fn is_taken_up(&self) {
         if self.stashed {
             let sockets = self.manifest.session_sockets().filter_map(|number| self.descriptors.get(&number));
-            handing::reset_when_dropped(sockets.map(AsRawFd::as_raw_fd), false);
+            fd_passing::reset_when_dropped(sockets.map(AsRawFd::as_raw_fd), false);
         }
     }
 

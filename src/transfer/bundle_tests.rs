@@ -40,13 +40,13 @@ fn manifest(doors: usize) -> (Manifest, Vec<io::PipeReader>) {
 
 /// Sends these messages and takes what comes.
 fn carry(messages: &[(Vec<u8>, Vec<RawFd>)]) -> Result<Bundle, BundleError> {
-    let (here, there) = handing::pair().unwrap();
+    let (here, there) = fd_passing::pair().unwrap();
     for (bytes, descriptors) in messages {
-        handing::send(here.as_fd(), bytes, descriptors).unwrap();
+        fd_passing::send(here.as_fd(), bytes, descriptors).unwrap();
     }
     let mut arriving = Arriving::default();
     let mut buffer = [0; 64];
-    while let Ok(Some(arrived)) = handing::receive(there.as_fd(), &mut buffer, false) {
+    while let Ok(Some(arrived)) = fd_passing::receive(there.as_fd(), &mut buffer, false) {
         let length = arrived.length;
         arriving.take(&buffer[..length], arrived)?;
     }

@@ -20,7 +20,7 @@ use tokio::net::UnixStream;
 
 use super::bundle::{Arriving, Bundle, BundleError, Messages};
 use crate::manifest::{Manifest, VERSION};
-use crate::sys::handing::{self, Arrived};
+use crate::sys::fd_passing::{self, Arrived};
 
 /// One end of the line.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub enum ChannelError {
 impl Channel {
     /// Two ends: one to keep, one for the successor.
     pub fn pair() -> io::Result<(Self, OwnedFd)> {
-        let (mine, theirs) = handing::pair()?;
+        let (mine, theirs) = fd_passing::pair()?;
         Ok((Self::new(mine)?, theirs))
     }
 
@@ -157,7 +157,7 @@ impl Channel {
     async fn send(&self, bytes: &[u8], descriptors: &[RawFd]) -> io::Result<()> {
         loop {
             self.end.writable().await?;
-            let send = || Ok(handing::send(self.end.as_fd(), bytes, descriptors)?);
+            let send = || Ok(fd_passing::send(self.end.as_fd(), bytes, descriptors)?);
             match self.end.try_io(Interest::WRITABLE, send) {
                 Err(error) if is_passing(&error) => {}
                 outcome => return outcome,
@@ -169,7 +169,7 @@ impl Channel {
         let mut buffer = vec![0; WORDS_MAX];
         loop {
             self.end.readable().await?;
-            let receive = || Ok(handing::receive(self.end.as_fd(), &mut buffer, false)?);
+            let receive = || Ok(fd_passing::receive(self.end.as_fd(), &mut buffer, false)?);
             match self.end.try_io(Interest::READABLE, receive) {
                 Ok(Some(arrived)) => {
                     buffer.truncate(arrived.length);

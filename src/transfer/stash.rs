@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::bundle::{Arriving, Bundle, BundleError, Messages};
 use crate::manifest::Manifest;
 use crate::sys::Errno;
-use crate::sys::handing;
+use crate::sys::fd_passing;
 
 /// Both ends.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub enum StashError {
 impl Stash {
     /// An empty one.
     pub fn new() -> io::Result<Self> {
-        let (into, out_of) = handing::pair()?;
+        let (into, out_of) = fd_passing::pair()?;
         Ok(Self { into, out_of })
     }
 
@@ -58,7 +58,7 @@ impl Stash {
     pub fn leave(&self, manifest: &Manifest) -> Result<(), StashError> {
         self.clear();
         for (bytes, descriptors) in Messages::new(manifest)?.iter() {
-            if let Err(errno) = handing::send(self.into.as_fd(), &bytes, &descriptors) {
+            if let Err(errno) = fd_passing::send(self.into.as_fd(), &bytes, &descriptors) {
                 self.clear();
                 return Err(match errno {
                     Errno::TOOMANYREFS | Errno::AGAIN => StashError::TooMany(errno.into()),
@@ -67,17 +67,17 @@ impl Stash {
             }
         }
         // When nobody takes it up, no half of a stream may look like the whole.
-        handing::reset_when_dropped(manifest.session_sockets(), true);
+        fd_passing::reset_when_dropped(manifest.session_sockets(), true);
         Ok(())
     }
 
     /// What is there, which stays. `None`: nothing.
     pub fn look(&self) -> Result<Option<Bundle>, BundleError> {
-        handing::look_again(self.out_of.as_fd())?;
+        fd_passing::look_again(self.out_of.as_fd())?;
         let mut arriving = Arriving::default();
         let mut buffer = [0; BYTES_MAX];
         loop {
-            match handing::receive(self.out_of.as_fd(), &mut buffer, true) {
+            match fd_passing::receive(self.out_of.as_fd(), &mut buffer, true) {
                 Ok(Some(arrived)) => {
                     let length = arrived.length;
                     arriving.take(&buffer[..length], arrived)?;
@@ -97,7 +97,7 @@ impl Stash {
         let mut buffer = [0; BYTES_MAX];
         // A socket in blocking mode is none of ours; ours ends with AGAIN.
         while matches!(
-            handing::receive(self.out_of.as_fd(), &mut buffer, false),
+            fd_passing::receive(self.out_of.as_fd(), &mut buffer, false),
             Ok(Some(_)) | Err(Errno::INTR)
         ) {}
     }

@@ -8,7 +8,7 @@ use crate::flow::Ended;
 use crate::pool::Backend;
 use crate::proxy_protocol::Malformed;
 use crate::reason::Reason;
-use crate::sys::socket;
+use crate::sys::tcp as socket;
 use crate::thread_context::ThreadContext;
 
 /// The line of a flow that had a backend.

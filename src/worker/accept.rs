@@ -12,7 +12,7 @@ use slab::Slab;
 use super::{Message, Workers};
 use crate::metrics::{AcceptTrouble, ListenerCounters};
 use crate::reason::Reason;
-use crate::sys::{Errno, socket};
+use crate::sys::{Errno, tcp as socket};
 use crate::tcp::{Arrival, Sessions, Terms};
 use crate::thread_context::{ThreadContext, Token};
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use evenkeel::metrics::Direction;
 use evenkeel::sys::udp_batch::{Batch, Outgoing};
 use evenkeel::sys::udp_probe::{self, Lack, Offloads};
-use evenkeel::sys::{Errno, socket, udp};
+use evenkeel::sys::{Errno, tcp as socket, udp};
 
 use crate::rig::*;
 

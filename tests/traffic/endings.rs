@@ -254,5 +254,5 @@ fn urgent_bytes_do_not_hang_the_stream() {
 /// Bytes the peer's kernel has not acknowledged.
 fn unsent(stream: &TcpStream) -> u32 {
     use std::os::fd::AsFd;
-    evenkeel::sys::socket::unacknowledged(stream.as_fd())
+    evenkeel::sys::tcp::unacknowledged(stream.as_fd())
 }

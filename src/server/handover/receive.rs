@@ -23,7 +23,7 @@ use crate::server::admin_commands::SocketDoor;
 use crate::server::admin_sockets::HttpDoor;
 use crate::server::control::Control;
 use crate::server::open_listeners::Matched;
-use crate::sys::handing;
+use crate::sys::fd_passing;
 use crate::sys::pipe::Pipe;
 use crate::transfer::Bundle;
 use crate::worker::{Message, ThreadImport};
@@ -57,7 +57,7 @@ impl Inherited {
     /// The zero of the shared clock: where it was.
     pub(in crate::server) fn epoch(&self) -> Instant {
         let now = Instant::now();
-        let age_ns = handing::monotonic_ns().saturating_sub(self.manifest().epoch_ns);
+        let age_ns = fd_passing::monotonic_ns().saturating_sub(self.manifest().epoch_ns);
         now.checked_sub(Duration::from_nanos(age_ns)).unwrap_or(now)
     }
 

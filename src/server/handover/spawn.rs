@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::send::{HandedOver, HandoverError};
 use crate::server::control::Control;
-use crate::sys::handing::Process;
+use crate::sys::fd_passing::Process;
 use crate::transfer::Channel;
 
 /// How this program was started.

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         ROWS.iter().for_each(|row| println!("{}{}", if row.headline { "* " } else { "  " }, row.name));
         return ExitCode::SUCCESS;
     }
-    evenkeel::sys::limits::raise_open_files();
+    evenkeel::sys::rlimits::raise_open_files();
     pin_self();
     let (peers, missing) = Peer::found();
     missing.iter().for_each(|name| println!("left out: {name} (not installed)"));
