@@ -1,30 +1,30 @@
 //! Real traffic over loopback: what a client and a backend see of the balancer between them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, unreachable_pub)]
 
-mod bulk;
+mod access_and_limits;
+mod binding;
 mod commands;
 mod costs;
-mod crowds;
+mod dashboard;
 mod datagram_bursts;
 mod datagram_fairness;
 mod datagram_headers;
 mod datagrams;
 mod deadlines;
-mod doors;
-mod endings;
-mod entry;
-mod failing;
-mod handover;
-mod limits;
+mod fd_exhaustion;
+mod half_close;
 mod log_lines;
+mod passive_ejection;
+mod picking;
 #[path = "../ports/mod.rs"]
 mod ports;
 mod proxy_headers;
 mod queue;
 mod reload;
+mod retries;
 mod rig;
 mod shutdown;
-mod stalls;
+mod splice;
 mod sticky;
-mod successions;
-mod watching;
+mod upgrade;
+mod upgrade_after_reload;
