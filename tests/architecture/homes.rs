@@ -85,10 +85,10 @@ pub fn forbidden(sources: &[Source]) -> Findings {
     let mut findings = Findings::default();
     for source in sources {
         findings.checked += 1;
-        for comment in &source.comments {
+        for (number, line) in source.raw.lines().enumerate() {
             for word in ["TODO", "FIXME", "XXX"] {
-                if comment.text.contains(word) {
-                    findings.add(source, comment.line, &format!("{word}: do it, or leave it out"));
+                if line.contains(word) {
+                    findings.add(source, number + 1, &format!("{word}: do it, or leave it out"));
                 }
             }
         }
@@ -133,19 +133,22 @@ fn the_rules_can_fail() {
         assert_eq!(problems("src/tcp/mod.rs", text), 3, "{text}");
     }
     assert_eq!(
-        problems("src/pool/mod.rs", "fn a(b: &'static str) {} #[cfg(test)] mod tests { unsafe {} }"),
+        problems("src/pool/mod.rs", "fn a(b: &'static str) {} #[cfg(test)] mod tests { fn c() { unsafe {} } }"),
         2
     );
 
     let problems = |text: &str| forbidden(&[Source::new("src/tcp/mod.rs", text)]).problems.len();
     assert_eq!(problems("#[cfg(test)] mod tests { fn a() { b.unwrap(); } } fn c() { d.unwrap_or(0); }"), 0);
-    assert_eq!(problems("// It was set above.\n#[allow(clippy::unwrap_used)]\nlet a = b.unwrap();"), 0);
+    assert_eq!(
+        problems("fn a() {\n// It was set above.\n#[allow(clippy::unwrap_used)]\nlet a = b.unwrap(); }"),
+        0
+    );
     for text in [
         "// TODO: more",
         "fn a() { todo!() }",
         "fn a() { dbg!(b); }",
         "fn a() { b.unwrap(); }",
-        "a.expect(\"b\");",
+        "fn a() { b.expect(\"c\"); }",
     ] {
         assert_eq!(problems(text), 1, "{text}");
     }

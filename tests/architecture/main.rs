@@ -58,8 +58,8 @@ fn rooms_import_lower_floors() {
 }
 
 #[test]
-fn ground_rooms_are_pure() {
-    hold(&pure::check(&source::read(root())), 20);
+fn what_is_pure_stays_pure() {
+    hold(&pure::check(&source::read(root()), &pure::PURE), 60);
 }
 
 #[test]

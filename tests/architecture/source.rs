@@ -1,8 +1,11 @@
-//! Rust text as tokens with line numbers: just enough to see paths, calls and functions, and to leave tests out.
-//!
-//! Comments and the insides of literals never look like code. What is not understood is one token a character.
+//! Rust source as `syn` reads it: the paths, functions and tokens of each file, with line numbers, and what only tests see
+//! left out.
 
 use std::path::Path;
+
+use proc_macro2::{LineColumn, Spacing, TokenStream, TokenTree};
+use syn::spanned::Spanned;
+use syn::visit::{self, Visit};
 
 /// One file.
 #[derive(Debug)]
@@ -14,33 +17,41 @@ pub struct Source {
     pub tokens: Vec<Token>,
     /// Its code without what only tests see.
     pub live: Vec<Token>,
-    pub comments: Vec<Token>,
     /// Files of modules that only tests see, as the beginnings of their places.
     test_modules: Vec<String>,
+    named: Vec<Named>,
+    functions: Vec<Function>,
 }
 
+/// A word, `::`, a lifetime, a literal as it is written, or one character.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// A word, `::`, a lifetime, a string with its opening quote, or one character.
     pub text: String,
     pub line: usize,
+    column: usize,
 }
 
 impl Token {
-    pub fn is_word(&self) -> bool {
-        self.text.starts_with(|c: char| c.is_alphanumeric() || c == '_')
+    fn is_word(&self) -> bool {
+        self.text.starts_with(|c: char| c.is_alphabetic() || c == '_')
+    }
+
+    fn place(&self) -> (usize, usize) {
+        (self.line, self.column)
     }
 }
 
 /// A path as it is written, `use` trees taken apart.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Named {
     pub segments: Vec<String>,
     pub line: usize,
+    /// Passed on to others by `pub use`, and nothing else.
+    pub passed_on: bool,
 }
 
 /// A function with a body.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Function {
     pub name: String,
     pub line: usize,
@@ -48,28 +59,47 @@ pub struct Function {
 }
 
 impl Source {
+    /// Text that is no Rust is a fault of the test, and says so.
+    #[track_caller]
     pub fn new(path: &str, raw: &str) -> Self {
-        let (tokens, comments) = tokens_of(raw);
-        let (live, modules) = without_tests(&tokens);
+        let file = syn::parse_file(raw).unwrap_or_else(|error| panic!("{path}: {error}: {raw}"));
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         let stem = match path.strip_suffix(".rs").unwrap_or(path) {
             stem if stem.ends_with("/mod") || stem.ends_with("/lib") || stem.ends_with("/main") => folder,
             stem => stem,
         };
-        let test_modules = modules
-            .into_iter()
-            .map(|(name, file)| match file {
-                Some(file) => format!("{folder}/{file}"),
-                None => format!("{stem}/{name}"),
-            })
-            .collect();
-        Self { path: path.into(), raw: raw.into(), tokens, live, comments, test_modules }
+        let mut reader = Reader::default();
+        reader.visit_file(&file);
+        let mut tokens = Vec::new();
+        flatten(raw.parse().unwrap(), &mut tokens);
+        let is_live = |place: (usize, usize)| {
+            !reader.tests.iter().any(|(first, last)| place >= *first && place < *last)
+        };
+        let live = tokens.iter().filter(|token| is_live(token.place())).cloned().collect();
+        let test_modules = reader.test_modules.into_iter().map(|(name, file)| match file {
+            Some(file) => format!("{folder}/{file}"),
+            None => format!("{stem}/{name}"),
+        });
+        Self {
+            path: path.into(),
+            raw: raw.into(),
+            live,
+            tokens,
+            test_modules: test_modules.collect(),
+            named: reader.named,
+            functions: reader.functions,
+        }
     }
 
     /// The folder or file below `src` it belongs to; `main` and `lib` are their own.
     pub fn room(&self) -> &str {
-        let inner = self.path.strip_prefix("src/").unwrap_or(&self.path);
+        let inner = self.inner();
         inner.split('/').next().unwrap_or(inner).trim_end_matches(".rs")
+    }
+
+    /// Its place below `src`.
+    pub fn inner(&self) -> &str {
+        self.path.strip_prefix("src/").unwrap_or(&self.path)
     }
 
     /// How many `super` lead to the root of the crate.
@@ -82,13 +112,13 @@ impl Source {
     }
 
     /// The paths named in its live code.
-    pub fn named(&self) -> Vec<Named> {
-        named_in(&self.live)
+    pub fn named(&self) -> &[Named] {
+        if self.live.is_empty() { &[] } else { &self.named }
     }
 
     /// Every function with a body, those of tests included.
-    pub fn functions(&self) -> Vec<Function> {
-        functions_in(&self.tokens)
+    pub fn functions(&self) -> &[Function] {
+        &self.functions
     }
 }
 
@@ -134,238 +164,211 @@ pub fn leave_out_test_modules(sources: &mut [Source]) {
     }
 }
 
-fn tokens_of(raw: &str) -> (Vec<Token>, Vec<Token>) {
-    let text: Vec<char> = raw.chars().collect();
-    let at = |place: usize| text.get(place).copied().unwrap_or('\0');
-    let (mut tokens, mut comments) = (Vec::new(), Vec::new());
-    let (mut place, mut line) = (0, 1);
-    while place < text.len() {
-        let begin = place;
-        let c = text[place];
-        let mut comment = false;
-        if c == '/' && at(place + 1) == '/' {
-            while place < text.len() && text[place] != '\n' {
-                place += 1;
-            }
-            comment = true;
-        } else if c == '/' && at(place + 1) == '*' {
-            place = end_of_block_comment(&text, place);
-            comment = true;
-        } else if let Some(end) = end_of_literal(&text, place) {
-            place = end;
-        } else if c == '\'' {
-            place += 1;
-            while at(place).is_alphanumeric() || at(place) == '_' {
-                place += 1;
-            }
-        } else if c.is_alphanumeric() || c == '_' {
-            while at(place).is_alphanumeric() || at(place) == '_' {
-                place += 1;
-            }
-        } else if c == ':' && at(place + 1) == ':' {
-            place += 2;
-        } else {
-            place += 1;
+/// What a walk through the syntax finds.
+#[derive(Default)]
+struct Reader {
+    named: Vec<Named>,
+    functions: Vec<Function>,
+    /// From where to where only tests see.
+    tests: Vec<((usize, usize), (usize, usize))>,
+    /// Modules of tests with files of their own: their names, and the files where `#[path]` says.
+    test_modules: Vec<(String, Option<String>)>,
+    /// Inside of what only tests see.
+    in_test: bool,
+}
+
+impl Reader {
+    fn name(&mut self, segments: Vec<String>, line: usize, passed_on: bool) {
+        if !self.in_test && segments.len() > 1 {
+            self.named.push(Named { segments, line, passed_on });
         }
-        let piece: String = text[begin..place].iter().collect();
-        let lines = piece.matches('\n').count();
-        if comment {
-            comments.push(Token { text: piece, line });
-        } else if !c.is_whitespace() {
-            tokens.push(Token { text: piece.trim_start_matches(['b', 'r', 'c', '#']).to_owned(), line });
-            // Words keep their first letters: only literals lose the marks in front of the quote.
-            if let Some(last) = tokens.last_mut()
-                && !last.text.starts_with(['"', '\''])
+    }
+
+    fn take_tree(&mut self, tree: &syn::UseTree, prefix: &[String], passed_on: bool) {
+        let mut segments = prefix.to_vec();
+        let (last, line) = match tree {
+            syn::UseTree::Path(path) => {
+                segments.push(path.ident.to_string());
+                return self.take_tree(&path.tree, &segments, passed_on);
+            }
+            syn::UseTree::Group(group) => {
+                return group.items.iter().for_each(|tree| self.take_tree(tree, prefix, passed_on));
+            }
+            syn::UseTree::Name(name) => (name.ident.to_string(), name.ident.span()),
+            syn::UseTree::Rename(rename) => (rename.ident.to_string(), rename.ident.span()),
+            syn::UseTree::Glob(glob) => ("*".to_owned(), glob.star_token.span()),
+        };
+        segments.push(last);
+        self.name(segments, line.start().line, passed_on);
+    }
+
+    fn name_all_in(&mut self, stream: TokenStream) {
+        let mut tokens = Vec::new();
+        flatten(stream, &mut tokens);
+        for (segments, line) in paths_in(&tokens) {
+            self.name(segments, line, false);
+        }
+    }
+
+    fn function(&mut self, name: &syn::Ident, function: proc_macro2::Span) {
+        let (line, last_line) = (name.span().start().line, function.end().line);
+        self.functions.push(Function { name: name.to_string(), line, last_line });
+    }
+}
+
+impl<'ast> Visit<'ast> for Reader {
+    fn visit_item(&mut self, item: &'ast syn::Item) {
+        let before = self.in_test;
+        let attributes = attributes_of(item);
+        if !before && attributes.iter().any(is_for_tests) {
+            let place = |at: LineColumn| (at.line, at.column);
+            self.tests.push((place(item.span().start()), place(item.span().end())));
+            self.in_test = true;
+            if let syn::Item::Mod(module) = item
+                && module.content.is_none()
             {
-                last.text = text[begin..place].iter().collect();
+                let file = attributes.iter().find_map(file_of);
+                self.test_modules.push((module.ident.to_string(), file));
             }
         }
-        line += lines;
+        visit::visit_item(self, item);
+        self.in_test = before;
     }
-    (tokens, comments)
+
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        let passed_on = !matches!(item.vis, syn::Visibility::Inherited);
+        self.take_tree(&item.tree, &[], passed_on);
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let segments = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        self.name(segments, path.span().start().line, false);
+        visit::visit_path(self, path);
+    }
+
+    fn visit_meta_list(&mut self, list: &'ast syn::MetaList) {
+        visit::visit_meta_list(self, list);
+        self.name_all_in(list.tokens.clone());
+    }
+
+    fn visit_macro(&mut self, one: &'ast syn::Macro) {
+        visit::visit_macro(self, one);
+        // What is inside of a macro is whatever that makes of it: every path in it counts.
+        self.name_all_in(one.tokens.clone());
+    }
+
+    fn visit_item_fn(&mut self, function: &'ast syn::ItemFn) {
+        self.function(&function.sig.ident, function.span());
+        visit::visit_item_fn(self, function);
+    }
+
+    fn visit_impl_item_fn(&mut self, function: &'ast syn::ImplItemFn) {
+        self.function(&function.sig.ident, function.span());
+        visit::visit_impl_item_fn(self, function);
+    }
+
+    fn visit_trait_item_fn(&mut self, function: &'ast syn::TraitItemFn) {
+        if function.default.is_some() {
+            self.function(&function.sig.ident, function.span());
+        }
+        visit::visit_trait_item_fn(self, function);
+    }
 }
 
-fn end_of_block_comment(text: &[char], mut place: usize) -> usize {
-    let mut depth = 0;
-    while place < text.len() {
-        match (text[place], text.get(place + 1)) {
-            ('/', Some('*')) => (depth, place) = (depth + 1, place + 2),
-            ('*', Some('/')) => (depth, place) = (depth - 1, place + 2),
-            _ => place += 1,
-        }
-        if depth == 0 {
-            break;
-        }
+fn attributes_of(item: &syn::Item) -> &[syn::Attribute] {
+    match item {
+        syn::Item::Const(item) => &item.attrs,
+        syn::Item::Enum(item) => &item.attrs,
+        syn::Item::Fn(item) => &item.attrs,
+        syn::Item::Impl(item) => &item.attrs,
+        syn::Item::Macro(item) => &item.attrs,
+        syn::Item::Mod(item) => &item.attrs,
+        syn::Item::Static(item) => &item.attrs,
+        syn::Item::Struct(item) => &item.attrs,
+        syn::Item::Trait(item) => &item.attrs,
+        syn::Item::Type(item) => &item.attrs,
+        syn::Item::Use(item) => &item.attrs,
+        _ => &[],
     }
-    place
 }
 
-/// The end of a string, byte string, raw string or character that begins here.
-fn end_of_literal(text: &[char], begin: usize) -> Option<usize> {
-    let at = |place: usize| text.get(place).copied().unwrap_or('\0');
-    let mut place = begin;
-    if matches!(at(place), 'b' | 'c') && matches!(at(place + 1), '"' | '\'' | 'r') {
-        place += 1;
+fn is_for_tests(attribute: &syn::Attribute) -> bool {
+    attribute.path().is_ident("cfg")
+        && attribute.parse_args::<syn::Ident>().is_ok_and(|condition| condition == "test")
+}
+
+/// The file that `#[path = "..."]` names.
+fn file_of(attribute: &syn::Attribute) -> Option<String> {
+    let syn::Meta::NameValue(pair) = &attribute.meta else { return None };
+    match &pair.value {
+        syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) if pair.path.is_ident("path") => {
+            Some(text.value())
+        }
+        _ => None,
     }
-    let mut hashes = 0;
-    if at(place) == 'r' && matches!(at(place + 1), '"' | '#') {
-        place += 1;
-        while at(place) == '#' {
-            (hashes, place) = (hashes + 1, place + 1);
-        }
-        if at(place) != '"' {
-            return None;
-        }
-        place += 1;
-        while place < text.len() {
-            if text[place] == '"' && (0..hashes).all(|hash| at(place + 1 + hash) == '#') {
-                return Some(place + 1 + hashes);
+}
+
+/// Tokens in their order, groups opened, doc comments left out.
+fn flatten(stream: TokenStream, into: &mut Vec<Token>) {
+    let push = |into: &mut Vec<Token>, text: String, at: LineColumn| {
+        into.push(Token { text, line: at.line, column: at.column });
+    };
+    let mut trees = stream.into_iter().peekable();
+    while let Some(tree) = trees.next() {
+        let at = tree.span().start();
+        match tree {
+            TokenTree::Group(group) => {
+                let (open, close) = match group.delimiter() {
+                    proc_macro2::Delimiter::Parenthesis => ("(", ")"),
+                    proc_macro2::Delimiter::Brace => ("{", "}"),
+                    proc_macro2::Delimiter::Bracket => ("[", "]"),
+                    proc_macro2::Delimiter::None => ("", ""),
+                };
+                let first = group.stream().into_iter().next();
+                if matches!(first, Some(TokenTree::Ident(word)) if word == "doc")
+                    && matches!(into.last().map(|token| &*token.text), Some("#" | "!"))
+                {
+                    // `#[doc = "..."]`: prose.
+                    while into.last().is_some_and(|token| matches!(&*token.text, "#" | "!")) {
+                        into.pop();
+                    }
+                    continue;
+                }
+                push(into, open.to_owned(), group.span_open().start());
+                flatten(group.stream(), into);
+                push(into, close.to_owned(), group.span_close().start());
             }
-            place += 1;
-        }
-        return Some(place);
-    }
-    let quote = at(place);
-    // 'x' and '\n' are characters; 'x without a second quote is a lifetime.
-    if quote == '\'' && at(place + 1) != '\\' && at(place + 2) != '\'' || !matches!(quote, '"' | '\'') {
-        return None;
-    }
-    place += 1;
-    while place < text.len() && text[place] != quote {
-        place += if text[place] == '\\' { 2 } else { 1 };
-    }
-    Some((place + 1).min(text.len()))
-}
-
-type TestModule = (String, Option<String>);
-
-/// The tokens outside of `#[cfg(test)]` items, and the test modules that have files of their own.
-fn without_tests(tokens: &[Token]) -> (Vec<Token>, Vec<TestModule>) {
-    let word = |place: usize| tokens.get(place).map_or("", |token| &*token.text);
-    let (mut live, mut modules) = (Vec::new(), Vec::new());
-    let mut place = 0;
-    while place < tokens.len() {
-        let is_test = ["#", "[", "cfg", "(", "test", ")", "]"]
-            .iter()
-            .enumerate()
-            .all(|(i, text)| word(place + i) == *text);
-        if !is_test {
-            live.push(tokens[place].clone());
-            place += 1;
-            continue;
-        }
-        let mut file = None;
-        place += 7;
-        while word(place) == "#" {
-            if word(place + 2) == "path" {
-                file = Some(word(place + 4).trim_matches('"').to_owned());
+            TokenTree::Punct(punct) if punct.as_char() == ':' && punct.spacing() == Spacing::Joint => {
+                let twice = trees.next_if(|next| matches!(next, TokenTree::Punct(p) if p.as_char() == ':'));
+                push(into, if twice.is_some() { "::" } else { ":" }.to_owned(), at);
             }
-            place = end_of_group(tokens, place + 1);
-        }
-        while !matches!(word(place), "{" | ";" | "") {
-            if word(place) == "mod" && word(place + 2) == ";" {
-                modules.push((word(place + 1).to_owned(), file.take()));
+            TokenTree::Punct(quote) if quote.as_char() == '\'' => {
+                let name = trees.next_if(|next| matches!(next, TokenTree::Ident(_)));
+                push(into, format!("'{}", name.map_or(String::new(), |name| name.to_string())), at);
             }
-            place = if word(place) == "(" { end_of_group(tokens, place) } else { place + 1 };
-        }
-        place = if word(place) == "{" { end_of_group(tokens, place) } else { place + 1 };
-    }
-    (live, modules)
-}
-
-/// Behind the bracket that closes the one at `open`.
-fn end_of_group(tokens: &[Token], open: usize) -> usize {
-    let mut depth = 0;
-    for (place, token) in tokens.iter().enumerate().skip(open) {
-        match &*token.text {
-            "(" | "[" | "{" => depth += 1,
-            ")" | "]" | "}" => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return place + 1;
+            other => push(into, other.to_string(), at),
         }
     }
-    tokens.len()
 }
 
-fn named_in(tokens: &[Token]) -> Vec<Named> {
+/// Paths of more than one word among tokens.
+fn paths_in(tokens: &[Token]) -> Vec<(Vec<String>, usize)> {
     let word = |place: usize| tokens.get(place).map_or("", |token| &*token.text);
     let mut found = Vec::new();
     let mut place = 0;
     while place < tokens.len() {
-        let before = place.checked_sub(1).map_or("", word);
-        // `::name` continues a path, unless nothing stands in front of it.
-        let continues = before == "::"
-            && place.checked_sub(2).is_some_and(|place| tokens[place].is_word() || tokens[place].text == ">");
-        if word(place) == "use" && word(place + 1) != "<" {
+        let line = tokens[place].line;
+        if !tokens[place].is_word() || place.checked_sub(1).is_some_and(|before| word(before) == ".") {
             place += 1;
-            take_tree(tokens, &mut place, &[], &mut found);
-        } else if tokens[place].is_word() && !continues && before != "." {
-            let line = tokens[place].line;
-            let mut segments = vec![word(place).to_owned()];
-            place += 1;
-            while word(place) == "::" && tokens.get(place + 1).is_some_and(Token::is_word) {
-                segments.push(word(place + 1).to_owned());
-                place += 2;
-            }
-            if segments.len() > 1 {
-                found.push(Named { segments, line });
-            }
-        } else {
-            place += 1;
-        }
-    }
-    found
-}
-
-fn take_tree(tokens: &[Token], place: &mut usize, prefix: &[String], found: &mut Vec<Named>) {
-    let word = |place: usize| tokens.get(place).map_or("", |token| &*token.text);
-    let mut segments = prefix.to_vec();
-    while let Some(token) = tokens.get(*place) {
-        *place += 1;
-        match &*token.text {
-            "::" => {}
-            "{" => {
-                while !matches!(word(*place), "}" | "") {
-                    take_tree(tokens, place, &segments, found);
-                    if word(*place) == "," {
-                        *place += 1;
-                    }
-                }
-                *place += 1;
-                return;
-            }
-            text => {
-                segments.push(text.to_owned());
-                if word(*place) != "::" {
-                    if word(*place) == "as" {
-                        *place += 2;
-                    }
-                    found.push(Named { segments, line: token.line });
-                    return;
-                }
-            }
-        }
-    }
-}
-
-fn functions_in(tokens: &[Token]) -> Vec<Function> {
-    let mut found = Vec::new();
-    for (place, pair) in tokens.windows(2).enumerate() {
-        if pair[0].text != "fn" || !pair[1].is_word() {
             continue;
         }
-        let mut body = place + 2;
-        while body < tokens.len() && !matches!(&*tokens[body].text, "{" | ";") {
-            body =
-                if matches!(&*tokens[body].text, "(" | "[") { end_of_group(tokens, body) } else { body + 1 };
+        let mut segments = vec![word(place).to_owned()];
+        place += 1;
+        while word(place) == "::" && tokens.get(place + 1).is_some_and(Token::is_word) {
+            segments.push(word(place + 1).to_owned());
+            place += 2;
         }
-        if tokens.get(body).is_some_and(|token| token.text == "{") {
-            let last = end_of_group(tokens, body) - 1;
-            let (name, line) = (pair[1].text.clone(), pair[0].line);
-            found.push(Function { name, line, last_line: tokens[last].line });
-        }
+        found.push((segments, line));
     }
     found
 }
@@ -374,37 +377,45 @@ fn functions_in(tokens: &[Token]) -> Vec<Function> {
 fn literals_and_comments_are_not_code() {
     let source = Source::new(
         "src/a.rs",
-        "let a = \"x::y \\\" // no\"; /* /* b */ c */ let d = r#\"e\"f\"#; let g: &'static u8 = &b'\\''; // h\nlet i = 'j';",
+        "/// k::l\nfn a() { let b = \"x::y \\\" // no\"; /* /* m */ c */ let d = r#\"e\"f\"#; let g: &'static u8 = &b'\\''; // h\nlet i = 'j'; }",
     );
     let words: Vec<_> =
         source.tokens.iter().filter(|token| token.is_word()).map(|token| &*token.text).collect();
-    assert_eq!(words, ["let", "a", "let", "d", "let", "g", "u8", "let", "i"]);
-    assert_eq!(source.tokens.last().unwrap().line, 2);
-    assert_eq!(source.comments.len(), 2);
+    let literals = ["r#\"e\"f\"#", "b'\\''"];
+    let words: Vec<_> = words.into_iter().filter(|word| !literals.contains(word)).collect();
+    assert_eq!(words, ["fn", "a", "let", "b", "let", "d", "let", "g", "u8", "let", "i"]);
+    assert_eq!(source.tokens.last().unwrap().line, 3);
+    assert!(source.named().is_empty());
 }
 
 #[test]
 fn trees_are_taken_apart() {
     let source = Source::new(
         "src/a.rs",
-        "use crate::{b::{self, C as D}, e}; use f::*; fn g() -> impl H + use<> { i::j(); ::k::l(); m.n(); Vec::<o::P>::q() }",
+        "use crate::{b::{self, C as D}, e}; pub use f::*; fn g() -> impl H { i::j(); ::k::l(); m.n(); Vec::<o::P>::q(); r!(s::t, u) }",
     );
-    let named: Vec<_> = source.named().iter().map(|named| named.segments.join("::")).collect();
-    assert_eq!(named, ["crate::b::self", "crate::b::C", "crate::e", "f::*", "i::j", "k::l", "o::P"]);
+    let mut named: Vec<_> = source.named().iter().map(|named| named.segments.join("::")).collect();
+    named.sort();
+    assert_eq!(
+        named,
+        ["Vec::q", "crate::b::C", "crate::b::self", "crate::e", "f::*", "i::j", "k::l", "o::P", "s::t"]
+    );
+    assert!(source.named().iter().all(|named| named.passed_on == (named.segments[0] == "f")));
 }
 
 #[test]
 fn tests_are_left_out() {
     let text = "fn a() {} #[cfg(test)] #[path = \"b_tests.rs\"] mod b; #[cfg(test)] mod c; \
-        #[cfg(test)] mod d { fn e() { x::y(); } } fn f() {}";
+        #[cfg(test)] mod d { fn e() { x::y(); } } fn f() { z::y(); }";
     let mut sources = vec![
         Source::new("src/g/mod.rs", text),
-        Source::new("src/g/b_tests.rs", "x::y();"),
-        Source::new("src/g/c/h.rs", "x::y();"),
-        Source::new("src/g/i.rs", "x::y();"),
+        Source::new("src/g/b_tests.rs", "fn a() { x::y(); }"),
+        Source::new("src/g/c/h.rs", "fn a() { x::y(); }"),
+        Source::new("src/g/i.rs", "fn a() { x::y(); }"),
     ];
     leave_out_test_modules(&mut sources);
     let named: Vec<_> = sources.iter().map(|source| source.named().len()).collect();
-    assert_eq!(named, [0, 0, 0, 1]);
+    assert_eq!(named, [1, 0, 0, 1]);
+    assert!(!sources[0].live.iter().any(|token| token.text == "x"));
     assert_eq!(sources[0].functions().len(), 3);
 }
