@@ -1,4 +1,4 @@
-//! Rise and fall of one backend, as one counter.
+//! Rise and fall (hysteresis of health checks) of one backend, as one counter.
 //!
 //! Pure. The counter runs from 0 to `rise + fall - 1`; below `rise` the backend is down. An answer that agrees with the
 //! state moves the counter to its end, so only answers in a row change a state.

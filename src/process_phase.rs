@@ -1,4 +1,4 @@
-//! Where the process is in its life, and which way it may go. Pure.
+//! Process phase: where the process is in its life, and which way it may go. Pure.
 
 /// The phases of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! Why sessions end: the closed list. The same words are in the log line and in the metric's `reason` label.
+//! Reasons why sessions end (termination states): the closed list. The same words are in the log line and in the
+//! metric's `reason` label.
 
 /// Why a session ended. Every session that began ends with exactly one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,4 +1,4 @@
-//! Sessions as operators look for them: what a filter asks, and what is told of each one found.
+//! Session query: how operators look for sessions: what a filter asks, and the row of each one found.
 //!
 //! Pure. Shared by whoever holds sessions and whoever shows them.
 

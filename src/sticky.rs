@@ -1,4 +1,5 @@
-//! Which backend a source was sent to last: a bounded table, of which the least recently used entry goes.
+//! Sticky sessions (session affinity, persistence): which backend a source was sent to last: a bounded table, of which
+//! the least recently used entry goes.
 //!
 //! Pure: the clock and the hash key are arguments. Every use renews an entry for the same length of time, so the order
 //! of use is also the order in which entries run out: one chain serves both. What must stay true: never more than `most`

@@ -1,4 +1,4 @@
-//! Deadlines of many slots: a timer wheel of two levels with its links inside.
+//! Timer wheel of two levels, with its links inside: the deadlines of many slots.
 //!
 //! One data thread keeps the deadlines of all its sessions here. Pure: the time is an argument. Arming and disarming
 //! touch a few words and allocate only when a slot number is higher than any before. What must stay true:

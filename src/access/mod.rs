@@ -1,4 +1,4 @@
-//! Who may come in: `allow` and `deny`, decided by the longest match of both lists.
+//! Access control lists (ACL), `allow` and `deny`: who may come in, decided by the longest match of both lists.
 //!
 //! Pure. Must stay true: of two equal networks the denied one counts; with `allow` given, who is in no network is refused;
 //! IPv4 written as IPv6 is IPv4. A decision allocates nothing and costs one binary search.

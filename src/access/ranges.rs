@@ -1,4 +1,5 @@
-//! Nested networks laid flat: the addresses at which the answer changes, in order.
+//! Sorted address ranges of a network list (CIDR, longest prefix match): nested networks laid flat, as the addresses at
+//! which the answer changes, in order.
 //!
 //! Two networks lie apart or one within the other, so walking them by their first address and keeping those that are open
 //! on a stack tells which is the longest anywhere. Equal answers side by side are one, so the answer is how many edges lie

@@ -1,5 +1,5 @@
-//! Whose PROXY headers are taken: the peers on `accept_proxy`, judged by `deny` alone. The client in the header is judged by
-//! both lists.
+//! Trusted proxies: the peers on `accept_proxy` whose PROXY headers are taken, judged by `deny` alone. The client in
+//! the header is judged by both lists.
 
 use std::net::IpAddr;
 

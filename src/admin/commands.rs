@@ -1,4 +1,5 @@
-//! What the socket of the commands answers besides what the HTTP door does: it changes things. JSON in every answer.
+//! Admin commands: what the Unix socket answers besides what the HTTP door does, since it changes things. JSON in every
+//! answer.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
-//! The conversations of one door: so many at once, each for so long; a newcomer who finds no room is given that of the
-//! longest there, so that silent ones cannot lock others out. Those who watch stay longer and have places of their own,
-//! which `watchers` counts.
+//! Connection limit of an admin door: so many at once, each for so long; a newcomer who finds no room is given that of
+//! the longest there, so that silent ones cannot lock others out. Those who watch stay longer and have permits of their
+//! own, which `event_stream` counts.
 
 use std::collections::VecDeque;
 use std::future::Future;

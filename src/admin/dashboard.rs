@@ -1,4 +1,5 @@
-//! The page for people at `/`, and its stream at `/events`. One file, nothing from elsewhere, nothing that changes anything.
+//! Dashboard: the page for people at `/`, and its stream at `/events`. One file, nothing from elsewhere, nothing that
+//! changes anything.
 
 use http_body_util::{Either, Full};
 use hyper::body::Bytes;

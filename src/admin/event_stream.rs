@@ -1,4 +1,4 @@
-//! Who watches the dashboard: `/events`, a stream of what `/status` says, once a second.
+//! Event stream (server-sent events) of the dashboard, `/events`: what `/status` says, once a second.
 //!
 //! Must stay true: each second's text is made once, whoever many watch, and not at all when nobody does; there are at most
 //! `WATCHERS_MAX`; one that does not read holds at most two texts it shares with the others, and is cut.

@@ -1,4 +1,4 @@
-//! The last ten minutes in small samples, so that a page that is opened now shows them.
+//! History for the dashboard: the last ten minutes in small samples, so that a page that is opened now shows them.
 //!
 //! Pure: sums and the time in, JSON out. Must stay true: never more than `SAMPLES_MAX` samples of `POOLS_MAX` pools, 12 bytes
 //! each: below 2 MB with the room that lists keep in reserve.

@@ -1,4 +1,4 @@
-//! The metrics page. Names and labels are a contract with dashboards and alerts.
+//! Metrics page for Prometheus, `/metrics`. Names and labels are a contract with dashboards and alerts.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

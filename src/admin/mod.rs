@@ -1,4 +1,4 @@
-//! What the outside may ask, over HTTP on the control thread: `/metrics`, `/status`, `/healthz`, `/readyz` at an address,
+//! Admin interface over HTTP, on the control thread: `/metrics`, `/status`, `/healthz`, `/readyz` at an address,
 //! read-only, with a page for people at `/`; and at the socket of the commands also what changes things.
 
 mod commands;

@@ -1,4 +1,4 @@
-//! The OpenMetrics text form. Pure: families and samples in, text out.
+//! OpenMetrics exposition format, which Prometheus scrapes. Pure: families and samples in, text out.
 
 use std::fmt::{Display, Write};
 

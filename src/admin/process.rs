@@ -1,4 +1,4 @@
-//! What the kernel says of this process: the `process_*` metrics every dashboard knows.
+//! Process metrics, `process_*`: what the kernel says of this process, as every dashboard knows it.
 
 use super::openmetrics::OpenMetrics;
 use crate::sys::rlimits::{self, Usage};

@@ -1,4 +1,5 @@
-//! What somebody asks to be changed, or looked for on the data threads. The admin doors send these; the server does them.
+//! Admin requests: what somebody asks to be changed, or looked for on the data threads. The admin doors send these; the
+//! server does them.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The Unix socket of the commands: who may connect is the file's mode, who did is in the log.
+//! Admin socket (Unix domain) of the commands: who may connect is the mode of the file, who did is in the log.
 
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};

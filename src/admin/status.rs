@@ -1,5 +1,5 @@
-//! `/status`: everything an operator looks at, as JSON. Its keys are a contract with scripts, `top` and the dashboard;
-//! docs/status.md lists them.
+//! Status as JSON, `/status`: everything an operator looks at. Its keys are a contract with scripts, `top` and the
+//! dashboard; docs/status.md lists them.
 
 use std::sync::atomic::Ordering;
 

@@ -1,4 +1,5 @@
-//! How long a backend that fails real traffic is left alone: doubled each time in a row, forgiven after a quiet time.
+//! Outlier ejection (passive health): how long a backend that fails real traffic is left alone: doubled each time in a
+//! row, forgiven after a quiet time.
 
 /// The ejections of one backend.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

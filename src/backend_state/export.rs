@@ -1,4 +1,4 @@
-//! A standing as it goes from process to process.
+//! Export and import of a backend's state, from process to process.
 
 use super::ejection::{Ejection, Out};
 use super::{BackendState, Health, Mark, Marked, Rising};

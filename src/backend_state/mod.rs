@@ -1,4 +1,5 @@
-//! What is known of one backend, and what follows: may it be picked, and with which part of its weight.
+//! Backend state: health, outlier ejection, slow start, mark and weight of one backend, and what follows: may it be
+//! picked, and with which part of its weight.
 //!
 //! Pure: the clock is an argument (milliseconds, any beginning). Verdicts, failures and the passing of time come in;
 //! whoever publishes snapshots asks afterwards. What must stay true: after [`BackendState::next_wake_ms`] has passed and
@@ -66,7 +67,7 @@ pub struct Marked {
     pub since_ms: u64,
 }
 
-/// One backend's standing.
+/// State of one backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendState {
     health: Health,
@@ -184,7 +185,7 @@ impl BackendState {
         (self.health, self.since_ms, self.cause) = (health, now_ms, None);
     }
 
-    /// The standing of the same backend at another address: only what was said of it stays.
+    /// The state of the same backend at another address: only what was said of it stays.
     pub fn at_new_address(&self, health: Health, now_ms: u64) -> Self {
         Self { marked: self.marked.clone(), weight: self.weight, ..Self::new(health, now_ms) }
     }

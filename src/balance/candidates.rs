@@ -1,4 +1,4 @@
-//! Who may be picked at all, and who of them can take a session at this moment.
+//! Candidates of a pick: who may be picked at all, and who of them can take a session at this moment.
 //!
 //! The one place where eligibility, fullness and "tried already" are judged, for every algorithm. Algorithms speak of
 //! places, 0 to `len`; only [`Candidates::member`] turns a place into the caller's index.

@@ -1,4 +1,4 @@
-//! What the algorithms know of one backend: its sessions at this moment, its limit, its latency.
+//! Load of one backend as the algorithms see it: its sessions at this moment, its limit, its latency.
 //!
 //! Shared by all workers and kept across snapshots, so the counts are exact for the whole process. Only atomics; the
 //! time is an argument.

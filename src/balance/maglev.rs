@@ -1,4 +1,4 @@
-//! The table of `source_hash`: Maglev hashing (Eisenbud and others, NSDI 2016) with weights.
+//! Maglev consistent hashing (Eisenbud and others, NSDI 2016) with weights: the lookup table of `source_hash`.
 //!
 //! Each member walks all entries in an order of its own, and in turns by weight takes the next entry that is still free.
 //! So the table is filled exactly, and when a member leaves, nearly only its own entries change hands. How many entries

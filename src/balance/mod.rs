@@ -1,4 +1,4 @@
-//! Which backend gets the next session. One algorithm, one file, named by its YAML word.
+//! Load balancing algorithms: which backend gets the next session. One algorithm, one file, named by its YAML word.
 //!
 //! Pure: values in, an index out. The randomness and the time of a pick are arguments; the only shared state is the
 //! atomics of [`load::Load`] and the cursor kept from one picker to the next. What must stay true of every algorithm:

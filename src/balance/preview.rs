@@ -1,4 +1,4 @@
-//! What a pick would answer, without being one: nobody's turn is used up.
+//! Preview of a pick: what it would answer, without being one: nobody's turn is used up.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};

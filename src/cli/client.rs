@@ -1,4 +1,4 @@
-//! Talking to a running balancer: one request over its socket, one answer.
+//! Client of the admin socket: one request to a running balancer, one answer.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};

@@ -1,4 +1,4 @@
-//! What the program prints of itself for others to use: the schema of the file, the manual page, shell completions.
+//! Generated documents: the JSON Schema of the file, the manual page, shell completions.
 
 use std::process::ExitCode;
 

@@ -21,7 +21,7 @@ use crate::transfer::Stash;
 pub(super) fn run(path: &Path) -> ExitCode {
     // Before anything else opens a file.
     let mut store = FdStore::inherited();
-    // What is parked may be more than a process may open at first.
+    // What is stashed may be more than a process may open at first.
     rlimits::raise_open_files();
     let runtime = match control_runtime() {
         Ok(runtime) => runtime,

@@ -53,7 +53,7 @@ pub(super) struct Service {
 }
 
 impl Stashed {
-    /// What is in the park, which stays there until it is gone on with.
+    /// What is in the stash, which stays there until it is gone on with.
     pub(super) fn look(stash: Stash) -> (Option<Arc<Stash>>, Option<Self>) {
         let stash = Arc::new(stash);
         let stashed = match stash.look() {
@@ -71,7 +71,7 @@ impl Stashed {
     }
 }
 
-/// The park, which the service manager keeps from now on; `None`: there is no manager.
+/// The stash, which the service manager keeps from now on; `None`: there is no manager.
 pub(super) fn keep_park(known: Option<Arc<Stash>>, notify: Notify) -> Option<Arc<Stash>> {
     if known.is_some() || !notify.is_heard() {
         return known;

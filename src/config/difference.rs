@@ -1,4 +1,5 @@
-//! What a new file changes, in words: a line for each listener, pool and backend that is not as it was.
+//! Configuration diff: what a new file changes, in words: a line for each listener, pool and backend that is not as it
+//! was.
 //!
 //! Pure.
 

@@ -1,4 +1,4 @@
-//! The YAML file as a tree of our own, every node with its place. The only file that knows the YAML crate.
+//! YAML parser: the file as a tree of our own, every node with its place. The only file that knows the YAML crate.
 //!
 //! Pure. Must stay true: any bytes end in a tree or in mistakes, in bounded time and memory. Size, nesting, nodes and
 //! text have a limit, and what aliases repeat counts against them each time. Aliases share what they repeat.

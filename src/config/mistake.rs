@@ -1,4 +1,5 @@
-//! One mistake in a file, and how all of them are told: message, file, line, column, the line itself, a caret, a hint.
+//! Configuration errors: one mistake in a file, and how all of them are told: message, file, line, column, the line
+//! itself, a caret, a hint.
 //!
 //! Pure. What a file contains may be hostile: control characters and direction marks never reach the terminal, long
 //! lines are cut, and however many mistakes there are, memory and output stay bounded.

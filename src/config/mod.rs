@@ -1,5 +1,5 @@
-//! The YAML file: `text` (UTF-8 of bounded size) -> `document` (its shape) -> `check` (every rule, all mistakes at
-//! once) -> `settings` (what the program uses).
+//! Configuration file (YAML): `text` (UTF-8 of bounded size) -> `document` (its shape) -> `check` (every rule, all
+//! mistakes at once) -> `settings` (what the program uses).
 //!
 //! Pure: bytes in, settings or mistakes out. Reading the file is `cli`'s work. Must stay true: any bytes are answered
 //! in bounded time and memory, never with a panic.

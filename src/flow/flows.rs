@@ -1,4 +1,4 @@
-//! The table itself: finding, admitting, accounting, ending.
+//! Flow table: finding, admitting, accounting and ending UDP flows.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a flow is found by: its key, kept in 40 bytes, and its number.
+//! Flow key: what a flow is found by, kept in 40 bytes, and its number.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 

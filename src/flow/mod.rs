@@ -1,4 +1,5 @@
-//! The UDP flow table of one data thread, without a socket: who is known, who may begin, when a flow is over.
+//! UDP flow table (connection tracking without the kernel's conntrack) of one data thread, without a socket: who is
+//! known, who may begin, when a flow is over.
 //!
 //! A flow is a client's address and port at one local address and port. Pure: time, the hash key and the limits are
 //! arguments. Which backend a flow has is not known here: the caller keeps sockets and leases in a slab of its own,

@@ -1,4 +1,4 @@
-//! Where the flows are kept: pieces of 1,024 records that never move, and the chain of free ones.
+//! Flow storage (slab): pieces of 1,024 records that never move, and the chain of free ones.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! When to look at which flow: a wheel of 4,096 ticks whose chains run through the records.
+//! Timer wheel of flows: when to look at which: 4,096 ticks whose chains run through the records.
 //!
 //! A datagram writes its time into the record and touches nothing here. A flow whose tick comes is asked for its
 //! deadline then: it is over, or it moves to the tick of that deadline. So an active flow costs one move per idle

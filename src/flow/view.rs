@@ -1,4 +1,4 @@
-//! What the table tells of a flow.
+//! Flow records for others: what the table says of a flow.
 
 use super::{FlowId, FlowKey};
 use crate::reason::Reason;

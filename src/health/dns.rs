@@ -1,4 +1,4 @@
-//! `check: { dns: { name, type } }`: does the server answer a question?
+//! DNS health check, `check: { dns: { name, type } }`: does the server answer a question?
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Asks backends how they are.
+//! Health checks (active): asks backends how they are.
 //!
 //! It sends events and changes nothing itself: what a verdict means is the receiver's business. One task, the
 //! scheduler, owns every check in flight; it lives on the control thread's runtime. One kind of check, one file.

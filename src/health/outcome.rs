@@ -1,4 +1,4 @@
-//! What comes of a check: the closed list of answers, and which failures are a backend's and which are ours.
+//! Health check outcomes: the closed list of answers, and which failures are a backend's and which are ours.
 //!
 //! Pure. Nothing here may count a failure of this machine against a backend.
 

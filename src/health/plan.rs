@@ -1,4 +1,4 @@
-//! Who is asked next, and what the answers mean: the schedule of all checks without a socket or a timer.
+//! Health check schedule: who is asked next, and what the answers mean, without a socket or a timer.
 //!
 //! Pure: the time is an argument, the jitter comes from a seed. What must stay true: one check per target at a time;
 //! never more in flight than there are slots; targets that answer at once are never kept waiting by silent ones; a

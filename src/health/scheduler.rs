@@ -1,4 +1,5 @@
-//! The one task that asks: it keeps the plan, begins the checks that are due, and sends on what comes back.
+//! Health check scheduler, the one task that asks: it keeps the plan, begins the checks that are due, and sends on what
+//! comes back.
 //!
 //! It owns every check in flight: when it ends, they end. May touch the clock and spawn, no sockets (that is the
 //! prober's work, so that a test can put another in its place).

@@ -1,4 +1,4 @@
-//! `check: tcp`: is the backend's kernel there and something listening? Its program is not troubled.
+//! TCP health check, `check: tcp`: is the backend's kernel there and something listening? Its program is not troubled.
 
 use std::time::Duration;
 

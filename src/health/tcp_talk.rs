@@ -1,4 +1,5 @@
-//! `check: { tcp: { send, expect } }`: say something to the backend's program, and listen for the right answer.
+//! TCP send/expect health check, `check: { tcp: { send, expect } }`: say something to the backend's program, and listen
+//! for the right answer.
 
 use std::io::{Error, ErrorKind};
 use std::time::Duration;

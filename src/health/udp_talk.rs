@@ -1,4 +1,4 @@
-//! `check: { udp: { send, expect } }`: one datagram, and a datagram that answers it.
+//! UDP send/expect health check, `check: { udp: { send, expect } }`: one datagram, and a datagram that answers it.
 
 use std::time::Duration;
 

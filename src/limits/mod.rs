@@ -1,4 +1,5 @@
-//! How many sessions there may be, and how many may begin in a time: of the process, of a listener, of one source.
+//! Connection limits and rate limits: how many sessions there may be, and how many may begin in a time: of the process,
+//! of a listener, of one source.
 //!
 //! Shared by all workers: atomics, and a lock only where a source that has no session yet takes its first. Pure: no
 //! clock, no randomness of its own (the hash key is an argument). What must stay true: no limit is ever exceeded,

@@ -1,4 +1,4 @@
-//! A number of places that all threads take from and give back to.
+//! Permits (a counting semaphore that never waits): a number of them that all threads take from and give back to.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

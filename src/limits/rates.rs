@@ -1,4 +1,4 @@
-//! How many sessions may begin in a time: of a listener, of one source.
+//! Token bucket rate limiter (GCRA): how many sessions may begin in a time: of a listener, of one source.
 //!
 //! A bucket of tokens that fills evenly and holds one second's worth, at least one. It is kept as one number: the moment
 //! at which it will be full again. A take moves that moment one interval on, if it does not lie too far ahead. The clock

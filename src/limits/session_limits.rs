@@ -1,4 +1,4 @@
-//! The limits a new session has to pass, taken together or not at all.
+//! Session limits: those that a new session has to pass, taken together or not at all.
 
 use std::net::IpAddr;
 use std::sync::Arc;

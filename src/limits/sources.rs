@@ -1,4 +1,4 @@
-//! How many sessions each source has: a table of fixed size that all threads share.
+//! Per-source connection count: a table of fixed size that all threads share.
 //!
 //! A source is an IPv4 address or the /64 of an IPv6 address. It hashes, with a random key, to one bucket of seven
 //! slots; a slot is one word: which source (39 bits of its hash), how many sessions (24 bits), and whether other sources

@@ -1,4 +1,5 @@
-//! What was asked of the kernel for the doors, and what it grants: told once for all of them, with what to set.
+//! Kernel limits of sockets (somaxconn, rmem_max): what was asked for the doors, and what is granted: told once for all
+//! of them, with what to set.
 
 use super::BoundDoor;
 use crate::config::settings::{Listener, Protocol};

@@ -1,4 +1,5 @@
-//! Doors: the listening sockets of every listener, one per data thread at each address and port.
+//! Listening sockets (bind, listen, SO_REUSEPORT): the doors of every listener, one per data thread at each address and
+//! port.
 //!
 //! All are bound, or none stays: the first that cannot be bound is told with its listener, address and reason. They
 //! listen from then on, so clients that come before the first round of health checks wait in the kernel's queue.

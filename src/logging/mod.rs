@@ -1,4 +1,4 @@
-//! Log lines: text on a terminal, JSON otherwise, never in the way of a data thread.
+//! Logging: lines of text on a terminal, JSON otherwise, never in the way of a data thread.
 //!
 //! A line is formatted by the thread that says it and put into a bounded queue; one writer thread brings it to standard
 //! error. When the disk or the pipe behind it stalls, the queue fills and further lines are dropped and counted:

@@ -1,4 +1,4 @@
-//! The single-writer counter, the histogram made of it, and their spread over the workers.
+//! Counters and histograms of a single writer each, and their spread over the workers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,4 +1,4 @@
-//! What is counted per listener: sessions by the reason of their end, bytes, trouble at the door, unlogged refusals.
+//! Listener metrics: sessions by the reason of their end, bytes, trouble at the door, unlogged refusals.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

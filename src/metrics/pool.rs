@@ -1,4 +1,4 @@
-//! What is counted per pool and per backend.
+//! Pool and backend metrics: what is counted of each.
 
 use super::counter::begin_with;
 use super::{Counter, Direction, Histogram};

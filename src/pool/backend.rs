@@ -1,4 +1,4 @@
-//! One backend: who it is, and the live numbers that outlast every snapshot.
+//! Backend (upstream server, endpoint): who it is, and the live numbers that outlast every snapshot.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

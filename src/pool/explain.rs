@@ -1,4 +1,5 @@
-//! Which backend a client would get at this moment, and why none of the others: for people. Changes nothing.
+//! Explanation of a pick: which backend a client would get at this moment, and why none of the others: for people.
+//! Changes nothing.
 
 use std::net::SocketAddr;
 

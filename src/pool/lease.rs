@@ -1,4 +1,5 @@
-//! Taking a backend, and giving it back: the place in its session count is held exactly as long as the [`Lease`] lives.
+//! Lease of a backend: taking one, and giving it back: the permit in its session count is held exactly as long as the
+//! [`Lease`] lives.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};

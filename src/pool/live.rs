@@ -1,4 +1,5 @@
-//! What of a pool outlasts every snapshot: its places, who waits for one, who was sent where, and what is counted.
+//! Live part of a pool, which outlasts every snapshot: its permits, who waits for one, who was sent where, and what is
+//! counted.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};

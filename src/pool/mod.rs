@@ -1,4 +1,5 @@
-//! Pools as all threads see them: live backends, and the one snapshot that says which of them may be picked.
+//! Pools (upstreams, clusters) as all threads see them: live backends, and the one snapshot that says which of them may
+//! be picked.
 //!
 //! Only the publisher builds and stores snapshots; everyone else reads. A reader keeps what it read for one pick and no
 //! longer.

@@ -1,4 +1,4 @@
-//! Who waits for a place of a pool: one line for all threads, in order.
+//! Queue of sessions that wait for a backend with room (backpressure): one line for all threads, in order.
 //!
 //! Whoever gives a place back hands it to the longest waiter, on its own thread; nobody polls. What must stay true:
 //!

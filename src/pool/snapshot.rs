@@ -1,4 +1,4 @@
-//! The immutable picture of all pools, and the one place where it is swapped.
+//! Snapshot of all pools (read-copy-update, arc-swap): the immutable picture, and the one place where it is swapped.
 
 use std::sync::Arc;
 

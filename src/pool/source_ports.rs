@@ -1,4 +1,5 @@
-//! Which of `connect_from` is used next, and how much of the ports is left.
+//! Source addresses and ephemeral ports of TCP: which of `connect_from` is used next, and how much of the ports is
+//! left.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The PROXY protocol, versions 1 and 2: who a connection or datagram comes from when a proxy hands it on.
+//! PROXY protocol, versions 1 and 2: who a connection or datagram comes from when a proxy hands it on.
 //!
 //! Pure: bytes in, header out, and back. Must stay true: nothing of what a peer sends can panic or be read beyond its
 //! header; a header that claims more than the limits is malformed at once, not when so much has come; strict where

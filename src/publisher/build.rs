@@ -1,4 +1,4 @@
-//! Making pools and backends of their settings, and whom to ask for their health.
+//! Pool builder: makes pools and backends of their settings, and says whom to ask for their health.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};

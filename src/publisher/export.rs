@@ -1,4 +1,4 @@
-//! What the publisher knows of every pool, for the next process.
+//! Export of the pools: what the publisher knows of every one, for the next process.
 
 use super::Publisher;
 use super::pool_state::PoolState;

@@ -1,4 +1,4 @@
-//! What a new file makes of the pools: what stays, what comes, what leaves.
+//! Reload of the pools: what a new file makes of them: what stays, what comes, what leaves.
 //!
 //! Identity is pool + name. A backend that is still there keeps everything; one of the same name at a new address keeps
 //! its marks and counters; one that left drains. A pool that left keeps its slot while anyone may still look at it.

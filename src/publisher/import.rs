@@ -1,4 +1,5 @@
-//! Pools and backends as the process before had them: their standing, what they counted, who was sent where.
+//! Import of the pools as the previous process had them: the state of their backends, what they counted, who was sent
+//! where.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

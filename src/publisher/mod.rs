@@ -1,4 +1,4 @@
-//! The one task that stores snapshots. Everyone else sends it events and orders.
+//! Publisher of snapshots: the one task that stores them. Everyone else sends it events and orders.
 //!
 //! It gathers what comes within 10 ms and rebuilds only the pools that changed, so a rack that dies at once costs one
 //! new snapshot and not forty. Tables are built here, on the control thread, never on a data thread. How each backend

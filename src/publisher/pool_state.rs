@@ -1,4 +1,5 @@
-//! How the backends of one pool stand: verdicts, failures of real traffic and time go in, a changed view comes out.
+//! Pool state: how the backends of one pool stand: verdicts, failures of real traffic and time go in, a changed view
+//! comes out.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The orders of the admin socket, carried out: each in a task of its own, so that a reload holds up no question.
+//! Admin commands, carried out: each in a task of its own, so that a reload holds up no question.
 
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};

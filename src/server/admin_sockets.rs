@@ -1,4 +1,4 @@
-//! The HTTP door: bound before anything is served, replaced when the file gives it another address.
+//! Admin HTTP listener: bound before anything is served, replaced when the file gives it another address.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;

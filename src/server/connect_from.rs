@@ -1,4 +1,4 @@
-//! `connect_from` when a file is to be served: what this host and its permissions do not allow.
+//! Source addresses, `connect_from`, when a file is to be served: what this host and its permissions do not allow.
 
 use crate::config::settings::{ConnectFrom, Settings};
 use crate::sys::{Errno, tcp as socket};

@@ -1,4 +1,4 @@
-//! What the control side of a running balancer holds, for whoever steers it: signals and the admin doors.
+//! Control: what the control thread of a running balancer holds, for whoever steers it: signals and the admin doors.
 
 use std::future::Future;
 use std::net::SocketAddr;

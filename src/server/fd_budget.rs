@@ -1,4 +1,4 @@
-//! How the open files of a process are shared out. Pure.
+//! File descriptor budget (RLIMIT_NOFILE): how the open files of a process are shared out. Pure.
 
 use crate::config::settings::{Protocol, SessionLimit, Settings};
 

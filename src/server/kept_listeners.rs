@@ -1,5 +1,5 @@
-//! Listening sockets that the service manager keeps, so that after a crash connects wait for the next process instead of
-//! being refused.
+//! Kept listeners (socket activation store): listening sockets that the service manager keeps, so that after a crash
+//! connects wait for the next process instead of being refused.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! The life of a balancer: doors bound, threads spawned, checks begun, accepting, reloaded, drained, stopped.
+//! Server lifecycle: doors bound, threads spawned, checks begun, accepting, reloaded, drained, stopped.
 //!
 //! Everything it needs is an argument; two servers run in one process.
 

@@ -1,4 +1,4 @@
-//! What is served at this moment: the doors, whose they are, and the settings behind them.
+//! Open listeners: what is served at this moment: the doors, whose they are, and the settings behind them.
 //!
 //! Must stay true: a door is in the list exactly as long as the data threads have it; its id is never given twice.
 

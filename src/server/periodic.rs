@@ -1,4 +1,5 @@
-//! What is looked after once a second: summaries of unlogged refusals, the status line, whether every data thread turns.
+//! Periodic work, once a second: summaries of unlogged refusals, the status line, the watchdog (does every data thread
+//! turn).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::reason::Reason;
 use crate::sys::udp::local_ports;
 use crate::worker::Workers;
 
-/// What the housekeeper looks at.
+/// Work that is done once a second.
 pub(super) struct Periodic {
     pub(super) control: Arc<Control>,
     pub(super) notify: Notify,

@@ -1,4 +1,5 @@
-//! From one file to the next without losing a session: doors kept, opened and closed, pools rebuilt, limits moved.
+//! Reload (SIGHUP): from one file to the next without losing a session: doors kept, opened and closed, pools rebuilt,
+//! limits moved.
 //!
 //! Everything that can fail is done first and undone if it fails: on an error nothing has changed. Then the pools are
 //! published, then the doors follow, so that no session is born with terms whose pool is not there.

@@ -1,4 +1,4 @@
-//! The way in: everything bound, threads spawned, checks begun, doors opened; with or without what another process had.
+//! Start: everything bound, threads spawned, checks begun, doors opened; with or without what another process had.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;

@@ -1,4 +1,4 @@
-//! The way out: no new sessions, time for the living ones, then the cut.
+//! Stop (graceful shutdown, drain): no new sessions, time for the living ones, then the cut.
 
 use std::future::Future;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! What the sessions of each listener are born with, and what of it goes on when the file changes: counters and limits.
+//! Terms builder: what the sessions of each listener are born with, and what of it goes on when the file changes:
+//! counters and limits.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Descriptors on their way from one process to another: a pair of sockets that carry them, and memory that travels as
-//! one.
+//! File descriptor passing (SCM_RIGHTS): descriptors on their way from one process to another: a pair of sockets that
+//! carry them, and memory that travels as one.
 //!
 //! What is in the pair lives as long as somebody holds one of its ends, also when the process that sent it is gone.
 

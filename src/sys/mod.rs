@@ -1,4 +1,4 @@
-//! The cellar: raw system calls, and the only place for `unsafe`. Knows nothing of listeners, pools or sessions.
+//! System calls: the only place for `unsafe`. Knows nothing of listeners, pools or sessions.
 //!
 //! Errors are the kernel's own numbers ([`Errno`]); what they mean is decided above.
 

@@ -1,4 +1,4 @@
-//! epoll, and the eventfd that wakes a thread sleeping in it.
+//! Poller (epoll), and the eventfd that wakes a thread sleeping in it.
 //!
 //! Sockets are watched edge-triggered for everything at once, so that a session costs one registration per socket in
 //! its whole life. Doors and datagram sockets are level-triggered: what one turn does not take is offered again in the

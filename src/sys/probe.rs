@@ -1,4 +1,4 @@
-//! The socket of a health check: begin a connect, learn its result.
+//! Probe socket of a health check: begin a connect, learn its result.
 //!
 //! Non-blocking throughout; who waits for readiness is the caller's business. Every failure is a [`Fault`], a closed
 //! list, so that no room above looks at error numbers.

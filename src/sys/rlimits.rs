@@ -1,4 +1,4 @@
-//! What the system lets this process have: open files, pipe pages, CPUs.
+//! Resource limits: what the system lets this process have: open files, pipe pages, CPUs.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

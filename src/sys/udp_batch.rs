@@ -1,5 +1,6 @@
-//! Many datagrams with one system call: recvmmsg, sendmmsg, and per message who sent it, to which of our addresses, its
-//! mark (DSCP and ECN), and the size of its parts where the kernel merged several (UDP_GRO, UDP_SEGMENT).
+//! Batched UDP (recvmmsg, sendmmsg): many datagrams with one system call, and per message who sent it, to which of our
+//! addresses, its mark (DSCP and ECN), and the size of its segments where the kernel merged several (UDP_GRO,
+//! UDP_SEGMENT).
 //!
 //! A batch is a fixed number of slots in one arena, each large enough for the largest datagram: nothing is ever cut.
 //! What was received into a slot is sent from it; bytes are not copied.

@@ -1,5 +1,5 @@
-//! What this kernel does with several datagrams at once, found out by doing it: two sockets of our own on the loopback
-//! address, a datagram of two parts from one to the other.
+//! UDP offload probe (GSO, GRO): what this kernel does with several datagrams at once, found out by doing it: two
+//! sockets of our own on the loopback address, a datagram of two segments from one to the other.
 //!
 //! That an option can be set tells little: kernels take UDP_SEGMENT that then fail each send. Nothing is left behind.
 

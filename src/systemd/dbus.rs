@@ -1,5 +1,5 @@
-//! The little of D-Bus that asking for a property takes: calls with numbers and texts, answers with those and structures
-//! of them. Bytes in, bytes out.
+//! D-Bus client, the little of it that asking for a property takes: calls with numbers and texts, answers with those
+//! and structures of them. Bytes in, bytes out.
 
 /// A value of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! What the service manager keeps for this service while no process of it runs: the two ends of the park, and the
-//! listening sockets, so that after a crash connects wait instead of being refused.
+//! File descriptor store of systemd: what the service manager keeps for this service while no process of it runs: the
+//! two ends of the stash, and the listening sockets, so that after a crash connects wait instead of being refused.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,7 +10,7 @@ use crate::sys::tcp as socket;
 /// What the manager gave to this process.
 #[derive(Debug, Default)]
 pub struct FdStore {
-    /// The park of the process before.
+    /// The stash of the process before.
     pub stash: Option<(OwnedFd, OwnedFd)>,
     /// Everything else, by name.
     pub kept: Vec<(String, OwnedFd)>,
@@ -67,7 +67,7 @@ pub fn door_name(udp: bool, ip: Option<IpAddr>, port: u16, worker: usize) -> Str
     format!("{proto}-{ip}-{port}-{worker}")
 }
 
-/// The name of both ends of the park.
+/// The name of both ends of the stash.
 pub const STASH: &str = "park";
 /// Keeping costs the manager more the more it keeps: it compares each with each.
 pub const DOORS_KEPT_MAX: usize = 500;

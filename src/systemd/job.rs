@@ -1,5 +1,5 @@
-//! Why the service manager stops this service: for good, or to start it again. It tells over D-Bus, of which three calls
-//! are spoken here.
+//! Job of systemd: is this stop a stop, or half of a restart? The manager tells over D-Bus, of which three calls are
+//! spoken here.
 //!
 //! Nobody answering, an answer that is not understood, and anything but a restart all mean: for good.
 
@@ -118,7 +118,7 @@ fn text(values: &[Value], at: usize) -> io::Result<String> {
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
-/// The two ends of the park.
+/// The two ends of the stash.
 const PARK_ENDS: u32 = 2;
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 const LINE_MAX: usize = 512;

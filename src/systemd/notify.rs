@@ -1,4 +1,5 @@
-//! What systemd is told: ready, stopping, how long it will take, what a person reads in `systemctl status`.
+//! Notifications to systemd (sd_notify): ready, stopping, how long it will take, what a person reads in `systemctl
+//! status`.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;

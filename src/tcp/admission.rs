@@ -1,4 +1,4 @@
-//! The client of a session is known: may it come in?
+//! Admission of a client: a session's client is known: may it come in (ACL, limits)?
 //!
 //! Asked once for each session, before any backend is looked at. What was taken here is held by the session until its
 //! end. A listener without lists and limits has no entry, and its sessions pay nothing for it.

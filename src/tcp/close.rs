@@ -1,4 +1,4 @@
-//! The end of a session: sockets closed the right way, everything given back, counted once, told once.
+//! Close of a session: sockets closed the right way, everything given back, counted once, logged once.
 
 use std::fmt;
 use std::net::SocketAddr;

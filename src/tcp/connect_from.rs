@@ -1,4 +1,4 @@
-//! From which address a backend is dialled: `connect_from`.
+//! Source address of a dial, `connect_from`: from which address a backend is dialled.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;

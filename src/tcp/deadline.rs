@@ -1,5 +1,5 @@
-//! When a session must be looked at although nothing is ready. Nothing is re-armed when bytes move: the wheel comes at
-//! the earliest moment at which something could be due, and what is due is worked out then.
+//! Timeouts of a session: when it must be looked at although nothing is ready. Nothing is re-armed when bytes move: the
+//! wheel comes at the earliest moment at which something could be due, and what is due is worked out then.
 
 use super::session::{Next, Phase, Session};
 use super::{ThreadContext, Token, dial, proxy_header, relay};

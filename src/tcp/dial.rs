@@ -1,4 +1,5 @@
-//! From a client to a connected backend: pick, take a place, connect; after a failure the same at another backend.
+//! Dial (connect, with retries): from a client to a connected backend: pick, take a permit, connect; after a failure
+//! the same at another backend.
 
 use std::sync::Arc;
 

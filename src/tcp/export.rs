@@ -1,7 +1,8 @@
-//! Sessions on their way from process to process: told as they stand between two steps, and gone on with from there.
+//! Export and import of sessions, from process to process: as they stand between two steps, and gone on with from
+//! there.
 //!
-//! What must stay true: giving changes nothing, so that a process whose successor fails carries on as if nothing had
-//! happened; adopting touches no socket but to watch it, and the first step comes when the kernel says how it stands.
+//! What must stay true: exporting changes nothing, so that a process whose successor fails carries on as if nothing had
+//! happened; importing touches no socket but to watch it, and the first step comes when the kernel says how it stands.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;

@@ -1,4 +1,5 @@
-//! One direction of a session: from one socket to the other, bytes in order, none held without need.
+//! Half-duplex relay (copy or splice): one direction of a session, from one socket to the other, bytes in order, none
+//! held without need (backpressure is the socket's own).
 //!
 //! It copies through the thread's one buffer until reads keep filling it, and then splices through a pipe; back when the
 //! stream goes quiet. Splicing costs a third of copying for bulk and more than copying for small messages. What the

@@ -1,4 +1,4 @@
-//! Bytes both ways, and how the end of one side becomes the end of the other.
+//! Relay of a session: bytes both ways, and how the end of one side becomes the end of the other (half-close).
 //!
 //! - A side that finished (FIN) lets the other be finished once everything before it was written; the session goes on
 //!   in the other direction.

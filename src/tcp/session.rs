@@ -1,4 +1,4 @@
-//! One session: everything there is to know of it between two steps.
+//! Session (one proxied TCP connection): everything there is to know of it between two steps.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

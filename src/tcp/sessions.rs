@@ -1,4 +1,4 @@
-//! The session table of one data thread: every session's entry, its deadline, and who wants another turn.
+//! Session table of one data thread: every session's entry, its deadline, and who wants another turn.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! One end of a session: a socket, and what is known of it without asking the kernel.
+//! Side of a session: one socket, and what is known of it without asking the kernel.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 

@@ -1,4 +1,4 @@
-//! What a session is born with. A reload makes new terms for new sessions; living ones keep theirs.
+//! Terms of a session: what it is born with. A reload makes new terms for new sessions; living ones keep theirs.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a data thread lends to the session or flow whose turn it is.
+//! Thread context: what a data thread lends to the session or flow whose turn it is.
 
 mod pipes;
 mod token;

@@ -1,4 +1,4 @@
-//! The pipes of one data thread, lent to whoever moves bulk at this moment.
+//! Pipe pool for splice: the pipes of one data thread, lent to whoever moves bulk at this moment.
 //!
 //! A direction keeps a pipe only while bytes are in it; an empty one goes back at the end of the step, so a handful
 //! serves any number of sessions. The kernel lets an unprivileged user have 64 MiB of pipe pages by default, after which

@@ -1,4 +1,5 @@
-//! The numbers under which sockets are watched: what became ready, found again without a look-up.
+//! Tokens of the poller (epoll user data): the numbers under which sockets are watched: what became ready, found again
+//! without a look-up.
 
 /// What a watched descriptor belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
-//! A manifest and its descriptors as messages: a head with the manifest in sealed memory, then the descriptors, as many
-//! as a message takes, in the order of the manifest.
+//! Bundle of a manifest and its file descriptors, as messages: a head with the manifest in sealed memory, then the
+//! descriptors, as many as a message takes, in the order of the manifest.
 //!
-//! What must stay true: nothing is taken for a parcel unless all of it came, once, in order and unchanged; whatever is
+//! What must stay true: nothing is taken for a bundle unless all of it came, once, in order and unchanged; whatever is
 //! refused is refused before any of it was touched.
 
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ pub struct Bundle {
     stashed: bool,
 }
 
-/// Why what came is no parcel.
+/// Why what came is no bundle.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// Somebody else's message.
@@ -58,7 +58,7 @@ impl From<Errno> for BundleError {
     }
 }
 
-/// A parcel as the messages to send.
+/// A bundle as the messages to send.
 #[derive(Debug)]
 pub(super) struct Messages {
     head: Vec<u8>,
@@ -87,7 +87,7 @@ impl Messages {
     }
 }
 
-/// Messages that have come, until they are a parcel.
+/// Messages that have come, until they are a bundle.
 #[derive(Debug, Default)]
 pub(super) struct Arriving {
     head: Option<Head>,
@@ -130,7 +130,7 @@ impl Arriving {
         self.head.is_some()
     }
 
-    /// The parcel, if it is whole.
+    /// The bundle, if it is whole.
     pub(super) fn finish(self) -> Result<Bundle, BundleError> {
         let Head { expected, checksum: promised, sealed } = self.head.ok_or(BundleError::Foreign)?;
         let found = self.descriptors.len();

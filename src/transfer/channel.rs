@@ -1,8 +1,8 @@
-//! The line between a process and the successor that it started.
+//! Channel (Unix socket pair) between a process and the successor that it started.
 //!
 //! ```text
 //!  successor: ready VERSION       the file is read and right
-//!  old:       the parcel          its data threads stand still from here on
+//!  old:       the bundle          its data threads stand still from here on
 //!  successor: have N              everything came and is understood; nothing of it was touched
 //!  old:       go                  from here on it is the successor's
 //!  old:       main                the service manager knows: before this it would not listen to the successor
@@ -41,7 +41,7 @@ pub enum ChannelError {
     /// The successor speaks another version.
     #[error("it speaks version {0} of the manifest, and this program version {VERSION}")]
     Version(String),
-    /// What came is no parcel.
+    /// What came is no bundle.
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// Something else than what was to come.

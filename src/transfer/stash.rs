@@ -1,5 +1,5 @@
-//! A parcel left with the service manager, which keeps both ends of a pair of sockets while no process runs: what was
-//! sent into the pair waits in it.
+//! Stash of live sockets: a bundle left with the service manager, which keeps both ends of a pair of sockets while no
+//! process runs: what was sent into the pair waits in it.
 //!
 //! A successor looks at everything first and takes it only when it is about to go on with it: one that ends before that
 //! leaves all of it to the next.
@@ -19,7 +19,7 @@ pub struct Stash {
     out_of: OwnedFd,
 }
 
-/// Why a parcel cannot be parked.
+/// Why a bundle cannot be stashed.
 #[derive(Debug, thiserror::Error)]
 pub enum StashError {
     /// There is more than the kernel keeps for a user.
@@ -41,7 +41,7 @@ impl Stash {
 
     /// Of two ends that the service manager kept.
     pub fn kept(one: OwnedFd, other: OwnedFd) -> Self {
-        // What was parked can be read at one of them.
+        // What was stashed can be read at one of them.
         let mut stash = Self { into: one, out_of: other };
         if matches!(stash.look(), Ok(None)) {
             std::mem::swap(&mut stash.into, &mut stash.out_of);

@@ -1,6 +1,6 @@
-//! How many datagrams the next look at a socket asks for. One is had cheapest by asking for one; a queue, by asking for
-//! many. Asking for two where there is one costs a vain look inside the kernel, so a single full look proves nothing: the
-//! socket must be full again in the very next turn.
+//! Batch size of receives, adaptive: how many datagrams the next look at a socket asks for. One is had cheapest by
+//! asking for one; a queue, by asking for many. Asking for two where there is one costs a vain look inside the kernel,
+//! so a single full look proves nothing: the socket must be full again in the very next turn.
 
 /// Of one socket.
 #[derive(Debug, Clone, Copy)]

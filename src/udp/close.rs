@@ -1,4 +1,4 @@
-//! The end of a flow: told once. Also what is told of a flow that moves.
+//! Close of a flow: logged once. Also what is logged of a flow that moves.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! From which address and port a flow reaches its backend, and who has which.
+//! Source address and port of a flow, `connect_from`: from which it reaches its backend, and who has which.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};

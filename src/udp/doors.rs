@@ -1,4 +1,4 @@
-//! The datagram doors of one thread.
+//! Listening sockets of UDP (datagram doors) of one thread.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;

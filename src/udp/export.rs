@@ -1,5 +1,5 @@
-//! Flows on their way from process to process. Between two turns nothing of a datagram is left here: what waits, waits
-//! in the sockets, and goes with them.
+//! Export and import of flows, from process to process. Between two turns nothing of a datagram is left here: what
+//! waits, waits in the sockets, and goes with them.
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};

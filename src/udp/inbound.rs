@@ -1,4 +1,4 @@
-//! From a door to a backend: whose datagram is it, may it begin a flow, which backend, and off it goes.
+//! Inbound datagrams, from a door to a backend: whose is it, may it begin a flow, which backend, and off it goes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Local ports towards backends, given out by us.
+//! Local (ephemeral) ports towards backends, given out by us.
 //!
 //! Left to the kernel, each connected socket takes a port that no other UDP socket has, whatever its peer: some 28,000
 //! flows for all backends together. What must be unique is the pair of local and remote address and port, so each pair of

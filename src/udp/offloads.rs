@@ -1,5 +1,5 @@
-//! Several datagrams that the kernel takes as one (UDP_SEGMENT): where it does not, they are sent one by one, and that is
-//! told.
+//! GSO fallback: several datagrams that the kernel takes as one (UDP_SEGMENT): where it does not, they are sent one by
+//! one, and that is logged.
 
 use std::net::SocketAddr;
 

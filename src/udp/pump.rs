@@ -1,5 +1,5 @@
-//! Everything of UDP that one thread has, and the order of its turns. The two walks of a datagram are `inbound` and
-//! `replies`.
+//! Pump of one thread: everything of UDP that it has, and the order of its turns. The two walks of a datagram are
+//! `inbound` and `replies`.
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;

@@ -1,4 +1,4 @@
-//! From a backend back to the client: through the door it came in by, from the address it had sent to.
+//! Replies, from a backend back to the client: through the door it came in by, from the address it had sent to.
 
 use std::ops::Range;
 use std::os::fd::AsFd;

@@ -1,4 +1,5 @@
-//! Several datagrams that the kernel handed over as one (UDP_GRO), and goes on as one (UDP_SEGMENT) or by themselves.
+//! Segments (GRO, GSO): several datagrams that the kernel handed over as one (UDP_GRO), and goes on as one
+//! (UDP_SEGMENT) or by themselves.
 
 use crate::sys::udp_batch::{Outgoing, Received};
 

@@ -1,5 +1,5 @@
-//! What the threads share of the local ports towards backends: whose share of the range is which, and what a thread has beyond
-//! its own.
+//! Shares of the ephemeral port range: what the threads share of the local ports towards backends: whose share of the
+//! range is which, and what a thread has beyond its own.
 //!
 //! The kernel would let two sockets have one pair of local and remote address and port, and give one of them the answers of
 //! both. What must stay true: no two flows have the same pair, whatever their threads. Within its share a thread sees to that

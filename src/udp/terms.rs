@@ -1,4 +1,4 @@
-//! What a flow is born with.
+//! Terms of a flow: what it is born with.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;

@@ -1,4 +1,4 @@
-//! A flow's side towards its backend: the place it holds there, a port of ours, and a connected socket.
+//! Upstream socket of a flow: the permit it holds at its backend, a port of ours, and a connected socket.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -1,5 +1,5 @@
-//! The listening sockets of one data thread: taking what waits, refusing what is too much, and what to do when the
-//! system cannot give another socket.
+//! Accept loop: the listening sockets of one data thread: taking what waits, refusing what is too much, and what to do
+//! when the system cannot give another socket.
 //!
 //! No accept error ends a door. Out of descriptors or memory, accepting pauses with a growing delay while the sessions
 //! there are go on; everything else concerns one connection and is counted.

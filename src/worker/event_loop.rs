@@ -1,4 +1,4 @@
-//! The loop of a data thread: wait, serve what is ready, read the mail, give turns, look after deadlines.
+//! Event loop (reactor) of a data thread: wait, serve what is ready, read the mail, give turns, look after deadlines.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};

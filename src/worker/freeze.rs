@@ -1,4 +1,5 @@
-//! BackendState still: a thread between two turns, whose sessions are told to another process, or taken from one.
+//! Freeze of a data thread: it stands between two turns, and its sessions are exported to another process, or imported
+//! from one.
 //!
 //! It stands until it is told to go on or to leave, or until whoever ordered it is gone: then it goes on. What must stay
 //! true: nothing moves while it stands, so what was told stays exact.

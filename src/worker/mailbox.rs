@@ -1,4 +1,4 @@
-//! What other threads tell a data thread.
+//! Mailbox (message queue) of a data thread: what other threads tell it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

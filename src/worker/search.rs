@@ -1,5 +1,5 @@
-//! Looking through the sessions of a thread for an operator, a little in each turn: a table of a million must not hold up
-//! the sessions in it.
+//! Search through the sessions of a thread for an operator, a little in each turn: a table of a million must not hold
+//! up the sessions in it.
 
 use crate::reason::Reason;
 use crate::session_query::{Filter, SessionRow};

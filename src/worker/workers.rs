@@ -1,4 +1,4 @@
-//! What the data threads know of each other: how many sessions each holds, and where to post to it.
+//! Workers: what the data threads know of each other: how many sessions each holds, and where to post to it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -133,7 +133,10 @@ fn the_rules_can_fail() {
         assert_eq!(problems("src/tcp/mod.rs", text), 3, "{text}");
     }
     assert_eq!(
-        problems("src/pool/mod.rs", "fn a(b: &'static str) {} #[cfg(test)] mod tests { fn c() { unsafe {} } }"),
+        problems(
+            "src/pool/mod.rs",
+            "fn a(b: &'static str) {} #[cfg(test)] mod tests { fn c() { unsafe {} } }"
+        ),
         2
     );
 

@@ -1,4 +1,4 @@
-//! What the program uses: checked, complete values, defaults filled in.
+//! Settings: what the program uses: checked, complete values, defaults filled in.
 //!
 //! Everything here is plain data. No `Option` stands for "take the default": `None` means the user wrote (or the
 //! default is) `off`. Only `check.rs` makes these from a file; tests may write them by hand.

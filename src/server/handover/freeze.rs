@@ -1,4 +1,5 @@
-//! All data threads standing still, so that what is told of their sessions stays exact until somebody goes on with them.
+//! Frozen workers: all data threads standing still, so that what is exported of their sessions stays exact until
+//! somebody goes on with them.
 
 use std::sync::mpsc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Going on with everything that another process had: doors, sessions, flows, and what was counted.
+//! Receiving side of a handover: going on with everything that another process had: doors, sessions, flows, and what
+//! was counted.
 //!
 //! A balancer that takes over begins with the configuration that was served before, so that everything finds its place,
 //! and reloads the file afterwards: what is new there comes as in any reload.
@@ -41,7 +42,7 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// This parcel, which may be touched when `go` has completed well; the service manager listens when `heard` has.
+    /// This bundle, which may be touched when `go` has completed well; the service manager listens when `heard` has.
     pub fn new(
         bundle: Bundle,
         go: impl Future<Output = Result<(), String>> + 'static,

@@ -1,4 +1,5 @@
-//! Giving everything to another process: told while the data threads stand still, and gone only when that process has it.
+//! Sending side of a handover: everything is exported while the data threads are frozen, and gone only when the other
+//! process has it.
 
 use std::collections::HashMap;
 use std::future::Future;

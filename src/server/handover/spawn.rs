@@ -1,4 +1,4 @@
-//! A successor that this process starts itself: SIGUSR2 and `evenkeel upgrade`.
+//! Hot upgrade: a successor that this process starts itself, on SIGUSR2 and `evenkeel upgrade`.
 //!
 //! The new program gets one end of a line as its standard input. Until it says that it has everything, nothing here
 //! changes but that the data threads stand still for the time it takes; whatever goes wrong, they go on.
