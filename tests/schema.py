@@ -26,8 +26,23 @@ WRONG = [
     "listeners: {a: {bind: 80, backends: [10.0.0.1:80], passive: {max_ejected: 120%}}}",
     "listeners: {a: {bind: 80, backends: [10.0.0.1:80], limits: {rate: 5}}}",
     "pools: {p: {backends: [10.0.0.1:80], queue: on}}",
-    "workers: 0",
-    "log: {level: loud}",
+    "listeners: {a: {bind: [], backends: [10.0.0.1:80]}}",
+    "listeners: {a: {bind: 80, backends: [10.0.0.1:80], backlog: 65536}}",
+    "listeners: {a: {bind: 80, backends: [10.0.0.1:80], limits: {rate: 5/h}}}",
+    "listeners: {a: {bind: 80, backends: [10.0.0.1:80], health: {check: {dns: {type: A}}}}}",
+    "listeners: {a: {bind: 80, backends: [10.0.0.1:80], health: {check: {tcp: {send: a}, udp: {send: a}}}}}",
+    "listeners: {a: {bind: 80, backends: [10.0.0.1:80]}}\nworkers: 0",
+    "listeners: {a: {bind: 80, backends: [10.0.0.1:80]}}\nlog: {level: loud}",
+    "workers: 4",
+]
+
+# Each must be taken: the program takes it too.
+RIGHT = [
+    "listeners: {a: {bind: 80-90, backends: [10.0.0.1:80], deny: 10.0.0.1, keepalive: off, freebind: on}}",
+    "listeners: {5: {bind: [80, 10.0.0.5:81], backends: [10.0.0.1:80], balance: {source_hash: {bounded_load: 1.25}}}}",
+    "listeners: {a: {bind: 53, protocol: udp, pool: 5}}\npools: {5: {backends: [10.0.0.1], passive: {}, sticky: off}}",
+    "defaults: {listener: {udp: {responses: 1}}, pool: {connect_from: 10.0.0.5}}\n"
+    "listeners: {a: {bind: 80, backends: [{address: 10.0.0.1:80, name: 7, weight: 0}], health: {check: off}}}",
 ]
 
 
@@ -49,6 +64,11 @@ def main() -> int:
         if not refused:
             print(f"the schema takes what the program refuses: {text}")
         passed, failed = passed + refused, failed + (not refused)
+    for text in RIGHT:
+        errors = [error.message for error in validator.iter_errors(yaml.safe_load(text))]
+        if errors:
+            print(f"the schema refuses what the program takes: {text}: {errors}")
+        passed, failed = passed + (not errors), failed + bool(errors)
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

@@ -12,7 +12,7 @@ use crate::config;
 
 /// The JSON Schema of the configuration file.
 pub(super) fn schema() -> ExitCode {
-    said(say(config::SCHEMA.trim_end()))
+    said(say(config::schema()))
 }
 
 /// The manual page, in roff.

@@ -4,8 +4,8 @@
 
 use super::check::show_ip;
 use super::settings::{
-    Backend, Balance, Bind, Check, Cidr, ConnectFrom, HashKey, Health, Listener, Pool, Protocol, Rate,
-    SendProxy, Settings, ShareLimit, SourceHash,
+    Backend, Balance, Bind, Check, Cidr, ConnectFrom, Health, Listener, Pool, Rate, Settings, ShareLimit,
+    SourceHash, Word,
 };
 use super::table::table;
 use super::units::show_duration;
@@ -30,12 +30,7 @@ pub fn describe(settings: &Settings) -> String {
     text.push_str(&table(&rows));
     let mut rows = vec![["POOL", "BALANCE", "PROXY", "HEALTH"].map(str::to_owned)];
     rows.extend(settings.pools.iter().map(|pool| {
-        let send_proxy = match pool.send_proxy {
-            SendProxy::Off => "off",
-            SendProxy::V1 => "v1",
-            SendProxy::V2 => "v2",
-        };
-        [pool.name.clone(), balance(&pool.balance), send_proxy.to_owned(), health(&pool.health)]
+        [pool.name.clone(), balance(&pool.balance), pool.send_proxy.word().to_owned(), health(&pool.health)]
     }));
     text.push('\n');
     text.push_str(&table(&rows));
@@ -53,12 +48,8 @@ fn listener_row(listener: &Listener, pools: &[Pool]) -> [String; 5] {
     [
         listener.name.clone(),
         {
-            let protocol = match listener.protocol {
-                Protocol::Tcp => "tcp",
-                Protocol::Udp => "udp",
-            };
             let proxies = if listener.accept_proxy.is_empty() { "" } else { ", accept_proxy" };
-            format!("{protocol}{proxies}")
+            format!("{}{proxies}", listener.protocol.word())
         },
         binds(&listener.bind),
         pool.map_or(String::new(), |pool| pool.name.clone()),
@@ -138,21 +129,13 @@ fn binds(binds: &[Bind]) -> String {
 }
 
 fn balance(balance: &Balance) -> String {
+    let word = balance.word();
     match balance {
-        Balance::RoundRobin => "round_robin".to_owned(),
-        Balance::LeastConnections => "least_connections".to_owned(),
-        Balance::Random => "random".to_owned(),
-        Balance::TwoChoices => "two_choices".to_owned(),
-        Balance::LeastLatency => "least_latency".to_owned(),
-        Balance::First => "first".to_owned(),
         Balance::SourceHash(SourceHash { key, bounded_load, .. }) => {
-            let key = match key {
-                HashKey::SourceIp => "source_ip",
-                HashKey::SourceIpPort => "source_ip_port",
-            };
             let bound = bounded_load.map_or(String::new(), |bound| format!(", {bound}"));
-            format!("source_hash ({key}{bound})")
+            format!("{word} ({}{bound})", key.word())
         }
+        _ => word.to_owned(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Configuration file (YAML): `text` (UTF-8 of bounded size) -> `document` (its shape) -> `check` (every rule, all
-//! mistakes at once) -> `settings` (what the program uses).
+//! mistakes at once) -> `settings` (what the program uses). `spec` has a row for each key, from which the rules have their
+//! ranges and defaults.
 //!
 //! Pure: bytes in, settings or mistakes out. Reading the file is `cli`'s work. Must stay true: any bytes are answered
 //! in bounded time and memory, never with a panic.
@@ -9,7 +10,10 @@ mod describe;
 mod difference;
 mod document;
 mod mistake;
+mod nearest;
+mod schema;
 pub mod settings;
+pub mod spec;
 mod table;
 mod text;
 pub mod units;
@@ -17,10 +21,8 @@ pub mod units;
 pub use describe::describe;
 pub use difference::difference;
 pub use mistake::{Mistake, Mistakes};
+pub use schema::schema;
 pub use table::{explained, table};
-
-/// The JSON Schema of the file, for editors.
-pub const SCHEMA: &str = include_str!("schema.json");
 
 use mistake::Report;
 use settings::Settings;

@@ -13,7 +13,6 @@ use crate::config::settings::{self, Check, ConnectFrom, Protocol, SendProxy, Set
 use crate::health::{Target, TargetId};
 use crate::pool::{Backend, LivePool, PoolHooks, PoolSlot, PoolView, Snapshot, SnapshotCell};
 use crate::sys::probe::Route;
-use crate::thread_context::Random;
 use crate::worker::{Message, Workers};
 
 /// Makes pools and backends: all that they need besides their settings.

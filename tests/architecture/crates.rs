@@ -18,10 +18,10 @@ pub const HOMES: [(&str, &[&str]); 22] = [
     ("ratatui", &["cli/top/"]),
     ("rustix", &["sys/"]),
     ("sd_notify", &["systemd/notify.rs"]),
-    ("serde_json", &["admin/", "cli/"]),
+    ("serde_json", &["admin/", "cli/", "config/schema.rs"]),
     ("siphasher", &["balance/", "flow/", "transfer/", "limits/", "sticky.rs"]),
     ("slab", &["tcp/", "udp/", "worker/", "sticky.rs"]),
-    ("strsim", &["config/check/"]),
+    ("strsim", &["config/nearest.rs"]),
     (
         "thiserror",
         &["cli/", "config/", "transfer/", "health/", "listener/", "proxy_protocol/", "publisher/", "server/"],

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::address::show_ip;
-use super::keys::nearest;
 use super::{DraftListener, DraftPool, PoolChoice};
 use crate::config::mistake::{Place, Report, quoted};
+use crate::config::nearest::nearest;
 use crate::config::settings::{Bind, Check, Listener, OnDown, Pool, Protocol, SendProxy};
+use crate::config::spec::{POOL, Section, TOP};
 use crate::config::units::show_whole;
 
 /// Gives each listener the index of its pool, and tells what does not go together.
@@ -66,9 +67,11 @@ pub(super) fn admin_apart(admin: SocketAddr, place: Place, listeners: &[DraftLis
 }
 
 fn check_sizes(listeners: &[DraftListener], pools: &[DraftPool], report: &mut Report) {
+    let most = |section: &Section, key| section.row(key, None).map_or(0, |row| row.kind.most());
+    let (listeners_max, pools_max) = (most(&TOP, "listeners"), most(&TOP, "pools"));
     let last = listeners.last().map_or(Place::FILE, |listener| listener.place);
-    if listeners.len() > LISTENERS_MAX {
-        report.tell(last, format!("more than {} listeners", show_whole(LISTENERS_MAX as u64)));
+    if listeners.len() > listeners_max {
+        report.tell(last, format!("more than {} listeners", show_whole(listeners_max as u64)));
     }
     let binds: usize = listeners.iter().map(|listener| listener.settings.bind.len()).sum();
     if binds > BINDS_MAX {
@@ -76,12 +79,13 @@ fn check_sizes(listeners: &[DraftListener], pools: &[DraftPool], report: &mut Re
         report.tell(last, format!("{binds} addresses and ports to bind in all; the most is {most}"));
     }
     let last = pools.last().map_or(Place::FILE, |pool| pool.place);
-    if pools.len() > POOLS_MAX {
-        report.tell(last, format!("more than {} pools", show_whole(POOLS_MAX as u64)));
+    if pools.len() > pools_max {
+        report.tell(last, format!("more than {} pools", show_whole(pools_max as u64)));
     }
     let backends: usize = pools.iter().map(|pool| pool.settings.backends.len()).sum();
-    if backends > BACKENDS_MAX {
-        let most = show_whole(BACKENDS_MAX as u64);
+    let backends_max = most(&POOL, "backends");
+    if backends > backends_max {
+        let most = show_whole(backends_max as u64);
         report.tell(last, format!("{backends} backends in all; the most is {most}"));
     }
 }
@@ -95,11 +99,9 @@ fn suit_protocols(pool: &mut DraftPool, protocols: &[Protocol], report: &mut Rep
         pool.settings.health.check = Check::Off;
     }
     pool.settings.on_down = if has_udp && !has_tcp { OnDown::Rehome } else { OnDown::Keep };
-    if let Some(place) = pool.connect.filter(|_| has_udp && !has_tcp) {
-        report.tell(place, "`connect` is for tcp; only udp listeners use this pool");
-    }
-    if let Some(place) = pool.queue.filter(|_| has_udp && !has_tcp) {
-        report.tell(place, "`queue` is for tcp: a datagram does not wait; only udp listeners use this pool");
+    for (key, place) in pool.for_tcp.iter().filter(|_| has_udp && !has_tcp) {
+        let why = if *key == "queue" { ": a datagram does not wait" } else { "" };
+        report.tell(*place, format!("`{key}` is for tcp{why}; only udp listeners use this pool"));
     }
     if let Some(written) = pool.send_proxy_v1.filter(|_| has_udp) {
         if written.is_none() && !has_tcp {
@@ -161,7 +163,7 @@ fn find_pools(listeners: &[DraftListener], pools: &[DraftPool], report: &mut Rep
             return None;
         }
         suggestions_left = usize::saturating_sub(suggestions_left, 1);
-        let candidates = shared.keys().copied().take(if suggestions_left > 0 { POOLS_MAX } else { 0 });
+        let candidates = shared.keys().copied().take(if suggestions_left > 0 { CANDIDATES_MAX } else { 0 });
         let message = match nearest(name, candidates) {
             Some(near) => format!("there is no pool {}; did you mean {}?", quoted(name), quoted(near)),
             None => format!("there is no pool {} in `pools`", quoted(name)),
@@ -270,10 +272,9 @@ fn show_bind(bind: &Bind) -> String {
     }
 }
 
-const LISTENERS_MAX: usize = 1_000;
-const POOLS_MAX: usize = 1_000;
-const BACKENDS_MAX: usize = 10_000;
 /// Sockets, for each data thread.
 const BINDS_MAX: usize = 4_096;
 /// Looking for a near name costs as much as there are pools.
 const SUGGESTIONS_MAX: usize = 100;
+/// A file with more pools is refused for that.
+const CANDIDATES_MAX: usize = 1_000;

@@ -7,11 +7,11 @@ use std::net::IpAddr;
 
 use super::address::parse_address;
 use super::binds::is_broadcast;
-use super::keys::BACKEND;
 use super::section::{Fields, check_name, scalar};
 use crate::config::document::{Entry, IPV6_HINT, Node, Value};
 use crate::config::mistake::{Place, Report, harmless, quoted};
 use crate::config::settings::Backend;
+use crate::config::spec::BACKEND;
 
 /// The backends, each with the place of its address.
 pub(super) fn read(entry: &Entry, report: &mut Report) -> Vec<(Backend, Place)> {
@@ -54,13 +54,12 @@ fn read_one(item: &Node, report: &mut Report) -> Option<Found> {
     }
     let Value::Map(_) = &item.value else {
         let (ip, port, text) = address("address", item, report)?;
-        let backend = Backend { name: text.to_owned(), ip, port, weight: 1, tier: 0, max_sessions: None };
+        let (weight, tier, max_sessions) = numbers(&Fields::none(&BACKEND), report);
+        let backend = Backend { name: text.to_owned(), ip, port, weight, tier, max_sessions };
         return Some(Found { backend, place: item.place, name_place: item.place, named: false });
     };
     let fields = Fields::open(item, &BACKEND, report)?;
-    let weight = fields.whole("weight", 1, 0..=256, report);
-    let tier = fields.whole("tier", 0, 0..=255, report);
-    let max_sessions = fields.whole_or("max_sessions", "off", 1..=u64::from(u32::MAX), report);
+    let (weight, tier, max_sessions) = numbers(&fields, report);
     let name = fields.get("name").and_then(|entry| {
         let name = scalar("name", &entry.value, "a word", report)?;
         check_name(name, "a backend", entry.value.place, report);
@@ -75,6 +74,12 @@ fn read_one(item: &Node, report: &mut Report) -> Option<Found> {
     let (name, name_place) = name.unwrap_or((text, place));
     let backend = Backend { name: name.to_owned(), ip, port, weight, tier, max_sessions };
     Some(Found { backend, place, name_place, named })
+}
+
+/// Weight, tier and the most sessions.
+fn numbers(fields: &Fields<'_>, report: &mut Report) -> (u16, u8, Option<u32>) {
+    let max_sessions = fields.whole_or("max_sessions", report);
+    (fields.whole("weight", report), fields.whole("tier", report), max_sessions)
 }
 
 fn address<'a>(key: &str, node: &'a Node, report: &mut Report) -> Option<(IpAddr, Option<u16>, &'a str)> {

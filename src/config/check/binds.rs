@@ -9,9 +9,10 @@ use super::section::{is_word, scalar};
 use crate::config::document::{Entry, IPV6_HINT, Node, Value};
 use crate::config::mistake::{Place, Report, quoted};
 use crate::config::settings::Bind;
+use crate::config::spec::Kind;
 
 /// Every socket address a listener asks for, with its place.
-pub(super) fn read(entry: &Entry, report: &mut Report) -> Vec<(Bind, Place)> {
+pub(super) fn read(kind: &Kind, entry: &Entry, report: &mut Report) -> Vec<(Bind, Place)> {
     let items = match &entry.value.value {
         Value::List(items) => items,
         _ => std::slice::from_ref(&entry.value),
@@ -21,12 +22,12 @@ pub(super) fn read(entry: &Entry, report: &mut Report) -> Vec<(Bind, Place)> {
     }
     let mut binds = Vec::new();
     for item in items {
-        let Some(found) = read_one(item, report) else { continue };
+        let Some(found) = read_one(kind, item, report) else { continue };
         binds.extend(found.into_iter().map(|bind| (bind, item.place)));
-        if binds.len() > BINDS_MAX {
-            report
-                .tell(entry.value.place, format!("a listener binds at most {BINDS_MAX} addresses and ports"));
-            binds.truncate(BINDS_MAX);
+        let most = kind.most();
+        if binds.len() > most {
+            report.tell(entry.value.place, format!("a listener binds at most {most} addresses and ports"));
+            binds.truncate(most);
             break;
         }
     }
@@ -35,12 +36,12 @@ pub(super) fn read(entry: &Entry, report: &mut Report) -> Vec<(Bind, Place)> {
 
 /// `admin.http`: one address with one port, or off.
 #[allow(clippy::option_option)] // None: told to be wrong. Some(None): off.
-pub(super) fn admin_address(entry: &Entry, report: &mut Report) -> Option<Option<SocketAddr>> {
+pub(super) fn admin_address(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Option<SocketAddr>> {
     if is_word(&entry.value, "off") {
         return Some(None);
     }
-    let expected = "ADDRESS:PORT, e.g. `127.0.0.1:9900`, or `off`";
-    let text = scalar(&entry.key, &entry.value, expected, report)?;
+    let expected = kind.expected();
+    let text = scalar(&entry.key, &entry.value, &expected, report)?;
     match parse_address(text) {
         Ok((ip, Some(ports))) if ports.start() == ports.end() => {
             Some(Some(SocketAddr::new(ip, *ports.start())))
@@ -56,12 +57,13 @@ pub(super) fn admin_address(entry: &Entry, report: &mut Report) -> Option<Option
     }
 }
 
-fn read_one(node: &Node, report: &mut Report) -> Option<Vec<Bind>> {
+fn read_one(kind: &Kind, node: &Node, report: &mut Report) -> Option<Vec<Bind>> {
+    let expected = kind.expected();
     if matches!(node.value, Value::List(_) | Value::Map(_)) {
-        report.tell_with_hint(node.place, format!("`bind` must be {EXPECTED}"), IPV6_HINT);
+        report.tell_with_hint(node.place, format!("`bind` must be {expected}"), IPV6_HINT);
         return None;
     }
-    let text = scalar("bind", node, EXPECTED, report)?;
+    let text = scalar("bind", node, &expected, report)?;
     let only_ports = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     let parsed = if only_ports {
         parse_ports(text).map(|ports| (None, Some(ports)))
@@ -75,7 +77,7 @@ fn read_one(node: &Node, report: &mut Report) -> Option<Vec<Bind>> {
         }
         Ok((ip, Some(ports))) => Some(ports.map(|port| Bind { ip, port }).collect()),
         Ok((_, None)) => {
-            report.tell(node.place, format!("{} has no port; `bind` must be {EXPECTED}", quoted(text)));
+            report.tell(node.place, format!("{} has no port; `bind` must be {expected}", quoted(text)));
             None
         }
         Err(error) => {
@@ -89,7 +91,3 @@ fn read_one(node: &Node, report: &mut Report) -> Option<Vec<Bind>> {
 pub(super) fn is_broadcast(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V4(ip) if ip.is_broadcast())
 }
-
-const EXPECTED: &str = "a port, ADDRESS:PORT, a port range like 27015-27030, or a list of them";
-
-const BINDS_MAX: usize = 1024;

@@ -9,6 +9,7 @@ use super::section::scalar;
 use crate::config::document::{Entry, Node, Value};
 use crate::config::mistake::{Report, quoted};
 use crate::config::settings::Cidr;
+use crate::config::spec::Kind;
 use crate::config::units::parse_whole;
 
 /// Why a text is no network.
@@ -28,22 +29,24 @@ pub(super) enum CidrError {
     },
 }
 
-/// The networks of a list of at most `most`, or the one that stands there alone. Wrong ones are told and left out.
-pub(super) fn cidrs(entry: &Entry, most: usize, report: &mut Report) -> Vec<Cidr> {
+/// The networks of a list, or the one that stands there alone. Wrong ones are told and left out.
+pub(super) fn cidrs(kind: &Kind, entry: &Entry, report: &mut Report) -> Vec<Cidr> {
     let items = match &entry.value.value {
         Value::List(items) => items,
         _ => std::slice::from_ref(&entry.value),
     };
+    let most = kind.most();
     if items.len() > most {
         report.tell(entry.value.place, format!("`{}` has at most {most} networks", entry.key));
         return Vec::new();
     }
-    items.iter().filter_map(|item| cidr(&entry.key, item, report)).collect()
+    items.iter().filter_map(|item| cidr(kind, &entry.key, item, report)).collect()
 }
 
 /// One network; `None`: it was told to be wrong. `name` is the key it belongs to.
-pub(super) fn cidr(name: &str, node: &Node, report: &mut Report) -> Option<Cidr> {
-    let text = scalar(name, node, EXPECTED, report)?;
+fn cidr(kind: &Kind, name: &str, node: &Node, report: &mut Report) -> Option<Cidr> {
+    let expected = kind.expected();
+    let text = scalar(name, node, &expected, report)?;
     match parse_cidr(text) {
         Ok(cidr) => Some(cidr),
         Err(CidrError::HostBits { ref network, ref address, .. }) => {
@@ -53,7 +56,7 @@ pub(super) fn cidr(name: &str, node: &Node, report: &mut Report) -> Option<Cidr>
             None
         }
         Err(error) => {
-            report.tell(node.place, format!("`{name}` must be {EXPECTED}; {error}"));
+            report.tell(node.place, format!("`{name}` must be {expected}; {error}"));
             None
         }
     }
@@ -101,8 +104,6 @@ fn masked(ip: IpAddr, bits: u8) -> IpAddr {
         }
     }
 }
-
-const EXPECTED: &str = "a network like 10.0.0.0/8 or 2001:db8::/32, or an address";
 
 #[cfg(test)]
 mod tests {

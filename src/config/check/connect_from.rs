@@ -9,9 +9,10 @@ use super::section::{Fields, is_word, scalar};
 use crate::config::document::{Entry, Node, Value};
 use crate::config::mistake::{Report, quoted};
 use crate::config::settings::{Backend, ConnectFrom};
+use crate::config::spec::Kind;
 
 /// What `connect_from` says.
-pub(super) fn read(entry: &Entry, report: &mut Report) -> Option<ConnectFrom> {
+pub(super) fn read(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<ConnectFrom> {
     if is_word(&entry.value, "client") {
         return Some(ConnectFrom::Client);
     }
@@ -19,13 +20,14 @@ pub(super) fn read(entry: &Entry, report: &mut Report) -> Option<ConnectFrom> {
         Value::List(items) => items,
         _ => std::slice::from_ref(&entry.value),
     };
-    if items.len() > ADDRESSES_MAX {
-        report.tell(entry.value.place, format!("`connect_from` has at most {ADDRESSES_MAX} addresses"));
+    let most = kind.most();
+    if items.len() > most {
+        report.tell(entry.value.place, format!("`connect_from` has at most {most} addresses"));
         return None;
     }
     let mut addresses: Vec<IpAddr> = Vec::new();
     for item in items {
-        let Some(ip) = address(item, report) else { continue };
+        let Some(ip) = address(kind, item, report) else { continue };
         if addresses.contains(&ip) {
             report.tell(item.place, format!("{ip} is in `connect_from` already"));
         }
@@ -53,11 +55,11 @@ pub(super) fn check_families(
     }
 }
 
-fn address(node: &Node, report: &mut Report) -> Option<IpAddr> {
-    let text = scalar("connect_from", node, EXPECTED, report)?;
+fn address(kind: &Kind, node: &Node, report: &mut Report) -> Option<IpAddr> {
+    let text = scalar("connect_from", node, &kind.expected(), report)?;
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let Ok(ip) = bare.parse::<IpAddr>() else {
-        report.tell(node.place, format!("`connect_from` must be {EXPECTED}, not {}", quoted(text)));
+        report.tell(node.place, format!("`connect_from` must be {}, not {}", kind.expected(), quoted(text)));
         return None;
     };
     let ip = ip.to_canonical();
@@ -67,7 +69,3 @@ fn address(node: &Node, report: &mut Report) -> Option<IpAddr> {
     }
     Some(ip)
 }
-
-const EXPECTED: &str = "an address of this host without a port, a list of them, or `client`";
-/// Each of them has a table of ports towards each backend.
-const ADDRESSES_MAX: usize = 64;

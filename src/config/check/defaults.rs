@@ -6,12 +6,12 @@
 
 use std::rc::Rc;
 
-use super::keys::{DEFAULTS, DEFAULTS_LISTENER, DEFAULTS_POOL};
 use super::section::Fields;
 use super::{listeners, pools};
 use crate::config::document::{Entry, Node, Value};
 use crate::config::mistake::{Report, quoted};
 use crate::config::settings::Protocol;
+use crate::config::spec::{DEFAULTS_LISTENER, DEFAULTS_POOL, Kind, LISTENER, POOL, Section};
 use crate::config::units::show_whole;
 
 /// The good keys of both sections.
@@ -24,8 +24,8 @@ pub(super) struct Defaults {
 impl Defaults {
     /// Those of the file, for so many listeners.
     pub(super) fn read(top: &Fields<'_>, listeners: usize, report: &mut Report) -> Self {
-        let fields = top.section("defaults", &DEFAULTS, report);
-        let section = |key, own: &[(&str, &str)], known, report: &mut Report| {
+        let fields = top.section("defaults", report);
+        let section = |key, own: &[(&str, &str)], known: &'static Section, report: &mut Report| {
             let entry = fields.get(key)?;
             let Value::Map(entries) = &entry.value.value else {
                 Fields::open(&entry.value, known, report);
@@ -61,17 +61,17 @@ impl Defaults {
 
     /// A listener with what it leaves out.
     pub(super) fn below_listener(&self, node: &Node) -> Node {
-        below(node, &self.listener)
+        below(node, &self.listener, &LISTENER)
     }
 
     /// A pool with what it leaves out.
     pub(super) fn below_pool(&self, node: &Node) -> Node {
-        below(node, &self.pool)
+        below(node, &self.pool, &POOL)
     }
 
     /// The keys of a pool that stand in a listener, with what they leave out.
     pub(super) fn below_own_pool(&self, entries: &[Entry]) -> Vec<Entry> {
-        joined(entries, &self.pool)
+        joined(entries, &self.pool, &POOL)
     }
 }
 
@@ -103,7 +103,7 @@ fn is_good_for_listeners(entry: &Entry, report: &mut Report) -> bool {
     is_good(report, |trial| {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             if trial.is_empty() {
-                listeners::settings("", protocol, &Fields::of(entry), trial);
+                listeners::settings("", protocol, &Fields::of(entry, &LISTENER), trial);
             }
         }
     })
@@ -111,7 +111,7 @@ fn is_good_for_listeners(entry: &Entry, report: &mut Report) -> bool {
 
 fn is_good_for_pools(entry: &Entry, report: &mut Report) -> bool {
     is_good(report, |trial| {
-        pools::settings("", &Fields::of(entry), trial);
+        pools::settings("", &Fields::of(entry, &POOL), trial);
     })
 }
 
@@ -123,22 +123,27 @@ fn is_good(report: &mut Report, read: impl FnOnce(&mut Report)) -> bool {
     good
 }
 
-fn below(node: &Node, defaults: &[Entry]) -> Node {
+fn below(node: &Node, defaults: &[Entry], section: &Section) -> Node {
     let entries = match &node.value {
         Value::Map(entries) => entries,
         Value::Empty => &Rc::from([]),
         _ => return node.clone(),
     };
-    Node { place: node.place, value: Value::Map(joined(entries, defaults).into()) }
+    Node { place: node.place, value: Value::Map(joined(entries, defaults, section).into()) }
 }
 
-fn joined(entries: &[Entry], defaults: &[Entry]) -> Vec<Entry> {
+fn joined(entries: &[Entry], defaults: &[Entry], section: &Section) -> Vec<Entry> {
     let default_of = |key: &str| defaults.iter().find(|default| &*default.key == key);
     let with_default = |entry: &Entry| {
         let sections = default_of(&entry.key).map(|default| (&entry.value.value, &default.value.value));
-        let value = match sections {
-            Some((Value::Map(own), Value::Map(more))) if !CHOICES.contains(&&*entry.key) => {
-                Value::Map(joined(own, more).into())
+        // The keys of a choice exclude each other: it is taken as a whole.
+        let inner = match section.row(&entry.key, None).map(|row| row.kind) {
+            Some(Kind::Section(inner) | Kind::SectionOr(inner, _)) => Some(inner),
+            _ => None,
+        };
+        let value = match (sections, inner) {
+            (Some((Value::Map(own), Value::Map(more))), Some(inner)) => {
+                Value::Map(joined(own, more, inner).into())
             }
             _ => return entry.clone(),
         };
@@ -168,7 +173,5 @@ const OWN_LISTENER: [(&str, &str); 4] = [
 ];
 const OWN_POOL: [(&str, &str); 2] =
     [("name", "a name belongs to one pool"), ("backends", "pools with the same backends are one pool")];
-/// Their keys exclude each other.
-const CHOICES: [&str; 2] = ["balance", "check"];
 /// As many as a file could hold without defaults.
 const ITEMS_MAX: usize = 200_000;

@@ -2,24 +2,23 @@
 //!
 //! Pure. `timeout` may be longer than `interval`: a backend is asked by one check at a time.
 
-use std::time::Duration;
-
-use super::keys::{CHECK, DNS, Section, TALK, UDP_TALK, nearest};
-use super::section::{Fields, is_word, scalar};
+use super::section::{Fields, is_word, scalar, word};
 use super::talk::parse_bytes;
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Report, quoted};
-use crate::config::settings::{Check, Health, SendProxy};
+use crate::config::nearest::nearest;
+use crate::config::settings::{Check, Health, RECORD_TYPES, SendProxy};
+use crate::config::spec::{CHECK, DNS, Kind, Section, TALK, UDP_TALK};
 
 /// The health settings that these fields describe, in a pool with this `send_proxy`.
 pub(super) fn read(fields: &Fields<'_>, send_proxy: SendProxy, report: &mut Report) -> Health {
     Health {
-        check: fields.read("check", Check::Tcp, report, check),
-        interval: fields.duration("interval", Duration::from_secs(2), INTERVAL_MIN..=INTERVAL_MAX, report),
-        timeout: fields.duration("timeout", Duration::from_secs(1), TIMEOUT_MIN..=TIMEOUT_MAX, report),
-        rise: fields.whole("rise", 2, 1..=255, report),
-        fall: fields.whole("fall", 3, 1..=255, report),
-        port: fields.whole_or("port", "same", 1..=65535, report),
+        check: fields.read("check", report, check).unwrap_or(Check::Off),
+        interval: fields.duration("interval", report),
+        timeout: fields.duration("timeout", report),
+        rise: fields.whole("rise", report),
+        fall: fields.whole("fall", report),
+        port: fields.whole_or("port", report),
         send_proxy,
     }
 }
@@ -76,34 +75,41 @@ fn tcp_talk(choice: &Entry, report: &mut Report) -> Option<Check> {
 /// `name` and `type` of a DNS question.
 fn dns(choice: &Entry, report: &mut Report) -> Option<Check> {
     let fields = Fields::open(&choice.value, &DNS, report)?;
-    let record_type = fields.word("type", 1, &RECORD_TYPES, report);
+    let kind = fields.kind("type");
+    let record_type = fields.read("type", report, |entry, report| word(&kind, entry, report));
     let Some(entry) = fields.get("name") else {
         report.tell(choice.place, "`dns` needs `name`: what is asked for");
         return None;
     };
-    let expected = "a domain name of at most 253 characters, e.g. `example.org`, or `.`";
-    let name = scalar("name", &entry.value, expected, report)?;
+    let kind = fields.kind("name");
+    let expected = kind.expected();
+    let name = scalar("name", &entry.value, &expected, report)?;
     let bare = name.strip_suffix('.').unwrap_or(name);
     let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_graphic());
-    if name != "." && (bare.len() > 253 || !bare.split('.').all(label)) {
+    if name != "." && (bare.len() > kind.most() || !bare.split('.').all(label)) {
         report.tell(entry.value.place, format!("`name` must be {expected}, not {}", quoted(name)));
     }
+    let record_type = RECORD_TYPES.iter().find(|(word, _)| Some(*word) == record_type)?.1;
     Some(Check::Dns { name: bare.to_owned(), record_type })
 }
 
 /// `send` and `expect` of a conversation.
-fn talk(choice: &Entry, section: &Section, report: &mut Report) -> Option<(Vec<u8>, Vec<u8>)> {
+fn talk(choice: &Entry, section: &'static Section, report: &mut Report) -> Option<(Vec<u8>, Vec<u8>)> {
     let talk = Fields::open(&choice.value, section, report)?;
-    let mut bytes =
-        |key| talk.read(key, Some(Vec::new()), report, |entry, report| Some(bytes_of(entry, report)));
+    let mut bytes = |key| {
+        let kind = talk.kind(key);
+        // A wrong one is no empty one: nothing more is told about it.
+        let read = |entry: &Entry, report: &mut Report| Some(bytes_of(&kind, entry, report));
+        talk.read(key, report, read).flatten()
+    };
     // Both are read before either is given up, so that both are told.
     let (send, expect) = (bytes("send"), bytes("expect"));
     Some((send?, expect?))
 }
 
-fn bytes_of(entry: &Entry, report: &mut Report) -> Option<Vec<u8>> {
-    let text = scalar(&entry.key, &entry.value, "text, e.g. 'PING\\r\\n'", report)?;
-    let bytes = parse_bytes(text);
+fn bytes_of(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Vec<u8>> {
+    let text = scalar(&entry.key, &entry.value, &kind.expected(), report)?;
+    let bytes = parse_bytes(text, kind.most());
     if let Err(error) = &bytes {
         report.tell(entry.value.place, format!("`{}`: {error}", entry.key));
     }
@@ -112,12 +118,3 @@ fn bytes_of(entry: &Entry, report: &mut Report) -> Option<Vec<u8>> {
 
 const EXPECTED: &str = "`off`, `tcp`, `{ tcp: { send: '...', expect: '...' } }`, \
      `{ udp: { send: '...', expect: '...' } }` or `{ dns: { name: example.org, type: A } }`";
-
-/// The numbers of RFC 1035 and its successors.
-const RECORD_TYPES: [(&str, u16); 8] =
-    [("A", 1), ("NS", 2), ("CNAME", 5), ("SOA", 6), ("PTR", 12), ("MX", 15), ("TXT", 16), ("AAAA", 28)];
-
-const INTERVAL_MIN: Duration = Duration::from_millis(100);
-const INTERVAL_MAX: Duration = Duration::from_secs(3600);
-const TIMEOUT_MIN: Duration = Duration::from_millis(10);
-const TIMEOUT_MAX: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
 //! Every rule of the file, once: the tree in, settings out, or all mistakes at once.
 //!
 //! Pure. A wrong value is told and its default used, so that the rest is still checked; settings leave this room only
-//! when nothing was told. Limits of values stand beside their readers and in `conf/reference.yaml`.
+//! when nothing was told. Ranges and defaults of values stand in `spec`, which values go together stands here.
 
 mod across;
 mod address;
@@ -19,14 +19,13 @@ mod section;
 mod talk;
 
 use std::num::NonZeroU16;
-use std::time::Duration;
 
 use super::document::{Node, Value};
 use super::mistake::{Place, Report, quoted};
 use super::settings::{
-    Admin, AdminSocket, Level, Limits, Listener, Log, LogFormat, LogSessions, OnDown, Pool, SessionLimit,
-    Settings, Shutdown, Workers,
+    Admin, AdminSocket, Limits, Listener, Log, OnDown, Pool, SessionLimit, Settings, Shutdown, Workers,
 };
+use super::spec::{LISTENER, POOL, TOP};
 use defaults::Defaults;
 use section::{Fields, check_name, entries_of, is_word, scalar};
 
@@ -38,45 +37,41 @@ pub(super) fn check(document: &Node, report: &mut Report) -> Option<Settings> {
         report.tell_with_hint(Place::FILE, "the file is empty", SMALLEST);
         return None;
     }
-    let top = Fields::open(document, &keys::TOP, report)?;
+    let top = Fields::open(document, &TOP, report)?;
     let (listeners, pools) = doors_and_pools(&top, report);
     let admin = admin(&top, &listeners, report);
     let (listeners, pools) = across::join(listeners, pools, report);
     Some(Settings {
-        workers: match top.whole_or("workers", "auto", 1..=WORKERS_MAX, report).and_then(NonZeroU16::new) {
+        workers: match top.whole_or("workers", report).and_then(NonZeroU16::new) {
             Some(count) => Workers::Count(count),
             None => Workers::Auto,
         },
-        hash_seed: top.read("hash_seed", "evenkeel".to_owned(), report, |entry, report| {
-            let expected = "1 to 256 characters";
-            let text = scalar(&entry.key, &entry.value, expected, report)?;
-            if text.is_empty() || text.chars().count() > 256 {
-                report.tell(entry.value.place, format!("`hash_seed` must be {expected}"));
-            }
-            Some(text.to_owned())
-        }),
+        hash_seed: hash_seed(&top, report),
         log: log(&top, report),
         admin,
-        shutdown: Shutdown {
-            grace: top.section("shutdown", &keys::SHUTDOWN, report).duration(
-                "grace",
-                Duration::from_secs(30),
-                Duration::ZERO..=DAY,
-                report,
-            ),
-        },
+        shutdown: Shutdown { grace: top.section("shutdown", report).duration("grace", report) },
         limits: limits(&top, report),
         listeners,
         pools,
     })
 }
 
+fn hash_seed(top: &Fields<'_>, report: &mut Report) -> String {
+    let kind = top.kind("hash_seed");
+    let seed = top.read("hash_seed", report, |entry, report| {
+        let expected = kind.expected();
+        let text = scalar(&entry.key, &entry.value, &expected, report)?;
+        if text.is_empty() || text.chars().count() > kind.most() {
+            report.tell(entry.value.place, format!("`hash_seed` must be {expected}"));
+        }
+        Some(text.to_owned())
+    });
+    seed.unwrap_or_default()
+}
+
 fn limits(top: &Fields<'_>, report: &mut Report) -> Limits {
-    let limits = top.section("limits", &keys::LIMITS, report);
-    let mut sessions = |key| match limits.whole_or(key, "auto", 1..=SESSIONS_MAX, report) {
-        Some(count) => SessionLimit::Count(count),
-        None => SessionLimit::Auto,
-    };
+    let limits = top.section("limits", report);
+    let mut sessions = |key| limits.whole_or(key, report).map_or(SessionLimit::Auto, SessionLimit::Count);
     Limits { tcp_sessions: sessions("tcp_sessions"), udp_sessions: sessions("udp_sessions") }
 }
 
@@ -110,10 +105,8 @@ struct DraftPool {
     own: bool,
     /// A check is asked for by name; without one it depends on who uses the pool.
     check_written: bool,
-    /// Where `connect` is written.
-    connect: Option<Place>,
-    /// Where a `queue` is written.
-    queue: Option<Place>,
+    /// What is written of the keys for tcp alone, and where.
+    for_tcp: Vec<(&'static str, Place)>,
     /// `send_proxy: v1` stands there, and where; without a place it is a default.
     send_proxy_v1: Option<Option<Place>>,
     /// What is written of `on_down`, and where; without a place it is a default.
@@ -138,7 +131,7 @@ fn doors_and_pools(top: &Fields<'_>, report: &mut Report) -> (Vec<DraftListener>
     for entry in doors {
         check_name(&entry.key, "a listener", entry.place, report);
         let whole = defaults.below_listener(&entry.value);
-        if let Some(fields) = Fields::open(&whole, &keys::LISTENER, report) {
+        if let Some(fields) = Fields::open(&whole, &LISTENER, report) {
             let (listener, own_pool) = listeners::read(&entry.key, entry.place, &fields, &defaults, report);
             listeners.push(listener);
             pools.extend(own_pool);
@@ -147,7 +140,7 @@ fn doors_and_pools(top: &Fields<'_>, report: &mut Report) -> (Vec<DraftListener>
     for entry in entries("pools", report) {
         check_name(&entry.key, "a pool", entry.place, report);
         let whole = defaults.below_pool(&entry.value);
-        if let Some(fields) = Fields::open(&whole, &keys::POOL, report) {
+        if let Some(fields) = Fields::open(&whole, &POOL, report) {
             pools.push(pools::read(&entry.key, entry.place, &fields, false, report));
         }
     }
@@ -155,54 +148,39 @@ fn doors_and_pools(top: &Fields<'_>, report: &mut Report) -> (Vec<DraftListener>
 }
 
 fn log(top: &Fields<'_>, report: &mut Report) -> Log {
-    let log = top.section("log", &keys::LOG, report);
-    let levels = [
-        ("error", Level::Error),
-        ("warn", Level::Warn),
-        ("info", Level::Info),
-        ("debug", Level::Debug),
-        ("trace", Level::Trace),
-    ];
-    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json), ("auto", LogFormat::Auto)];
-    let sessions = [("all", LogSessions::All), ("failed", LogSessions::Failed), ("off", LogSessions::Off)];
+    let log = top.section("log", report);
     Log {
-        level: log.word("level", Level::Info, &levels, report),
-        format: log.word("format", LogFormat::Auto, &formats, report),
-        sessions: log.word("sessions", LogSessions::Failed, &sessions, report),
+        level: log.word_of("level", report),
+        format: log.word_of("format", report),
+        sessions: log.word_of("sessions", report),
     }
 }
 
 fn admin(top: &Fields<'_>, listeners: &[DraftListener], report: &mut Report) -> Admin {
-    let admin = top.section("admin", &keys::ADMIN, report);
-    let http = admin.read("http", None, report, |entry, report| {
-        let (http, place) = (binds::admin_address(entry, report)?, entry.value.place);
+    let admin = top.section("admin", report);
+    let kind = admin.kind("http");
+    let http = admin.read("http", report, |entry, report| {
+        let (http, place) = (binds::admin_address(&kind, entry, report)?, entry.value.place);
         if let Some(address) = http {
             across::admin_apart(address, place, listeners, report);
         }
         Some(http)
     });
-    let socket = admin.read("socket", AdminSocket::Auto, report, |entry, report| {
+    let kind = admin.kind("socket");
+    let socket = admin.read("socket", report, |entry, report| {
         if is_word(&entry.value, "off") {
             return Some(AdminSocket::Off);
         }
-        let expected = "an absolute path, or `off`";
-        let path = scalar(&entry.key, &entry.value, expected, report)?;
-        // The kernel takes 107 bytes.
-        if !path.starts_with('/') || path.len() > SOCKET_PATH_MAX {
-            let message =
-                format!("`socket` must be {expected}, at most {SOCKET_PATH_MAX} bytes, not {}", quoted(path));
+        let (expected, most) = (kind.expected(), kind.most());
+        let path = scalar(&entry.key, &entry.value, &expected, report)?;
+        if !path.starts_with('/') || path.len() > most {
+            let message = format!("`socket` must be {expected}, at most {most} bytes, not {}", quoted(path));
             report.tell(entry.value.place, message);
         }
         Some(AdminSocket::Path(path.to_owned()))
     });
-    Admin { socket, http }
+    Admin { socket: socket.unwrap_or(AdminSocket::Auto), http: http.flatten() }
 }
 
 const SMALLEST: &str =
     "the smallest file is `listeners: { redis: { bind: 6379, backends: [10.0.0.1:6379, 10.0.0.2:6379] } }`";
-
-const WORKERS_MAX: u64 = 1024;
-const SOCKET_PATH_MAX: usize = 107;
-/// Beyond what one machine can hold open.
-const SESSIONS_MAX: u64 = 10_000_000;
-const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -2,16 +2,15 @@
 //!
 //! Pure. Looks at one pool alone.
 
-use std::time::Duration;
-
-use super::keys::{BALANCE, CONNECT, HEALTH, SOURCE_HASH};
-use super::section::{Fields, is_word, scalar, word};
+use super::section::{Fields, is_word, word};
 use super::{DraftPool, backends, connect_from, health, policy};
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Place, Report, quoted};
 use crate::config::settings::{
-    Balance, Connect, ConnectFrom, HashKey, OnDown, Pool, SendProxy, SourceHash, WhenNone,
+    Balance, Connect, ConnectFrom, OnDown, Pool, Protocol, SOURCE_HASH as HASH_WORD, SendProxy, SourceHash,
+    Word,
 };
+use crate::config::spec::{BALANCE, Kind, POOL, SOURCE_HASH};
 
 /// The pool that these fields describe; `own` when they stand in a listener.
 pub(super) fn read(
@@ -31,65 +30,80 @@ pub(super) fn read(
     };
     let (backends, backend_places) = backends.into_iter().unzip();
     // What stands in `defaults` is for those it is for.
-    let connect = fields.get("connect").filter(|entry| !entry.is_default).map(|entry| entry.place);
     let on_down = fields.get("on_down").and_then(|entry| {
         let place = Some(entry.value.place).filter(|_| !entry.is_default);
-        Some((word(entry, &ON_DOWN, &mut Report::default())??, place))
+        Some((fields.word_or("on_down", &mut Report::default())?, place))
     });
-    let check_written = fields.section("health", &HEALTH, &mut Report::default()).get("check").is_some();
+    let check_written = fields.section("health", &mut Report::default()).get("check").is_some();
     let settings = Pool { backends, ..settings(name, fields, report) };
     policy::check_sense(fields, &settings, report);
     connect_from::check_families(fields, &settings.connect_from, &settings.backends, report);
-    let queue = fields.get("queue").filter(|entry| !entry.is_default && settings.queue.is_some());
-    let queue = queue.map(|entry| entry.place);
+    // An `off` asks for nothing that a datagram could not have.
+    let asks = |entry: &&Entry| !is_word(&entry.value, "off");
+    let for_tcp = fields.strangers(Protocol::Udp).filter(asks).filter_map(|entry| {
+        let row = POOL.row(&entry.key, None)?;
+        Some((row.name, entry.place))
+    });
     let send_proxy_v1 = fields
         .get("send_proxy")
         .filter(|_| settings.send_proxy == SendProxy::V1)
         .map(|entry| Some(entry.value.place).filter(|_| !entry.is_default));
-    DraftPool { settings, place, backend_places, own, check_written, connect, queue, send_proxy_v1, on_down }
+    DraftPool {
+        settings,
+        place,
+        backend_places,
+        own,
+        check_written,
+        for_tcp: for_tcp.collect(),
+        send_proxy_v1,
+        on_down,
+    }
 }
 
 /// What a pool says besides its backends.
 pub(super) fn settings(name: &str, fields: &Fields<'_>, report: &mut Report) -> Pool {
-    let connect = fields.section("connect", &CONNECT, report);
-    let health = fields.section("health", &HEALTH, report);
-    if let Some(entry) = fields.get("on_down") {
-        word(entry, &ON_DOWN, report);
-    }
-    let send_proxy = fields.word("send_proxy", SendProxy::Off, &SEND_PROXY, report);
+    let connect = fields.section("connect", report);
+    let health = fields.section("health", report);
+    // Which word it is means something only when it is known who uses the pool.
+    fields.word_or::<OnDown>("on_down", report);
+    let send_proxy = fields.word_of("send_proxy", report);
+    let from = fields.kind("connect_from");
+    let from = fields.read("connect_from", report, |entry, report| connect_from::read(&from, entry, report));
+    let kind = fields.kind("balance");
+    let balance = fields.read("balance", report, |entry, report| balance(&kind, entry, report));
     Pool {
         name: name.to_owned(),
-        balance: fields.read("balance", Balance::RoundRobin, report, balance),
+        balance: balance.unwrap_or(Balance::RoundRobin),
         backends: Vec::new(),
         connect: Connect {
-            timeout: connect.duration("timeout", Duration::from_secs(5), CONNECT_MIN..=CONNECT_MAX, report),
-            attempts: connect.whole("attempts", 3, 1..=16, report),
+            timeout: connect.duration("timeout", report),
+            attempts: connect.whole("attempts", report),
         },
-        connect_from: fields.read("connect_from", ConnectFrom::Any, report, connect_from::read),
-        max_sessions: fields.whole_or("max_sessions", "off", 1..=u64::from(u32::MAX), report),
+        connect_from: from.unwrap_or(ConnectFrom::Any),
+        max_sessions: fields.whole_or("max_sessions", report),
         sticky: policy::sticky(fields, report),
         send_proxy,
         health: health::read(&health, send_proxy, report),
         passive: policy::passive(fields, report),
-        slow_start: policy::slow_start(fields, report),
+        slow_start: fields.duration_or("slow_start", report),
         // `auto`, until it is known who uses the pool.
         on_down: OnDown::Keep,
-        when_none: fields.word(
-            "when_none",
-            WhenNone::Reject,
-            &[("reject", WhenNone::Reject), ("try_all", WhenNone::TryAll)],
-            report,
-        ),
+        when_none: fields.word_of("when_none", report),
         queue: policy::queue(fields, report),
     }
 }
 
-fn balance(entry: &Entry, report: &mut Report) -> Option<Balance> {
-    let Value::Map(choices) = &entry.value.value else { return word(entry, &BALANCES, report) };
+fn balance(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Balance> {
+    let Value::Map(choices) = &entry.value.value else {
+        return match Balance::of_word(word(kind, entry, report)?) {
+            Some(plain) => Some(plain),
+            None => Some(source_hash(Fields::none(&SOURCE_HASH), report)),
+        };
+    };
     if let [choice] = &**choices
-        && let Some((word, _)) =
-            BALANCES.iter().find(|(word, _)| *word == &*choice.key && *word != "source_hash")
+        && Balance::of_word(&choice.key).is_some()
     {
+        let word = &choice.key;
         report.tell(choice.place, format!("`{word}` has no settings; write `balance: {word}`"));
         return None;
     }
@@ -97,56 +111,14 @@ fn balance(entry: &Entry, report: &mut Report) -> Option<Balance> {
     if fields.is_empty() {
         report.tell(entry.value.place, "`balance` is an empty map; write one of its words");
     }
-    let hash = fields.section("source_hash", &SOURCE_HASH, report);
-    let keys = [("source_ip", HashKey::SourceIp), ("source_ip_port", HashKey::SourceIpPort)];
-    Some(Balance::SourceHash(SourceHash {
-        key: hash.word("key", HASH_DEFAULT.key, &keys, report),
-        bounded_load: hash.read("bounded_load", HASH_DEFAULT.bounded_load, report, bounded_load),
-        mask_v4: hash.whole("mask_v4", HASH_DEFAULT.mask_v4, 0..=32, report),
-        mask_v6: hash.whole("mask_v6", HASH_DEFAULT.mask_v6, 0..=128, report),
-    }))
+    Some(source_hash(fields.section(HASH_WORD, report), report))
 }
 
-#[allow(clippy::option_option)] // None: told to be wrong. Some(None): off.
-fn bounded_load(entry: &Entry, report: &mut Report) -> Option<Option<f64>> {
-    if is_word(&entry.value, "off") {
-        return Some(None);
-    }
-    let expected = "a number from 1.0 to 100, e.g. 1.25, or `off`";
-    let text = scalar(&entry.key, &entry.value, expected, report)?;
-    // Digits and a point: Rust's own reader would also take `inf` and `1e9`.
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let factor = text.parse().ok().filter(|factor| digits && (1.0..=100.0).contains(factor));
-    if factor.is_none() {
-        report.tell(entry.value.place, format!("`bounded_load` must be {expected}, not {}", quoted(text)));
-    }
-    factor.map(Some)
+fn source_hash(fields: Fields<'_>, report: &mut Report) -> Balance {
+    Balance::SourceHash(SourceHash {
+        key: fields.word_of("key", report),
+        bounded_load: fields.factor_or("bounded_load", report),
+        mask_v4: fields.whole("mask_v4", report),
+        mask_v6: fields.whole("mask_v6", report),
+    })
 }
-
-const SEND_PROXY: [(&str, SendProxy); 3] =
-    [("off", SendProxy::Off), ("v1", SendProxy::V1), ("v2", SendProxy::V2)];
-
-/// `None`: as suits the protocol.
-const ON_DOWN: [(&str, Option<OnDown>); 4] = [
-    ("auto", None),
-    ("keep", Some(OnDown::Keep)),
-    ("close", Some(OnDown::Close)),
-    ("rehome", Some(OnDown::Rehome)),
-];
-
-const HASH_DEFAULT: SourceHash =
-    SourceHash { key: HashKey::SourceIp, bounded_load: None, mask_v4: 32, mask_v6: 64 };
-
-const BALANCES: [(&str, Balance); 7] = [
-    ("round_robin", Balance::RoundRobin),
-    ("least_connections", Balance::LeastConnections),
-    ("random", Balance::Random),
-    ("two_choices", Balance::TwoChoices),
-    ("least_latency", Balance::LeastLatency),
-    ("first", Balance::First),
-    ("source_hash", Balance::SourceHash(HASH_DEFAULT)),
-];
-
-const CONNECT_MIN: Duration = Duration::from_millis(10);
-/// The kernel itself gives a connect up after about 127 s.
-const CONNECT_MAX: Duration = Duration::from_secs(120);

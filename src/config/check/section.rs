@@ -2,51 +2,86 @@
 //!
 //! Pure. A reader returns `None` after it told a mistake, so that the caller goes on and finds the others.
 
-use std::ops::RangeInclusive;
+use std::fmt::Display;
 use std::time::Duration;
 
-use super::keys::{Section, nearest, unknown_key};
+use super::keys::unknown_key;
 use crate::config::document::{Entry, Node, Value};
-use crate::config::mistake::{Place, Report, listed, quoted};
-use crate::config::settings::Rate;
-use crate::config::units::{
-    DurationError, parse_duration, parse_rate, parse_size, parse_whole, show_duration, show_size, show_whole,
-};
+use crate::config::mistake::{Place, Report, quoted};
+use crate::config::nearest::nearest;
+use crate::config::settings::{Protocol, Rate, Word};
+use crate::config::spec::{Kind, NAME, Section};
+use crate::config::units::{DurationError, parse_duration, parse_rate, parse_size, parse_whole};
 
 /// A map of the file whose keys are known.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fields<'a> {
     entries: &'a [Entry],
+    section: &'static Section,
+    /// Rows that differ by protocol are read for this one.
+    protocol: Option<Protocol>,
 }
 
 impl<'a> Fields<'a> {
-    /// A map that says nothing.
-    pub(super) const NONE: Self = Self { entries: &[] };
-
     /// The map in `node`; unknown keys are told. Nothing (`log:` alone) is a map that says nothing.
-    pub(super) fn open(node: &'a Node, section: &Section, report: &mut Report) -> Option<Self> {
+    pub(super) fn open(node: &'a Node, section: &'static Section, report: &mut Report) -> Option<Self> {
         let entries = entries_of(node, section.what, report)?;
         for entry in entries {
             if !section.all_keys().any(|key| key == &*entry.key) {
                 report.tell(entry.place, unknown_key(&entry.key, section));
             }
         }
-        Some(Self { entries })
-    }
-
-    /// The map under `key`; without it a map that says nothing.
-    pub(super) fn section(&self, key: &str, section: &Section, report: &mut Report) -> Self {
-        self.get(key).and_then(|entry| Self::open(&entry.value, section, report)).unwrap_or(Self::NONE)
+        Some(Self::over(entries, section))
     }
 
     /// The map of these entries, whose keys are known.
-    pub(super) fn over(entries: &'a [Entry]) -> Self {
-        Self { entries }
+    pub(super) fn over(entries: &'a [Entry], section: &'static Section) -> Self {
+        Self { entries, section, protocol: None }
     }
 
     /// The map of this one entry.
-    pub(super) fn of(entry: &'a Entry) -> Self {
-        Self { entries: std::slice::from_ref(entry) }
+    pub(super) fn of(entry: &'a Entry, section: &'static Section) -> Self {
+        Self::over(std::slice::from_ref(entry), section)
+    }
+
+    /// A map that says nothing.
+    pub(super) fn none(section: &'static Section) -> Self {
+        Self::over(&[], section)
+    }
+
+    /// The same, read for this protocol.
+    pub(super) fn for_protocol(self, protocol: Protocol) -> Self {
+        Self { protocol: Some(protocol), ..self }
+    }
+
+    /// The same where nothing is written.
+    pub(super) fn without_entries(self) -> Fields<'static> {
+        Fields { entries: &[], section: self.section, protocol: self.protocol }
+    }
+
+    /// The map under `key`; without it a map that says nothing.
+    pub(super) fn section(&self, key: &str, report: &mut Report) -> Self {
+        let section = self.kind(key).section().unwrap_or(self.section);
+        let open = self.get(key).and_then(|entry| Self::open(&entry.value, section, report));
+        Self { protocol: self.protocol, ..open.unwrap_or(Self::none(section)) }
+    }
+
+    /// What the value of a key may be.
+    pub(super) fn kind(&self, key: &str) -> Kind {
+        let row = self.section.row(key, self.protocol);
+        debug_assert!(row.is_some(), "`{key}` has no row in {}", self.section.what);
+        row.map_or(Kind::Words(&[]), |row| row.kind)
+    }
+
+    /// The keys written here, those of an inlined section aside, that cannot apply to a protocol. What stands in
+    /// `defaults` is for those it is for.
+    pub(super) fn strangers(&self, protocol: Protocol) -> impl Iterator<Item = &'a Entry> {
+        let section = self.section;
+        let is_stranger = move |entry: &&Entry| {
+            let mut rows = section.keys.iter().filter(|row| row.name == &*entry.key).peekable();
+            !entry.is_default && rows.peek().is_some() && rows.all(|row| !row.protocols.holds(protocol))
+        };
+        self.entries.iter().filter(is_stranger)
     }
 
     /// The entries as they are written, unknown ones included.
@@ -69,100 +104,104 @@ impl<'a> Fields<'a> {
         self.entries.iter().find(|entry| section.all_keys().any(|key| key == &*entry.key))
     }
 
-    /// The value of `key` as `read` understands it; the default when it is not written or was told to be wrong.
+    /// The value of `key` as `read` understands it; when it is not written, or was told to be wrong, the default of its
+    /// row as `read` understands that. `None`: it has no default either.
     pub(super) fn read<T>(
         &self,
         key: &str,
-        default: T,
         report: &mut Report,
-        read: impl FnOnce(&'a Entry, &mut Report) -> Option<T>,
-    ) -> T {
-        self.get(key).and_then(|entry| read(entry, report)).unwrap_or(default)
-    }
-
-    /// A whole number within a range.
-    pub(super) fn whole<N: TryFrom<u64>>(
-        &self,
-        key: &str,
-        default: N,
-        range: RangeInclusive<u64>,
-        report: &mut Report,
-    ) -> N {
-        self.read(key, default, report, |entry, report| whole(entry, &range, None, report))
-    }
-
-    /// A whole number within a range, or `word` for `None`: the first of `word`, whose others are for the message alone.
-    pub(super) fn whole_or<N: TryFrom<u64>>(
-        &self,
-        key: &str,
-        word: &'static str,
-        range: RangeInclusive<u64>,
-        report: &mut Report,
-    ) -> Option<N> {
-        self.read(key, None, report, |entry, report| {
-            let is_word = word.split(' ').next().is_some_and(|word| is_word(&entry.value, word));
-            if is_word { Some(None) } else { whole(entry, &range, Some(word), report).map(Some) }
+        read: impl Fn(&Entry, &mut Report) -> Option<T>,
+    ) -> Option<T> {
+        self.get(key).and_then(|entry| read(entry, report)).or_else(|| {
+            let default = self.section.row(key, self.protocol)?.as_default()?;
+            read(&default, &mut Report::default())
         })
     }
 
-    /// A duration within a range.
-    pub(super) fn duration(
-        &self,
-        key: &str,
-        default: Duration,
-        range: RangeInclusive<Duration>,
-        report: &mut Report,
-    ) -> Duration {
-        self.read(key, default, report, |entry, report| duration(entry, &range, "", report))
+    /// A whole number within its range.
+    pub(super) fn whole<N: TryFrom<u64> + Default>(&self, key: &str, report: &mut Report) -> N {
+        self.whole_or(key, report).unwrap_or_default()
     }
 
-    /// A size within a range.
-    pub(super) fn size(
-        &self,
-        key: &str,
-        default: u32,
-        range: RangeInclusive<u32>,
-        report: &mut Report,
-    ) -> u32 {
-        self.read(key, default, report, |entry, report| size(entry, &range, report))
+    /// A whole number within its range; `None` for one of the words of its row.
+    pub(super) fn whole_or<N: TryFrom<u64>>(&self, key: &str, report: &mut Report) -> Option<N> {
+        let kind = self.kind(key);
+        self.read(key, report, |entry, report| or_word(&kind, entry, report, whole)).flatten()
     }
 
-    /// A rate, or `off`.
-    pub(super) fn rate_or_off(&self, key: &str, report: &mut Report) -> Option<Rate> {
-        self.read(key, None, report, |entry, report| {
-            let off = is_word(&entry.value, "off");
-            if off { Some(None) } else { rate(entry, report).map(Some) }
-        })
+    /// A duration within its range.
+    pub(super) fn duration(&self, key: &str, report: &mut Report) -> Duration {
+        self.duration_or(key, report).unwrap_or_default()
+    }
+
+    /// A duration within its range; `None` for one of the words of its row.
+    pub(super) fn duration_or(&self, key: &str, report: &mut Report) -> Option<Duration> {
+        let kind = self.kind(key);
+        self.read(key, report, |entry, report| or_word(&kind, entry, report, duration)).flatten()
+    }
+
+    /// A size within its range.
+    pub(super) fn size(&self, key: &str, report: &mut Report) -> u32 {
+        let kind = self.kind(key);
+        self.read(key, report, |entry, report| size(&kind, entry, report)).unwrap_or_default()
+    }
+
+    /// A rate; `None` for one of the words of its row.
+    pub(super) fn rate_or(&self, key: &str, report: &mut Report) -> Option<Rate> {
+        let kind = self.kind(key);
+        self.read(key, report, |entry, report| or_word(&kind, entry, report, rate)).flatten()
+    }
+
+    /// A percentage within its range.
+    pub(super) fn percent(&self, key: &str, report: &mut Report) -> u8 {
+        let kind = self.kind(key);
+        self.read(key, report, |entry, report| percent(&kind, entry, report)).unwrap_or_default()
+    }
+
+    /// A number with a point within its range; `None` for one of the words of its row.
+    pub(super) fn factor_or(&self, key: &str, report: &mut Report) -> Option<f64> {
+        let kind = self.kind(key);
+        self.read(key, report, |entry, report| or_word(&kind, entry, report, factor)).flatten()
     }
 
     /// `on` or `off`.
-    pub(super) fn switch(&self, key: &str, default: bool, report: &mut Report) -> bool {
-        self.word(key, default, &[("on", true), ("off", false)], report)
+    pub(super) fn switch(&self, key: &str, report: &mut Report) -> bool {
+        let kind = self.kind(key);
+        self.read(key, report, |entry, report| word(&kind, entry, report)) == Some("on")
     }
 
-    /// A duration within a range, or `off`.
-    pub(super) fn duration_or_off(
-        &self,
-        key: &str,
-        default: Option<Duration>,
-        range: RangeInclusive<Duration>,
-        report: &mut Report,
-    ) -> Option<Duration> {
-        self.read(key, default, report, |entry, report| {
-            let off = is_word(&entry.value, "off");
-            if off { Some(None) } else { duration(entry, &range, ", or `off`", report).map(Some) }
-        })
+    /// What one of the words of its row stands for.
+    pub(super) fn word_of<T: Word>(&self, key: &str, report: &mut Report) -> T {
+        // There is a default, and it is one of them.
+        self.word_or(key, report).unwrap_or(T::WORDS[0].1)
     }
 
-    /// One word of a list.
-    pub(super) fn word<T: Copy>(
+    /// The same; `None` for words that stand for nothing by themselves, like `auto`.
+    pub(super) fn word_or<T: Word>(&self, key: &str, report: &mut Report) -> Option<T> {
+        let kind = self.kind(key);
+        self.read(key, report, |entry, report| word(&kind, entry, report)).and_then(T::of_word)
+    }
+
+    /// The map of a key that may be a word instead; `None`: it is `off`.
+    pub(super) fn section_or_off<T>(
         &self,
         key: &str,
-        default: T,
-        words: &[(&'static str, T)],
         report: &mut Report,
-    ) -> T {
-        self.read(key, default, report, |entry, report| word(entry, words, report))
+        read: impl Fn(Fields<'_>, &mut Report) -> T,
+    ) -> Option<T> {
+        let kind = self.kind(key);
+        let section = kind.section().unwrap_or(self.section);
+        let whole = |entry: &Entry, report: &mut Report| {
+            if let Some(word) = found_word(&kind, entry) {
+                return Some((word != "off").then(|| read(Fields::none(section), report)));
+            }
+            if let Value::Text(text) = &entry.value.value {
+                tell_not(&kind, entry, text, report);
+                return None;
+            }
+            Some(Some(read(Fields::open(&entry.value, section, report)?, report)))
+        };
+        self.read(key, report, whole).flatten()
     }
 }
 
@@ -214,27 +253,32 @@ pub(super) fn is_word(node: &Node, word: &str) -> bool {
     **text == *word || **text == *other
 }
 
-/// One word of a list.
-pub(super) fn word<T: Copy>(entry: &Entry, words: &[(&'static str, T)], report: &mut Report) -> Option<T> {
-    let choices: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-    let expected = listed(&choices);
-    let text = scalar(&entry.key, &entry.value, &expected, report)?;
-    if let Some((_, value)) = words.iter().find(|(word, _)| is_word(&entry.value, word)) {
-        return Some(*value);
+/// The word of this kind that stands there, if one does.
+pub(super) fn found_word(kind: &Kind, entry: &Entry) -> Option<&'static str> {
+    kind.words().iter().find(|word| is_word(&entry.value, word)).copied()
+}
+
+/// One of the words of this kind.
+pub(super) fn word(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<&'static str> {
+    let text = scalar(&entry.key, &entry.value, &kind.expected(), report)?;
+    let found = found_word(kind, entry);
+    if found.is_none() {
+        match nearest(text, kind.words().iter().copied()) {
+            Some(near) => {
+                let message = format!("`{}` cannot be {}; did you mean `{near}`?", entry.key, quoted(text));
+                report.tell(entry.value.place, message);
+            }
+            None => tell_not(kind, entry, text, report),
+        }
     }
-    let message = match nearest(text, choices.into_iter()) {
-        Some(near) => format!("`{}` cannot be {}; did you mean `{near}`?", entry.key, quoted(text)),
-        None => format!("`{}` must be {expected}, not {}", entry.key, quoted(text)),
-    };
-    report.tell(entry.value.place, message);
-    None
+    found
 }
 
 /// A name that users put into commands, logs and labels.
 pub(super) fn check_name(name: &str, what: &str, place: Place, report: &mut Report) {
     let bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '`' | '/' | '\\');
-    if name.is_empty() || name.chars().count() > NAME_MAX {
-        report.tell(place, format!("the name of {what} has 1 to {NAME_MAX} characters"));
+    if name.is_empty() || name.chars().count() > NAME.most {
+        report.tell(place, format!("the name of {what} has 1 to {} characters", NAME.most));
     } else if let Some(bad) = name.chars().find(|c| bad(*c)) {
         let message = format!("the name of {what} cannot contain {}", quoted(&bad.to_string()));
         report.tell_with_hint(
@@ -245,92 +289,110 @@ pub(super) fn check_name(name: &str, what: &str, place: Place, report: &mut Repo
     }
 }
 
-fn whole<N: TryFrom<u64>>(
+/// What `read` understands, or nothing for one of the words of this kind.
+fn or_word<T>(
+    kind: &Kind,
     entry: &Entry,
-    range: &RangeInclusive<u64>,
-    word: Option<&str>,
     report: &mut Report,
-) -> Option<N> {
-    let or_word =
-        word.map_or(String::new(), |word| format!(", or {}", listed(&word.split(' ').collect::<Vec<_>>())));
-    let expected = format!(
-        "a whole number from {} to {}{or_word}",
-        show_whole(*range.start()),
-        show_whole(*range.end())
-    );
-    let text = scalar(&entry.key, &entry.value, &expected, report)?;
-    let number = parse_whole(text).ok().filter(|number| range.contains(number));
-    let number = number.and_then(|number| N::try_from(number).ok());
+    read: impl Fn(&Kind, &Entry, &mut Report) -> Option<T>,
+) -> Option<Option<T>> {
+    if found_word(kind, entry).is_some() { Some(None) } else { read(kind, entry, report).map(Some) }
+}
+
+/// A whole number within the range of this kind.
+pub(super) fn whole<N: TryFrom<u64>>(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<N> {
+    let text = scalar(&entry.key, &entry.value, &kind.expected(), report)?;
+    let fits = |number: &u64| matches!(kind, Kind::Whole(min, max, _) if (min..=max).contains(&number));
+    let number = parse_whole(text).ok().filter(fits).and_then(|number| N::try_from(number).ok());
     if number.is_none() {
-        report.tell(entry.value.place, format!("`{}` must be {expected}, not {}", entry.key, quoted(text)));
+        tell_not(kind, entry, text, report);
     }
     number
 }
 
-fn duration(
-    entry: &Entry,
-    range: &RangeInclusive<Duration>,
-    or_off: &str,
-    report: &mut Report,
-) -> Option<Duration> {
-    let (from, to) = (show_duration(*range.start()), show_duration(*range.end()));
-    let expected = format!("a duration from {from} to {to}{or_off}");
-    let text = scalar(&entry.key, &entry.value, &expected, report)?;
+fn duration(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Duration> {
+    let text = scalar(&entry.key, &entry.value, &kind.expected(), report)?;
+    let fits = |duration: &Duration| match kind {
+        Kind::Duration(min, max, _) | Kind::Seconds(min, max) => (min..=max).contains(&duration),
+        _ => false,
+    };
     match parse_duration(text) {
-        Ok(duration) if range.contains(&duration) => return Some(duration),
+        Ok(duration) if fits(&duration) => {
+            if matches!(kind, Kind::Seconds(..)) && duration.subsec_millis() != 0 {
+                let message = format!("`{}` must be whole seconds; the kernel counts in them", entry.key);
+                report.tell(entry.value.place, message);
+            }
+            return Some(duration);
+        }
+        Ok(_) => tell_not(kind, entry, text, report),
         // `never`, or `off` where it cannot be: no duration was tried.
         Err(DurationError::Form) if !text.starts_with(|c: char| c.is_ascii_digit()) => {
-            report
-                .tell(entry.value.place, format!("`{}` must be {expected}, not {}", entry.key, quoted(text)));
+            tell_not(kind, entry, text, report);
         }
-        Ok(_) => report
-            .tell(entry.value.place, format!("`{}` must be {expected}, not {}", entry.key, quoted(text))),
-        Err(error) => {
-            report.tell(
-                entry.value.place,
-                format!("`{}` must be {expected}; {} {error}", entry.key, quoted(text)),
-            );
-        }
+        Err(error) => tell_why(kind, entry, text, &error, report),
     }
     None
 }
 
-fn size(entry: &Entry, range: &RangeInclusive<u32>, report: &mut Report) -> Option<u32> {
-    let (from, to) = (show_size((*range.start()).into()), show_size((*range.end()).into()));
-    let expected = format!("a size from {from} to {to}");
-    let text = scalar(&entry.key, &entry.value, &expected, report)?;
-    let message = match parse_size(text) {
-        Ok(bytes) => match u32::try_from(bytes).ok().filter(|bytes| range.contains(bytes)) {
+fn size(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<u32> {
+    let text = scalar(&entry.key, &entry.value, &kind.expected(), report)?;
+    let fits = |bytes: &u32| matches!(kind, Kind::Size(min, max) if (min..=max).contains(&bytes));
+    match parse_size(text) {
+        Ok(bytes) => match u32::try_from(bytes).ok().filter(fits) {
             Some(bytes) => return Some(bytes),
-            None => format!("`{}` must be {expected}, not {}", entry.key, quoted(text)),
+            None => tell_not(kind, entry, text, report),
         },
-        Err(error) => format!("`{}` must be {expected}; {} {error}", entry.key, quoted(text)),
-    };
-    report.tell(entry.value.place, message);
+        Err(error) => tell_why(kind, entry, text, &error, report),
+    }
     None
 }
 
-fn rate(entry: &Entry, report: &mut Report) -> Option<Rate> {
-    let expected = format!("a rate like 500/s or 600/m, at most {}/s, or `off`", show_whole(RATE_MAX));
-    let text = scalar(&entry.key, &entry.value, &expected, report)?;
-    let tell = |report: &mut Report, why: &str| {
-        report.tell(entry.value.place, format!("`{}` must be {expected}{why}", entry.key));
-        None
-    };
+fn rate(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Rate> {
+    let text = scalar(&entry.key, &entry.value, &kind.expected(), report)?;
+    let most = if let Kind::Rate(most, _) = kind { *most } else { 0 };
     match parse_rate(text) {
         Ok((0, _)) => {
             let message = format!("`{}`: {} would let nobody in", entry.key, quoted(text));
             report.tell_with_hint(entry.value.place, message, "write `off` for no limit");
-            None
         }
-        Ok((count, per)) if count <= RATE_MAX * per.as_secs() => {
-            Some(Rate { count: u32::try_from(count).unwrap_or(u32::MAX), per })
+        Ok((count, per)) if count <= most * per.as_secs() => {
+            return Some(Rate { count: u32::try_from(count).unwrap_or(u32::MAX), per });
         }
-        Ok(_) => tell(report, &format!(", not {}", quoted(text))),
-        Err(error) => tell(report, &format!("; {} {error}", quoted(text))),
+        Ok(_) => tell_not(kind, entry, text, report),
+        Err(error) => tell_why(kind, entry, text, &error, report),
     }
+    None
 }
 
-/// Between two of them is a microsecond: what the clock tells apart.
-const RATE_MAX: u64 = 1_000_000;
-const NAME_MAX: usize = 128;
+fn percent(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<u8> {
+    let text = scalar(&entry.key, &entry.value, &kind.expected(), report)?;
+    let digits = text.strip_suffix('%').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let fits = |percent: &u8| matches!(kind, Kind::Percent(max) if percent <= max);
+    let percent = digits.and_then(|digits| digits.parse().ok()).filter(fits);
+    if percent.is_none() {
+        tell_not(kind, entry, text, report);
+    }
+    percent
+}
+
+fn factor(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<f64> {
+    let text = scalar(&entry.key, &entry.value, &kind.expected(), report)?;
+    // Digits and a point: Rust's own reader would also take `inf` and `1e9`.
+    let has_digits = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let fits = |factor: &f64| matches!(kind, Kind::Factor(min, max, _) if (f64::from(*min)..=f64::from(*max)).contains(factor));
+    let factor = text.parse().ok().filter(|factor| has_digits && fits(factor));
+    if factor.is_none() {
+        tell_not(kind, entry, text, report);
+    }
+    factor
+}
+
+fn tell_not(kind: &Kind, entry: &Entry, text: &str, report: &mut Report) {
+    let message = format!("`{}` must be {}, not {}", entry.key, kind.expected(), quoted(text));
+    report.tell(entry.value.place, message);
+}
+
+fn tell_why(kind: &Kind, entry: &Entry, text: &str, why: &dyn Display, report: &mut Report) {
+    let message = format!("`{}` must be {}; {} {why}", entry.key, kind.expected(), quoted(text));
+    report.tell(entry.value.place, message);
+}

@@ -13,12 +13,12 @@ pub(super) enum TalkError {
     Unfinished,
     #[error("`\\x` needs two hex digits")]
     HexDigits,
-    #[error("it is longer than {BYTES_MAX} bytes")]
-    TooLong,
+    #[error("it is longer than {0} bytes")]
+    TooLong(usize),
 }
 
-/// Reads ASCII with `\r \n \t \\ \xNN`.
-pub(super) fn parse_bytes(text: &str) -> Result<Vec<u8>, TalkError> {
+/// Reads ASCII with `\r \n \t \\ \xNN`, at most so many bytes.
+pub(super) fn parse_bytes(text: &str, most: usize) -> Result<Vec<u8>, TalkError> {
     let mut bytes = Vec::new();
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
@@ -27,8 +27,8 @@ pub(super) fn parse_bytes(text: &str) -> Result<Vec<u8>, TalkError> {
             Ok(byte) if byte.is_ascii() => byte,
             _ => return Err(TalkError::NotAscii(c)),
         };
-        if bytes.len() == BYTES_MAX {
-            return Err(TalkError::TooLong);
+        if bytes.len() == most {
+            return Err(TalkError::TooLong(most));
         }
         bytes.push(byte);
     }
@@ -50,14 +50,13 @@ fn escaped(chars: &mut std::str::Chars<'_>) -> Result<u8, TalkError> {
     }
 }
 
-/// A health check is a line or two.
-pub(super) const BYTES_MAX: usize = 4096;
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const MOST: usize = 64;
 
     #[test]
     fn escapes_become_bytes() {
@@ -76,22 +75,22 @@ mod tests {
             ("\\0", Err(TalkError::UnknownEscape('0'))),
         ];
         for (text, expected) in cases {
-            assert_eq!(parse_bytes(text), expected.map(<[u8]>::to_vec), "{text}");
+            assert_eq!(parse_bytes(text, MOST), expected.map(<[u8]>::to_vec), "{text}");
         }
-        assert_eq!(parse_bytes(&"a".repeat(BYTES_MAX)).unwrap().len(), BYTES_MAX);
-        assert_eq!(parse_bytes(&"a".repeat(BYTES_MAX + 1)), Err(TalkError::TooLong));
+        assert_eq!(parse_bytes(&"a".repeat(MOST), MOST).unwrap().len(), MOST);
+        assert_eq!(parse_bytes(&"a".repeat(MOST + 1), MOST), Err(TalkError::TooLong(MOST)));
     }
 
     proptest! {
         #[test]
         fn every_byte_can_be_written(bytes: Vec<u8>) {
             let text: String = bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect();
-            prop_assert_eq!(parse_bytes(&text), Ok(bytes));
+            prop_assert_eq!(parse_bytes(&text, bytes.len()), Ok(bytes));
         }
 
         #[test]
         fn any_text_is_answered(text in ".*") {
-            let _ = parse_bytes(&text);
+            let _ = parse_bytes(&text, MOST);
         }
     }
 }

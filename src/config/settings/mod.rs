@@ -4,12 +4,14 @@
 //! default is) `off`. Only `check.rs` makes these from a file; tests may write them by hand.
 
 mod pools;
+mod words;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
 pub use pools::*;
+pub use words::*;
 
 /// A whole configuration. Pools come in the order of the file, inline pools where their listener stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -195,10 +197,7 @@ pub enum Protocol {
 impl Protocol {
     /// Its word in the file, in logs and in metrics.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
+        Word::word(self)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::Word;
+
 /// One entry of `pools`, or the pool keys of a listener.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pool {
@@ -87,15 +89,7 @@ pub enum Balance {
 impl Balance {
     /// Its word in the file.
     pub fn word(&self) -> &'static str {
-        match self {
-            Self::RoundRobin => "round_robin",
-            Self::LeastConnections => "least_connections",
-            Self::Random => "random",
-            Self::TwoChoices => "two_choices",
-            Self::LeastLatency => "least_latency",
-            Self::First => "first",
-            Self::SourceHash(_) => "source_hash",
-        }
+        Word::word(*self)
     }
 }
 

@@ -1,0 +1,87 @@
+//! Words: each closed choice of the file with what its words stand for, the one place where they are spelt.
+//!
+//! The rules read by these tables, the table of keys lists their words, and whoever shows a setting asks for its word.
+
+use super::{Balance, HashKey, Level, LogFormat, LogSessions, OnDown, Protocol, SendProxy, WhenNone};
+
+/// A choice of the file, and its words in the order in which people are told of them.
+pub trait Word: Copy + PartialEq + 'static {
+    /// Each word once.
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// Its word in the file.
+    fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, value)| *value == self).map_or("", |(word, _)| word)
+    }
+
+    /// What a word stands for.
+    fn of_word(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, value)| *value)
+    }
+}
+
+impl Word for Level {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
+}
+
+impl Word for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("text", Self::Text), ("json", Self::Json), ("auto", Self::Auto)];
+}
+
+impl Word for LogSessions {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("all", Self::All), ("failed", Self::Failed), ("off", Self::Off)];
+}
+
+impl Word for Protocol {
+    const WORDS: &'static [(&'static str, Self)] = &[("tcp", Self::Tcp), ("udp", Self::Udp)];
+}
+
+impl Word for SendProxy {
+    const WORDS: &'static [(&'static str, Self)] = &[("off", Self::Off), ("v1", Self::V1), ("v2", Self::V2)];
+}
+
+impl Word for OnDown {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("keep", Self::Keep), ("close", Self::Close), ("rehome", Self::Rehome)];
+}
+
+impl Word for WhenNone {
+    const WORDS: &'static [(&'static str, Self)] = &[("reject", Self::Reject), ("try_all", Self::TryAll)];
+}
+
+impl Word for HashKey {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("source_ip", Self::SourceIp), ("source_ip_port", Self::SourceIpPort)];
+}
+
+/// Those without settings of their own; `source_hash` has some, and its word is [`SOURCE_HASH`].
+impl Word for Balance {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("round_robin", Self::RoundRobin),
+        ("least_connections", Self::LeastConnections),
+        ("random", Self::Random),
+        ("two_choices", Self::TwoChoices),
+        ("least_latency", Self::LeastLatency),
+        ("first", Self::First),
+    ];
+
+    fn word(self) -> &'static str {
+        let plain = Self::WORDS.iter().find(|(_, value)| *value == self);
+        plain.map_or(SOURCE_HASH, |(word, _)| word)
+    }
+}
+
+/// The word of [`Balance::SourceHash`].
+pub const SOURCE_HASH: &str = "source_hash";
+
+/// The `type` of a DNS question, with the numbers of RFC 1035 and its successors.
+pub const RECORD_TYPES: [(&str, u16); 8] =
+    [("A", 1), ("NS", 2), ("CNAME", 5), ("SOA", 6), ("PTR", 12), ("MX", 15), ("TXT", 16), ("AAAA", 28)];

@@ -1,0 +1,99 @@
+//! The keys of the health checks of a pool.
+//!
+//! Pure. Tables of rows.
+
+use super::{ANY_NUMBER, Default, Key, Kind, Section, Text, hours, minutes, ms, spelt};
+use crate::config::settings::RECORD_TYPES;
+
+pub(super) const HEALTH: Section = Section::new(
+    "`health`",
+    &[
+        Key::new(
+            "check",
+            Kind::Choice(&CHECKS, &CHECK),
+            Default::Is("tcp"),
+            "what is asked; tcp: a handshake that the server's program never sees; off: every backend counts as up",
+        )
+        .tcp(),
+        Key::new(
+            "check",
+            Kind::Choice(&CHECKS, &CHECK),
+            Default::Is("off"),
+            "what is asked, in a pool that only udp listeners use: there ICMP refusals tell",
+        )
+        .udp(),
+        Key::new(
+            "interval",
+            Kind::Duration(ms(100), hours(1), &[]),
+            Default::Is("2s"),
+            "between two checks of a backend, +-10 %",
+        ),
+        Key::new(
+            "timeout",
+            Kind::Duration(ms(10), minutes(1), &[]),
+            Default::Is("1s"),
+            "for an answer; may be longer than interval: one check at a time",
+        ),
+        Key::new("rise", Kind::Whole(1, 255, &[]), Default::Is("2"), "good answers in a row until up"),
+        Key::new("fall", Kind::Whole(1, 255, &[]), Default::Is("3"), "bad answers in a row until down"),
+        Key::new(
+            "port",
+            Kind::Whole(1, 65_535, &["same"]),
+            Default::Is("same"),
+            "check another port than the one that serves",
+        ),
+    ],
+);
+
+pub(in crate::config) const CHECK: Section = Section::choice(
+    "`check`",
+    &[
+        Key::new("tcp", Kind::Section(&TALK), Default::Absent, "a conversation over TCP"),
+        Key::new("udp", Kind::Section(&UDP_TALK), Default::Absent, "a datagram, and one that answers it"),
+        Key::new(
+            "dns",
+            Kind::Section(&DNS),
+            Default::Absent,
+            "a DNS question over UDP; any answer but a failure or a refusal is good",
+        ),
+    ],
+);
+
+pub(in crate::config) const TALK: Section = Section::new(
+    "`tcp`",
+    &[
+        Key::new("send", BYTES, Default::Is(""), "what is sent after the connect"),
+        Key::new("expect", BYTES, Default::Is(""), "what must appear in the first 64 KiB of the answer"),
+    ],
+);
+
+pub(in crate::config) const UDP_TALK: Section = Section::new(
+    "the `udp` of `check`",
+    &[
+        Key::new("send", BYTES, Default::Is(""), "the datagram that asks"),
+        Key::new("expect", BYTES, Default::Is(""), "what must appear in the answer; empty: any answer"),
+    ],
+);
+
+pub(in crate::config) const DNS: Section = Section::new(
+    "`dns`",
+    &[
+        Key::new(
+            "name",
+            Kind::Text(Text {
+                numbers: ANY_NUMBER,
+                ..Text::new("a domain name of at most 253 characters, e.g. `example.org`, or `.`")
+                    .at_most(253)
+            }),
+            Default::Required,
+            "what is asked for",
+        ),
+        Key::new("type", Kind::Words(&TYPES), Default::Is("A"), "the type of record that is asked for"),
+    ],
+);
+
+const CHECKS: [&str; 2] = ["off", "tcp"];
+const TYPES: [&str; 8] = spelt(&RECORD_TYPES);
+/// A health check is a line or two.
+const BYTES: Kind =
+    Kind::Text(Text { numbers: ANY_NUMBER, ..Text::new("text, e.g. 'PING\\r\\n'").at_most(4_096) });

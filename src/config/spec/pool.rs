@@ -1,0 +1,232 @@
+//! The keys of a pool and of a backend; those of its health checks are in `checks`.
+//!
+//! Pure. Tables of rows. Those that each pool has of its own come first: `defaults` has the others.
+
+use super::checks::HEALTH;
+use super::{
+    Default, Key, Kind, NAME, OFF, Section, Text, hours, minutes, ms, seconds, spelt, spelt_between,
+};
+use crate::config::settings::{
+    Balance, HashKey, OnDown, SOURCE_HASH as HASH_WORD, SendProxy, WhenNone, Word,
+};
+
+pub(in crate::config) const POOL: Section = Section::new("a pool", &KEYS);
+
+pub(in crate::config) const DEFAULTS_POOL: Section =
+    Section::new("the `pool` of `defaults`", KEYS.split_at(1).1);
+
+const KEYS: [Key; 13] = [
+    Key::new(
+        "backends",
+        Kind::Backends(&BACKEND, 10_000),
+        Default::Required,
+        "ADDRESS or ADDRESS:PORT of each, or a map; without a port, the one the client came to",
+    ),
+    Key::new(
+        "balance",
+        Kind::Choice(&BALANCES, &BALANCE),
+        Default::Is("round_robin"),
+        "how a backend is chosen: in turns, by the fewest sessions, by chance, by latency, by order, by the client",
+    ),
+    Key::new("max_sessions", SESSIONS, Default::Is("off"), "sessions of the whole pool at once"),
+    Key::new(
+        "sticky",
+        Kind::SectionOr(&STICKY, OFF),
+        Default::Is("off"),
+        "a source (an IPv4 address, an IPv6 /64) returns to its backend while that is eligible and not full",
+    ),
+    Key::new("connect", Kind::Section(&CONNECT), Default::Parts, "how a backend is dialled").tcp(),
+    Key::new(
+        "connect_from",
+        // Each of them has a table of ports towards each backend.
+        Kind::List(
+            Text {
+                words: &["client"],
+                ..Text::new("an address of this host without a port, a list of them, or `client`")
+            },
+            64,
+        ),
+        Default::Is("[]"),
+        "addresses of this host, used in turn; client: the client's own address and port (needs CAP_NET_ADMIN)",
+    ),
+    Key::new(
+        "send_proxy",
+        Kind::Words(&SEND_PROXY),
+        Default::Is("off"),
+        "a PROXY header tells the backend who the client is; udp: v2 alone, in front of the first datagram of a flow",
+    ),
+    Key::new("health", Kind::Section(&HEALTH), Default::Parts, "how backends are asked for their health"),
+    Key::new(
+        "passive",
+        Kind::SectionOr(&PASSIVE, OFF),
+        Default::Is("{}"),
+        "real traffic counts too: a backend that fails it is ejected for a while",
+    ),
+    Key::new(
+        "slow_start",
+        Kind::Duration(seconds(1), hours(1), OFF),
+        Default::Is("off"),
+        "the weight of a backend that came back grows from a tenth to the whole for this long",
+    ),
+    Key::new(
+        "on_down",
+        Kind::Words(&ON_DOWN),
+        Default::Is("auto"),
+        "what happens to the sessions of a backend that goes down; auto: keep for tcp, rehome (flows only) for udp",
+    ),
+    Key::new(
+        "when_none",
+        Kind::Words(&WHEN_NONE),
+        Default::Is("reject"),
+        "no backend is eligible: a reset for the client, or try every one that no operator took out",
+    ),
+    Key::new(
+        "queue",
+        Kind::SectionOr(&QUEUE, OFF),
+        Default::Is("off"),
+        "sessions wait when every eligible backend is full; needs a max_sessions",
+    )
+    .tcp(),
+];
+
+pub(in crate::config) const BACKEND: Section = Section::new(
+    "a backend",
+    &[
+        Key::new(
+            "address",
+            Kind::Text(Text::new("ADDRESS or ADDRESS:PORT")),
+            Default::Required,
+            "where it is dialled; without a port, at the one the client came to",
+        ),
+        Key::new(
+            "name",
+            Kind::Text(NAME),
+            Default::Told("the address as written"),
+            "what commands, logs and metrics call it; unique in the pool",
+        ),
+        Key::new(
+            "weight",
+            Kind::Whole(0, 256, &[]),
+            Default::Is("1"),
+            "its share of what is new; 0 drains: nothing new, what is there stays",
+        ),
+        Key::new(
+            "tier",
+            Kind::Whole(0, 255, &[]),
+            Default::Is("0"),
+            "a higher one serves only while no lower one has an eligible backend",
+        ),
+        Key::new("max_sessions", SESSIONS, Default::Is("off"), "its sessions at once, never exceeded"),
+    ],
+);
+
+pub(in crate::config) const BALANCE: Section = Section::choice(
+    "`balance`",
+    &[Key::new(
+        HASH_WORD,
+        Kind::Section(&SOURCE_HASH),
+        Default::Absent,
+        "the same client to the same backend",
+    )],
+);
+
+pub(in crate::config) const SOURCE_HASH: Section = Section::new(
+    "`source_hash`",
+    &[
+        Key::new("key", Kind::Words(&HASH_KEYS), Default::Is("source_ip"), "what of the client is hashed"),
+        Key::new(
+            "bounded_load",
+            Kind::Factor(1, 100, OFF),
+            Default::Is("off"),
+            "pass over a backend above this many times its fair share of sessions",
+        ),
+        Key::new(
+            "mask_v4",
+            Kind::Whole(0, 32, &[]),
+            Default::Is("32"),
+            "leading bits of an IPv4 address that count",
+        ),
+        Key::new(
+            "mask_v6",
+            Kind::Whole(0, 128, &[]),
+            Default::Is("64"),
+            "leading bits of an IPv6 address that count",
+        ),
+    ],
+);
+
+const STICKY: Section = Section::new(
+    "`sticky`",
+    &[
+        Key::new(
+            "for",
+            Kind::Duration(seconds(1), hours(720), &[]),
+            Default::Is("30m"),
+            "how long a source is remembered after its last session began",
+        ),
+        Key::new(
+            "entries",
+            Kind::Whole(1, 10_000_000, &[]),
+            Default::Is("100000"),
+            "sources that are remembered; the least recently used goes first",
+        ),
+    ],
+);
+
+const CONNECT: Section = Section::new(
+    "`connect`",
+    &[
+        // The kernel itself gives a connect up after about 127 s.
+        Key::new("timeout", Kind::Duration(ms(10), minutes(2), &[]), Default::Is("5s"), "for one attempt"),
+        Key::new(
+            "attempts",
+            Kind::Whole(1, 16, &[]),
+            Default::Is("3"),
+            "for a session, each at another backend while there is one",
+        ),
+    ],
+);
+
+const PASSIVE: Section = Section::new(
+    "`passive`",
+    &[
+        Key::new(
+            "failures",
+            Kind::Whole(1, 1_000_000, &[]),
+            Default::Is("5"),
+            "failed connects in a row (udp: ICMP refusals) until a backend is ejected; any success starts over",
+        ),
+        Key::new(
+            "eject",
+            Kind::Duration(ms(100), hours(1), &[]),
+            Default::Is("10s"),
+            "how long the first ejection lasts; doubled at each one in a row, at most 5m",
+        ),
+        Key::new(
+            "max_ejected",
+            Kind::Percent(100),
+            Default::Is("50%"),
+            "of the pool at once, rounded down; never the last one that serves",
+        ),
+    ],
+);
+
+const QUEUE: Section = Section::new(
+    "`queue`",
+    &[
+        Key::new("sessions", Kind::Whole(1, 1_000_000, &[]), Default::Is("1000"), "how many may wait"),
+        Key::new(
+            "timeout",
+            Kind::Duration(ms(10), hours(1), &[]),
+            Default::Is("5s"),
+            "how long each may wait",
+        ),
+    ],
+);
+
+const SESSIONS: Kind = Kind::Whole(1, u32::MAX as u64, OFF);
+const BALANCES: [&str; 7] = spelt_between(&[], Balance::WORDS, &[HASH_WORD]);
+const HASH_KEYS: [&str; 2] = spelt(HashKey::WORDS);
+const SEND_PROXY: [&str; 3] = spelt(SendProxy::WORDS);
+const ON_DOWN: [&str; 4] = spelt_between(&["auto"], OnDown::WORDS, &[]);
+const WHEN_NONE: [&str; 2] = spelt(WhenNone::WORDS);

@@ -1,0 +1,171 @@
+//! What a value may be, in words: for messages (`expected`), for tables (`range`), and the parts of both.
+//!
+//! Pure.
+
+use super::{Default, Kind, Section};
+use crate::config::mistake::listed;
+use crate::config::units::{show_duration, show_size, show_whole};
+
+impl Kind {
+    /// How it is called.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Section(_) | Self::SectionOr(..) => "section",
+            Self::Choice(..) => "choice",
+            Self::Named(..) => "named sections",
+            Self::Backends(..) => "list of backends",
+            Self::Whole(..) => "whole number",
+            Self::Duration(..) | Self::Seconds(..) => "duration",
+            Self::Size(..) => "size",
+            Self::Rate(..) => "rate",
+            Self::Percent(_) => "percentage",
+            Self::Factor(..) => "number",
+            Self::Words(_) => "word",
+            Self::Text(_) => "text",
+            Self::List(..) => "list",
+        }
+    }
+
+    /// The map it is, or may be.
+    pub(in crate::config) fn section(&self) -> Option<&'static Section> {
+        match self {
+            Self::Section(section)
+            | Self::SectionOr(section, _)
+            | Self::Choice(_, section)
+            | Self::Named(section, _)
+            | Self::Backends(section, _) => Some(section),
+            _ => None,
+        }
+    }
+
+    /// The words that may stand there.
+    pub fn words(&self) -> &'static [&'static str] {
+        match self {
+            Self::SectionOr(_, words)
+            | Self::Choice(words, _)
+            | Self::Whole(_, _, words)
+            | Self::Duration(_, _, words)
+            | Self::Rate(_, words)
+            | Self::Factor(_, _, words)
+            | Self::Words(words) => words,
+            Self::Text(text) | Self::List(text, _) => text.words,
+            Self::Section(_)
+            | Self::Named(..)
+            | Self::Backends(..)
+            | Self::Seconds(..)
+            | Self::Size(..)
+            | Self::Percent(_) => &[],
+        }
+    }
+
+    /// The most entries of a list or a map of names, or characters of a text.
+    pub(in crate::config) fn most(&self) -> usize {
+        match self {
+            Self::Named(_, most) | Self::Backends(_, most) | Self::List(_, most) => *most,
+            Self::Text(text) => text.most,
+            _ => usize::MAX,
+        }
+    }
+
+    /// From where to where a value goes: `100ms to 1h`. Nothing where only words or a form decide.
+    pub fn bounds(&self) -> Option<String> {
+        let at_most = |most: &usize| format!("at most {}", show_whole(*most as u64));
+        Some(match self {
+            Self::Whole(min, max, _) => format!("{} to {}", show_whole(*min), show_whole(*max)),
+            Self::Duration(min, max, _) | Self::Seconds(min, max) => {
+                format!("{} to {}", show_duration(*min), show_duration(*max))
+            }
+            Self::Size(min, max) => format!("{} to {}", show_size((*min).into()), show_size((*max).into())),
+            Self::Rate(most, _) => format!("at most {}/s", show_whole(*most)),
+            Self::Percent(max) => format!("0% to {max}%"),
+            Self::Factor(min, max, _) => format!("{min}.0 to {max}"),
+            Self::List(_, most) | Self::Named(_, most) | Self::Backends(_, most) => at_most(most),
+            Self::Section(_) | Self::SectionOr(..) | Self::Choice(..) | Self::Words(_) | Self::Text(_) => {
+                return None;
+            }
+        })
+    }
+
+    /// Everything a value may be, in a line: `100ms to 1h, or off`.
+    pub fn range(&self) -> String {
+        let words = in_a_row(self.words());
+        match self {
+            // Where the form does not say it.
+            Self::Text(text) if text.most < usize::MAX && !text.form.contains(&text.most.to_string()) => {
+                format!("{}; at most {} bytes", text.form.replace('`', ""), text.most)
+            }
+            Self::Text(text) => text.form.replace('`', ""),
+            Self::List(text, most) => {
+                format!("{}; at most {}", text.form.replace('`', ""), show_whole(*most as u64))
+            }
+            Self::Section(_) => "its own keys".to_owned(),
+            Self::SectionOr(..) => format!("its own keys, or {words}"),
+            Self::Choice(_, section) => {
+                let keys: Vec<&str> = section.all_keys().collect();
+                format!("{words}; or a map with the settings of {}", in_a_row(&keys))
+            }
+            Self::Named(..) => format!("{}, each with its own keys", self.bounds().unwrap_or_default()),
+            Self::Backends(..) => {
+                format!("{} in the file, one at least", self.bounds().unwrap_or_default())
+            }
+            Self::Words(_) => words,
+            Self::Seconds(..) => format!("whole seconds, {}", self.bounds().unwrap_or_default()),
+            _ if words.is_empty() => self.bounds().unwrap_or_default(),
+            _ => format!("{}, or {words}", self.bounds().unwrap_or_default()),
+        }
+    }
+
+    /// What a value must be, as a message about another one ends.
+    pub(in crate::config) fn expected(&self) -> String {
+        let bounds = self.bounds().unwrap_or_default();
+        let words = listed(self.words());
+        let or_words = if words.is_empty() { String::new() } else { format!(", or {words}") };
+        match self {
+            Self::Whole(..) => format!("a whole number from {bounds}{or_words}"),
+            Self::Duration(..) | Self::Seconds(..) => format!("a duration from {bounds}{or_words}"),
+            Self::Size(..) => format!("a size from {bounds}"),
+            Self::Rate(..) => format!("a rate like 500/s or 600/m, {bounds}{or_words}"),
+            Self::Percent(_) => format!("a percentage from {bounds}"),
+            Self::Factor(..) => format!("a number from {bounds}, e.g. 1.25{or_words}"),
+            Self::Words(_) | Self::Choice(..) => words,
+            Self::Text(text) | Self::List(text, _) => text.form.to_owned(),
+            Self::SectionOr(section, words) => {
+                format!("`{}` or a map like `{}`", words.join("`, `"), section.example())
+            }
+            Self::Section(_) | Self::Named(..) | Self::Backends(..) => "a map of keys".to_owned(),
+        }
+    }
+}
+
+impl Section {
+    /// The map with all its defaults written.
+    fn example(&self) -> String {
+        let pairs = self.keys.iter().filter_map(|key| match key.default {
+            Default::Is(text) => Some(format!("{}: {text}", key.name)),
+            _ => None,
+        });
+        format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl std::fmt::Display for Default {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Is("") => "''",
+            Self::Is("{}") => "its own defaults",
+            Self::Is(text) | Self::Told(text) => text,
+            Self::Required => "needed",
+            Self::Parts => "its own defaults",
+            Self::Absent => "none",
+        })
+    }
+}
+
+/// `a, b or c`.
+pub(super) fn in_a_row(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}
