@@ -60,6 +60,36 @@ fn exit_codes_tell_the_kind_of_trouble() {
 }
 
 #[test]
+fn keys_tells_where_a_key_stands_and_what_it_may_be() {
+    let said = |args: &[&str]| String::from_utf8(evenkeel(args).output().unwrap().stdout).unwrap();
+    let interval = said(&["keys", "health.interval"]);
+    for part in [
+        "pools.NAME.health.interval\n",
+        "100ms to 1h",
+        "default    2s",
+        "tcp udp",
+        "defaults.pool.health.interval",
+    ] {
+        assert!(interval.contains(part), "{part}: {interval}");
+    }
+    let all = said(&["keys"]);
+    for part in ["the file\nKEY", "\nlisteners.NAME.timeouts\nKEY", "\nhalf_closed "] {
+        assert!(all.contains(part), "{part}: {all}");
+    }
+    assert!(all.lines().all(|line| line.chars().count() <= 100), "{all}");
+    let rows: serde_json::Value = serde_json::from_str(&said(&["keys", "max_ejected", "--json"])).unwrap();
+    let row = &rows[0];
+    assert_eq!((&row["path"], &row["default"]), (&"pools.NAME.passive.max_ejected".into(), &"50%".into()));
+    let every: serde_json::Value = serde_json::from_str(&said(&["keys", "--json"])).unwrap();
+    assert!(every.as_array().unwrap().len() > 90, "{every}");
+    let (code, told) = outcome(&["keys", "wieght"]);
+    assert!(code == 1 && told.contains("did you mean `weight`?"), "{code} {told}");
+    let (code, told) = outcome(&["keys", "\x1b[31m"]);
+    assert!(code == 1 && !told.contains('\x1b'), "{code} {told}");
+    assert_eq!(outcome(&["keys", "a", "b"]).0, 64);
+}
+
+#[test]
 fn help_fits_the_screen_and_every_command_shows_an_example() {
     let help = |args: &[&str]| String::from_utf8(evenkeel(args).output().unwrap().stdout).unwrap();
     let top = help(&["--help"]);
@@ -72,7 +102,7 @@ fn help_fits_the_screen_and_every_command_shows_an_example() {
         .filter_map(|line| line.split_whitespace().next())
         .filter(|command| *command != "help")
         .collect();
-    assert!(commands.len() >= 17, "{commands:?}");
+    assert!(commands.len() >= 18, "{commands:?}");
     for command in commands {
         let text = help(&[command, "--help"]);
         assert!(text.contains("Example"), "{command}:\n{text}");
@@ -85,7 +115,7 @@ fn help_fits_the_screen_and_every_command_shows_an_example() {
 #[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
     let (_folder, good) = good_file();
-    for args in [&["check", &good][..], &["schema"], &["man"], &["completions", "bash"]] {
+    for args in [&["check", &good][..], &["schema"], &["keys"], &["man"], &["completions", "bash"]] {
         let mut child = evenkeel(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let mut said = String::new();
@@ -97,7 +127,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 #[test]
 fn what_finds_no_room_is_a_failure_that_says_so() {
     let (_folder, good) = good_file();
-    for args in [&["check", &good][..], &["schema"], &["man"]] {
+    for args in [&["check", &good][..], &["schema"], &["keys"], &["keys", "idle", "--json"], &["man"]] {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let output = evenkeel(args).stdout(full).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{args:?}");

@@ -6,6 +6,7 @@ mod client;
 mod commands;
 mod demo;
 mod generate;
+mod keys;
 mod output;
 mod run;
 mod takeover;
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
         Command::Demo { stay } => demo::demo(stay),
         Command::Running(command) => commands::run(command),
         Command::Top(top) => top::top(top),
+        Command::Keys { word, json } => keys::keys(word.as_deref(), json),
         Command::Schema => generate::schema(),
         Command::ManifestVersion => output::said(output::say(crate::manifest::VERSION)),
         Command::Launch { program, arguments } => takeover::launch(&program, &arguments),
@@ -81,6 +83,18 @@ enum Command {
         after_help = "Examples:\n  evenkeel top\n  evenkeel top --interval 5s\n\nIn it, ? lists the keys. NO_COLOR=1 shows it without colours."
     )]
     Top(top::Top),
+    /// The keys of the file: where each stands, its range, its default, what it does
+    #[command(
+        after_help = "Examples:\n  evenkeel keys\n  evenkeel keys idle\n  evenkeel keys health.interval\n  evenkeel keys rehome\n\nExit code 1: nothing is called so."
+    )]
+    Keys {
+        /// A key, a part of one, or a word of what it does; without it the whole table
+        #[arg(value_name = "WORD")]
+        word: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// The JSON Schema of the file, for editors that complete and check it
     #[command(
         after_help = "Example:\n  evenkeel schema >evenkeel.schema.json\n\nThe first line of the file then names it:\n  # yaml-language-server: $schema=./evenkeel.schema.json"
@@ -143,6 +157,6 @@ mod tests {
             assert!(help.contains("Example"), "{help}");
             seen += 1;
         }
-        assert!(seen >= 17, "{seen} commands");
+        assert!(seen >= 18, "{seen} commands");
     }
 }
