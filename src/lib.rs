@@ -10,7 +10,7 @@
 //!  work     tcp/  udp/  health/  transfer/  systemd/  move bytes, ask backends how they are, reach the next process
 //!  lent     thread_context/                         the tools of a data thread
 //!  shared   pool/  metrics/                    what several threads look at: atomics, the one swapped snapshot
-//!  ground   config/  access/  balance/  flow/  limits/  proxy_protocol/  liveness  backend_state/  sticky  timer_wheel  process_phase  reason  session_query  manifest   pure: values in, values out
+//!  ground   config/  access/  balance/  flow/  limits/  proxy_protocol/  liveness  backend_state/  sticky  timer_wheel  durations  process_phase  reason  session_query  manifest   pure: values in, values out
 //!  cellar   sys/                               the only unsafe and raw system calls; knows nothing above
 //! ```
 
@@ -20,6 +20,7 @@ pub mod backend_state;
 pub mod balance;
 pub mod cli;
 pub mod config;
+pub mod durations;
 pub mod flow;
 pub mod health;
 pub mod limits;

@@ -8,7 +8,7 @@ use super::settings::{
     SourceHash, Word,
 };
 use super::table::table;
-use super::units::show_duration;
+use crate::durations::exact;
 
 /// The listeners and pools of a configuration, in the order of the file.
 pub fn describe(settings: &Settings) -> String {
@@ -148,6 +148,6 @@ fn health(health: &Health) -> String {
         Check::Dns { .. } => "dns",
     };
     let port = health.port.map_or(String::new(), |port| format!(", port {port}"));
-    let interval = show_duration(health.interval);
+    let interval = exact(health.interval);
     format!("{what} every {interval}, rise {}, fall {}{port}", health.rise, health.fall)
 }

@@ -28,6 +28,7 @@ pub const GROUND: &[&str] = &[
     "backend_state",
     "sticky",
     "timer_wheel",
+    "durations",
     "process_phase",
     "reason",
     "session_query",
@@ -35,12 +36,13 @@ pub const GROUND: &[&str] = &[
 ];
 
 /// Who may use what, against the floors, and why.
-pub const EXCEPTIONS: [(&str, &str, &str); 9] = [
+pub const EXCEPTIONS: [(&str, &str, &str); 12] = [
     ("main", "cli", "the program is one call"),
     ("cli", "logging", "a command starts the log"),
     ("pool", "metrics", "what is shared is counted where it lives"),
     ("access", "config::settings", "a network is a setting"),
     ("balance", "config::settings", "the choice of algorithm is a setting"),
+    ("config", "durations", "a range is told as a file would say it"),
     ("flow", "limits", "a flow holds its place in the limits"),
     ("flow", "reason", "a flow ends for one of the closed list"),
     ("backend_state", "manifest", "a backend_state travels to the next process"),

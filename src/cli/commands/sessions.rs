@@ -3,9 +3,10 @@
 use clap::Args;
 
 use super::Whose;
-use super::shown::{bytes, list, number, span, text};
+use super::shown::{bytes, list, number, text};
 use crate::cli::client::Told;
 use crate::config::table;
+use crate::durations::age;
 
 #[derive(Debug, Args)]
 pub(crate) struct Which {
@@ -49,7 +50,7 @@ pub(super) fn sessions(whose: Whose, which: &Which, limit: u32) -> Result<(), To
                 text(session, "listener").to_owned(),
                 backend,
                 text(session, "state").to_owned(),
-                span(number(session, "age_s")),
+                age(number(session, "age_s")),
                 bytes(number(session, "to_backend")),
                 bytes(number(session, "to_client")),
             ]

@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 use super::Whose;
-use super::shown::{bytes, list, number, span, text};
+use super::shown::{bytes, list, number, text};
 use crate::cli::client::Told;
 use crate::cli::output::{Mood, Paint};
 use crate::config::explained;
+use crate::durations::age;
 
 /// Listeners, pools, backends.
 pub(super) fn status(whose: Whose) -> Result<(), Told> {
@@ -28,14 +29,14 @@ fn picture(status: &Value, paint: Paint) -> String {
         "evenkeel {}, {}, up for {}, configuration {}\n",
         text(status, "version"),
         text(status, "phase"),
-        span(number(status, "uptime_s")),
+        age(number(status, "uptime_s")),
         number(config, "generation"),
     );
     let last = &config["last_reload"];
     if text(last, "result") == "refused" {
         let told = format!(
             "The last reload, {} ago, was refused; what was served before goes on: evenkeel check",
-            span(number(last, "seconds_ago"))
+            age(number(last, "seconds_ago"))
         );
         out.push_str(&paint.paint(Mood::Bad, told));
         out.push('\n');
@@ -86,7 +87,7 @@ fn pool_picture(pool: &Value, paint: Paint) -> String {
             text(backend, "name").to_owned(),
             text(backend, "address").to_owned(),
             text(backend, "state").to_owned(),
-            span(number(backend, "since_s")),
+            age(number(backend, "since_s")),
             if weight == file { weight.to_string() } else { format!("{weight} (file {file})") },
             max.map_or_else(
                 || number(backend, "active").to_string(),

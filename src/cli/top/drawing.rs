@@ -14,7 +14,8 @@ use ratatui::widgets::{Clear, Paragraph, Sparkline};
 use super::picture::{Picture, Point};
 use super::table::{self, Row};
 use super::view::{Mode, View};
-use crate::cli::commands::shown::{bytes, span};
+use crate::cli::commands::shown::bytes;
+use crate::durations::age;
 
 /// Everything on the screen.
 #[derive(Debug)]
@@ -88,7 +89,7 @@ fn head(screen: &Screen<'_>, width: usize) -> Line<'static> {
     let mut parts = vec![
         (3, name),
         (5, reading.phase.clone()),
-        (2, format!("up {}", span(reading.uptime_ms / 1_000))),
+        (2, format!("up {}", age(reading.uptime_ms / 1_000))),
         (7, format!("file {}", reading.generation)),
         (0, format!("{} sessions", reading.traffic().active)),
         (1, format!("{}/s new", rates.map_or_else(|| "-".into(), |rates| table::rate(rates.begun)))),
@@ -134,7 +135,7 @@ fn warnings(screen: &Screen<'_>) -> Vec<Line<'static>> {
         all.push(Line::styled(format!("! no eligible backend: listener {listed}{more}"), bad));
     }
     if let Some(ago_s) = reading.refused_s {
-        let told = format!("! the last reload, {} ago, was refused: evenkeel check", span(ago_s));
+        let told = format!("! the last reload, {} ago, was refused: evenkeel check", age(ago_s));
         all.push(Line::styled(told, bad));
     }
     for (limit, ratio) in reading.limits.iter().filter(|(_, ratio)| *ratio >= LIMIT_WARNING) {

@@ -9,7 +9,8 @@ use super::drawing::Ink;
 use super::picture::{Picture, PoolRates, Rates};
 use super::reading::{Backend, Pool};
 use super::view::{Sort, View, Whom};
-use crate::cli::commands::shown::{bytes, span};
+use crate::cli::commands::shown::bytes;
+use crate::durations::{age, latency};
 
 /// A line, and the backend it tells of.
 #[derive(Debug)]
@@ -59,8 +60,8 @@ fn pool_line(picture: &Picture, pool: &Pool, rates: &PoolRates, ink: Ink, width:
     let all = rates.all;
     told.push(format!("{}/s", all.map_or_else(|| "-".into(), |all| rate(all.begun))));
     told.push(format!("{}/s", all.map_or_else(|| "-".into(), |all| size(all.bytes))));
-    told.extend(rates.dial_us.map(|us| format!("dial {}", time(us))));
-    told.extend(rates.check_us.map(|us| format!("check {}", time(us))));
+    told.extend(rates.dial_us.map(|us| format!("dial {}", latency(us))));
+    told.extend(rates.check_us.map(|us| format!("check {}", latency(us))));
     let kind = format!("{} {}", pool.protocols, pool.balance);
     let name_room = (width / 3).max(8);
     let mut line = vec![Span::styled(cut(&pool.name, name_room), Style::new().add_modifier(Modifier::BOLD))];
@@ -149,13 +150,13 @@ impl Columns {
         let cells = [
             backend.name.clone(),
             backend.state.clone(),
-            backend.since_s.map_or_else(String::new, span),
+            backend.since_s.map_or_else(String::new, age),
             backend
                 .max_sessions
                 .map_or_else(|| traffic.active.to_string(), |max| format!("{}/{max}", traffic.active)),
             rates.map_or_else(|| "-".into(), |rates| rate(rates.begun)),
             rates.map_or_else(|| "-".into(), |rates| size(rates.bytes)),
-            backend.latency_us.map_or_else(|| "-".into(), time),
+            backend.latency_us.map_or_else(|| "-".into(), latency),
             backend.cause.clone(),
         ];
         let spans = self.placed(if is_selected { "> " } else { "  " }, cells).into_iter().enumerate();
@@ -205,16 +206,6 @@ pub(super) fn size(of: f64) -> String {
     // A cast of a float saturates.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     bytes(of.round() as u64)
-}
-
-/// `0.3 ms`.
-pub(super) fn time(us: f64) -> String {
-    match us {
-        us if us >= 999_500.0 => format!("{:.1} s", us / 1e6),
-        us if us >= 99_950.0 => format!("{:.0} ms", us / 1e3),
-        us if us >= 1_000.0 => format!("{:.1} ms", us / 1e3),
-        us => format!("{us:.0} us"),
-    }
 }
 
 /// A curve in one line.
@@ -281,8 +272,6 @@ mod tests {
     fn numbers_fit_their_columns() {
         let rates = [0.0, 0.25, 9.96, 99.4, 99.6, 9_949.0, 12_345.0, 1_234_567.0].map(rate);
         assert_eq!(rates, ["0.0", "0.2", "10.0", "99.4", "100", "9949", "12.3k", "1235k"]);
-        let times = [0.0, 250.4, 1_000.0, 99_900.0, 150_000.0, 2_500_000.0].map(time);
-        assert_eq!(times, ["0 us", "250 us", "1.0 ms", "99.9 ms", "150 ms", "2.5 s"]);
         assert_eq!([-1.0, 1e30].map(size)[0], "0 B");
         assert_eq!(spark(&[0, 1, 50, 100]), "\u{2581}\u{2582}\u{2585}\u{2588}");
         assert_eq!(spark(&[0, 0]), "\u{2581}\u{2581}");

@@ -4,7 +4,8 @@
 
 use super::{Default, Kind, Section};
 use crate::config::mistake::listed;
-use crate::config::units::{show_duration, show_size, show_whole};
+use crate::config::units::{show_size, show_whole};
+use crate::durations::exact;
 
 impl Kind {
     /// How it is called.
@@ -73,7 +74,7 @@ impl Kind {
         Some(match self {
             Self::Whole(min, max, _) => format!("{} to {}", show_whole(*min), show_whole(*max)),
             Self::Duration(min, max, _) | Self::Seconds(min, max) => {
-                format!("{} to {}", show_duration(*min), show_duration(*max))
+                format!("{} to {}", exact(*min), exact(*max))
             }
             Self::Size(min, max) => format!("{} to {}", show_size((*min).into()), show_size((*max).into())),
             Self::Rate(most, _) => format!("at most {}/s", show_whole(*most)),
