@@ -14,6 +14,7 @@ use super::{Peer, Sources, unescaped};
 use crate::backend_state::Mark;
 use crate::config::settings::Level;
 use crate::pool::{Outcome, Why};
+use crate::random::spread;
 use crate::session_query::{Filter, SessionRow};
 
 /// An answer: how it went, and what to say.
@@ -74,7 +75,7 @@ fn explain(query: &Query<'_>, sources: &Sources) -> Result<Answer, Answer> {
     };
     let now_ms = sources.now_ms();
     let denied = (sources.allows)(&listener, client.ip()) == Some(false);
-    let explanation = view.explain(client, now_ms.wrapping_mul(0x9e37_79b9_7f4a_7c15), now_ms * 1_000_000);
+    let explanation = view.explain(client, spread(now_ms), now_ms * 1_000_000);
     let backends = explanation.backends.iter().enumerate().map(|(index, why)| {
         let state = State::of(view, index, now_ms);
         let (chance, why) = match why {

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use super::random::Bits;
 use super::{Algorithm, Ask, Cursor, Pick, Picker};
 use crate::config::settings::HashKey;
+use crate::random::Random;
 
 /// What would come of a pick at this moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,12 +43,12 @@ impl Picker {
 
     fn odds(&self, cursor: &Cursor, ask: &Ask<'_>) -> Preview {
         let mut drawn: Vec<(u32, u32)> = self.eligible.iter().map(|index| (*index, 0)).collect();
-        let mut bits = Bits::new(ask.random);
+        let mut bits = Random::new(ask.random);
         // Where most members are full a pick looks at each: a large pool gets fewer tries, so that nobody waits for it.
         let tries =
             u32::try_from(LOOKS_MAX / self.eligible.len().max(1)).unwrap_or(TRIES).clamp(TRIES_MIN, TRIES);
         for _ in 0..tries {
-            let ask = Ask { client: with_a_port(ask.client, &mut bits), random: bits.next(), ..*ask };
+            let ask = Ask { client: with_a_port(ask.client, &mut bits), random: bits.bits(), ..*ask };
             if let Pick::Member(index) = self.pick_at(cursor, &ask)
                 && let Ok(place) = drawn.binary_search_by_key(&index, |(member, _)| *member)
             {
@@ -67,7 +67,7 @@ fn is_any_port(client: SocketAddr, key: HashKey) -> bool {
 }
 
 /// The client; where no port was said, with one of those that systems give to clients.
-fn with_a_port(client: SocketAddr, bits: &mut Bits) -> SocketAddr {
+fn with_a_port(client: SocketAddr, bits: &mut Random) -> SocketAddr {
     let port = match client.port() {
         0 => 1_024 + u16::try_from(bits.below(64_512)).unwrap_or(0),
         port => port,

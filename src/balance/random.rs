@@ -1,11 +1,12 @@
-//! `random`: chance by weight. Also the lottery and the random bits that `two_choices` and `least_latency` draw with.
+//! `random`: chance by weight. Also the lottery that `two_choices` and `least_latency` draw with.
 
 use super::candidates::Candidates;
 use super::{Ask, Pick};
+use crate::random::Random;
 
 /// Draws by weight; of closed members again, and after [`DRAWS_MAX`] draws by weight among those a scan finds open.
 pub(super) fn pick(candidates: &Candidates, lottery: &Lottery, ask: &Ask<'_>) -> Pick {
-    let mut bits = Bits::new(ask.random);
+    let mut bits = Random::new(ask.random);
     for _ in 0..DRAWS_MAX {
         let place = lottery.draw(&mut bits);
         if candidates.at(place).is_open(ask.tried) {
@@ -43,12 +44,12 @@ impl Lottery {
     }
 
     /// A place. There must be one.
-    pub(super) fn draw(&self, bits: &mut Bits) -> usize {
+    pub(super) fn draw(&self, bits: &mut Random) -> usize {
         self.holder(bits.below(self.total()))
     }
 
     /// A place other than `place`, as if drawn until it differs. There must be two.
-    pub(super) fn draw_other(&self, place: usize, bits: &mut Bits) -> usize {
+    pub(super) fn draw_other(&self, place: usize, bits: &mut Random) -> usize {
         let end = self.ends[place];
         let start = place.checked_sub(1).map_or(0, |before| self.ends[before]);
         let ticket = bits.below(self.total() - (end - start));
@@ -62,36 +63,6 @@ impl Lottery {
     fn holder(&self, ticket: u32) -> usize {
         self.ends.partition_point(|end| *end <= ticket)
     }
-}
-
-/// More random bits out of 64: splitmix64, whose every output passes for random though the seeds are near each other.
-#[derive(Debug)]
-pub(super) struct Bits(u64);
-
-impl Bits {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0)
-    }
-
-    /// A number below `bound`. Its bias is below 2^-32 of a share.
-    pub(super) fn below(&mut self, bound: u32) -> u32 {
-        // The product is below 2^96, so what is left of it fits.
-        #[allow(clippy::cast_possible_truncation)]
-        let number = ((u128::from(self.next()) * u128::from(bound)) >> 64) as u32;
-        number
-    }
-}
-
-/// The finisher of splitmix64: one bit changed in changes half the bits out.
-pub(super) fn mix(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
 }
 
 /// Draws before a scan. With half of the weights closed, one pick in 256 scans.

@@ -17,9 +17,9 @@ use siphasher::sip::SipHasher13;
 
 use super::candidates::{Candidate, Candidates};
 use super::maglev::{Preference, Table};
-use super::random::{Bits, mix};
 use super::{Ask, Member, Pick};
 use crate::config::settings::{HashKey, SourceHash};
+use crate::random::{Random, mix};
 
 /// Whom every client belongs to.
 #[derive(Debug)]
@@ -93,9 +93,9 @@ impl Affinity {
             return Some(home);
         }
         // Other entries than the neighbours': the clients of a closed member spread over all others by weight.
-        let mut bits = Bits::new(hash);
+        let mut bits = Random::new(hash);
         for _ in 0..LOOKS_MAX {
-            let place = self.table.place(bits.next());
+            let place = self.table.place(bits.bits());
             if accepts(candidates.at(place)) {
                 return Some(place);
             }

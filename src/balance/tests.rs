@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::load::Load;
-use super::random::Bits;
 use super::{Ask, Member, Pick, Picker};
 use crate::config::settings::{Balance, HashKey, SourceHash};
+use crate::random::Random;
 
 const HASH: SourceHash = SourceHash { key: HashKey::SourceIp, bounded_load: None, mask_v4: 32, mask_v6: 64 };
 
@@ -46,7 +46,7 @@ fn client(number: u32) -> SocketAddr {
 
 fn ask(number: u32, tried: &[u32]) -> Ask<'_> {
     // Two draws, so that neither the client nor the next pick is told by the bits.
-    let random = Bits::new(Bits::new(u64::from(number)).next()).next();
+    let random = Random::new(Random::new(u64::from(number)).bits()).bits();
     Ask { client: client(number), random, now_ns: u64::from(number), tried }
 }
 

@@ -1,8 +1,9 @@
 //! `two_choices`: two members drawn by weight, the less loaded wins. Near `least_connections` at any number of members.
 
 use super::candidates::{Candidate, Candidates, LoadRatio};
-use super::random::{Bits, DRAWS_MAX, Lottery};
+use super::random::{DRAWS_MAX, Lottery};
 use super::{Ask, Pick};
+use crate::random::Random;
 
 pub(super) fn pick(candidates: &Candidates, lottery: &Lottery, ask: &Ask<'_>) -> Pick {
     better_of_two(candidates, lottery, ask, Candidate::load_ratio, LoadRatio::is_less)
@@ -17,7 +18,7 @@ pub(super) fn better_of_two<K: Copy>(
     key: impl Fn(&Candidate) -> K,
     is_better: impl Fn(K, K) -> bool,
 ) -> Pick {
-    let mut bits = Bits::new(ask.random);
+    let mut bits = Random::new(ask.random);
     if candidates.len() > 1 {
         let mut first = None;
         for _ in 0..DRAWS_MAX {

@@ -19,6 +19,7 @@ use super::outcome::{Cause, Outcome};
 use super::{Checked, Target, TargetId, Verdict};
 use crate::config::settings::{Check, Health};
 use crate::liveness::{Liveness, State};
+use crate::random::Random;
 use crate::sys::probe::Route;
 
 /// One check to be made. Exactly one [`Plan::answered`] must follow, or its slot is lost.
@@ -93,7 +94,7 @@ impl Plan {
             slow: Lane::default(),
             slots: slots.max(1),
             tickets: 0,
-            random: Random(seed),
+            random: Random::new(seed),
         }
     }
 
@@ -192,7 +193,7 @@ impl Plan {
         let is_open = state == State::Untested || entry.liveness.is_changing();
         let pause = if is_open { ask.health.interval / 4 } else { ask.health.interval };
         // Counted from the beginning, so that the answer's time does not stretch the interval; never in the past.
-        let due = (began + jittered(pause, self.random.next())).max(now);
+        let due = (began + jittered(pause, self.random.bits())).max(now);
         self.later.push(Reverse((due, ask.ticket, ask.target)));
         Some(Checked {
             target: ask.target,
@@ -214,7 +215,7 @@ impl Plan {
             let interval = entry.health.interval;
             if now.duration_since(due) > interval && entry.liveness.state() != State::Untested {
                 // This process or machine was paused and everything is due: spread it over an interval.
-                let later = now + share(interval, self.random.next());
+                let later = now + share(interval, self.random.bits());
                 self.later.push(Reverse((later, ticket, target)));
                 continue;
             }
@@ -246,20 +247,6 @@ fn jittered(pause: Duration, random: u64) -> Duration {
 fn share(whole: Duration, random: u64) -> Duration {
     // The upper 53 bits are what an f64 holds exactly.
     whole.mul_f64((random >> 11) as f64 / (1u64 << 53) as f64)
-}
-
-/// splitmix64: enough for jitter, and the same everywhere for the same seed.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
 }
 
 /// Enough for a round trip within a continent. Who is farther away is asked at full length, among the slow ones.

@@ -190,8 +190,8 @@ fn jitter_stays_within_a_tenth_and_uses_it() {
     assert_eq!(jittered(pause, 0), Duration::from_secs(9));
     assert!(jittered(pause, u64::MAX) <= Duration::from_secs(11));
     assert!(jittered(pause, u64::MAX) > Duration::from_millis(10_999));
-    let mut random = Random(3);
-    let mean = (0..4096).map(|_| jittered(pause, random.next()).as_secs_f64()).sum::<f64>() / 4096.0;
+    let mut random = Random::new(3);
+    let mean = (0..4096).map(|_| jittered(pause, random.bits()).as_secs_f64()).sum::<f64>() / 4096.0;
     assert!((9.95..10.05).contains(&mean), "mean of 4096 draws: {mean}");
 }
 

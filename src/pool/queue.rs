@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Lease, LivePool};
 use crate::balance::Ask;
+use crate::random::spread;
 
 /// A session in the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +143,7 @@ impl LivePool {
             line.waiters.first_key_value().map(|(ticket, waiter)| (*ticket, *waiter))
         {
             line.handed_on += 1;
-            let random = line.handed_on.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let random = spread(line.handed_on);
             let ask = Ask {
                 client: waiter.client,
                 random: random ^ waiter.now_ns,

@@ -12,6 +12,7 @@ use crate::backend_state::{BackendState, Health};
 use crate::config::settings::{self, Check, ConnectFrom, Protocol, SendProxy, Settings};
 use crate::health::{Target, TargetId};
 use crate::pool::{Backend, LivePool, PoolHooks, PoolSlot, PoolView, Snapshot, SnapshotCell};
+use crate::random::Random;
 use crate::sys::probe::Route;
 use crate::worker::{Message, Workers};
 

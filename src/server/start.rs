@@ -22,6 +22,7 @@ use crate::listener::{self, BindError, BoundDoor, DoorSocket};
 use crate::pool::SnapshotCell;
 use crate::process_phase::Phase;
 use crate::publisher::{self, Order, PoolImport, Publisher, PublisherParts, hash_key};
+use crate::random::spread;
 use crate::sys::rlimits as system;
 use crate::sys::udp::local_ports;
 use crate::systemd::FdStore;
@@ -246,7 +247,7 @@ fn spawn_threads(
             workers: Arc::clone(workers),
             snapshots: Arc::clone(snapshots),
             epoch,
-            seed: seed.wrapping_add(worker as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            seed: spread(seed.wrapping_add(worker as u64)),
             pipe_budget_bytes: pipes_bytes / count as u64,
             flow_hash_key: hash_key(seed.rotate_left(17)),
             ports: Arc::clone(ports),

@@ -295,8 +295,9 @@ mod tests {
 
     use super::*;
     use crate::pool::{Snapshot, SnapshotCell};
+    use crate::random::Random;
     use crate::sys::poller::Poller;
-    use crate::thread_context::{PipePool, Random, SCRATCH_BYTES};
+    use crate::thread_context::{PipePool, SCRATCH_BYTES};
 
     fn cx() -> ThreadContext {
         ThreadContext {

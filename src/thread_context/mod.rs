@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::metrics::ListenerCounters;
 use crate::pool::SnapshotCell;
+use crate::random::Random;
 use crate::sys::Errno;
 use crate::sys::poller::Poller;
 pub use pipes::PipePool;
@@ -44,46 +45,3 @@ impl ThreadContext {
 
 /// The size of [`ThreadContext::scratch`]: what a fast stream gives in one read.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
-
-/// A small generator for picks and jitter (splitmix64). Not for secrets.
-#[derive(Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// Each thread gets a seed of its own.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next 64 bits.
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
-    }
-
-    /// `value` moved by chance, at most `percent` of it up or down.
-    pub fn jitter(&mut self, value: u64, percent: u64) -> u64 {
-        let spread = value / 100 * percent;
-        if spread == 0 {
-            return value;
-        }
-        value - spread + self.bits() % (2 * spread + 1)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jitter_stays_within_its_percent_and_uses_both_sides() {
-        let mut random = Random::new(1);
-        let drawn: Vec<u64> = (0..1_000).map(|_| random.jitter(10_000, 10)).collect();
-        assert!(drawn.iter().all(|d| (9_000..=11_000).contains(d)));
-        assert!(drawn.iter().any(|&d| d < 9_500) && drawn.iter().any(|&d| d > 10_500));
-        assert_eq!(random.jitter(5, 10), 5);
-    }
-}

@@ -11,11 +11,12 @@ use super::search::Searching;
 use super::{Message, Workers};
 use crate::flow::Flows;
 use crate::pool::SnapshotCell;
+use crate::random::Random;
 use crate::sys::Errno;
 use crate::sys::poller::{Events, Poller, Ready};
 use crate::sys::udp_probe::Offloads;
 use crate::tcp::Sessions;
-use crate::thread_context::{PipePool, Random, SCRATCH_BYTES, ThreadContext, Token};
+use crate::thread_context::{PipePool, SCRATCH_BYTES, ThreadContext, Token};
 use crate::udp::{Origins, Pump, SharedPorts};
 
 /// What a data thread needs to start.

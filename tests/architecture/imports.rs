@@ -29,6 +29,7 @@ pub const GROUND: &[&str] = &[
     "sticky",
     "timer_wheel",
     "durations",
+    "random",
     "process_phase",
     "reason",
     "session_query",
@@ -36,12 +37,13 @@ pub const GROUND: &[&str] = &[
 ];
 
 /// Who may use what, against the floors, and why.
-pub const EXCEPTIONS: [(&str, &str, &str); 12] = [
+pub const EXCEPTIONS: [(&str, &str, &str); 11] = [
     ("main", "cli", "the program is one call"),
     ("cli", "logging", "a command starts the log"),
     ("pool", "metrics", "what is shared is counted where it lives"),
     ("access", "config::settings", "a network is a setting"),
     ("balance", "config::settings", "the choice of algorithm is a setting"),
+    ("balance", "random", "what is drawn is drawn with the one generator"),
     ("config", "durations", "a range is told as a file would say it"),
     ("flow", "limits", "a flow holds its place in the limits"),
     ("flow", "reason", "a flow ends for one of the closed list"),

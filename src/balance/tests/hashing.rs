@@ -25,8 +25,8 @@ fn shares(homes: &[Arc<str>]) -> BTreeMap<&str, usize> {
 }
 
 fn shuffled(list: &[Member], seed: u64) -> Vec<Member> {
-    let mut bits = Bits::new(seed);
-    let mut keyed: Vec<_> = list.iter().map(|member| (bits.next(), member.clone())).collect();
+    let mut bits = Random::new(seed);
+    let mut keyed: Vec<_> = list.iter().map(|member| (bits.bits(), member.clone())).collect();
     keyed.sort_by_key(|(key, _)| *key);
     keyed.into_iter().map(|(_, member)| member).collect()
 }

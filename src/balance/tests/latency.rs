@@ -12,7 +12,7 @@ struct Simulation {
     members: Vec<Member>,
     picker: Picker,
     now_ns: u64,
-    bits: Bits,
+    bits: Random,
     /// Sessions under way: end, member, latency to report.
     ends: BinaryHeap<Reverse<(u64, u32, u64)>>,
 }
@@ -20,7 +20,7 @@ struct Simulation {
 impl Simulation {
     fn new(members: Vec<Member>) -> Self {
         let picker = build(&Balance::LeastLatency, &members);
-        Self { members, picker, now_ns: 0, bits: Bits::new(7), ends: BinaryHeap::new() }
+        Self { members, picker, now_ns: 0, bits: Random::new(7), ends: BinaryHeap::new() }
     }
 
     /// One session each ms for `seconds`; counts who got them. `latency_ms` is by member; a session lasts as long.
@@ -34,7 +34,7 @@ impl Simulation {
                 load.observe_latency(end_ns, sample_ns);
                 load.give_back();
             }
-            let ask = Ask { client: client(1), random: self.bits.next(), now_ns: self.now_ns, tried: &[] };
+            let ask = Ask { client: client(1), random: self.bits.bits(), now_ns: self.now_ns, tried: &[] };
             let Pick::Member(index) = self.picker.pick(&ask) else { panic!() };
             assert!(self.members[index as usize].load.try_take());
             counts[index as usize] += 1;

@@ -3,6 +3,7 @@
 //! `EVENKEEL_FUZZ_ROUNDS` asks for longer runs, `EVENKEEL_FUZZ_SEED` for another one.
 
 use super::*;
+use crate::random::Random;
 
 /// What must be true of every answer to any bytes.
 pub(super) fn check_answer(bytes: &[u8]) {
@@ -46,7 +47,7 @@ pub(super) fn check_answer(bytes: &[u8]) {
 fn mutated_headers_are_answered() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let rounds = number("EVENKEEL_FUZZ_ROUNDS").unwrap_or(100_000);
-    let mut chance = Chance(number("EVENKEEL_FUZZ_SEED").unwrap_or(1));
+    let mut chance = Chance::new(number("EVENKEEL_FUZZ_SEED").unwrap_or(1));
     let seeds = seeds();
     let (mut headers, mut refused) = (0_u64, 0_u64);
     for _ in 0..rounds {
@@ -112,23 +113,19 @@ pub(super) fn mutate(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], chance: &mut Chance
     }
 }
 
-/// splitmix64.
-pub(super) struct Chance(pub(super) u64);
+/// What happens to a header.
+pub(super) struct Chance(Random);
 
 impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Random::new(seed))
     }
 
     pub(super) fn below(&mut self, most: usize) -> usize {
-        usize::try_from(self.next() % most as u64).unwrap()
+        usize::try_from(self.0.bits() % most as u64).unwrap()
     }
 
     fn byte(&mut self) -> u8 {
-        self.next().to_le_bytes()[0]
+        self.0.bits().to_le_bytes()[0]
     }
 }

@@ -83,7 +83,7 @@ fn compare(bytes: &[u8], reads: fn(&[u8]) -> Read) -> bool {
 
 #[test]
 fn others_read_what_we_read() {
-    let mut chance = Chance(7);
+    let mut chance = Chance::new(7);
     let seeds = seeds();
     let (mut ppp, mut proxy_header) = (0, 0);
     for _ in 0..50_000 {
