@@ -12,7 +12,7 @@ use super::requests::{Kind, Refused, Request, Upgraded};
 use super::status::State;
 use super::{Peer, Sources, unescaped};
 use crate::backend_state::Mark;
-use crate::config::settings::Level;
+use crate::config::settings::{Level, Word};
 use crate::pool::{Outcome, Why};
 use crate::random::spread;
 use crate::session_query::{Filter, SessionRow};
@@ -207,13 +207,9 @@ async fn upgrade(query: &Query<'_>, who: &Peer, requests: &mpsc::Sender<Request>
 }
 
 async fn log(query: &Query<'_>, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
-    let level = match &*query.needed("level")? {
-        "error" => Level::Error,
-        "warn" => Level::Warn,
-        "info" => Level::Info,
-        "debug" => Level::Debug,
-        "trace" => Level::Trace,
-        other => return Err(bad(&format!("`{other}` is no level: error, warn, info, debug or trace"))),
+    let level = query.needed("level")?;
+    let Some(level) = Level::of_word(&level) else {
+        return Err(bad(&format!("`{level}` is no level: {}", Level::listed())));
     };
     let (reply, done) = oneshot::channel();
     send(requests, Request::LogLevel { level, reply }).await?;

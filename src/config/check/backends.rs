@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use super::address::parse_address;
 use super::binds::is_broadcast;
-use super::section::{Fields, check_name, scalar};
+use super::section::{Fields, check_name};
+use super::values::scalar;
 use crate::config::document::{Entry, IPV6_HINT, Node, Value};
 use crate::config::mistake::{Place, Report, harmless, quoted};
 use crate::config::settings::Backend;

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::address::{parse_address, parse_ports};
-use super::section::{is_word, scalar};
+use super::values::{is_word, scalar};
 use crate::config::document::{Entry, IPV6_HINT, Node, Value};
 use crate::config::mistake::{Place, Report, quoted};
 use crate::config::settings::Bind;

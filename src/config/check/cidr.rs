@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::section::scalar;
+use super::values::scalar;
 use crate::config::document::{Entry, Node, Value};
 use crate::config::mistake::{Report, quoted};
 use crate::config::settings::Cidr;

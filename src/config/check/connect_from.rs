@@ -5,7 +5,8 @@
 use std::net::IpAddr;
 
 use super::binds::is_broadcast;
-use super::section::{Fields, is_word, scalar};
+use super::section::Fields;
+use super::values::{is_word, scalar};
 use crate::config::document::{Entry, Node, Value};
 use crate::config::mistake::{Report, quoted};
 use crate::config::settings::{Backend, ConnectFrom};

@@ -2,8 +2,9 @@
 //!
 //! Pure. `timeout` may be longer than `interval`: a backend is asked by one check at a time.
 
-use super::section::{Fields, is_word, scalar, word};
+use super::section::Fields;
 use super::talk::parse_bytes;
+use super::values::{is_word, scalar, word};
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Report, quoted};
 use crate::config::nearest::nearest;
@@ -12,8 +13,11 @@ use crate::config::spec::{CHECK, DNS, Kind, Section, TALK, UDP_TALK};
 
 /// The health settings that these fields describe, in a pool with this `send_proxy`.
 pub(super) fn read(fields: &Fields<'_>, send_proxy: SendProxy, report: &mut Report) -> Health {
+    let kind = fields.kind("check");
     Health {
-        check: fields.read("check", report, check).unwrap_or(Check::Off),
+        check: fields
+            .read("check", report, |entry, report| check(&kind, entry, report))
+            .unwrap_or(Check::Off),
         interval: fields.duration("interval", report),
         timeout: fields.duration("timeout", report),
         rise: fields.whole("rise", report),
@@ -23,7 +27,7 @@ pub(super) fn read(fields: &Fields<'_>, send_proxy: SendProxy, report: &mut Repo
     }
 }
 
-fn check(entry: &Entry, report: &mut Report) -> Option<Check> {
+fn check(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Check> {
     if is_word(&entry.value, "off") {
         return Some(Check::Off);
     }
@@ -32,7 +36,7 @@ fn check(entry: &Entry, report: &mut Report) -> Option<Check> {
     }
     if !matches!(entry.value.value, Value::Map(_)) {
         let text = scalar("check", &entry.value, EXPECTED, report)?;
-        let message = match nearest(text, ["off", "tcp"].into_iter()) {
+        let message = match nearest(text, kind.words().iter().copied()) {
             Some(near) => format!("`check` cannot be {}; did you mean `{near}`?", quoted(text)),
             None => format!("`check` must be {EXPECTED}, not {}", quoted(text)),
         };

@@ -4,7 +4,8 @@
 
 use super::cidr::cidrs;
 use super::defaults::Defaults;
-use super::section::{Fields, found_word, is_word, scalar, whole};
+use super::section::Fields;
+use super::values::{found_word, is_word, scalar, whole};
 use super::{DraftListener, DraftPool, PoolChoice, binds, pools};
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Place, Report, quoted};

@@ -17,6 +17,7 @@ mod policy;
 mod pools;
 mod section;
 mod talk;
+mod values;
 
 use std::num::NonZeroU16;
 
@@ -27,7 +28,8 @@ use super::settings::{
 };
 use super::spec::{LISTENER, POOL, TOP};
 use defaults::Defaults;
-use section::{Fields, check_name, entries_of, is_word, scalar};
+use section::{Fields, check_name, entries_of};
+use values::{is_word, scalar};
 
 pub(super) use address::show_ip;
 

@@ -2,7 +2,8 @@
 //!
 //! Pure. Looks at one pool alone.
 
-use super::section::{Fields, is_word, word};
+use super::section::Fields;
+use super::values::{is_word, word};
 use super::{DraftPool, backends, connect_from, health, policy};
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Place, Report, quoted};

@@ -14,6 +14,12 @@ pub trait Word: Copy + PartialEq + 'static {
         Self::WORDS.iter().find(|(_, value)| *value == self).map_or("", |(word, _)| word)
     }
 
+    /// All its words, for people.
+    fn listed() -> String {
+        let words: Vec<&str> = Self::WORDS.iter().map(|(word, _)| *word).collect();
+        in_a_row(&words)
+    }
+
     /// What a word stands for.
     fn of_word(word: &str) -> Option<Self> {
         Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, value)| *value)
@@ -79,9 +85,44 @@ impl Word for Balance {
     }
 }
 
+/// `a, b or c`.
+pub fn in_a_row(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}
+
 /// The word of [`Balance::SourceHash`].
 pub const SOURCE_HASH: &str = "source_hash";
 
 /// The `type` of a DNS question, with the numbers of RFC 1035 and its successors.
 pub const RECORD_TYPES: [(&str, u16); 8] =
     [("A", 1), ("NS", 2), ("CNAME", 5), ("SOA", 6), ("PTR", 12), ("MX", 15), ("TXT", 16), ("AAAA", 28)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holds<T: Word + std::fmt::Debug>(values: &[T]) {
+        for value in values {
+            assert_eq!(T::of_word(value.word()), Some(*value), "{value:?}");
+        }
+        assert_eq!(T::WORDS.len(), values.len());
+        assert_eq!(T::of_word("zzz"), None);
+    }
+
+    #[test]
+    fn each_value_has_one_word() {
+        holds(&[Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace]);
+        holds(&[LogFormat::Auto, LogFormat::Text, LogFormat::Json]);
+        holds(&[LogSessions::All, LogSessions::Failed, LogSessions::Off]);
+        holds(&[Protocol::Tcp, Protocol::Udp]);
+        holds(&[SendProxy::Off, SendProxy::V1, SendProxy::V2]);
+        holds(&[OnDown::Keep, OnDown::Close, OnDown::Rehome]);
+        holds(&[WhenNone::Reject, WhenNone::TryAll]);
+        holds(&[HashKey::SourceIp, HashKey::SourceIpPort]);
+        assert_eq!(Level::listed(), "error, warn, info, debug or trace");
+    }
+}

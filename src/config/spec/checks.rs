@@ -1,4 +1,4 @@
-//! The keys of the health checks of a pool.
+//! Keys of the health checks of a pool.
 //!
 //! Pure. Tables of rows.
 

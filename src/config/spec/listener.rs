@@ -1,4 +1,4 @@
-//! The keys of a listener.
+//! Keys of a listener.
 //!
 //! Pure. Tables of rows. Those that each listener has of its own come first: `defaults` has the others.
 

@@ -1,5 +1,5 @@
-//! The keys of the file: one row a key, one table a section. Name, kind, range, default, protocols, since when, and a
-//! line on what it does.
+//! Keys of the file (schema, ranges, defaults): one row a key, one table a section. Name, kind, range, default,
+//! protocols, since when, and a line on what it does.
 //!
 //! Pure. From these rows come the keys that are known and suggested (`check::keys`), the ranges and defaults that the
 //! rules go by (`check::section`), the JSON Schema (`schema`), the answer of `evenkeel keys` (`find`), and by a test the

@@ -1,4 +1,4 @@
-//! The keys of a pool and of a backend; those of its health checks are in `checks`.
+//! Keys of a pool and of a backend; those of its health checks are in `checks`.
 //!
 //! Pure. Tables of rows. Those that each pool has of its own come first: `defaults` has the others.
 

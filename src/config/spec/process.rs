@@ -1,4 +1,4 @@
-//! The keys of the file's first level, and of what concerns the whole process.
+//! Keys of the file's first level, and of what concerns the whole process.
 //!
 //! Pure. A table of rows.
 

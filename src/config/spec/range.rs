@@ -4,6 +4,7 @@
 
 use super::{Default, Kind, Section};
 use crate::config::mistake::listed;
+use crate::config::settings::in_a_row;
 use crate::config::units::{show_size, show_whole};
 use crate::durations::exact;
 
@@ -159,14 +160,5 @@ impl std::fmt::Display for Default {
             Self::Parts => "its own defaults",
             Self::Absent => "none",
         })
-    }
-}
-
-/// `a, b or c`.
-pub(super) fn in_a_row(words: &[&str]) -> String {
-    match words {
-        [] => String::new(),
-        [only] => (*only).to_owned(),
-        [first @ .., last] => format!("{} or {last}", first.join(", ")),
     }
 }
