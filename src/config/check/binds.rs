@@ -41,7 +41,7 @@ pub(super) fn admin_address(kind: &Kind, entry: &Entry, report: &mut Report) -> 
         return Some(None);
     }
     let expected = kind.expected();
-    let text = scalar(&entry.key, &entry.value, &expected, report)?;
+    let text = scalar(&entry.key, &entry.value, expected, report)?;
     match parse_address(text) {
         Ok((ip, Some(ports))) if ports.start() == ports.end() => {
             Some(Some(SocketAddr::new(ip, *ports.start())))
@@ -63,7 +63,7 @@ fn read_one(kind: &Kind, node: &Node, report: &mut Report) -> Option<Vec<Bind>> 
         report.tell_with_hint(node.place, format!("`bind` must be {expected}"), IPV6_HINT);
         return None;
     }
-    let text = scalar("bind", node, &expected, report)?;
+    let text = scalar("bind", node, expected, report)?;
     let only_ports = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     let parsed = if only_ports {
         parse_ports(text).map(|ports| (None, Some(ports)))

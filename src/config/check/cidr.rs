@@ -46,7 +46,7 @@ pub(super) fn cidrs(kind: &Kind, entry: &Entry, report: &mut Report) -> Vec<Cidr
 /// One network; `None`: it was told to be wrong. `name` is the key it belongs to.
 fn cidr(kind: &Kind, name: &str, node: &Node, report: &mut Report) -> Option<Cidr> {
     let expected = kind.expected();
-    let text = scalar(name, node, &expected, report)?;
+    let text = scalar(name, node, expected, report)?;
     match parse_cidr(text) {
         Ok(cidr) => Some(cidr),
         Err(CidrError::HostBits { ref network, ref address, .. }) => {

@@ -57,7 +57,7 @@ pub(super) fn check_families(
 }
 
 fn address(kind: &Kind, node: &Node, report: &mut Report) -> Option<IpAddr> {
-    let text = scalar("connect_from", node, &kind.expected(), report)?;
+    let text = scalar("connect_from", node, kind.expected(), report)?;
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let Ok(ip) = bare.parse::<IpAddr>() else {
         report.tell(node.place, format!("`connect_from` must be {}, not {}", kind.expected(), quoted(text)));

@@ -87,7 +87,7 @@ fn dns(choice: &Entry, report: &mut Report) -> Option<Check> {
     };
     let kind = fields.kind("name");
     let expected = kind.expected();
-    let name = scalar("name", &entry.value, &expected, report)?;
+    let name = scalar("name", &entry.value, expected, report)?;
     let bare = name.strip_suffix('.').unwrap_or(name);
     let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_graphic());
     if name != "." && (bare.len() > kind.most() || !bare.split('.').all(label)) {
@@ -112,7 +112,7 @@ fn talk(choice: &Entry, section: &'static Section, report: &mut Report) -> Optio
 }
 
 fn bytes_of(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Vec<u8>> {
-    let text = scalar(&entry.key, &entry.value, &kind.expected(), report)?;
+    let text = scalar(&entry.key, &entry.value, kind.expected(), report)?;
     let bytes = parse_bytes(text, kind.most());
     if let Err(error) = &bytes {
         report.tell(entry.value.place, format!("`{}`: {error}", entry.key));

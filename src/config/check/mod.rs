@@ -62,7 +62,7 @@ fn hash_seed(top: &Fields<'_>, report: &mut Report) -> String {
     let kind = top.kind("hash_seed");
     let seed = top.read("hash_seed", report, |entry, report| {
         let expected = kind.expected();
-        let text = scalar(&entry.key, &entry.value, &expected, report)?;
+        let text = scalar(&entry.key, &entry.value, expected, report)?;
         if text.is_empty() || text.chars().count() > kind.most() {
             report.tell(entry.value.place, format!("`hash_seed` must be {expected}"));
         }
@@ -174,7 +174,7 @@ fn admin(top: &Fields<'_>, listeners: &[DraftListener], report: &mut Report) -> 
             return Some(AdminSocket::Off);
         }
         let (expected, most) = (kind.expected(), kind.most());
-        let path = scalar(&entry.key, &entry.value, &expected, report)?;
+        let path = scalar(&entry.key, &entry.value, expected, report)?;
         if !path.starts_with('/') || path.len() > most {
             let message = format!("`socket` must be {expected}, at most {most} bytes, not {}", quoted(path));
             report.tell(entry.value.place, message);

@@ -13,7 +13,12 @@ use crate::config::spec::Kind;
 use crate::config::units::{DurationError, parse_duration, parse_rate, parse_size, parse_whole};
 
 /// The text of a scalar. `expected` ends the message when it is none.
-pub(super) fn scalar<'a>(name: &str, node: &'a Node, expected: &str, report: &mut Report) -> Option<&'a str> {
+pub(super) fn scalar<'a>(
+    name: &str,
+    node: &'a Node,
+    expected: impl Display,
+    report: &mut Report,
+) -> Option<&'a str> {
     let found = match &node.value {
         Value::Text(text) => return Some(text),
         Value::Empty => "has no value",
@@ -43,7 +48,7 @@ pub(super) fn found_word(kind: &Kind, entry: &Entry) -> Option<&'static str> {
 
 /// One of the words of this kind.
 pub(super) fn word(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<&'static str> {
-    let text = scalar(&entry.key, &entry.value, &kind.expected(), report)?;
+    let text = scalar(&entry.key, &entry.value, kind.expected(), report)?;
     let found = found_word(kind, entry);
     if found.is_none() {
         match nearest(text, kind.words().iter().copied()) {
@@ -69,7 +74,7 @@ pub(super) fn or_word<T>(
 
 /// A whole number within the range of this kind.
 pub(super) fn whole<N: TryFrom<u64>>(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<N> {
-    let text = scalar(&entry.key, &entry.value, &kind.expected(), report)?;
+    let text = scalar(&entry.key, &entry.value, kind.expected(), report)?;
     let fits = |number: &u64| matches!(kind, Kind::Whole(min, max, _) if (min..=max).contains(&number));
     let number = parse_whole(text).ok().filter(fits).and_then(|number| N::try_from(number).ok());
     if number.is_none() {
@@ -80,7 +85,7 @@ pub(super) fn whole<N: TryFrom<u64>>(kind: &Kind, entry: &Entry, report: &mut Re
 
 /// A duration within the range of this kind.
 pub(super) fn duration(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Duration> {
-    let text = scalar(&entry.key, &entry.value, &kind.expected(), report)?;
+    let text = scalar(&entry.key, &entry.value, kind.expected(), report)?;
     let fits = |duration: &Duration| match kind {
         Kind::Duration(min, max, _) | Kind::Seconds(min, max) => (min..=max).contains(&duration),
         _ => false,
@@ -105,7 +110,7 @@ pub(super) fn duration(kind: &Kind, entry: &Entry, report: &mut Report) -> Optio
 
 /// A size within the range of this kind.
 pub(super) fn size(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<u32> {
-    let text = scalar(&entry.key, &entry.value, &kind.expected(), report)?;
+    let text = scalar(&entry.key, &entry.value, kind.expected(), report)?;
     let fits = |bytes: &u32| matches!(kind, Kind::Size(min, max) if (min..=max).contains(&bytes));
     match parse_size(text) {
         Ok(bytes) => match u32::try_from(bytes).ok().filter(fits) {
@@ -119,7 +124,7 @@ pub(super) fn size(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<u3
 
 /// A rate up to the most of this kind.
 pub(super) fn rate(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Rate> {
-    let text = scalar(&entry.key, &entry.value, &kind.expected(), report)?;
+    let text = scalar(&entry.key, &entry.value, kind.expected(), report)?;
     let most = if let Kind::Rate(most, _) = kind { *most } else { 0 };
     match parse_rate(text) {
         Ok((0, _)) => {
@@ -137,7 +142,7 @@ pub(super) fn rate(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Ra
 
 /// A percentage within the range of this kind.
 pub(super) fn percent(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<u8> {
-    let text = scalar(&entry.key, &entry.value, &kind.expected(), report)?;
+    let text = scalar(&entry.key, &entry.value, kind.expected(), report)?;
     let digits = text.strip_suffix('%').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
     let fits = |percent: &u8| matches!(kind, Kind::Percent(max) if percent <= max);
     let percent = digits.and_then(|digits| digits.parse().ok()).filter(fits);
@@ -149,7 +154,7 @@ pub(super) fn percent(kind: &Kind, entry: &Entry, report: &mut Report) -> Option
 
 /// A number with a point within the range of this kind.
 pub(super) fn factor(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<f64> {
-    let text = scalar(&entry.key, &entry.value, &kind.expected(), report)?;
+    let text = scalar(&entry.key, &entry.value, kind.expected(), report)?;
     // Digits and a point: Rust's own reader would also take `inf` and `1e9`.
     let has_digits = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let fits = |factor: &f64| matches!(kind, Kind::Factor(min, max, _) if (f64::from(*min)..=f64::from(*max)).contains(factor));

@@ -2,6 +2,8 @@
 //!
 //! Pure.
 
+use std::fmt::{self, Display, Formatter};
+
 use super::{Default, Kind, Section};
 use crate::config::mistake::listed;
 use crate::config::settings::in_a_row;
@@ -117,24 +119,35 @@ impl Kind {
         }
     }
 
-    /// What a value must be, as a message about another one ends.
-    pub(in crate::config) fn expected(&self) -> String {
-        let bounds = self.bounds().unwrap_or_default();
-        let words = listed(self.words());
+    /// What a value must be, as a message about another one ends; worked out when such a message is written.
+    pub(in crate::config) fn expected(&self) -> Expected<'_> {
+        Expected(self)
+    }
+}
+
+/// What a value must be, for a message.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::config) struct Expected<'a>(&'a Kind);
+
+impl Display for Expected<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let kind = self.0;
+        let bounds = kind.bounds().unwrap_or_default();
+        let words = listed(kind.words());
         let or_words = if words.is_empty() { String::new() } else { format!(", or {words}") };
-        match self {
-            Self::Whole(..) => format!("a whole number from {bounds}{or_words}"),
-            Self::Duration(..) | Self::Seconds(..) => format!("a duration from {bounds}{or_words}"),
-            Self::Size(..) => format!("a size from {bounds}"),
-            Self::Rate(..) => format!("a rate like 500/s or 600/m, {bounds}{or_words}"),
-            Self::Percent(_) => format!("a percentage from {bounds}"),
-            Self::Factor(..) => format!("a number from {bounds}, e.g. 1.25{or_words}"),
-            Self::Words(_) | Self::Choice(..) => words,
-            Self::Text(text) | Self::List(text, _) => text.form.to_owned(),
-            Self::SectionOr(section, words) => {
-                format!("`{}` or a map like `{}`", words.join("`, `"), section.example())
+        match kind {
+            Kind::Whole(..) => write!(f, "a whole number from {bounds}{or_words}"),
+            Kind::Duration(..) | Kind::Seconds(..) => write!(f, "a duration from {bounds}{or_words}"),
+            Kind::Size(..) => write!(f, "a size from {bounds}"),
+            Kind::Rate(..) => write!(f, "a rate like 500/s or 600/m, {bounds}{or_words}"),
+            Kind::Percent(_) => write!(f, "a percentage from {bounds}"),
+            Kind::Factor(..) => write!(f, "a number from {bounds}, e.g. 1.25{or_words}"),
+            Kind::Words(_) | Kind::Choice(..) => f.write_str(&words),
+            Kind::Text(text) | Kind::List(text, _) => f.write_str(text.form),
+            Kind::SectionOr(section, words) => {
+                write!(f, "`{}` or a map like `{}`", words.join("`, `"), section.example())
             }
-            Self::Section(_) | Self::Named(..) | Self::Backends(..) => "a map of keys".to_owned(),
+            Kind::Section(_) | Kind::Named(..) | Kind::Backends(..) => f.write_str("a map of keys"),
         }
     }
 }
@@ -150,8 +163,8 @@ impl Section {
     }
 }
 
-impl std::fmt::Display for Default {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Display for Default {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Is("") => "''",
             Self::Is("{}") => "its own defaults",
