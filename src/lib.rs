@@ -1,4 +1,10 @@
-//! evenkeel: a layer-4 balancer for TCP connections and UDP flows.
+//! evenkeel: a layer-4 load balancer for TCP connections and UDP flows.
+//!
+//! The types that matter, from the outside in: [`server::Server`] is a running balancer, started with
+//! [`config::settings::Settings`] (which [`config::read`] makes of a file's text, or tells all its mistakes) in a
+//! [`server::Environment`]. Its data threads ([`worker`]) hold [`tcp::Sessions`] and the UDP [`udp::Pump`], and pick backends from
+//! the [`pool::Snapshot`] that the publisher ([`publisher`]) swaps in. [`manifest::Manifest`] is what one process hands over to
+//! the next. `examples/embed.rs` runs a balancer inside another program; `docs/design/architecture.md` walks through the code.
 //!
 //! A room imports only lower floors (`tests/architecture` holds it to that):
 //!

@@ -88,6 +88,8 @@ fn words_have_their_files_and_pages() {
     hold(&words::balance(root()), 7);
     let page = |name: &str| std::fs::read_to_string(root().join("docs").join(name)).unwrap();
     hold(&words::reasons(&page("log.md")), 16);
+    hold(&words::lexicon(&source::read(root()), &page("design/lexicon.md")), 30);
+    hold(&words::named_files(root(), "docs/design/architecture.md", &page("design/architecture.md")), 50);
     hold(&words::targets(&source::read(root())), 20);
     hold(&words::metrics(&source::read(root()), &page("metrics.md")), 20);
 }

@@ -88,6 +88,54 @@ pub fn targets(sources: &[Source]) -> Findings {
     findings
 }
 
+/// Each word of the lexicon is a type or a thing in the code, and each place that it names is there. Counts rows.
+pub fn lexicon(sources: &[Source], page: &str) -> Findings {
+    let mut findings = Findings::default();
+    let types: Vec<&str> = sources
+        .iter()
+        .flat_map(|source| source.tokens.windows(2))
+        .filter(|pair| matches!(&*pair[0].text, "struct" | "enum" | "trait" | "type"))
+        .map(|pair| &*pair[1].text)
+        .collect();
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| here")) {
+        findings.checked += 1;
+        let cells: Vec<&str> = row.split('|').collect();
+        let (Some(words), Some(places)) = (cells.get(1), cells.get(3)) else {
+            findings.problems.push(format!("docs/design/lexicon.md: not three cells: {row}"));
+            continue;
+        };
+        for word in quoted(words) {
+            if !types.contains(&word) {
+                findings.problems.push(format!("docs/design/lexicon.md: `{word}` is no type"));
+            }
+        }
+        for place in quoted(places) {
+            if !sources.iter().any(|source| source.inner().starts_with(place)) {
+                findings.problems.push(format!("docs/design/lexicon.md: there is no src/{place}"));
+            }
+        }
+    }
+    findings
+}
+
+/// Files that a page names in backticks are there. Counts them.
+pub fn named_files(root: &Path, page: &str, text: &str) -> Findings {
+    let mut findings = Findings::default();
+    let is_file = |word: &&str| word.ends_with(".rs") || word.ends_with('/');
+    for word in quoted(text).filter(is_file) {
+        findings.checked += 1;
+        if ![root.join(word), root.join("src").join(word)].iter().any(|place| place.exists()) {
+            findings.problems.push(format!("{page}: there is no `{word}`"));
+        }
+    }
+    findings
+}
+
+/// What stands in backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
 fn is_metric(word: &str) -> bool {
     let rest = word.strip_prefix("evenkeel_").or_else(|| word.strip_prefix("process_"));
     rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
@@ -111,6 +159,11 @@ fn the_rules_can_fail() {
     let lines = "fn a() { tracing::info!(target: \"health\", b, \"c\"); tracing::warn!(\"d\"); tracing::warn!(target: \"e\", \"f\"); }";
     let found = targets(&[Source::new("src/a.rs", lines)]);
     assert_eq!((found.checked, found.problems.len()), (3, 2));
+
+    let sources = [Source::new("src/a/b.rs", "pub struct C; enum D {}")];
+    assert_eq!(lexicon(&sources, "| `C`, `D` | c | `a/`, `a/b.rs` |").problems, [""; 0]);
+    assert_eq!(lexicon(&sources, "| `E` | c | `a/f.rs` |").problems.len(), 2);
+    assert_eq!(named_files(Path::new("/nowhere"), "", "`a.rs`, `b/`, `c`").problems.len(), 2);
 
     assert!(!balance(Path::new("/nowhere")).problems.is_empty());
 }
