@@ -94,7 +94,7 @@ impl Manifest {
 }
 
 /// Of the records here. A process takes only what has its own.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 #[cfg(test)]
 #[path = "tests.rs"]

@@ -110,8 +110,8 @@ travels! {
         pub on_down: u8,
         /// Attempts at a backend.
         pub attempts: u8,
-        /// Backends that failed it, by their place in the pool.
-        pub tried: Vec<u32>,
+        /// Backends that failed it, by their numbers.
+        pub tried: Vec<u64>,
         /// The last error.
         pub error: Option<i32>,
     }

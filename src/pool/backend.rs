@@ -26,6 +26,9 @@ pub struct Backend {
     pub shards: Arc<PerWorker<BackendShard>>,
     /// The health verdict, for those that have a place here already; snapshots are for those that look for one.
     down: AtomicBool,
+    /// How often it went down since this process knows it. A snapshot tells the same, and each lease remembers which of them
+    /// it was taken from: so a session knows whether its backend went down since, even if it is up again.
+    falls: AtomicU32,
     /// Failures of real traffic since its last success.
     failures_in_a_row: AtomicU32,
     /// When real traffic last failed here, in milliseconds of the shared clock; 0: never.
@@ -46,6 +49,7 @@ impl Backend {
             load: Arc::new(Load::new(settings.max_sessions)),
             shards: Arc::new(PerWorker::new(workers)),
             down: AtomicBool::new(false),
+            falls: AtomicU32::new(0),
             failures_in_a_row: AtomicU32::new(0),
             failed_ms: AtomicU64::new(0),
             checks: Arc::default(),
@@ -71,9 +75,31 @@ impl Backend {
         self.down.load(Ordering::Relaxed)
     }
 
-    /// Notes the verdict. Only the publisher calls this.
-    pub fn set_down(&self, down: bool) {
+    /// Notes the verdict; true: it went down with it. Only the publisher calls this, before it makes the snapshot that
+    /// tells the same.
+    pub fn set_down(&self, down: bool) -> bool {
+        let fell = down && !self.is_down();
+        if fell {
+            self.fall();
+        }
         self.down.store(down, Ordering::Relaxed);
+        fell
+    }
+
+    /// It goes down, even if it is down already and has sessions all the same. Only the publisher calls this.
+    pub fn fall(&self) {
+        self.falls.fetch_add(1, Ordering::Relaxed);
+        self.down.store(true, Ordering::Relaxed);
+    }
+
+    /// Begins with the verdict that it had: nobody who has a place here saw it go down.
+    pub fn begin_down(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
+    }
+
+    /// How often it went down.
+    pub fn falls(&self) -> u32 {
+        self.falls.load(Ordering::Relaxed)
     }
 
     /// Where a client that came to `client_port` is sent.

@@ -68,8 +68,9 @@ impl PoolView {
     pub fn explain(&self, client: SocketAddr, random: u64, now_ns: u64) -> Explanation {
         let ask = Ask { client, random, now_ns, tried: &[] };
         let sticky = self.settings.sticky.and_then(|sticky| {
-            let name = self.live.recall(Source::from(client.ip()), &sticky, now_ns / 1_000_000)?;
-            let index = self.eligible_index(&name)? as usize;
+            let (source, now_ms) = (Source::from(client.ip()), now_ns / 1_000_000);
+            let index = self.live.recall(source, &sticky, now_ms, |name| self.eligible_index(name))?;
+            let index = index as usize;
             (!self.backends.get(index)?.load.is_full()).then_some(index)
         });
         let pool_full = self.settings.max_sessions.is_some_and(|most| self.live.sessions() >= most);

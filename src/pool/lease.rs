@@ -12,6 +12,8 @@ use crate::sticky::Source;
 #[derive(Debug)]
 pub struct Lease {
     backend: Arc<Backend>,
+    /// How often the backend had gone down by the snapshot that it was picked from.
+    falls: u32,
 }
 
 /// Why there is no place.
@@ -27,8 +29,8 @@ pub enum Refusal {
 
 impl Lease {
     /// Picks and takes a place, in one step as far as anyone else can see: `max_sessions` is never exceeded, and those
-    /// that wait come first. Also tells the index of the backend in the view, for `Ask::tried`.
-    pub fn take(view: &PoolView, ask: &Ask<'_>) -> Result<(Self, u32), Refusal> {
+    /// that wait come first.
+    pub fn take(view: &PoolView, ask: &Ask<'_>) -> Result<Self, Refusal> {
         if view.live.queue.waiting() > 0 {
             let none = view.picker.eligible().is_empty();
             return Err(if none { Refusal::NoBackend } else { Refusal::Full });
@@ -42,7 +44,7 @@ impl Lease {
     }
 
     /// The same without regard to those that wait.
-    pub(super) fn take_place(view: &PoolView, ask: &Ask<'_>) -> Result<(Self, u32), Refusal> {
+    pub(super) fn take_place(view: &PoolView, ask: &Ask<'_>) -> Result<Self, Refusal> {
         let permits = &view.live.permits;
         if !permits.try_take() {
             let none = view.picker.eligible().is_empty();
@@ -63,27 +65,26 @@ impl Lease {
         view: &PoolView,
         ask: &Ask<'_>,
         sticky: &crate::config::settings::Sticky,
-    ) -> Result<(Self, u32), Refusal> {
+    ) -> Result<Self, Refusal> {
         let (source, now_ms) = (Source::from(ask.client.ip()), ask.now_ns / 1_000_000);
-        let known = view.live.recall(source, sticky, now_ms);
-        let index = known.as_ref().and_then(|name| view.eligible_index(name));
+        let index = view.live.recall(source, sticky, now_ms, |name| view.eligible_index(name));
         if let Some(index) = index
             && let Some(backend) = view.backends.get(index as usize)
             && !ask.tried.contains(&index)
         {
             if backend.load.try_take() {
                 view.live.remember(source, &backend.name, sticky, now_ms);
-                return Ok((Self { backend: Arc::clone(backend) }, index));
+                return Ok(Self::at(view, backend, index));
             }
             // Only full: this session goes elsewhere, and the source comes back when there is room.
             return Self::take_backend(view, ask);
         }
         let taken = Self::take_backend(view, ask)?;
-        view.live.remember(source, &taken.0.backend.name, sticky, now_ms);
+        view.live.remember(source, &taken.backend.name, sticky, now_ms);
         Ok(taken)
     }
 
-    fn take_backend(view: &PoolView, ask: &Ask<'_>) -> Result<(Self, u32), Refusal> {
+    fn take_backend(view: &PoolView, ask: &Ask<'_>) -> Result<Self, Refusal> {
         // A pick that lost the last place to another worker asks again; the loser of as many races as there are
         // backends has seen each of them full.
         for _ in 0..=view.backends.len() {
@@ -93,7 +94,7 @@ impl Lease {
                         return Err(Refusal::NoBackend);
                     };
                     if backend.load.try_take() {
-                        return Ok((Self { backend: Arc::clone(backend) }, index));
+                        return Ok(Self::at(view, backend, index));
                     }
                 }
                 Pick::Full => return Err(Refusal::Full),
@@ -104,11 +105,24 @@ impl Lease {
         Err(Refusal::Full)
     }
 
+    /// The place that was taken at the backend of this index.
+    fn at(view: &PoolView, backend: &Arc<Backend>, index: u32) -> Self {
+        // Each backend of the view has its number there.
+        let falls = view.falls.get(index as usize).copied().unwrap_or(0);
+        Self { backend: Arc::clone(backend), falls }
+    }
+
     /// The place of a session that was there before this process: held, whatever the limits.
     pub fn import(backend: Arc<Backend>) -> Self {
         backend.pool.permits.import();
         backend.load.import();
-        Self { backend }
+        // A process begins to count when it begins.
+        Self { backend, falls: 0 }
+    }
+
+    /// The backend went down since the place was taken. It may be up again.
+    pub fn fell(&self) -> bool {
+        self.backend.falls() != self.falls
     }
 
     /// Where the place is.

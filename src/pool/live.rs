@@ -2,12 +2,12 @@
 //! counted.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::queue::Queue;
 use super::{Lease, PoolSlot, SnapshotCell, Waiter};
-use crate::config::settings;
+use crate::config::settings::{self, OnDown};
 use crate::limits::Permits;
 use crate::metrics::{Histogram, PerWorker, PoolShard};
 use crate::sticky::{Source, Sticky};
@@ -31,6 +31,8 @@ pub struct LivePool {
     hooks: PoolHooks,
     /// `passive.failures`; 0: off.
     failures_max: AtomicU32,
+    /// It has, or had, sessions that end with their backend: only then somebody must look for them when one goes down.
+    closes: AtomicBool,
 }
 
 /// How a pool reaches the rest of the program: the snapshots, the sessions that wait, and the publisher.
@@ -38,7 +40,7 @@ pub struct PoolHooks {
     /// Where the current view of the pool is.
     pub snapshots: Weak<SnapshotCell>,
     /// Brings a place to the session that waited for it. Called under the queue's lock: posts and returns.
-    pub deliver: Box<dyn Fn(Waiter, Lease, u32) + Send + Sync>,
+    pub deliver: Box<dyn Fn(Waiter, Lease) + Send + Sync>,
     /// Tells the publisher that real traffic fails somewhere. Called by data threads: never waits.
     pub alarm: Box<dyn Fn() + Send + Sync>,
 }
@@ -68,6 +70,7 @@ impl LivePool {
             sticky: Mutex::new(Sticky::new(hash_key)),
             hooks,
             failures_max: AtomicU32::new(0),
+            closes: AtomicBool::new(false),
         };
         live.follow(settings);
         live
@@ -78,6 +81,19 @@ impl LivePool {
         self.permits.set_most(settings.max_sessions);
         let failures = settings.passive.map_or(0, |passive| passive.failures);
         self.failures_max.store(failures, Ordering::Relaxed);
+        if settings.on_down == OnDown::Close {
+            self.note_closes();
+        }
+    }
+
+    /// Some session of it ends with its backend, whatever the file says now: it keeps what it was born with.
+    pub fn note_closes(&self) {
+        self.closes.store(true, Ordering::Relaxed);
+    }
+
+    /// There may be sessions that end with their backend.
+    pub fn closes(&self) -> bool {
+        self.closes.load(Ordering::Relaxed)
     }
 
     /// Sessions of the pool, those being dialled included.
@@ -99,8 +115,8 @@ impl LivePool {
         self.hooks.snapshots.upgrade()
     }
 
-    pub(super) fn deliver(&self, waiter: Waiter, lease: Lease, index: u32) {
-        (self.hooks.deliver)(waiter, lease, index);
+    pub(super) fn deliver(&self, waiter: Waiter, lease: Lease) {
+        (self.hooks.deliver)(waiter, lease);
     }
 
     /// A backend has failed so often in a row.
@@ -111,14 +127,16 @@ impl LivePool {
         }
     }
 
-    /// Where this source was sent last.
+    /// Where this source was sent last: what `place_of` makes of the name. Called under the lock of the table, which is
+    /// cheaper for everybody than a count of holders of the name that all threads write.
     pub(super) fn recall(
         &self,
         source: Source,
         settings: &settings::Sticky,
         now_ms: u64,
-    ) -> Option<Arc<str>> {
-        self.sticky().find(source, millis(settings), now_ms).cloned()
+        place_of: impl FnOnce(&str) -> Option<u32>,
+    ) -> Option<u32> {
+        self.sticky().find(source, millis(settings), now_ms).and_then(|name| place_of(name))
     }
 
     /// It is sent there now. A little of what ran out is forgotten on the way.

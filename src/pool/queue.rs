@@ -151,10 +151,10 @@ impl LivePool {
                 tried: &[],
             };
             // What one waiter cannot have, the others cannot have either.
-            let Ok((lease, index)) = Lease::take_place(view, &ask) else { break };
+            let Ok(lease) = Lease::take_place(view, &ask) else { break };
             line.waiters.remove(&ticket);
             self.queue.tell_length(&line);
-            self.deliver(waiter, lease, index);
+            self.deliver(waiter, lease);
         }
     }
 }

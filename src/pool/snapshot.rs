@@ -1,5 +1,6 @@
 //! Snapshot of all pools (read-copy-update, arc-swap): the immutable picture, and the one place where it is swapped.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -33,12 +34,18 @@ pub struct PoolView {
     pub backends: Vec<Arc<Backend>>,
     /// How each stands, in the same order.
     pub states: Vec<BackendState>,
+    /// How often each had gone down, in the same order.
+    pub falls: Vec<u32>,
     /// Backends that left the file and still have sessions.
     pub leaving: Vec<Arc<Backend>>,
     /// The pool itself left the file; sessions that it has stay.
     pub gone: bool,
     /// Chooses among them.
     pub picker: Picker,
+    /// Where each backend stands in the list, by its number, in the order of the numbers.
+    by_number: Vec<(u64, u32)>,
+    /// The same by name, where sources are remembered, which is by names.
+    by_name: HashMap<Arc<str>, u32>,
 }
 
 /// The one swapped pointer. The publisher alone stores.
@@ -57,7 +64,23 @@ impl PoolView {
     ) -> Self {
         let picker =
             build_picker(&settings, hash_seed, &backends, &states, previous.map(|view| &view.picker));
-        Self { live, settings, backends, states, leaving: Vec::new(), gone: false, picker }
+        // A list of backends is shorter than 2^32.
+        let places = || (0_u32..).zip(&backends);
+        let mut by_number: Vec<(u64, u32)> = places().map(|(index, one)| (one.number, index)).collect();
+        by_number.sort_unstable();
+        let by_name = settings.sticky.map(|_| places().map(|(index, one)| (Arc::clone(&one.name), index)));
+        Self {
+            live,
+            falls: backends.iter().map(|backend| backend.falls()).collect(),
+            by_number,
+            by_name: by_name.map_or_else(HashMap::new, Iterator::collect),
+            settings,
+            backends,
+            states,
+            leaving: Vec::new(),
+            gone: false,
+            picker,
+        }
     }
 
     /// The same pool when its backends stand otherwise.
@@ -75,13 +98,16 @@ impl PoolView {
         u32::try_from(index).is_ok_and(|index| self.picker.eligible().binary_search(&index).is_ok())
     }
 
-    /// The place in the list of an eligible backend of this name.
-    pub fn eligible_index(&self, name: &str) -> Option<u32> {
-        self.picker
-            .eligible()
-            .iter()
-            .copied()
-            .find(|index| self.backends.get(*index as usize).is_some_and(|backend| &*backend.name == name))
+    /// The place in the list of an eligible backend of this name, in a pool that remembers sources.
+    pub(super) fn eligible_index(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).copied().filter(|index| self.is_eligible(*index as usize))
+    }
+
+    /// The places in the list of the backends of these numbers, for `Ask::tried`. One that left the list is not picked
+    /// anyway. Allocates nothing for none.
+    pub fn places_of(&self, numbers: &[u64]) -> Vec<u32> {
+        let place = |number: &u64| self.by_number.binary_search_by_key(number, |(number, _)| *number).ok();
+        numbers.iter().filter_map(place).map(|at| self.by_number[at].1).collect()
     }
 }
 

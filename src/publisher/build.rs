@@ -32,8 +32,8 @@ impl PoolBuilder {
         let (workers, alarm) = (Arc::clone(&self.workers), Arc::clone(&self.alarm));
         let hooks = PoolHooks {
             snapshots: Weak::clone(&self.snapshots),
-            deliver: Box::new(move |waiter, lease, index| {
-                workers.mailbox(waiter.worker).post(Message::Granted { waiter, lease, index });
+            deliver: Box::new(move |waiter, lease| {
+                workers.mailbox(waiter.worker).post(Message::Granted { waiter, lease });
             }),
             alarm: Box::new(move || alarm.notify_one()),
         };
@@ -79,7 +79,7 @@ pub fn publish_first(
             let first = BackendState::new(first_health(pool, false), pool_import.now_ns / 1_000_000);
             let states: Vec<_> = known.into_iter().map(|one| one.unwrap_or(first.clone())).collect();
             for (backend, state) in backends.iter().zip(&states) {
-                backend.set_down(state.is_down());
+                backend.begin_down(state.is_down());
             }
             let pool = Arc::new(pool.clone());
             let mut view = PoolView::new(live, pool, backends, states, &settings.hash_seed, None);

@@ -106,7 +106,7 @@ impl PoolState {
                 }
             };
             backend.load.set_max_sessions(settings.max_sessions);
-            backend.set_down(tracked.state.is_down());
+            self.fell |= backend.set_down(tracked.state.is_down());
             self.backends.push(tracked);
             backends.push(backend);
         }

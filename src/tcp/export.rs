@@ -75,6 +75,10 @@ impl Sessions {
         let key = self.slots.insert(Slot { generation, queued: false, session });
         let slot = u32::try_from(key).unwrap_or(u32::MAX);
         let session = &mut self.slots[key].session;
+        // Its backend went down before it was here to be looked at.
+        if session.is_to_close() {
+            session.close_later(cx);
+        }
         let backend_token = dial::backend_token(slot, generation);
         let watched = session.watch(Token::Session { slot, generation, side: CLIENT }, backend_token, cx);
         let next = match (watched, phase) {
@@ -160,6 +164,10 @@ impl Session {
                 Phase::Lingering { reason, look_ms: 0, until_ms }
             }
         };
+        let on_down = OnDown::of_code(record.on_down).unwrap_or(OnDown::Keep);
+        if let Some(lease) = lease.as_ref().filter(|_| on_down == OnDown::Close) {
+            lease.backend().pool.note_closes();
+        }
         let permit = terms.admission.as_ref().filter(|_| record.has_permit);
         Self {
             permit: permit.and_then(|admission| admission.import(record.client_address.ip())),
@@ -183,7 +191,7 @@ impl Session {
             connect_us: record.connect_us,
             queue_us: record.queue_us,
             close_later_ms: record.close_later_ms,
-            on_down: OnDown::of_code(record.on_down).unwrap_or(OnDown::Keep),
+            on_down,
             attempts: record.attempts,
             tried: record.tried,
             error: record.error.map(Errno::from_raw_os_error),

@@ -17,6 +17,7 @@ mod session;
 mod sessions;
 mod side;
 mod terms;
+mod walks;
 
 use crate::thread_context::{ThreadContext, Token};
 pub use admission::Admission;

@@ -43,8 +43,9 @@ pub(super) struct Session {
     pub(super) on_down: OnDown,
     /// Attempts at a backend so far.
     pub(super) attempts: u8,
-    /// Backends that failed this session, by their place in the pool. Without failures it holds no memory.
-    pub(super) tried: Vec<u32>,
+    /// Backends that failed this session, by their numbers: a reload moves their places in the pool. Without failures it
+    /// holds no memory.
+    pub(super) tried: Vec<u64>,
     /// What tells more than the reason of the end.
     pub(super) error: Option<Errno>,
     /// A new phase has another deadline.
@@ -118,12 +119,19 @@ impl Session {
         self.client.readable && !self.client.read_out && self.relay.to_backend.is_empty()
     }
 
-    /// Its backend is down, and it is to end with it.
+    /// Its backend went down since it was given it, and it is to end with it. Not so while it still tells one side of the
+    /// end of the other.
     pub(super) fn is_to_close(&self) -> bool {
         self.on_down == OnDown::Close
             && self.close_later_ms.is_none()
-            && self.phase == Phase::Relaying
-            && self.lease.as_ref().is_some_and(|lease| lease.backend().is_down())
+            && matches!(self.phase, Phase::Relaying | Phase::Dialling { .. })
+            && self.lease.as_ref().is_some_and(Lease::fell)
+    }
+
+    /// The backend it had is no matter of it any more: it failed, and another is picked.
+    pub(super) fn leave_backend(&mut self) {
+        self.tried.extend(self.lease.take().map(|lease| lease.backend().number));
+        self.close_later_ms = None;
     }
 
     /// Does an operator look for it?

@@ -12,10 +12,9 @@ use super::side::{BACKEND, CLIENT, Side};
 use super::{Terms, ThreadContext, Token, close, deadline, dial, proxy_header, relay};
 use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
-use crate::session_query::{Filter, SessionRow};
 use crate::sys::poller::Ready;
 use crate::sys::tcp as socket;
-use crate::thread_context::GENERATION_MASK;
+use crate::thread_context::{ENDS_PER_TURN, GENERATION_MASK};
 use crate::timer_wheel::Wheel;
 
 /// An accepted connection on its way to becoming a session, on this thread or another.
@@ -38,7 +37,7 @@ pub struct Sessions {
     /// Sessions with work left after their turn.
     again: VecDeque<(u32, u32)>,
     pub(super) next_generation: u32,
-    /// Reused by every turn.
+    /// Sessions whose deadlines have come and that had no turn for it yet.
     expired: Vec<u32>,
 }
 
@@ -140,32 +139,16 @@ impl Sessions {
     }
 
     /// A place for a session that waited for one. If the session has left meanwhile the place goes on to the next.
-    pub fn on_granted(&mut self, waiter: &Waiter, lease: Lease, index: u32, cx: &mut ThreadContext) {
+    pub fn on_granted(&mut self, waiter: &Waiter, lease: Lease, cx: &mut ThreadContext) {
         let slot = waiter.slot;
         let Some(entry) =
             self.slots.get_mut(slot as usize).filter(|entry| entry.generation == waiter.generation)
         else {
             return;
         };
-        let next = dial::on_granted(
-            &mut entry.session,
-            (lease, index),
-            dial::backend_token(slot, waiter.generation),
-            cx,
-        );
+        let next =
+            dial::on_granted(&mut entry.session, lease, dial::backend_token(slot, waiter.generation), cx);
         self.follow(slot, next, cx);
-    }
-
-    /// Some backends went down: their sessions end where `on_down` is `close`, each at its own moment within a second, so
-    /// that not all clients return at once.
-    pub fn on_verdicts(&mut self, cx: &mut ThreadContext) {
-        let keys: Vec<usize> =
-            self.slots.iter().filter(|(_, slot)| slot.session.is_to_close()).map(|(key, _)| key).collect();
-        for key in keys {
-            let session = &mut self.slots[key].session;
-            session.close_later(cx);
-            self.follow(u32::try_from(key).unwrap_or(u32::MAX), Next::Wait, cx);
-        }
     }
 
     /// Gives each session with work left one more turn. New work of this turn waits for the next.
@@ -183,17 +166,20 @@ impl Sessions {
         }
     }
 
-    /// Looks after the sessions whose deadlines have come.
+    /// Looks after the sessions whose deadlines have come, no more than a turn may.
     pub fn on_time(&mut self, cx: &mut ThreadContext) {
-        let mut expired = std::mem::take(&mut self.expired);
-        self.wheel.expire(cx.now_ms(), &mut expired);
-        for slot in expired.drain(..) {
+        if self.expired.is_empty() {
+            self.wheel.expire(cx.now_ms(), &mut self.expired);
+        }
+        // Each may be a session's end.
+        for _ in 0..ENDS_PER_TURN {
+            let Some(slot) = self.expired.pop() else { return };
+            // It may have gone since, and another may stand there, of which nothing is due then.
             let Some(entry) = self.slots.get_mut(slot as usize) else { continue };
             let token = dial::backend_token(slot, entry.generation);
             let next = deadline::on_reached(&mut entry.session, token, cx);
             self.follow(slot, next, cx);
         }
-        self.expired = expired;
     }
 
     /// When [`Self::on_time`] is to be called; `None` while no session has a deadline.
@@ -203,39 +189,7 @@ impl Sessions {
 
     /// Some session has work left: do not sleep.
     pub fn is_busy(&self) -> bool {
-        !self.again.is_empty()
-    }
-
-    /// Looks at `most` places from `from` on: tells the sessions that fit, and ends them for `close`. Tells where to go on;
-    /// `None`: that was the end.
-    pub fn search(
-        &mut self,
-        from: usize,
-        most: usize,
-        filter: &Filter,
-        close: Option<Reason>,
-        found: &mut dyn FnMut(&dyn Fn() -> SessionRow),
-        cx: &mut ThreadContext,
-    ) -> Option<usize> {
-        let to = from.saturating_add(most).min(self.slots.capacity());
-        for key in from..to {
-            let Some(entry) = self.slots.get(key).filter(|entry| entry.session.fits(filter)) else {
-                continue;
-            };
-            found(&|| entry.session.found(cx.now_us));
-            if let Some(reason) = close {
-                self.follow(u32::try_from(key).unwrap_or(u32::MAX), Next::End(reason), cx);
-            }
-        }
-        (to < self.slots.capacity()).then_some(to)
-    }
-
-    /// Ends every session now.
-    pub fn cut_all(&mut self, reason: Reason, cx: &mut ThreadContext) {
-        let slots: Vec<u32> = self.slots.iter().filter_map(|(key, _)| u32::try_from(key).ok()).collect();
-        for slot in slots {
-            self.follow(slot, Next::End(reason), cx);
-        }
+        !self.again.is_empty() || !self.expired.is_empty()
     }
 
     pub(super) fn follow(&mut self, slot: u32, next: Next, cx: &mut ThreadContext) {

@@ -2,6 +2,9 @@
 
 mod pipes;
 mod token;
+#[cfg(test)]
+pub(crate) mod trial;
+mod walk;
 
 use std::sync::Arc;
 
@@ -12,6 +15,7 @@ use crate::sys::Errno;
 use crate::sys::poller::Poller;
 pub use pipes::PipePool;
 pub use token::{GENERATION_MASK, Token};
+pub use walk::{ENDS_PER_TURN, LOOKS_PER_TURN, Slice, Sought, Walk};
 
 /// The tools of one thread. One session at a time uses them, and leaves nothing behind but empty pipes.
 pub struct ThreadContext {

@@ -95,7 +95,7 @@ fn what_is_not_whole_or_not_ours_is_refused() {
     assert_eq!(refused(&doubled), BundleError::Foreign.to_string());
     let mut other = all.clone();
     other[0].0[8] ^= 4;
-    assert!(refused(&other).contains("version 6 of the manifest"), "{}", refused(&other));
+    assert!(refused(&other).contains("version 7 of the manifest"), "{}", refused(&other));
     let mut damaged = all.clone();
     damaged[0].0[16] ^= 1;
     assert_eq!(refused(&damaged), BundleError::Damaged.to_string(), "another sum");

@@ -31,6 +31,83 @@ pub struct Door {
     pub batch_size: BatchSize,
 }
 
+/// The doors of one thread, by their numbers. To look one up costs no more the more there are.
+///
+/// A number is free again only when no flow names it any more: an answer must not leave through another's door.
+#[derive(Debug, Default)]
+pub(super) struct DoorTable {
+    places: Vec<Place>,
+    free: Vec<u32>,
+    closed: Vec<u32>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Free,
+    Open(Door),
+    /// Flows may still name it.
+    Closed,
+}
+
+impl DoorTable {
+    /// Adds a door; tells its number.
+    pub(super) fn insert(&mut self, door: Door) -> u32 {
+        let Some(number) = self.free.pop() else {
+            self.places.push(Place::Open(door));
+            // A thread has far fewer doors than 2^32.
+            return u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX);
+        };
+        self.places[number as usize] = Place::Open(door);
+        number
+    }
+
+    pub(super) fn get(&self, number: u32) -> Option<&Door> {
+        if let Some(Place::Open(door)) = self.places.get(number as usize) { Some(door) } else { None }
+    }
+
+    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Door> {
+        if let Some(Place::Open(door)) = self.places.get_mut(number as usize) { Some(door) } else { None }
+    }
+
+    /// Every open door, with its number.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Door)> {
+        (0_u32..).zip(&self.places).filter_map(|(number, place)| match place {
+            Place::Open(door) => Some((number, door)),
+            Place::Free | Place::Closed => None,
+        })
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Door> {
+        self.places.iter_mut().filter_map(|place| match place {
+            Place::Open(door) => Some(door),
+            Place::Free | Place::Closed => None,
+        })
+    }
+
+    /// Closes the sockets of this door.
+    pub(super) fn close(&mut self, id: u64) {
+        for (number, place) in (0_u32..).zip(&mut self.places) {
+            if matches!(place, Place::Open(door) if door.id == id) {
+                *place = Place::Closed;
+                self.closed.push(number);
+            }
+        }
+    }
+
+    /// The door of this number was closed, and a flow that names it is to end.
+    pub(super) fn is_closed(&self, number: u32) -> bool {
+        matches!(self.places.get(number as usize), Some(Place::Closed))
+    }
+
+    /// No flow names a closed door any more.
+    pub(super) fn forget_closed(&mut self) {
+        for number in self.closed.drain(..) {
+            self.places[number as usize] = Place::Free;
+            self.free.push(number);
+        }
+    }
+}
+
 impl Door {
     /// Our address that a datagram came to.
     pub(super) fn local(&self, received: &Received) -> Option<SocketAddr> {

@@ -51,10 +51,10 @@ impl Pump {
                 export.terms.push(side.terms.export());
                 u32::try_from(export.terms.len() - 1).unwrap_or(u32::MAX)
             });
-            let door = self.doors.get(side.door as usize).map_or(0, |door| door.id);
+            let door = self.doors.get(side.door).map_or(0, |door| door.id);
             export.flows.push(side.export(worker, number, door, &flow_record));
         }
-        let tell = |(_, door): (usize, &Door)| (door.id, door.number, door.fd.as_raw_fd(), door.lost_seen);
+        let tell = |(_, door): (u32, &Door)| (door.id, door.number, door.fd.as_raw_fd(), door.lost_seen);
         export.doors = self.doors.iter().map(tell).collect();
         export
     }
@@ -64,8 +64,8 @@ impl Pump {
         let Import { mut record, terms, fd, lease } = adopted;
         let proxied = record.proxied.take().map(|proxied| Box::new(Proxied::import(proxied)));
         let (client, local) = (record.client, record.local);
-        let door = self.doors.iter().find(|(_, door)| door.id == record.door).map(|(key, _)| key);
-        let door = u32::try_from(door.unwrap_or(usize::MAX)).unwrap_or(u32::MAX);
+        let door = self.doors.iter().find(|(_, door)| door.id == record.door).map(|(number, _)| number);
+        let door = door.unwrap_or(u32::MAX);
         let flow_record = lasting_of(&record);
         terms.counters.shards.of(cx.worker).active.add(1);
         let upstream = Upstream::import(&record, fd, lease, &mut self.origins);
@@ -98,8 +98,15 @@ impl Pump {
             self.sides.resize_with(place + 1, || None);
         }
         self.sides[place] = Some(side);
-        if !watched || door == u32::MAX {
-            self.flows.end(id, if watched { Reason::Drained } else { Reason::HandoverFailed });
+        let over = match &self.sides[place] {
+            _ if !watched => Some(Reason::HandoverFailed),
+            _ if door == u32::MAX => Some(Reason::Drained),
+            // Its backend went down before it was here to be looked at.
+            Some(side) if side.upstream.is_to_close() => Some(Reason::BackendDown),
+            _ => None,
+        };
+        if let Some(reason) = over {
+            self.flows.end(id, reason);
             self.close_ended(cx);
         }
     }

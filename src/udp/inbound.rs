@@ -26,7 +26,7 @@ impl Pump {
         told: &Received,
         cx: &mut ThreadContext,
     ) -> Option<(FlowId, usize)> {
-        let door = &mut self.doors[number as usize];
+        let door = self.doors.get_mut(number)?;
         let counts = door.terms.counters.shards.of(cx.worker);
         if let Some(so_far) = told.lost_so_far {
             let lost = so_far.wrapping_sub(std::mem::replace(&mut door.lost_seen, so_far));
@@ -57,6 +57,12 @@ impl Pump {
         match self.flows.admit_for(&key, client.ip(), cx.now_ms(), &terms.flow, denies) {
             Admission::Known(id) => {
                 let side = self.sides.get(id.index as usize).and_then(Option::as_ref);
+                if side.is_some_and(|side| self.doors.is_closed(side.door)) {
+                    // It came through a door that was closed, and the walk that ends it is on its way.
+                    self.flows.end(id, Reason::Drained);
+                    self.close_ended(cx);
+                    return self.admit(number, slot, told, cx);
+                }
                 if side.is_some_and(|side| side.upstream.wants_another()) {
                     self.rehome(id, Why::Gone, cx);
                 } else if self.flows.before_new_pick(id, datagrams) < datagrams {
@@ -92,13 +98,17 @@ impl Pump {
         counts.begun.add(1);
         counts.active.add(1);
         let (client, local) = (key.client, key.local);
-        let opened = Upstream::open(&terms, origin, local.port(), id.pack(), &[], &mut self.origins, cx);
+        let snapshots = cx.snapshots.load();
+        let opened = match snapshots.pools.get(terms.pool.0) {
+            Some(view) => Upstream::open(view, origin, local.port(), id.pack(), None, &mut self.origins, cx),
+            None => Err(NoUpstream::Refused(Refusal::NoBackend)),
+        };
         let place = id.index as usize;
         if self.sides.len() <= place {
             self.sides.resize_with(place + 1, || None);
         }
         match opened {
-            Ok((upstream, _)) => {
+            Ok(upstream) => {
                 let takes_no_parts = false;
                 self.sides[place] =
                     Some(Side { id, terms, door, client, proxied, local, upstream, takes_no_parts });
@@ -116,14 +126,14 @@ impl Pump {
     /// Moves a flow to another backend. Datagrams at hand are sent there, and counted when they are.
     fn rehome(&mut self, id: FlowId, why: Why, cx: &mut ThreadContext) -> bool {
         let Some(side) = self.sides.get_mut(id.index as usize).and_then(Option::as_mut) else { return false };
+        let snapshots = cx.snapshots.load();
+        let Some(view) = snapshots.pools.get(side.terms.pool.0) else { return false };
         let lost = why == Why::Gone;
-        let tried = if lost { side.upstream.index_in_pool(side.terms.pool, cx) } else { None };
-        let tried: &[u32] = tried.as_slice();
+        // One of its name at another address is another backend, and has another number.
+        let but = lost.then(|| side.upstream.lease().backend().number);
         let (client, port) = (side.origin(), side.local.port());
         // What cannot be had now may be there for the next datagram; until then the flow stays where it is.
-        let Ok((next, _)) =
-            Upstream::open(&side.terms, client, port, id.pack(), tried, &mut self.origins, cx)
-        else {
+        let Ok(next) = Upstream::open(view, client, port, id.pack(), but, &mut self.origins, cx) else {
             return false;
         };
         let before = std::mem::replace(&mut side.upstream, next);
@@ -131,9 +141,7 @@ impl Pump {
             let now = side.upstream.lease().backend();
             close::log_rehomed(&side.terms, client, before.lease().backend(), now);
             self.flows.rehomed(id, 0);
-            if let Some(view) = cx.snapshots.load().pools.get(side.terms.pool.0) {
-                view.live.shards.of(cx.worker).rehomed.add(1);
-            }
+            view.live.shards.of(cx.worker).rehomed.add(1);
         } else {
             self.flows.picked_anew(id);
         }

@@ -19,6 +19,7 @@ mod segments;
 mod shared_ports;
 mod terms;
 mod upstream;
+mod walks;
 
 pub use batch_size::BatchSize;
 pub use connect_from::Origins;

@@ -5,17 +5,14 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use slab::Slab;
-
 use super::connect_from::Origins;
+use super::doors::DoorTable;
 use super::offloads::GsoFallback;
 use super::proxy_header::Proxied;
 use super::segments::parts;
 use super::upstream::Upstream;
 use super::{Door, Terms, close};
 use crate::flow::{FlowId, Flows};
-use crate::reason::Reason;
-use crate::session_query::{Filter, SessionRow};
 use crate::sys::udp;
 use crate::sys::udp_batch::{Batch, Outgoing};
 use crate::sys::udp_probe::Offloads;
@@ -23,8 +20,8 @@ use crate::thread_context::{ThreadContext, Token};
 
 /// Everything of UDP that one thread has.
 pub struct Pump {
-    /// By the number in the token; a door that was closed leaves a gap for the next.
-    pub(super) doors: Slab<Door>,
+    /// By the number in the token.
+    pub(super) doors: DoorTable,
     pub(super) flows: Flows,
     /// By [`FlowId::index`].
     pub(super) sides: Vec<Option<Side>>,
@@ -71,7 +68,7 @@ impl Pump {
     /// Without doors yet.
     pub fn new(flows: Flows, origins: Origins, offloads: Offloads) -> Self {
         Self {
-            doors: Slab::new(),
+            doors: DoorTable::default(),
             flows,
             sides: Vec::new(),
             origins,
@@ -91,9 +88,8 @@ impl Pump {
 
     /// Receives at this door from now on.
     pub fn open(&mut self, door: Door, cx: &ThreadContext) {
-        let key = self.doors.insert(door);
-        let number = u32::try_from(key).unwrap_or(u32::MAX);
-        let door = &self.doors[key];
+        let number = self.doors.insert(door);
+        let Some(door) = self.doors.get(number) else { return };
         self.merge_at(door);
         if let Err(errno) = cx.poller.watch_input(&door.fd, Token::DatagramDoor(number).pack()) {
             let listener = &*door.terms.listener;
@@ -104,7 +100,7 @@ impl Pump {
 
     /// New flows of this door are born with other terms; those there are keep theirs.
     pub fn renew(&mut self, id: u64, terms: &Arc<Terms>) {
-        for (_, door) in self.doors.iter_mut().filter(|(_, door)| door.id == id) {
+        for door in self.doors.iter_mut().filter(|door| door.id == id) {
             if door.terms.receive_buffer != terms.receive_buffer {
                 udp::set_receive_buffer(door.fd.as_fd(), terms.receive_buffer);
             }
@@ -121,21 +117,11 @@ impl Pump {
         }
     }
 
-    /// Ends the flows of this door and closes it.
-    pub fn close_door(&mut self, id: u64, cx: &mut ThreadContext) {
+    /// Closes this door. Its flows cannot be answered any more and are to end: a walk of [`Self::leave_doors`] is due.
+    pub fn close_door(&mut self, id: u64, cx: &ThreadContext) {
         // What waits to be sent leaves through it.
         self.send_replies(cx);
-        let keys: Vec<usize> =
-            self.doors.iter().filter(|(_, door)| door.id == id).map(|(key, _)| key).collect();
-        let is_of_door = |side: &&Side| keys.contains(&(side.door as usize));
-        let flows: Vec<FlowId> = self.sides.iter().flatten().filter(is_of_door).map(|side| side.id).collect();
-        for id in flows {
-            self.flows.end(id, Reason::Drained);
-        }
-        self.close_ended(cx);
-        for key in keys {
-            self.doors.remove(key);
-        }
+        self.doors.close(id);
     }
 
     /// Takes nothing new. The doors stay: answers of living flows leave through them.
@@ -155,7 +141,7 @@ impl Pump {
 
     /// Datagrams wait at a door: takes one batch of them.
     pub fn on_door_ready(&mut self, number: u32, cx: &mut ThreadContext) {
-        let Some(door) = self.doors.get_mut(number as usize) else { return };
+        let Some(door) = self.doors.get_mut(number) else { return };
         self.inbound.clear();
         // A door is not connected: an error is of one datagram that had left, and of no use.
         let Ok(came) = self.inbound.receive(door.fd.as_fd(), door.batch_size.asks()) else { return };
@@ -196,7 +182,7 @@ impl Pump {
         self.turn += 1;
     }
 
-    /// Ends the flows whose time has come, and those whose backend went down where `on_down` is `close`.
+    /// Ends the flows whose time has come.
     pub fn on_time(&mut self, cx: &mut ThreadContext) {
         // What is left for the next turn keeps the wake-up in the past: no sleep until it is done.
         self.flows.sweep(cx.now_ms(), ENDS_PER_TURN);
@@ -221,69 +207,6 @@ impl Pump {
             );
         }
         Some(permille)
-    }
-
-    /// A new snapshot: flows that are to end with their backend end.
-    pub fn on_verdicts(&mut self, cx: &mut ThreadContext) {
-        let gone: Vec<FlowId> = self
-            .sides
-            .iter()
-            .flatten()
-            .filter(|side| side.upstream.is_to_close())
-            .map(|side| side.id)
-            .collect();
-        for id in gone {
-            self.flows.end(id, Reason::BackendDown);
-        }
-        self.close_ended(cx);
-    }
-
-    /// Looks at `most` flows from `from` on: tells those that fit, and ends them for `close`. Tells where to go on; `None`:
-    /// that was the end.
-    pub fn search(
-        &mut self,
-        from: usize,
-        most: usize,
-        filter: &Filter,
-        close: Option<Reason>,
-        found: &mut dyn FnMut(&dyn Fn() -> SessionRow),
-        cx: &mut ThreadContext,
-    ) -> Option<usize> {
-        let to = from.saturating_add(most).min(self.sides.len());
-        for place in from..to {
-            let Some(side) = &self.sides[place] else { continue };
-            let backend = side.upstream.lease().backend();
-            let at = (&*backend.pool.name, &*backend.name);
-            let Some(flow) = self.flows.get(side.id) else { continue };
-            if !filter.fits(&side.terms.listener, side.origin().ip(), Some(at)) {
-                continue;
-            }
-            let id = side.id;
-            found(&|| SessionRow {
-                proto: "udp",
-                state: "open",
-                listener: Arc::clone(&side.terms.listener),
-                client: side.origin(),
-                backend: Some((Arc::clone(&backend.pool.name), Arc::clone(&backend.name))),
-                age_ms: cx.now_ms().saturating_sub(flow.began_ms),
-                to_backend: flow.to_backend.bytes,
-                to_client: flow.to_client.bytes,
-            });
-            if let Some(reason) = close {
-                self.flows.end(id, reason);
-            }
-        }
-        self.close_ended(cx);
-        (to < self.sides.len()).then_some(to)
-    }
-
-    /// Ends every flow now.
-    pub fn cut_all(&mut self, reason: Reason, cx: &mut ThreadContext) {
-        let all: Vec<FlowId> = self.sides.iter().flatten().map(|side| side.id).collect();
-        for id in all {
-            self.flows.end(id, reason);
-        }
-        self.close_ended(cx);
     }
 
     /// What came merged from the client of this flow is sent one by one.

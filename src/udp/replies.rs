@@ -42,7 +42,7 @@ impl Pump {
                 counts.dropped(Drop::Stranger).add(parts_of(&told).into());
             } else if told.cut {
                 counts.dropped(Drop::Cut).add(1);
-            } else if let Some(door) = self.doors.get(side.door as usize) {
+            } else if let Some(door) = self.doors.get(side.door) {
                 datagrams += parts_of(&told);
                 bytes += told.length as u64;
                 let whole = door.reply(slot, &told, side.client, side.local.ip());
@@ -81,7 +81,7 @@ impl Pump {
     fn send_through(&mut self, door: u32, leaving: &[Outgoing], which: Range<usize>, cx: &ThreadContext) {
         let Range { mut start, end } = which;
         while start < end {
-            let Some(door) = self.doors.get(door as usize) else { return };
+            let Some(door) = self.doors.get(door) else { return };
             let counts = door.terms.counters.shards.of(cx.worker);
             start += match self.replies.send(door.fd.as_fd(), &leaving[start..end]) {
                 Ok(sent) => {
@@ -109,7 +109,7 @@ impl Pump {
     /// so, it was the merging, and what comes later for this client does not try it again.
     fn reply_in_parts(&mut self, of: (u32, FlowId), whole: Outgoing, errno: Errno, cx: &ThreadContext) {
         let (door, id) = of;
-        let Some(door) = self.doors.get(door as usize) else { return };
+        let Some(door) = self.doors.get(door) else { return };
         let counts = door.terms.counters.shards.of(cx.worker);
         for part in parts(whole) {
             if self.replies.send(door.fd.as_fd(), &[part]) != Ok(1) {

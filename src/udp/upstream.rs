@@ -2,15 +2,14 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 
+use super::BatchSize;
 use super::connect_from::{Origin, Origins};
-use super::{BatchSize, Terms};
 use crate::balance::Ask;
 use crate::config::settings::{OnDown, SendProxy};
 use crate::manifest;
 use crate::metrics::Drop;
-use crate::pool::{Lease, PoolSlot, Refusal};
+use crate::pool::{Lease, PoolView, Refusal};
 use crate::sys::Errno;
 use crate::thread_context::{ThreadContext, Token};
 
@@ -62,49 +61,40 @@ impl NoUpstream {
 }
 
 impl Upstream {
-    /// Picks a backend that was not tried, takes a place and a port there, and connects. `tried` gets those that failed.
+    /// Picks a backend but the one of this number, takes a place and a port there, and connects.
     pub(super) fn open(
-        terms: &Terms,
+        view: &PoolView,
         client: SocketAddr,
         client_port: u16,
         flow: u64,
-        tried: &[u32],
+        but: Option<u64>,
         origins: &mut Origins,
         cx: &mut ThreadContext,
-    ) -> Result<(Self, u32), NoUpstream> {
+    ) -> Result<Self, NoUpstream> {
+        let tried = view.places_of(but.as_slice());
         let random = cx.random.bits();
-        let (lease, index, on_down, owes_header, backend, fd, origin) = {
-            let snapshots = cx.snapshots.load();
-            let Some(view) = snapshots.pools.get(terms.pool.0) else {
-                return Err(NoUpstream::Refused(Refusal::NoBackend));
-            };
-            let ask = Ask { client, random, now_ns: cx.now_us * 1_000, tried };
-            let (lease, index) = Lease::take(view, &ask).map_err(NoUpstream::Refused)?;
-            let backend = lease.backend().address(client_port);
-            let (fd, origin) = origins.connect(view, client, backend, cx.worker)?;
-            let owes_header = view.settings.send_proxy == SendProxy::V2;
-            (lease, index, view.settings.on_down, owes_header, backend, fd, origin)
-        };
+        let ask = Ask { client, random, now_ns: cx.now_us * 1_000, tried: &tried };
+        let lease = Lease::take(view, &ask).map_err(NoUpstream::Refused)?;
+        let backend = lease.backend().address(client_port);
+        let (fd, origin) = origins.connect(view, client, backend, cx.worker)?;
         if let Err(errno) = cx.poller.watch_input(&fd, Token::Flow(flow).pack()) {
             origins.give_back(&origin, backend);
             return Err(NoUpstream::Local(errno));
         }
         lease.backend().shards.of(cx.worker).sessions.add(1);
-        let asked_us = cx.now_us;
-        let upstream = Self {
+        Ok(Self {
             fd,
             lease,
             backend,
             origin,
-            on_down,
-            owes_header,
+            on_down: view.settings.on_down,
+            owes_header: view.settings.send_proxy == SendProxy::V2,
             refused: false,
-            asked_us,
+            asked_us: cx.now_us,
             answered: false,
             takes_no_parts: false,
             batch_size: BatchSize::default(),
-        };
-        Ok((upstream, index))
+        })
     }
 
     /// Adds what the next process is told.
@@ -122,12 +112,16 @@ impl Upstream {
 
     /// As the process before told, with its socket and its place at the backend.
     pub(super) fn import(record: &manifest::Flow, fd: OwnedFd, lease: Lease, origins: &mut Origins) -> Self {
+        let on_down = OnDown::of_code(record.on_down).unwrap_or(OnDown::Keep);
+        if on_down == OnDown::Close {
+            lease.backend().pool.note_closes();
+        }
         Self {
             fd,
             lease,
             backend: record.backend,
             origin: origins.import(record.origin, record.backend),
-            on_down: OnDown::of_code(record.on_down).unwrap_or(OnDown::Keep),
+            on_down,
             owes_header: record.owes_header,
             refused: record.refused,
             asked_us: record.asked_us,
@@ -154,18 +148,6 @@ impl Upstream {
         &self.lease
     }
 
-    /// Its place in its pool's list, where it is still there.
-    pub(super) fn index_in_pool(&self, pool: PoolSlot, cx: &ThreadContext) -> Option<u32> {
-        let snapshots = cx.snapshots.load();
-        let view = snapshots.pools.get(pool.0)?;
-        // One of its name at another address is another backend.
-        let own = self.lease.backend();
-        view.backends
-            .iter()
-            .position(|backend| Arc::ptr_eq(backend, own))
-            .and_then(|index| u32::try_from(index).ok())
-    }
-
     /// The backend's host said that nobody listens there.
     pub(super) fn note_refused(&mut self, cx: &ThreadContext) {
         self.refused = true;
@@ -184,9 +166,9 @@ impl Upstream {
         }
     }
 
-    /// The flow is to end with its backend.
+    /// Its backend went down since the flow was given it, and the flow is to end with it.
     pub(super) fn is_to_close(&self) -> bool {
-        self.on_down == OnDown::Close && self.lease.backend().is_down()
+        self.on_down == OnDown::Close && self.lease.fell()
     }
 
     /// The next datagram of the client should go to another backend.

@@ -4,6 +4,7 @@
 //! No accept error ends a door. Out of descriptors or memory, accepting pauses with a growing delay while the sessions
 //! there are go on; everything else concerns one connection and is counted.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ pub struct Door {
 /// The doors of one thread.
 pub(super) struct Doors {
     doors: Slab<Door>,
+    /// Doors that close when what waits there was taken; and how many connections may still be.
+    closing: VecDeque<(usize, usize)>,
     pause: Option<Pause>,
     /// The pause after the next trouble.
     next_pause_ms: u64,
@@ -47,7 +50,14 @@ struct Pause {
 
 impl Doors {
     pub(super) fn new() -> Self {
-        Self { doors: Slab::new(), pause: None, next_pause_ms: PAUSE_MIN_MS, warned_ms: None, unwarned: 0 }
+        Self {
+            doors: Slab::new(),
+            closing: VecDeque::new(),
+            pause: None,
+            next_pause_ms: PAUSE_MIN_MS,
+            warned_ms: None,
+            unwarned: 0,
+        }
     }
 
     /// Accepts at this door from now on.
@@ -86,30 +96,57 @@ impl Doors {
         }
     }
 
-    /// Takes what waits at one door and closes it.
-    pub(super) fn close_one(
+    /// This door is to close: [`Self::go_on_closing`] does it.
+    pub(super) fn close_one(&mut self, id: u64) {
+        // After a change of `workers` a thread may have several sockets of one door.
+        self.close_each(|door| door.id == id);
+    }
+
+    /// All doors are to close.
+    pub(super) fn close(&mut self) {
+        self.close_each(|_| true);
+    }
+
+    fn close_each(&mut self, is_it: impl Fn(&Door) -> bool) {
+        let closing = &mut self.closing;
+        let found = self.doors.iter().filter(|(_, door)| is_it(door)).map(|(key, _)| key);
+        for key in found {
+            if !closing.iter().any(|(there, _)| *there == key) {
+                closing.push_back((key, ACCEPTS_AT_CLOSE_MAX));
+            }
+        }
+    }
+
+    /// Some door is still to close.
+    pub(super) fn is_closing(&self) -> bool {
+        !self.closing.is_empty()
+    }
+
+    /// Takes some of what waits at doors that close; one where nothing waits any more is closed then. What the kernel has
+    /// queued was promised to the client already.
+    pub(super) fn go_on_closing(
         &mut self,
-        id: u64,
         workers: &Workers,
         sessions: &mut Sessions,
         cx: &mut ThreadContext,
     ) {
-        // After a change of `workers` a thread may have several sockets of one door.
-        let found = self.doors.iter().filter(|(_, door)| door.id == id).map(|(key, _)| key);
-        for key in found.collect::<Vec<_>>() {
-            self.accept(key, ACCEPTS_AT_CLOSE_MAX, workers, sessions, cx);
-            self.doors.remove(key);
+        let mut left_of_turn = ACCEPTS_PER_TURN;
+        while left_of_turn > 0
+            && let Some((key, left)) = self.closing.pop_front()
+        {
+            let most = left.min(left_of_turn);
+            let taken = self.accept(key, most, workers, sessions, cx);
+            // To find nothing costs a call as well.
+            left_of_turn = left_of_turn.saturating_sub(taken.max(1));
+            if taken == most && left > most {
+                self.closing.push_front((key, left - most));
+            } else {
+                self.doors.try_remove(key);
+            }
         }
-    }
-
-    /// Takes what waits and closes the doors. What the kernel has queued was promised to the client already.
-    pub(super) fn close(&mut self, workers: &Workers, sessions: &mut Sessions, cx: &mut ThreadContext) {
-        let keys: Vec<usize> = self.doors.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            self.accept(key, ACCEPTS_AT_CLOSE_MAX, workers, sessions, cx);
-            self.doors.remove(key);
+        if self.doors.is_empty() {
+            self.pause = None;
         }
-        self.pause = None;
     }
 
     /// Its sockets: the door's id, the number, the socket.
@@ -137,6 +174,7 @@ impl Doors {
         }
     }
 
+    /// Takes what waits at a door, no more than `most`. Fewer than these: nothing waits any more, or accepting pauses.
     fn accept(
         &mut self,
         key: usize,
@@ -144,28 +182,29 @@ impl Doors {
         workers: &Workers,
         sessions: &mut Sessions,
         cx: &mut ThreadContext,
-    ) {
-        for _ in 0..most {
+    ) -> usize {
+        for taken in 0..most {
             // A door may be gone when an event of the same batch closed it.
-            let Some(door) = self.doors.get(key) else { return };
+            let Some(door) = self.doors.get(key) else { return taken };
             match socket::accept(door.fd.as_fd()) {
                 Ok((fd, client)) => {
                     let terms = Arc::clone(&door.terms);
                     admit(Arrival { fd, client, local_port: door.port, terms }, workers, sessions, cx);
                     if self.rest_if_short(cx) {
-                        return;
+                        return taken;
                     }
                     self.next_pause_ms = PAUSE_MIN_MS;
                 }
-                Err(Errno::AGAIN) => return,
+                Err(Errno::AGAIN) => return taken,
                 Err(errno) => {
                     let counters = Arc::clone(&door.terms.counters);
                     if self.on_trouble(errno, &counters, cx) {
-                        return;
+                        return taken;
                     }
                 }
             }
         }
+        most
     }
 
     /// Pauses if a dial found that nothing is left: the clients behind that one wait at the door instead of being taken

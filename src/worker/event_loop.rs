@@ -1,13 +1,12 @@
 //! Event loop (reactor) of a data thread: wait, serve what is ready, read the mail, give turns, look after deadlines.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::accept::Doors;
 use super::freeze::{Freeze, FreezeOrder, FreezeReply, ThreadExport, ThreadImport};
-use super::search::Searching;
+use super::walks::Walks;
 use super::{Message, Workers};
 use crate::flow::Flows;
 use crate::pool::SnapshotCell;
@@ -62,7 +61,9 @@ struct EventLoop {
     pump: Pump,
     mail: Vec<Message>,
     /// One at a time goes on, a little in each turn.
-    searches: VecDeque<Searching>,
+    walks: Walks,
+    /// Signs of life that were asked for; they are given when doors that were to close are closed.
+    pings: u32,
     /// To stand still at the end of this turn.
     freeze: Option<Freeze>,
     leaving: bool,
@@ -96,7 +97,8 @@ impl EventLoop {
                 plan.offloads,
             ),
             mail: Vec::new(),
-            searches: VecDeque::new(),
+            walks: Walks::default(),
+            pings: 0,
             freeze: None,
             leaving: false,
         }
@@ -109,30 +111,44 @@ impl EventLoop {
                 // epoll_wait fails only for a set that is no set: nothing could be served any more.
                 assert!(errno == Errno::INTR, "waiting for events failed: {errno}");
             }
-            // One look at the clock serves the whole batch.
-            self.cx.now_us = micros_since(self.epoch);
-            for event in events.iter() {
-                self.serve(&event);
-            }
-            self.sessions.run_again(&mut self.cx);
-            self.pump.end_turn(&mut self.cx);
-            self.sessions.on_time(&mut self.cx);
-            self.pump.on_time(&mut self.cx);
-            if let Some(permille) = self.pump.ports_in_use_permille(self.cx.now_ms()) {
-                self.workers.note_source_ports(self.cx.worker, permille);
-            }
-            if let Some(searching) = self.searches.pop_front()
-                && let Some(more) = searching.go_on(&mut self.sessions, &mut self.pump, &mut self.cx)
-            {
-                self.searches.push_front(more);
-            }
-            self.doors.rest_if_short(&mut self.cx);
-            self.doors.on_time(&self.cx);
-            if let Some(freeze) = self.freeze.take()
+            self.turn(&events);
+            // What waits at doors that close would be lost with this process.
+            if !self.doors.is_closing()
+                && let Some(freeze) = self.freeze.take()
                 && !self.stand(&freeze)
             {
                 return;
             }
+        }
+    }
+
+    /// Serves what is ready, and gives everything else that is due its share.
+    fn turn(&mut self, events: &Events) {
+        // One look at the clock serves the whole batch.
+        self.cx.now_us = micros_since(self.epoch);
+        for event in events.iter() {
+            self.serve(&event);
+        }
+        self.sessions.run_again(&mut self.cx);
+        self.pump.end_turn(&mut self.cx);
+        self.sessions.on_time(&mut self.cx);
+        self.pump.on_time(&mut self.cx);
+        if let Some(permille) = self.pump.ports_in_use_permille(self.cx.now_ms()) {
+            self.workers.note_source_ports(self.cx.worker, permille);
+        }
+        self.walks.go_on(&mut self.sessions, &mut self.pump, &mut self.cx);
+        if self.doors.is_closing() {
+            self.doors.go_on_closing(&self.workers, &mut self.sessions, &mut self.cx);
+        }
+        self.answer_pings();
+        self.doors.rest_if_short(&mut self.cx);
+        self.doors.on_time(&self.cx);
+    }
+
+    /// Whoever asked may have had doors closed before, and wants to know that they are.
+    fn answer_pings(&mut self) {
+        if !self.doors.is_closing() {
+            (0..std::mem::take(&mut self.pings)).for_each(|_| self.workers.beat(self.cx.worker));
         }
     }
 
@@ -147,9 +163,16 @@ impl EventLoop {
                     self.read_mail();
                     // What is left of it for the doors leaves now: nothing may wait in a thread that stands.
                     self.pump.end_turn(&mut self.cx);
+                    while self.doors.is_closing() {
+                        self.doors.go_on_closing(&self.workers, &mut self.sessions, &mut self.cx);
+                    }
+                    self.answer_pings();
                     say(FreezeReply::MailRead);
                 }
                 Ok(FreezeOrder::Export) => {
+                    // Who was to end ends here, as whoever ordered it was promised, and who ends with a backend takes
+                    // his moment along: the next process does not know of it.
+                    self.walks.finish(&mut self.sessions, &mut self.pump, &mut self.cx);
                     let worker = u32::try_from(self.cx.worker).unwrap_or(u32::MAX);
                     let (tcp, udp) = (self.sessions.export(worker), self.pump.export(worker));
                     say(FreezeReply::Export(Box::new(ThreadExport { doors: self.doors.export(), tcp, udp })));
@@ -169,7 +192,7 @@ impl EventLoop {
 
     /// How long nothing is due; `None`: until something is ready.
     fn sleep(&self) -> Option<Duration> {
-        if self.sessions.is_busy() || !self.searches.is_empty() {
+        if self.sessions.is_busy() || !self.walks.is_empty() || self.doors.is_closing() {
             return Some(Duration::ZERO);
         }
         let wake_ms = [self.sessions.next_wake_ms(), self.pump.next_wake_ms(), self.doors.next_wake_ms()]
@@ -201,30 +224,27 @@ impl EventLoop {
                 Message::OpenDatagrams(door) => self.pump.open(door, &self.cx),
                 Message::Renew(id, terms) => self.doors.renew(id, &terms),
                 Message::RenewDatagrams(id, terms) => self.pump.renew(id, &terms),
-                Message::CloseDoor(id) => {
-                    self.doors.close_one(id, &self.workers, &mut self.sessions, &mut self.cx);
+                Message::CloseDoor(id) => self.doors.close_one(id),
+                Message::CloseDatagrams(id) => {
+                    self.pump.close_door(id, &self.cx);
+                    self.walks.leave_doors(&self.sessions, &self.pump);
                 }
-                Message::CloseDatagrams(id) => self.pump.close_door(id, &mut self.cx),
-                Message::Granted { waiter, lease, index } => {
-                    self.sessions.on_granted(&waiter, lease, index, &mut self.cx);
+                Message::Granted { waiter, lease } => {
+                    self.sessions.on_granted(&waiter, lease, &mut self.cx);
                 }
-                Message::Verdicts => {
-                    self.sessions.on_verdicts(&mut self.cx);
-                    self.pump.on_verdicts(&mut self.cx);
-                }
+                Message::Verdicts => self.walks.close_fallen(&self.sessions, &self.pump),
                 Message::Have(arrival) => self.sessions.open(arrival, &mut self.cx),
                 Message::CloseDoors => {
-                    self.doors.close(&self.workers, &mut self.sessions, &mut self.cx);
+                    self.doors.close();
                     self.pump.drain();
                 }
-                Message::Cut(reason) => {
-                    self.sessions.cut_all(reason, &mut self.cx);
-                    self.pump.cut_all(reason, &mut self.cx);
+                Message::Cut(reason) => self.walks.cut(reason, &self.sessions, &self.pump),
+                Message::Search(search) => {
+                    self.walks.search(*search, &self.sessions, &self.pump, &self.cx);
                 }
-                Message::Search(search) => self.searches.push_back(Searching::new(*search)),
                 Message::Freeze(freeze) => self.freeze = Some(freeze),
                 Message::Import(import) => self.import(*import),
-                Message::Ping => self.workers.beat(self.cx.worker),
+                Message::Ping => self.pings += 1,
                 Message::Leave => self.leaving = true,
             }
         }
@@ -235,3 +255,7 @@ impl EventLoop {
 fn micros_since(epoch: Instant) -> u64 {
     u64::try_from(epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+#[path = "event_loop_tests.rs"]
+mod tests;

@@ -23,7 +23,7 @@ pub enum Message {
     RenewDatagrams(u64, Arc<udp::Terms>),
     /// Take what waits at this door, then close it.
     CloseDoor(u64),
-    /// End the flows of this door, then close it.
+    /// Close this door and end its flows.
     CloseDatagrams(u64),
     /// Have this session, which another thread accepted; its place is taken already.
     Have(Arrival),
@@ -33,14 +33,12 @@ pub enum Message {
         waiter: Waiter,
         /// The place.
         lease: Lease,
-        /// Where its backend stands in the list of its pool.
-        index: u32,
     },
-    /// Verdicts have changed: end the sessions that are to end with their backend.
+    /// Backends went down, of which a new snapshot tells: end the sessions that are to end with their backend.
     Verdicts,
     /// Take what waits at the doors, then close them; flows that live keep theirs.
     CloseDoors,
-    /// End every session now.
+    /// End every session.
     Cut(Reason),
     /// Look for sessions.
     Search(Box<Search>),
@@ -84,7 +82,7 @@ impl Mailbox {
     }
 
     /// Swaps what has come for the empty `read`.
-    pub(super) fn take(&self, read: &mut Vec<Message>) {
+    pub(crate) fn take(&self, read: &mut Vec<Message>) {
         self.waker.clear();
         std::mem::swap(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner), read);
     }

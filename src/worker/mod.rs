@@ -13,6 +13,7 @@ mod event_loop;
 mod freeze;
 mod mailbox;
 mod search;
+mod walks;
 mod workers;
 
 pub use accept::Door;

@@ -4,7 +4,7 @@
 use crate::reason::Reason;
 use crate::session_query::{Filter, SessionRow};
 use crate::tcp::Sessions;
-use crate::thread_context::ThreadContext;
+use crate::thread_context::{Slice, Sought, ThreadContext, Walk};
 use crate::udp::Pump;
 
 /// What is to be looked for, and who waits for it.
@@ -38,47 +38,39 @@ impl std::fmt::Debug for Search {
 pub(super) struct Searching {
     search: Search,
     answer: Answer,
-    /// Where the next turn begins: in the table of sessions, then in that of flows.
-    tcp_from: Option<usize>,
-    udp_from: Option<usize>,
+    /// When it began.
+    began_us: u64,
 }
 
 impl Searching {
-    pub(super) fn new(search: Search) -> Self {
-        Self { search, answer: Answer::default(), tcp_from: Some(0), udp_from: Some(0) }
+    pub(super) fn new(search: Search, began_us: u64) -> Self {
+        Self { search, answer: Answer::default(), began_us }
     }
 
-    /// Looks at some more; `None`: that was all, and the answer is given.
-    pub(super) fn go_on(
-        mut self,
+    /// Looks at some more.
+    pub(super) fn look(
+        &mut self,
+        (tcp, udp): (&mut Walk, &mut Walk),
+        slice: &mut Slice,
         sessions: &mut Sessions,
         pump: &mut Pump,
         cx: &mut ThreadContext,
-    ) -> Option<Self> {
+    ) {
         let Search { filter, close, rows_max, .. } = &self.search;
-        let (close, rows_max) = (*close, *rows_max);
-        let most = if close.is_some() { CLOSED_MAX } else { LOOKED_AT_MAX };
+        let sought = Sought { filter, until_us: self.began_us, close: *close };
         let answer = &mut self.answer;
         let mut found = |row: &dyn Fn() -> SessionRow| {
             answer.count += 1;
-            if close.is_none() && answer.rows.len() < rows_max {
+            if close.is_none() && answer.rows.len() < *rows_max {
                 answer.rows.push(row());
             }
         };
-        if let Some(from) = self.tcp_from {
-            self.tcp_from = sessions.search(from, most, filter, close, &mut found, cx);
-            return Some(self);
-        }
-        if let Some(from) = self.udp_from {
-            self.udp_from = pump.search(from, most, filter, close, &mut found, cx);
-            return Some(self);
-        }
+        sessions.search(sought, tcp, slice, &mut found, cx);
+        pump.search(sought, udp, slice, &mut found, cx);
+    }
+
+    /// That was all.
+    pub(super) fn reply(self) {
         (self.search.reply)(self.answer);
-        None
     }
 }
-
-/// Entries of a table that one turn looks at: some 50 us.
-const LOOKED_AT_MAX: usize = 2_048;
-/// Sessions that one turn ends: two sockets each, some 20 us.
-const CLOSED_MAX: usize = 64;

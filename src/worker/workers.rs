@@ -106,7 +106,7 @@ impl Workers {
     }
 
     /// Asks a thread for a sign of life; [`Self::has_answered`] takes the ticket. The answer also shows that everything
-    /// this asker posted before was done: tickets are numbered before they are posted, so a later ping of somebody else
+    /// this asker posted before was done (doors are closed; walks over the tables may still go on): tickets are numbered before they are posted, so a later ping of somebody else
     /// may be read first, and the n-th answer comes when n pings were read, whoever asked.
     pub fn ping(&self, worker: usize) -> u64 {
         let ticket = self.members[worker].pings.fetch_add(1, Ordering::AcqRel) + 1;

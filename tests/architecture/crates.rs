@@ -20,7 +20,7 @@ pub const HOMES: [(&str, &[&str]); 22] = [
     ("sd_notify", &["systemd/notify.rs"]),
     ("serde_json", &["admin/", "cli/", "config/schema.rs"]),
     ("siphasher", &["balance/", "flow/", "transfer/", "limits/", "sticky.rs"]),
-    ("slab", &["tcp/", "udp/", "worker/", "sticky.rs"]),
+    ("slab", &["tcp/", "worker/", "sticky.rs"]),
     ("strsim", &["config/nearest.rs"]),
     (
         "thiserror",

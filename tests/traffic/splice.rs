@@ -93,7 +93,7 @@ fn bulk_without_pipes_is_copied() {
             let pool = Arc::new(settings.pools[0].clone());
             let hooks = PoolHooks {
                 snapshots: std::sync::Weak::new(),
-                deliver: Box::new(|_, _, _| {}),
+                deliver: Box::new(|_, _| {}),
                 alarm: Box::new(|| {}),
             };
             let live = Arc::new(LivePool::new(&pool, PoolSlot(0), [0; 16], 1, hooks));

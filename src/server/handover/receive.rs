@@ -154,8 +154,11 @@ impl Inherited {
             (control.workers.count(), usize::try_from(manifest.workers).unwrap_or(usize::MAX));
         let mut imports: Vec<ThreadImport> = (0..workers).map(|_| ThreadImport::default()).collect();
         let lease = |number: u64| backends.get(&number).map(|backend| Lease::import(Arc::clone(backend)));
-        for record in sessions {
+        for mut record in sessions {
             let worker = usize::try_from(record.worker).unwrap_or(0) % workers;
+            // Backends have other numbers here; one that nobody knows any more is not picked again anyway.
+            let known = |number: &u64| backends.get(number).map(|backend| backend.number);
+            record.tried = record.tried.iter().filter_map(known).collect();
             let Some(client) = self.bundle.descriptor(record.client.fd) else { continue };
             let backend = record.backend.as_ref().and_then(|side| self.bundle.descriptor(side.fd));
             let pipes = [&record.to_backend.held, &record.to_client.held].map(|held| self.pipe(held));
