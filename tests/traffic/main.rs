@@ -14,6 +14,7 @@ mod deadlines;
 mod fd_exhaustion;
 mod half_close;
 mod log_lines;
+mod on_down;
 mod passive_ejection;
 mod picking;
 #[path = "../ports/mod.rs"]

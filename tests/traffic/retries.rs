@@ -379,3 +379,23 @@ fn ends_at_any_moment_leave_nothing_behind() {
         );
     }
 }
+
+#[test]
+fn a_backend_that_failed_a_session_is_not_tried_again_when_a_reload_moves_its_place() {
+    let (first, second, good) = (Silent::start(), Silent::start(), Backend::start(answer_with("good")));
+    let with = |more: &str| {
+        format!(
+            "workers: 1\nlisteners: {{ door: {{ bind: 1, balance: first, health: {{ check: off }}, \
+             connect: {{ timeout: 500ms, attempts: 3 }}, backends: [{more} '{}', '{}', '{}'] }} }}",
+            first.address, second.address, good.address
+        )
+    };
+    let balancer = Balancer::start(&with("{ address: '127.0.0.1:9', weight: 0 },"));
+    let address = balancer.address();
+    let client = std::thread::spawn(move || short_session(address));
+    // The first has failed and the second is being dialled: now both stand one place further in front.
+    becomes("retries", 1, || balancer.retries());
+    balancer.reload(&with("")).unwrap();
+    assert_eq!(client.join().unwrap().unwrap(), "good");
+    assert_eq!(balancer.retries(), 2);
+}
