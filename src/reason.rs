@@ -63,11 +63,14 @@ pub enum Reason {
     HandoverFailed,
     /// A fault of our own or a system call that must not fail.
     InternalError,
+    /// What only a later build might say: an operator closed it there.
+    #[cfg(feature = "manifest-next")]
+    Next,
 }
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 29 + cfg!(feature = "manifest-next") as usize] = [
         Self::ClientClosed,
         Self::BackendClosed,
         Self::ClientReset,
@@ -97,6 +100,8 @@ impl Reason {
         Self::Shutdown,
         Self::HandoverFailed,
         Self::InternalError,
+        #[cfg(feature = "manifest-next")]
+        Self::Next,
     ];
 
     /// The one of this word.
@@ -136,6 +141,8 @@ impl Reason {
             Self::Shutdown => "shutdown",
             Self::HandoverFailed => "handover_failed",
             Self::InternalError => "internal_error",
+            #[cfg(feature = "manifest-next")]
+            Self::Next => "closed_next",
         }
     }
 

@@ -9,7 +9,6 @@ use super::{Sources, process};
 use crate::backend_state::TENTHS;
 use crate::metrics::{AcceptTrouble, Direction, Drop, Histogram, ListenerCounters};
 use crate::pool::{Backend, PoolView, tcp_source_ports_ratio};
-use crate::reason::Reason;
 use crate::sys::udp::local_ports;
 
 /// The whole page.
@@ -31,14 +30,10 @@ pub(super) fn render(sources: &Sources) -> String {
 fn listeners(out: &mut OpenMetrics, all: &[Arc<ListenerCounters>]) {
     let listeners: Vec<_> = all.iter().map(|counters| (&*counters.listener, &counters.shards)).collect();
     out.counter("evenkeel_sessions", "Sessions that ended, by why.");
-    for (listener, shards) in &listeners {
-        for reason in Reason::ALL {
-            let ended = shards.sum(|shard| shard.ended(reason).value());
-            out.sample(
-                "evenkeel_sessions_total",
-                &[("listener", listener), ("reason", reason.word())],
-                ended,
-            );
+    for counters in all {
+        for (reason, ended) in counters.ended() {
+            let labels = [("listener", &*counters.listener), ("reason", reason)];
+            out.sample("evenkeel_sessions_total", &labels, ended);
         }
     }
     out.gauge("evenkeel_sessions_active", "Sessions there are.");

@@ -10,7 +10,6 @@ use super::event_stream::WATCHERS_MAX;
 use crate::backend_state::{BackendState, Health, Mark, TENTHS};
 use crate::metrics::{Direction, Drop, ListenerCounters};
 use crate::pool::{Backend, PoolView, tcp_source_ports_ratio};
-use crate::reason::Reason;
 use crate::sys::rlimits;
 use crate::sys::udp::local_ports;
 
@@ -66,11 +65,11 @@ fn config(sources: &Sources) -> Value {
 }
 
 fn listener(counters: &ListenerCounters, addresses: &[String], pool: Option<&PoolView>) -> Value {
-    let ended: Map<String, Value> = Reason::ALL
+    let ended: Map<String, Value> = counters
+        .ended()
         .into_iter()
-        .map(|reason| (reason, counters.shards.sum(|shard| shard.ended(reason).value())))
         .filter(|(_, count)| *count > 0)
-        .map(|(reason, count)| (reason.word().to_owned(), count.into()))
+        .map(|(reason, count)| (reason.to_owned(), count.into()))
         .collect();
     let dropped: Map<String, Value> = Drop::ALL
         .into_iter()

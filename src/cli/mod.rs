@@ -36,7 +36,7 @@ pub fn main() -> ExitCode {
         Command::Top(top) => top::top(top),
         Command::Keys { word, json } => keys::keys(word.as_deref(), json),
         Command::Schema => generate::schema(),
-        Command::ManifestVersion => output::said(output::say(crate::manifest::VERSION)),
+        Command::ManifestVersion => output::said(output::say(crate::manifest::Reads::OWN)),
         Command::Launch { program, arguments } => takeover::launch(&program, &arguments),
         Command::Man => generate::man(),
         Command::Completions { shell } => generate::completions(shell),
@@ -100,7 +100,7 @@ enum Command {
         after_help = "Example:\n  evenkeel schema >evenkeel.schema.json\n\nThe first line of the file then names it:\n  # yaml-language-server: $schema=./evenkeel.schema.json"
     )]
     Schema,
-    /// The version in which sessions are handed over: a process asks the program on disk before it leaves them to it
+    /// Which handovers this program reads, the newest format and the oldest: a process asks the program on disk before it leaves its sessions to it
     #[command(hide = true, after_help = "Example:\n  evenkeel manifest-version")]
     ManifestVersion,
     /// Start a program and end at once: it belongs to the service manager then, and not to the process it follows

@@ -12,7 +12,7 @@ use super::FAILED;
 use super::check::read_document;
 use super::output::{complain, said, say};
 use crate::config::{self, settings::Settings};
-use crate::manifest::VERSION;
+use crate::manifest::Reads;
 use crate::server::{Document, HANDOVER_VARIABLE, HandedOver, Inherited, Notify, Refused, Server};
 use crate::sys::fd_passing;
 use crate::systemd::{self, FdStore, STASH};
@@ -108,17 +108,21 @@ async fn next_is_able(config: &Path) -> bool {
     // A package that put a newer program there has renamed this one away.
     let program = program.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
     let said = run(&program, &[OsStr::new("manifest-version")], Stdio::piped()).await;
-    match said {
-        Some((Some(0), said)) if said.trim() == VERSION.to_string() => {}
-        Some((_, said)) => {
-            let said = said.trim();
-            tracing::warn!(target: "evenkeel", program, said, wanted = VERSION, "the program on disk is of another version of the handover: the sessions end here");
-            return false;
-        }
+    let reads = match &said {
+        Some((Some(0), words)) => Reads::parse(words),
+        Some(_) => None,
         None => {
             tracing::warn!(target: "evenkeel", program, "the program on disk does not answer: the sessions end here");
             return false;
         }
+    };
+    let Some(reads) = reads else {
+        tracing::warn!(target: "evenkeel", program, "the program on disk does not say what handovers it reads, so it is none of evenkeel's or too old: the sessions end here");
+        return false;
+    };
+    if let Err(error) = reads.may_be_given() {
+        tracing::warn!(target: "evenkeel", program, %error, "the program on disk is of another version of the handover: the sessions end here");
+        return false;
     }
     let config = [OsStr::new("check"), config.as_os_str()];
     if !matches!(run(&program, &config, Stdio::null()).await, Some((Some(0), _))) {
@@ -252,8 +256,8 @@ impl Before {
 /// What was served before. `None`: this program does not understand it; then the file has to do.
 fn carried(bundle: &Bundle) -> Option<Document> {
     let manifest = &bundle.manifest;
-    let settings = config::read(&manifest.config_path, manifest.config.as_bytes()).ok()?;
-    Some(Document { settings, text: manifest.config.as_str().into() })
+    let settings = config::read(&manifest.head.config_path, manifest.head.config.as_bytes()).ok()?;
+    Some(Document { settings, text: manifest.head.config.as_str().into() })
 }
 
 /// What a reload cannot change comes from the new file at once.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::wire::travels;
-use super::{Broken, Bytes, Reader, Wire};
+use super::{Bytes, Carried, Held, Phase, Word};
 
 travels! {
     /// One thread's socket of a listener at one address and port.
@@ -38,8 +38,8 @@ travels! {
         pub idle_ms: Option<u64>,
         /// `timeouts.half_closed`.
         pub half_closed_ms: Option<u64>,
-        /// `log_sessions`: 0 all, 1 failed, 2 off.
-        pub log_sessions: u8,
+        /// `log_sessions`.
+        pub log_sessions: Word,
     }
 }
 
@@ -58,8 +58,8 @@ travels! {
         pub responses: u32,
         /// `udp.requests`; 0: off.
         pub requests: u32,
-        /// `log_sessions`: 0 all, 1 failed, 2 off.
-        pub log_sessions: u8,
+        /// `log_sessions`.
+        pub log_sessions: Word,
     }
 }
 
@@ -90,7 +90,7 @@ travels! {
         pub to_backend: HalfDuplex,
         /// From the backend.
         pub to_client: HalfDuplex,
-        /// The side that finished first.
+        /// The side that finished first: 0 the client, 1 the backend.
         pub finished_first: Option<u8>,
         /// When bytes were last delivered.
         pub moved_ms: u64,
@@ -106,14 +106,17 @@ travels! {
         pub queue_us: Option<u64>,
         /// When it ends because its backend went down.
         pub close_later_ms: Option<u64>,
-        /// `on_down`: 0 keep, 1 close, 2 rehome.
-        pub on_down: u8,
+        /// `on_down`.
+        pub on_down: Word,
         /// Attempts at a backend.
         pub attempts: u8,
         /// Backends that failed it, by their numbers.
         pub tried: Vec<u64>,
         /// The last error.
         pub error: Option<i32>,
+        /// What a later build might add.
+        #[cfg(feature = "manifest-next")]
+        pub next: u64 = 0,
     }
 }
 
@@ -148,8 +151,8 @@ travels! {
         pub delivered_bytes: u64,
         /// Read and not yet written.
         pub held: Held,
-        /// It moves bulk: 0 copying, 1 splicing, 2 copying for good.
-        pub mode: u8,
+        /// How it moves bytes: `copy`, `splice`, `copy_only`.
+        pub mode: Word,
         /// Of what is held, so many bytes are ours.
         pub lead_bytes: u16,
         /// Reads in a row that filled the buffer.
@@ -210,8 +213,8 @@ travels! {
         pub backend: SocketAddr,
         /// The address and port it is connected from; those of the client where `true`.
         pub origin: (SocketAddr, bool),
-        /// `on_down`: 0 keep, 1 close, 2 rehome.
-        pub on_down: u8,
+        /// `on_down`.
+        pub on_down: Word,
         /// Its first datagram is to have the PROXY header in front.
         pub owes_header: bool,
         /// A refusal came back since the client sent last.
@@ -220,129 +223,41 @@ travels! {
         pub asked_us: u64,
         /// It has answered.
         pub answered: bool,
+        /// What a later build might add.
+        #[cfg(feature = "manifest-next")]
+        pub next: String = String::new(),
     }
 }
 
-/// Where a session stands.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Phase {
-    /// Waits for its PROXY header until then.
-    AwaitingHeader(u64),
-    /// A connect has been under way since (microseconds), until (milliseconds).
-    Dialling(u64, u64),
-    /// In the line for a place since (microseconds), until (milliseconds).
-    Queued(u64, u64),
-    /// The next attempt comes then.
-    Pausing(u64),
-    /// Bytes flow.
-    Relaying,
-    /// One side is gone, for this reason; the other gets its reset then at the latest.
-    Lingering(String, u64),
-}
-
-/// What was read and not yet written.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Held {
-    /// Nothing.
-    Nothing,
-    /// These bytes.
-    Bytes(Bytes),
-    /// What is in a pipe.
-    Piped {
-        /// Where it is read.
-        read_end: i32,
-        /// Where it is written.
-        write_end: i32,
-        /// How much there is.
-        held_bytes: u64,
-        /// How much there can be.
-        size_bytes: u64,
-    },
-}
-
-/// Whom a PROXY header carried.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Carried {
-    /// This client, who came there.
-    Proxy(SocketAddr, SocketAddr),
-    /// The proxy itself.
-    Local,
-    /// Somebody.
-    Unknown,
-}
-
-impl Wire for Phase {
-    fn put(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::AwaitingHeader(until_ms) => (0_u8, *until_ms).put(out),
-            Self::Dialling(since_us, until_ms) => (1_u8, (*since_us, *until_ms)).put(out),
-            Self::Queued(since_us, until_ms) => (2_u8, (*since_us, *until_ms)).put(out),
-            Self::Pausing(until_ms) => (3_u8, *until_ms).put(out),
-            Self::Relaying => 4_u8.put(out),
-            Self::Lingering(reason, until_ms) => {
-                5_u8.put(out);
-                reason.put(out);
-                until_ms.put(out);
-            }
-        }
-    }
-
-    fn take(from: &mut Reader<'_>) -> Result<Self, Broken> {
-        Ok(match u8::take(from)? {
-            0 => Self::AwaitingHeader(u64::take(from)?),
-            1 => Self::Dialling(u64::take(from)?, u64::take(from)?),
-            2 => Self::Queued(u64::take(from)?, u64::take(from)?),
-            3 => Self::Pausing(u64::take(from)?),
-            4 => Self::Relaying,
-            5 => Self::Lingering(String::take(from)?, u64::take(from)?),
-            _ => return Err(Broken),
-        })
+#[cfg(feature = "manifest-next")]
+travels! {
+    /// A record that only a later build might have, with a descriptor of its own.
+    pub struct Next {
+        /// What it is.
+        pub about: String,
+        /// Its descriptor.
+        pub fd: i32,
     }
 }
 
-impl Wire for Held {
-    fn put(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Nothing => 0_u8.put(out),
-            Self::Bytes(bytes) => {
-                1_u8.put(out);
-                bytes.put(out);
-            }
-            Self::Piped { read_end, write_end, held_bytes, size_bytes } => {
-                2_u8.put(out);
-                ((*read_end, *write_end), (*held_bytes, *size_bytes)).put(out);
-            }
-        }
-    }
-
-    fn take(from: &mut Reader<'_>) -> Result<Self, Broken> {
-        Ok(match u8::take(from)? {
-            0 => Self::Nothing,
-            1 => Self::Bytes(Bytes::take(from)?),
-            2 => {
-                let ((read_end, write_end), (held_bytes, size_bytes)) = Wire::take(from)?;
-                Self::Piped { read_end, write_end, held_bytes, size_bytes }
-            }
-            _ => return Err(Broken),
-        })
+impl Session {
+    /// It is in a state that this program has no word for: nobody here can go on with it.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self.phase, Phase::Foreign(_))
+            || [&self.to_backend, &self.to_client].iter().any(|way| matches!(way.held, Held::Foreign(_)))
+            || self.proxied.as_ref().is_some_and(Proxied::is_foreign)
     }
 }
 
-impl Wire for Carried {
-    fn put(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Proxy(source, destination) => (0_u8, (*source, *destination)).put(out),
-            Self::Local => 1_u8.put(out),
-            Self::Unknown => 2_u8.put(out),
-        }
+impl Flow {
+    /// Likewise.
+    pub fn is_foreign(&self) -> bool {
+        self.proxied.as_ref().is_some_and(Proxied::is_foreign)
     }
+}
 
-    fn take(from: &mut Reader<'_>) -> Result<Self, Broken> {
-        Ok(match u8::take(from)? {
-            0 => Self::Proxy(SocketAddr::take(from)?, SocketAddr::take(from)?),
-            1 => Self::Local,
-            2 => Self::Unknown,
-            _ => return Err(Broken),
-        })
+impl Proxied {
+    fn is_foreign(&self) -> bool {
+        matches!(self.carried, Carried::Foreign(_))
     }
 }

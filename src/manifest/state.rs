@@ -3,6 +3,30 @@
 use std::net::IpAddr;
 
 use super::wire::travels;
+use super::{Broken, Reader, Wire, Word, Writer};
+
+/// A counter by its words. It stays as it is for ever; a reader keeps those that it does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Count {
+    /// What is counted: `sessions`, `bytes`, ...
+    pub family: Word,
+    /// Of which kind: a reason, a direction, ...; empty where there is only one.
+    pub word: Word,
+    /// How much there is.
+    pub value: u64,
+}
+
+impl Wire for Count {
+    fn put(&self, out: &mut Writer) {
+        self.family.put(out);
+        self.word.put(out);
+        self.value.put(out);
+    }
+
+    fn take(from: &mut Reader<'_>) -> Result<Self, Broken> {
+        Ok(Self { family: Word::take(from)?, word: Word::take(from)?, value: u64::take(from)? })
+    }
+}
 
 travels! {
     /// What a listener counted.
@@ -13,8 +37,8 @@ travels! {
         pub proto: String,
         /// Its pool.
         pub pool: String,
-        /// In the order in which the counters stand; those of living sessions are not among them.
-        pub counts: Vec<u64>,
+        /// Everything that is counted of it; living sessions are not.
+        pub counts: Vec<Count>,
     }
 }
 
@@ -23,8 +47,8 @@ travels! {
     pub struct Pool {
         /// Its name.
         pub name: String,
-        /// In the order in which the counters stand.
-        pub counts: Vec<u64>,
+        /// Everything that is counted of it.
+        pub counts: Vec<Count>,
         /// Where sources were sent last, the least recently used first.
         pub remembered: Vec<Remembered>,
         /// Its backends, those that left and still have sessions at the end.
@@ -37,10 +61,10 @@ travels! {
 travels! {
     /// How the backends of a pool are reached.
     pub struct Reach {
-        /// `send_proxy`: 0 off, 1 and 2 the versions.
-        pub send_proxy: u8,
-        /// `on_down`: 0 keep, 1 close, 2 rehome.
-        pub on_down: u8,
+        /// `send_proxy`.
+        pub send_proxy: Word,
+        /// `on_down`.
+        pub on_down: Word,
         /// How long one attempt may take.
         pub connect_ms: u64,
         /// Attempts for a session.
@@ -75,10 +99,10 @@ travels! {
         pub ip: IpAddr,
         /// Its port; `None`: that of its listener.
         pub port: Option<u16>,
-        /// In the order in which the counters stand.
-        pub counts: Vec<u64>,
+        /// Everything that is counted of it.
+        pub counts: Vec<Count>,
         /// Its checks and ejections.
-        pub checks: Vec<u64>,
+        pub checks: Vec<Count>,
         /// Failures of real traffic since its last success.
         pub failures_in_a_row: u32,
         /// When real traffic last failed there; 0: never.

@@ -1,6 +1,9 @@
-//! Counters and histograms of a single writer each, and their spread over the workers.
+//! Counters and histograms of a single writer each, their spread over the workers, and the words they travel under.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::manifest::Count;
 
 /// A number that one thread changes and any thread reads. Two writers would lose counts.
 #[derive(Debug, Default)]
@@ -28,6 +31,68 @@ impl Counter {
     }
 }
 
+/// A counter and the words under which it goes from process to process: they stay, wherever it stands here.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<'a> {
+    /// What is counted.
+    pub family: &'static str,
+    /// Of which kind; empty where there is only one.
+    pub word: &'static str,
+    /// The counter.
+    pub counter: &'a Counter,
+}
+
+impl<'a> Named<'a> {
+    /// Under these words.
+    pub fn new(family: &'static str, word: &'static str, counter: &'a Counter) -> Self {
+        Self { family, word, counter }
+    }
+
+    /// As it travels.
+    pub fn count(&self, value: u64) -> Count {
+        Count { family: self.family.into(), word: self.word.into(), value }
+    }
+}
+
+/// What came from the process before under words that this program has no counter for: it stays as it is and goes on to the
+/// next process, so that nothing is lost between builds of which one counts more than the other.
+#[derive(Debug, Default)]
+pub(super) struct Kept(OnceLock<Box<[Count]>>);
+
+impl Kept {
+    /// All of it.
+    pub(super) fn all(&self) -> &[Count] {
+        self.0.get().map_or(&[], |kept| kept)
+    }
+
+    /// Sets counters to the values of their words, and keeps the rest. What fell into a bucket that there is not here goes to
+    /// the next larger one. Before anything counts.
+    pub(super) fn resume(&self, counters: &[Named<'_>], values: &[Count]) {
+        let mut kept = Vec::new();
+        for count in values {
+            let of = |named: &&Named<'_>| named.family == count.family.as_str();
+            let known = counters.iter().filter(of).find(|named| named.word == count.word.as_str());
+            match known.or_else(|| larger_bucket(counters.iter().filter(of), count)) {
+                Some(named) => named.counter.add(count.value),
+                None => kept.push(count.clone()),
+            }
+        }
+        // A process takes over once.
+        let _ = self.0.set(kept.into());
+    }
+}
+
+/// The bucket of the smallest bound above that of a bucket that there is not here.
+fn larger_bucket<'a, 'b: 'a>(
+    family: impl Iterator<Item = &'a Named<'b>>,
+    count: &Count,
+) -> Option<&'a Named<'b>> {
+    let bound = |word: &str| word.parse::<u64>().ok().or((word == UNBOUNDED).then_some(u64::MAX));
+    let wanted = bound(count.word.as_str())?;
+    let larger = family.filter_map(|named| Some((bound(named.word)?, named)));
+    larger.filter(|(bound, _)| *bound > wanted).min_by_key(|(bound, _)| *bound).map(|(_, named)| named)
+}
+
 /// How long something took, in fixed buckets.
 #[derive(Debug, Default)]
 pub struct Histogram {
@@ -39,6 +104,11 @@ impl Histogram {
     /// Upper bounds of the buckets; the last bucket has none.
     pub const BOUNDS_US: [u64; 12] =
         [250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000];
+    /// The same as words, and that of the last bucket.
+    const WORDS: [&str; Self::BOUNDS_US.len() + 1] = [
+        "250", "500", "1000", "2500", "5000", "10000", "25000", "50000", "100000", "250000", "1000000",
+        "5000000", UNBOUNDED,
+    ];
 
     /// Counts one duration; only the owner calls this.
     pub fn observe(&self, us: u64) {
@@ -47,14 +117,11 @@ impl Histogram {
         self.sum_us.add(us);
     }
 
-    /// Begins with these values, in that order.
-    pub fn begin_with(&self, values: &[u64]) {
-        begin_with(&self.counters().collect::<Vec<_>>(), values);
-    }
-
-    /// All its counters, in an order that stays.
-    pub fn counters(&self) -> impl Iterator<Item = &Counter> {
-        self.buckets.iter().chain([&self.sum_us])
+    /// All its counters, by their words.
+    pub fn counters(&self, family: &'static str) -> impl Iterator<Item = Named<'_>> {
+        let buckets = Self::WORDS.into_iter().zip(&self.buckets);
+        let all = buckets.chain([("sum_us", &self.sum_us)]);
+        all.map(move |(word, counter)| Named::new(family, word, counter))
     }
 
     /// Counts per bucket (not cumulated).
@@ -70,7 +137,10 @@ impl Histogram {
 
 /// One `T` per worker.
 #[derive(Debug)]
-pub struct PerWorker<T>(Box<[Padded<T>]>);
+pub struct PerWorker<T> {
+    shards: Box<[Padded<T>]>,
+    kept: Kept,
+}
 
 /// Two cache lines, because the CPU fetches them in pairs.
 #[derive(Debug, Default)]
@@ -80,51 +150,57 @@ struct Padded<T>(T);
 impl<T: Default> PerWorker<T> {
     /// For this many workers, at least one.
     pub fn new(workers: usize) -> Self {
-        Self((0..workers.max(1)).map(|_| Padded::default()).collect())
+        Self { shards: (0..workers.max(1)).map(|_| Padded::default()).collect(), kept: Kept::default() }
     }
 }
 
 impl<T> PerWorker<T> {
-    /// What each of these counters comes to over all workers.
-    pub fn totals(&self, counters: impl Fn(&T) -> Vec<&Counter>) -> Vec<u64> {
-        let mut totals = Vec::new();
+    /// What each of these counters comes to over all workers, and what is kept beside them.
+    pub fn totals(&self, counters: impl Fn(&T) -> Vec<Named<'_>>) -> Vec<Count> {
+        let mut totals: Vec<Count> = Vec::new();
         for shard in self.iter() {
-            let values = counters(shard);
-            totals.resize(values.len(), 0_u64);
-            for (total, counter) in totals.iter_mut().zip(values) {
-                *total = total.wrapping_add(counter.value());
+            let named = counters(shard);
+            if totals.is_empty() {
+                totals = named.iter().map(|named| named.count(0)).collect();
+            }
+            for (total, named) in totals.iter_mut().zip(named) {
+                total.value = total.value.wrapping_add(named.counter.value());
             }
         }
+        totals.extend_from_slice(self.kept.all());
         totals
     }
 
     /// Begins with these totals. Before any worker counts.
-    pub fn begin_with(&self, totals: &[u64], counters: impl Fn(&T) -> Vec<&Counter>) {
-        if let Some(shard) = self.iter().next() {
-            begin_with(&counters(shard), totals);
+    pub fn begin_with<'a>(&'a self, totals: &[Count], counters: impl Fn(&'a T) -> Vec<Named<'a>>) {
+        if let Some(shard) = self.shards.first() {
+            self.kept.resume(&counters(&shard.0), totals);
         }
+    }
+
+    /// What is kept of this family beside its counters: word and value.
+    pub fn kept(&self, family: &str) -> impl Iterator<Item = (&str, u64)> {
+        let of = move |count: &&Count| count.family.as_str() == family;
+        self.kept.all().iter().filter(of).map(|count| (count.word.as_str(), count.value))
     }
 
     /// The shard of this worker. Only that worker may write to it.
     pub fn of(&self, worker: usize) -> &T {
-        &self.0[worker].0
+        &self.shards[worker].0
     }
 
     /// The sum over all workers.
     pub fn sum(&self, part: impl Fn(&T) -> u64) -> u64 {
-        self.0.iter().map(|shard| part(&shard.0)).sum()
+        self.shards.iter().map(|shard| part(&shard.0)).sum()
     }
 
     /// All shards.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|shard| &shard.0)
+        self.shards.iter().map(|shard| &shard.0)
     }
 }
 
-/// Sets counters to these values, as far as there are both.
-pub(super) fn begin_with(counters: &[&Counter], values: &[u64]) {
-    counters.iter().zip(values).for_each(|(counter, value)| counter.set(*value));
-}
+const UNBOUNDED: &str = "inf";
 
 #[cfg(test)]
 mod tests {
@@ -151,5 +227,37 @@ mod tests {
             }
         });
         assert_eq!(counters.sum(Counter::value), 40_000);
+    }
+
+    #[test]
+    fn what_travels_is_found_by_its_words_and_the_rest_is_kept() {
+        let count = |family: &'static str, word: &'static str, value| Count {
+            family: family.into(),
+            word: word.into(),
+            value,
+        };
+        let pair = |counters: &(Counter, Counter)| [counters.0.value(), counters.1.value()];
+        let shards = PerWorker::<(Counter, Counter)>::new(2);
+        fn named(shard: &(Counter, Counter)) -> Vec<Named<'_>> {
+            vec![Named::new("a", "x", &shard.0), Named::new("b", "", &shard.1)]
+        }
+        let came = [count("b", "", 3), count("a", "new", 9), count("a", "x", 5), count("c", "x", 7)];
+        shards.begin_with(&came, named);
+        assert_eq!(pair(shards.of(0)), [5, 3]);
+        assert_eq!(shards.kept("a").collect::<Vec<_>>(), [("new", 9)]);
+        shards.of(1).0.add(1);
+        let told = [count("a", "x", 6), count("b", "", 3), count("a", "new", 9), count("c", "x", 7)];
+        assert_eq!(shards.totals(named), told);
+    }
+
+    #[test]
+    fn a_bucket_that_there_is_not_here_counts_in_the_next_larger_one() {
+        let (histogram, kept) = (Histogram::default(), Kept::default());
+        let count = |word: &'static str| Count { family: "connect".into(), word: word.into(), value: 1 };
+        let came = ["250", "300", "499", "750", "9000000", "inf", "sum_us", "median"].map(count);
+        kept.resume(&histogram.counters("connect").collect::<Vec<_>>(), &came);
+        let counts = histogram.counts();
+        assert_eq!((counts[0], counts[1], counts[2], counts[12]), (1, 2, 1, 2));
+        assert_eq!((histogram.sum_us(), kept.all()), (1, &came[7..]));
     }
 }

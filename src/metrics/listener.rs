@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use super::{Counter, Direction, PerWorker};
+use super::{Counter, Direction, Named, PerWorker};
 use crate::reason::Reason;
 
 /// The counters of one listener, and whose they are.
@@ -61,6 +61,9 @@ pub struct ListenerShard {
     trouble: [Counter; AcceptTrouble::ALL.len()],
     datagrams: [Counter; 2],
     dropped: [Counter; Drop::ALL.len()],
+    /// What only a later build might count: sessions that came from the process before.
+    #[cfg(feature = "manifest-next")]
+    pub taken_over: Counter,
 }
 
 /// Why a datagram was not forwarded.
@@ -198,13 +201,35 @@ impl ListenerCounters {
     pub fn active(&self) -> u64 {
         self.shards.sum(|shard| shard.active.value())
     }
+
+    /// The sessions that ended, by the word of their reason: every one of this program's, and those that only the process
+    /// before had, which stay as they are. Together with the living ones they are those that began.
+    pub fn ended(&self) -> Vec<(&str, u64)> {
+        let own =
+            Reason::ALL.map(|reason| (reason.word(), self.shards.sum(|shard| shard.ended(reason).value())));
+        own.into_iter().chain(self.shards.kept(ListenerShard::ENDED)).collect()
+    }
 }
 
 impl ListenerShard {
-    /// What is counted, in an order that stays; not the living sessions.
-    pub fn counters(&self) -> Vec<&Counter> {
-        let all = [&self.begun].into_iter().chain(&self.ended).chain(&self.bytes);
-        all.chain(&self.trouble).chain(&self.datagrams).chain(&self.dropped).collect()
+    /// Under this word and that of its reason the end of sessions travels.
+    pub const ENDED: &str = "sessions";
+
+    /// What is counted, by its words; not the living sessions.
+    pub fn counters(&self) -> Vec<Named<'_>> {
+        let mut all = vec![Named::new("begun", "", &self.begun)];
+        #[cfg(feature = "manifest-next")]
+        all.push(Named::new("taken_over", "", &self.taken_over));
+        all.extend(Reason::ALL.map(|reason| Named::new(Self::ENDED, reason.word(), self.ended(reason))));
+        for direction in Direction::ALL {
+            all.push(Named::new("bytes", direction.word(), self.bytes(direction)));
+            all.push(Named::new("datagrams", direction.word(), self.datagrams(direction)));
+        }
+        all.extend(
+            AcceptTrouble::ALL.map(|kind| Named::new("accept_errors", kind.word(), self.trouble(kind))),
+        );
+        all.extend(Drop::ALL.map(|why| Named::new("dropped", why.word(), self.dropped(why))));
+        all
     }
 
     /// The sessions that ended for this reason.

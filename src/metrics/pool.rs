@@ -1,7 +1,8 @@
 //! Pool and backend metrics: what is counted of each.
 
-use super::counter::begin_with;
-use super::{Counter, Direction, Histogram};
+use super::counter::Kept;
+use super::{Counter, Direction, Histogram, Named};
+use crate::manifest::Count;
 
 /// One worker's counters of one pool.
 #[derive(Debug, Default)]
@@ -41,29 +42,42 @@ pub struct CheckCounts {
     progress: [Counter; 2],
     /// Times it was taken out because real traffic failed there.
     pub ejections: Counter,
+    kept: Kept,
 }
 
 impl PoolShard {
-    /// What is counted, in an order that stays.
-    pub fn counters(&self) -> Vec<&Counter> {
-        let counts = [&self.retries, &self.source_turn, &self.source_full, &self.rehomed];
-        self.connect.counters().chain(counts).collect()
+    /// What is counted, by its words.
+    pub fn counters(&self) -> Vec<Named<'_>> {
+        let counts = [
+            Named::new("retries", "", &self.retries),
+            Named::new("source_turn", "", &self.source_turn),
+            Named::new("source_full", "", &self.source_full),
+            Named::new("rehomed", "", &self.rehomed),
+        ];
+        self.connect.counters("connect").chain(counts).collect()
     }
 }
 
 impl CheckCounts {
-    /// What is counted, in an order that stays.
-    pub fn totals(&self) -> Vec<u64> {
-        self.counters().iter().map(|counter| counter.value()).collect()
+    /// What is counted, by its words, and what is kept beside it.
+    pub fn totals(&self) -> Vec<Count> {
+        let own = self.counters().map(|named| named.count(named.counter.value()));
+        own.into_iter().chain(self.kept.all().iter().cloned()).collect()
     }
 
     /// Begins with these totals.
-    pub fn begin_with(&self, totals: &[u64]) {
-        begin_with(&self.counters(), totals);
+    pub fn begin_with(&self, totals: &[Count]) {
+        self.kept.resume(&self.counters(), totals);
     }
 
-    fn counters(&self) -> [&Counter; 4] {
-        [&self.good, &self.bad, &self.local, &self.ejections]
+    /// By their words.
+    pub fn counters(&self) -> [Named<'_>; 4] {
+        [
+            Named::new("checks", "good", &self.good),
+            Named::new("checks", "bad", &self.bad),
+            Named::new("checks", "local", &self.local),
+            Named::new("ejections", "", &self.ejections),
+        ]
     }
 
     /// Notes how far it is on its way to the other of up and down.
@@ -80,9 +94,16 @@ impl CheckCounts {
 }
 
 impl BackendShard {
-    /// What is counted, in an order that stays.
-    pub fn counters(&self) -> Vec<&Counter> {
-        [&self.sessions, &self.connect_failures].into_iter().chain(&self.bytes).collect()
+    /// What is counted, by its words.
+    pub fn counters(&self) -> Vec<Named<'_>> {
+        let mut all = vec![
+            Named::new("sessions", "", &self.sessions),
+            Named::new("connect_failures", "", &self.connect_failures),
+        ];
+        let bytes =
+            Direction::ALL.map(|direction| Named::new("bytes", direction.word(), self.bytes(direction)));
+        all.extend(bytes);
+        all
     }
 
     /// The bytes that were delivered in this direction.

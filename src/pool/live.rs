@@ -9,6 +9,7 @@ use super::queue::Queue;
 use super::{Lease, PoolSlot, SnapshotCell, Waiter};
 use crate::config::settings::{self, OnDown};
 use crate::limits::Permits;
+use crate::manifest::Count;
 use crate::metrics::{Histogram, PerWorker, PoolShard};
 use crate::sticky::{Source, Sticky};
 
@@ -111,6 +112,20 @@ impl LivePool {
         self.sticky().len()
     }
 
+    /// Everything that is counted of it, for the next process.
+    pub fn counts(&self) -> Vec<Count> {
+        let mut counts = self.shards.totals(PoolShard::counters);
+        counts.extend(self.check_seconds.counters(CHECKS).map(|named| named.count(named.counter.value())));
+        counts
+    }
+
+    /// Goes on counting where the process before was.
+    pub fn resume_counts(&self, counts: &[Count]) {
+        self.shards.begin_with(counts, |shard| {
+            shard.counters().into_iter().chain(self.check_seconds.counters(CHECKS)).collect()
+        });
+    }
+
     pub(super) fn snapshots(&self) -> Option<Arc<SnapshotCell>> {
         self.hooks.snapshots.upgrade()
     }
@@ -172,5 +187,7 @@ fn millis(settings: &settings::Sticky) -> u64 {
     u64::try_from(settings.lasts.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The word under which the times of checks travel.
+const CHECKS: &str = "check_seconds";
 /// More than one, so that a table that grew shrinks again.
 const SWEPT_PER_USE: usize = 2;

@@ -5,7 +5,7 @@ use super::pool_state::PoolState;
 use crate::backend_state::BackendState;
 use crate::config::settings::{self, ConnectFrom};
 use crate::manifest;
-use crate::metrics::{BackendShard, Counter, PoolShard};
+use crate::metrics::BackendShard;
 use crate::pool::Backend;
 
 impl Publisher {
@@ -19,8 +19,6 @@ impl Publisher {
 impl PoolState {
     fn export(&self, now_ns: u64) -> manifest::Pool {
         let (view, live) = (&self.view, &self.view.live);
-        let mut counts = live.shards.totals(PoolShard::counters);
-        counts.extend(live.check_seconds.counters().map(Counter::value));
         let remembered = live.remembered_sources().into_iter().map(|(source, backend, used_ms)| {
             manifest::Remembered { source: source.into(), backend: backend.to_string(), used_ms }
         });
@@ -29,7 +27,7 @@ impl PoolState {
         let leaving = view.leaving.iter().map(|backend| tell(backend, None, now_ns));
         manifest::Pool {
             name: live.name.to_string(),
-            counts,
+            counts: live.counts(),
             remembered: remembered.collect(),
             backends: listed.chain(leaving).collect(),
             reach: reach(&view.settings),
@@ -39,8 +37,8 @@ impl PoolState {
 
 fn reach(pool: &settings::Pool) -> manifest::Reach {
     manifest::Reach {
-        send_proxy: pool.send_proxy.code(),
-        on_down: pool.on_down.code(),
+        send_proxy: pool.send_proxy.word().into(),
+        on_down: pool.on_down.word().into(),
         connect_ms: u64::try_from(pool.connect.timeout.as_millis()).unwrap_or(u64::MAX),
         attempts: pool.connect.attempts,
         from_client: pool.connect_from == ConnectFrom::Client,

@@ -10,7 +10,7 @@ use super::build::PoolBuilder;
 use crate::backend_state::{BackendState, Health};
 use crate::config::settings::{self, Balance, ConnectFrom, OnDown, SendProxy, Settings};
 use crate::manifest;
-use crate::metrics::{BackendShard, PoolShard};
+use crate::metrics::BackendShard;
 use crate::pool::{Backend, LivePool, PoolView};
 use crate::sticky::Source;
 
@@ -45,9 +45,7 @@ impl<'a> PoolImport<'a> {
         let Some(before) = self.pools.iter().find(|before| before.name == pool.name) else {
             return (states, leaving);
         };
-        live.shards.begin_with(&before.counts, PoolShard::counters);
-        let own = live.shards.of(0).counters().len();
-        live.check_seconds.begin_with(before.counts.get(own..).unwrap_or_default());
+        live.resume_counts(&before.counts);
         for record in &before.backends {
             let is_it = |backend: &Arc<Backend>| {
                 *backend.name == *record.name && backend.place() == (record.ip, record.port)
@@ -135,8 +133,8 @@ impl<'a> PoolImport<'a> {
 fn reached_by(reach: &manifest::Reach, pool: settings::Pool) -> settings::Pool {
     let timeout = Duration::from_millis(reach.connect_ms);
     settings::Pool {
-        send_proxy: SendProxy::of_code(reach.send_proxy).unwrap_or(pool.send_proxy),
-        on_down: OnDown::of_code(reach.on_down).unwrap_or(pool.on_down),
+        send_proxy: SendProxy::named(reach.send_proxy.as_str()).unwrap_or(pool.send_proxy),
+        on_down: OnDown::named(reach.on_down.as_str()).unwrap_or(pool.on_down),
         connect: settings::Connect { timeout, attempts: reach.attempts },
         connect_from: match &reach.from[..] {
             _ if reach.from_client => ConnectFrom::Client,

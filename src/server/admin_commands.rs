@@ -160,7 +160,7 @@ impl Control {
                 let _ = reply.send(());
             }
             Request::Search { filter, close, rows_max, reply } => {
-                let found = self.search(&filter, close.then_some(Reason::Closed), rows_max).await;
+                let found = self.search(&filter, close.then_some(CLOSED), rows_max).await;
                 let _ = reply.send(found);
             }
         }
@@ -222,3 +222,9 @@ fn refused(error: super::OrderError) -> requests::Refused {
 
 /// Orders on their way; whoever gives one waits.
 const REQUESTS_MAX: usize = 64;
+
+/// Why sessions end that an operator closes.
+#[cfg(not(feature = "manifest-next"))]
+const CLOSED: Reason = Reason::Closed;
+#[cfg(feature = "manifest-next")]
+const CLOSED: Reason = Reason::Next;

@@ -68,7 +68,9 @@ impl Sessions {
     /// Goes on with a session of the process before. Its place among the sessions of the process is taken already.
     pub fn import(&mut self, adopted: Import, cx: &mut ThreadContext) {
         adopted.terms.counters.shards.of(cx.worker).active.add(1);
-        let phase = adopted.record.phase.clone();
+        #[cfg(feature = "manifest-next")]
+        adopted.terms.counters.shards.of(cx.worker).taken_over.add(1);
+        let (phase, is_foreign) = (adopted.record.phase.clone(), adopted.record.is_foreign());
         let session = Session::import(adopted);
         self.next_generation = (self.next_generation + 1) & GENERATION_MASK;
         let generation = self.next_generation;
@@ -86,6 +88,8 @@ impl Sessions {
                 session.error = Some(errno);
                 Next::End(Reason::HandoverFailed)
             }
+            // Not all of it is understood here, so that bytes of it could get lost: its peers see a reset.
+            (Ok(()), _) if is_foreign => Next::End(Reason::HandoverFailed),
             (Ok(()), manifest::Phase::Queued(since_us, until_ms)) => {
                 dial::rejoin(session, backend_token, (since_us, until_ms), cx)
             }
@@ -104,7 +108,7 @@ impl Terms {
             pool: self.live.name.to_string(),
             idle_ms: self.idle_ms,
             half_closed_ms: self.half_closed_ms,
-            log_sessions: self.log_sessions.code(),
+            log_sessions: self.log_sessions.word().into(),
         }
     }
 }
@@ -123,13 +127,17 @@ impl Session {
             lease: self.lease.as_ref().map(|lease| lease.backend().number),
             has_permit: self.permit.is_some(),
             phase: match self.phase {
+                // In such a state as a later build might have.
+                #[cfg(feature = "manifest-next")]
+                Phase::AwaitingHeader { .. } => manifest::Phase::Foreign(200),
+                #[cfg(not(feature = "manifest-next"))]
                 Phase::AwaitingHeader { deadline_ms } => manifest::Phase::AwaitingHeader(deadline_ms),
                 Phase::Dialling { began_us, deadline_ms } => manifest::Phase::Dialling(began_us, deadline_ms),
                 Phase::Queued { since_us, until_ms, .. } => manifest::Phase::Queued(since_us, until_ms),
                 Phase::Pausing { until_ms } => manifest::Phase::Pausing(until_ms),
                 Phase::Relaying => manifest::Phase::Relaying,
                 Phase::Lingering { reason, until_ms, .. } => {
-                    manifest::Phase::Lingering(reason.word().to_owned(), until_ms)
+                    manifest::Phase::Lingering(reason.word().into(), until_ms)
                 }
             },
             to_backend: relay.to_backend.export(),
@@ -142,10 +150,12 @@ impl Session {
             connect_us: self.connect_us,
             queue_us: self.queue_us,
             close_later_ms: self.close_later_ms,
-            on_down: self.on_down.code(),
+            on_down: self.on_down.word().into(),
             attempts: self.attempts,
             tried: self.tried.clone(),
             error: self.error.map(Errno::raw_os_error),
+            #[cfg(feature = "manifest-next")]
+            next: self.started_us,
         }
     }
 
@@ -160,11 +170,13 @@ impl Session {
             }
             manifest::Phase::Relaying => Phase::Relaying,
             manifest::Phase::Lingering(reason, until_ms) => {
-                let reason = Reason::named(&reason).unwrap_or(Reason::HandoverFailed);
+                let reason = Reason::named(reason.as_str()).unwrap_or(Reason::HandoverFailed);
                 Phase::Lingering { reason, look_ms: 0, until_ms }
             }
+            // It ends before anything happens to it.
+            manifest::Phase::Foreign(_) => Phase::Pausing { until_ms: 0 },
         };
-        let on_down = OnDown::of_code(record.on_down).unwrap_or(OnDown::Keep);
+        let on_down = OnDown::named(record.on_down.as_str()).unwrap_or(OnDown::Keep);
         if let Some(lease) = lease.as_ref().filter(|_| on_down == OnDown::Close) {
             lease.backend().pool.note_closes();
         }

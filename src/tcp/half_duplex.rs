@@ -49,6 +49,22 @@ enum Mode {
     CopyOnly,
 }
 
+impl Mode {
+    /// Its word for the next process.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Splice => "splice",
+            Self::CopyOnly => "copy_only",
+        }
+    }
+
+    /// The one of this word; of any other, the one that always works.
+    fn named(word: &str) -> Self {
+        [Self::Copy, Self::Splice].into_iter().find(|one| one.word() == word).unwrap_or(Self::CopyOnly)
+    }
+}
+
 /// How a turn of a way ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -108,15 +124,10 @@ impl HalfDuplex {
                 }
             }
         };
-        let mode = match self.mode {
-            Mode::Copy => 0,
-            Mode::Splice => 1,
-            Mode::CopyOnly => 2,
-        };
         manifest::HalfDuplex {
             delivered_bytes: self.delivered_bytes,
             held,
-            mode,
+            mode: self.mode.word().into(),
             lead_bytes: self.lead_bytes,
             full_reads: self.full_reads,
         }
@@ -134,11 +145,7 @@ impl HalfDuplex {
         Self {
             delivered_bytes: record.delivered_bytes,
             held,
-            mode: match record.mode {
-                0 => Mode::Copy,
-                1 => Mode::Splice,
-                _ => Mode::CopyOnly,
-            },
+            mode: Mode::named(record.mode.as_str()),
             lead_bytes: record.lead_bytes,
             full_reads: record.full_reads,
         }

@@ -49,7 +49,7 @@ impl Proxied {
                 Carried::Proxy(Addresses { source, destination })
             }
             manifest::Carried::Local => Carried::Local,
-            manifest::Carried::Unknown => Carried::Unknown,
+            manifest::Carried::Unknown | manifest::Carried::Foreign(_) => Carried::Unknown,
         };
         Self { peer: record.peer, carried, tlvs: record.tlvs.0.into(), trouble: None }
     }

@@ -56,12 +56,14 @@ impl Table {
     }
 
     fn add_one(&mut self, lease: Lease) {
-        let given = given(self.trial.settings.pools[0].on_down.code(), self.cx.now_us);
+        let given = given(self.trial.settings.pools[0].on_down.word(), self.cx.now_us);
         self.trial.counters.shards.of(0).begun.add(1);
         let (client, backend) = (quiet(), Some(quiet()));
         let (terms, lease) = (Arc::clone(&self.terms), Some(lease));
-        self.sessions
-            .import(Import { record: given, terms, client, backend, lease, pipes: [None, None] }, &mut self.cx);
+        self.sessions.import(
+            Import { record: given, terms, client, backend, lease, pipes: [None, None] },
+            &mut self.cx,
+        );
     }
 
     fn walk(&self) -> Walk {
@@ -86,7 +88,7 @@ impl Table {
 }
 
 /// A session in the middle of its life, as another process would tell of it.
-fn given(on_down: u8, started_us: u64) -> manifest::Session {
+fn given(on_down: &'static str, started_us: u64) -> manifest::Session {
     let side = manifest::Side {
         fd: -1,
         readable: false,
@@ -101,7 +103,7 @@ fn given(on_down: u8, started_us: u64) -> manifest::Session {
     let way = manifest::HalfDuplex {
         delivered_bytes: 0,
         held: manifest::Held::Nothing,
-        mode: 0,
+        mode: "copy".into(),
         lead_bytes: 0,
         full_reads: 0,
     };
@@ -126,7 +128,7 @@ fn given(on_down: u8, started_us: u64) -> manifest::Session {
         connect_us: None,
         queue_us: None,
         close_later_ms: None,
-        on_down,
+        on_down: on_down.into(),
         attempts: 1,
         tried: Vec::new(),
         error: None,

@@ -1,17 +1,25 @@
-//! Bundle of a manifest and its file descriptors, as messages: a head with the manifest in sealed memory, then the
-//! descriptors, as many as a message takes, in the order of the manifest.
+//! Bundle of a manifest and its file descriptors, as messages: a head with the manifest in sealed memory, then the descriptors, as many
+//! as a message takes, in the order of the list that is part of the manifest.
+//!
+//! ```text
+//!  head = "evenkeel", its format u32, the oldest that may read it u32, descriptors u32, checksum u64
+//!  part = its number u32
+//! ```
+//!
+//! Each may have more behind that, of a later build. The first two numbers stand there for ever: what they allow is read,
+//! and what they do not is refused by its number.
 //!
 //! What must stay true: nothing is taken for a bundle unless all of it came, once, in order and unchanged; whatever is
-//! refused is refused before any of it was touched.
+//! refused is refused before any of it was touched. Descriptors that nobody here knows what to do with are closed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hasher;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use siphasher::sip::SipHasher13;
 
-use crate::manifest::{Manifest, Reader, VERSION, Wire};
+use crate::manifest::{Manifest, Misfit, OLDEST_READER, Reader, VERSION, Wire, may_be_read};
 use crate::sys::Errno;
 use crate::sys::fd_passing::{self, DESCRIPTORS_MAX};
 
@@ -30,9 +38,9 @@ pub enum BundleError {
     /// Somebody else's message.
     #[error("a message that is none of evenkeel's")]
     Foreign,
-    /// Of another version of the program.
-    #[error("it speaks version {0} of the manifest, and this program version {VERSION}")]
-    Version(u32),
+    /// Of a build that is too far from this one.
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
     /// Not all of it is there, or more than all.
     #[error("{found} of {expected} descriptors came")]
     Count {
@@ -71,10 +79,12 @@ impl Messages {
     pub(super) fn new(manifest: &Manifest) -> io::Result<Self> {
         let bytes = manifest.encode();
         let descriptors = manifest.descriptors();
+        let count = u32::try_from(descriptors.len()).unwrap_or(u32::MAX);
         let mut head = MAGIC.to_vec();
-        VERSION.put(&mut head);
-        u32::try_from(descriptors.len()).unwrap_or(u32::MAX).put(&mut head);
-        checksum(&bytes).put(&mut head);
+        for number in [VERSION, OLDEST_READER, count] {
+            head.extend_from_slice(&number.to_le_bytes());
+        }
+        head.extend_from_slice(&checksum(&bytes).to_le_bytes());
         Ok(Self { head, sealed: fd_passing::sealed(&bytes)?, descriptors })
     }
 
@@ -111,7 +121,7 @@ impl Arriving {
         match &self.head {
             None => self.head = Some(head_of(bytes, arrived.descriptors)?),
             Some(head) => {
-                if bytes != self.parts.to_le_bytes() {
+                if !bytes.starts_with(&self.parts.to_le_bytes()) {
                     return Err(BundleError::Foreign);
                 }
                 self.parts += 1;
@@ -141,11 +151,10 @@ impl Arriving {
         if checksum(&bytes) != promised {
             return Err(BundleError::Damaged);
         }
-        let manifest = Manifest::decode(&bytes).map_err(|_| BundleError::Damaged)?;
-        let numbers = manifest.descriptors();
-        let descriptors: HashMap<i32, OwnedFd> = numbers.iter().copied().zip(self.descriptors).collect();
-        // Each number once: two sessions cannot have one socket.
-        if numbers.len() != expected || descriptors.len() != expected || !holds_together(&manifest) {
+        let (manifest, numbers) = Manifest::decode(&bytes).map_err(|_| BundleError::Damaged)?;
+        let count = numbers.len();
+        let descriptors: HashMap<i32, OwnedFd> = numbers.into_iter().zip(self.descriptors).collect();
+        if count != expected || descriptors.len() != expected || !holds_together(&manifest, &descriptors) {
             return Err(BundleError::Damaged);
         }
         Ok(Bundle { manifest, descriptors, stashed: false })
@@ -178,22 +187,25 @@ fn head_of(bytes: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<Head, BundleEr
     if reader.bytes(MAGIC.len()).map_err(|_| BundleError::Foreign)? != MAGIC {
         return Err(BundleError::Foreign);
     }
-    let version = u32::take(&mut reader).map_err(|_| BundleError::Foreign)?;
-    if version != VERSION {
-        return Err(BundleError::Version(version));
-    }
+    let (format, oldest_reader) = <(u32, u32)>::take(&mut reader).map_err(|_| BundleError::Foreign)?;
+    may_be_read(format, oldest_reader)?;
     let (expected, checksum) = <(u32, u64)>::take(&mut reader).map_err(|_| BundleError::Foreign)?;
-    match (descriptors.pop(), descriptors.is_empty() && reader.is_empty()) {
-        (Some(sealed), true) => {
-            Ok(Head { expected: usize::try_from(expected).unwrap_or(usize::MAX), checksum, sealed })
-        }
-        _ => Err(BundleError::Foreign),
-    }
+    // A later build may send more with it; the manifest comes first.
+    descriptors.truncate(1);
+    let sealed = descriptors.pop().ok_or(BundleError::Foreign)?;
+    Ok(Head { expected: usize::try_from(expected).unwrap_or(usize::MAX), checksum, sealed })
 }
 
-/// What a record names is in the manifest.
-fn holds_together(manifest: &Manifest) -> bool {
-    let backends: std::collections::HashSet<u64> =
+/// What a record names is there: each descriptor once, since two sessions cannot have one socket.
+fn holds_together(manifest: &Manifest, descriptors: &HashMap<i32, OwnedFd>) -> bool {
+    let mut named = manifest.descriptors();
+    // Sorted, not hashed: nothing moves until this is done.
+    named.sort_unstable();
+    let is_once = named.windows(2).all(|two| two[0] < two[1]);
+    if !is_once || !named.iter().all(|number| descriptors.contains_key(number)) {
+        return false;
+    }
+    let backends: HashSet<u64> =
         manifest.pools.iter().flat_map(|pool| &pool.backends).map(|backend| backend.number).collect();
     let is_listed = |number: u32, length: usize| usize::try_from(number).is_ok_and(|number| number < length);
     manifest.sessions.iter().all(|session| {
@@ -211,7 +223,8 @@ fn checksum(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-const MAGIC: &[u8] = b"evenkeel";
+/// With it a head begins.
+pub(super) const MAGIC: &[u8] = b"evenkeel";
 /// A million sessions take 300 MiB; what they hold unsent comes on top.
 const MANIFEST_BYTES_MAX: u64 = 4 << 30;
 

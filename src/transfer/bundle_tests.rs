@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use super::*;
-use crate::manifest::Door;
+use crate::manifest::{Door, Head};
 
 /// A manifest with so many doors, whose sockets are pipes.
 fn manifest(doors: usize) -> (Manifest, Vec<io::PipeReader>) {
@@ -18,7 +18,7 @@ fn manifest(doors: usize) -> (Manifest, Vec<io::PipeReader>) {
         lost_seen: 0,
         fd: pipe.as_raw_fd(),
     };
-    let manifest = Manifest {
+    let head = Head {
         program: "0".into(),
         config: "text".into(),
         config_path: "/path".into(),
@@ -26,15 +26,10 @@ fn manifest(doors: usize) -> (Manifest, Vec<io::PipeReader>) {
         workers: 1,
         http: None,
         socket: None,
-        doors: (0..).zip(&pipes).map(door).collect(),
-        listeners: Vec::new(),
-        pools: Vec::new(),
-        terms: Vec::new(),
-        flow_terms: Vec::new(),
-        sessions: Vec::new(),
-        flows: Vec::new(),
         reloads: (0, 0),
     };
+    let doors = (0..).zip(&pipes).map(door).collect();
+    let manifest = Manifest { doors, ..Manifest::new(head) };
     (manifest, pipes)
 }
 
@@ -93,15 +88,68 @@ fn what_is_not_whole_or_not_ours_is_refused() {
     assert_eq!(refused(&swapped), BundleError::Foreign.to_string(), "out of order");
     let doubled: Vec<_> = all.iter().chain(&all[1..]).cloned().collect();
     assert_eq!(refused(&doubled), BundleError::Foreign.to_string());
-    let mut other = all.clone();
-    other[0].0[8] ^= 4;
-    assert!(refused(&other).contains("version 7 of the manifest"), "{}", refused(&other));
     let mut damaged = all.clone();
-    damaged[0].0[16] ^= 1;
+    damaged[0].0[20] ^= 1;
     assert_eq!(refused(&damaged), BundleError::Damaged.to_string(), "another sum");
     let mut foreign = all;
     foreign[0].0[0] = b'E';
     assert_eq!(refused(&foreign), BundleError::Foreign.to_string());
+}
+
+#[test]
+fn a_build_that_is_too_far_away_is_told_by_its_number() {
+    let (manifest, _pipes) = manifest(3);
+    let bundle = Messages::new(&manifest).unwrap();
+    let all: Vec<_> = bundle.iter().collect();
+    let with = |format: u32, oldest: u32| {
+        let mut all = all.clone();
+        all[0].0[8..12].copy_from_slice(&format.to_le_bytes());
+        all[0].0[12..16].copy_from_slice(&oldest.to_le_bytes());
+        carry(&all).map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(with(VERSION + 9, VERSION), Ok(()), "it says that this program may read it");
+    let refused = with(VERSION + 9, VERSION + 1).unwrap_err();
+    assert!(refused.contains(&format!("takes a program of format {} or later", VERSION + 1)), "{refused}");
+    // The head of a build of which the manifest could not grow, as it was sent: version 2, three descriptors, a checksum.
+    let old = b"evenkeel\x02\0\0\0\x03\0\0\0\xd1\x9b\x60\x3c\x11\x4f\x7e\xa2";
+    let mut messages = all.clone();
+    messages[0].0 = old.to_vec();
+    let refused = carry(&messages).unwrap_err().to_string();
+    assert!(refused.contains("is of format 2, and this program reads 3 and later"), "{refused}");
+    // What such a build looks at: it takes 2 and nothing else.
+    assert_eq!(&all[0].0[..8], MAGIC);
+    assert_ne!(&all[0].0[8..12], 2_u32.to_le_bytes());
+}
+
+#[test]
+fn what_a_later_build_adds_to_messages_and_descriptors_changes_nothing() {
+    let (mut manifest, pipes) = manifest(3);
+    let bundle = Messages::new(&manifest).unwrap();
+    let mut all: Vec<_> = bundle.iter().collect();
+    // A record that is not known here named the last one.
+    manifest.doors.pop();
+    let mut bytes = manifest.encode();
+    let listed = i32s(&[pipes[0].as_raw_fd(), pipes[1].as_raw_fd()]);
+    let at = bytes.windows(listed.len()).position(|window| window == listed).unwrap();
+    // The length of the record, the number of descriptors, and one more of them.
+    for length in [at - 8, at - 4] {
+        bytes[length] += if length == at - 4 { 1 } else { 4 };
+    }
+    bytes.splice(at + 8..at + 8, pipes[2].as_raw_fd().to_le_bytes());
+    let sealed = fd_passing::sealed(&bytes).unwrap();
+    all[0].1 = vec![sealed.as_raw_fd(), pipes[0].as_raw_fd()];
+    let sum = all[0].0.len() - 8;
+    all[0].0[sum..].copy_from_slice(&checksum(&bytes).to_le_bytes());
+    all[0].0.extend(b"more");
+    all[1].0.extend(b"more");
+    let mut bundle = carry(&all).unwrap();
+    assert_eq!(bundle.manifest, manifest);
+    let came = [0, 1, 2].map(|at| bundle.descriptor(pipes[at].as_raw_fd()).is_some());
+    assert_eq!(came, [true, true, true], "each can be taken, and is closed if it is not");
+}
+
+fn i32s(numbers: &[i32]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
 #[test]
@@ -111,4 +159,19 @@ fn a_record_that_names_what_is_not_there_is_refused() {
     let messages = Messages::new(&manifest).unwrap();
     let twice: Vec<_> = messages.iter().collect();
     assert!(matches!(carry(&twice), Err(BundleError::Damaged)), "one socket cannot be two");
+    // A descriptor that is not on the list.
+    let (mut manifest, pipes) = self::manifest(2);
+    let mut bytes = manifest.encode();
+    let listed = i32s(&[pipes[0].as_raw_fd(), pipes[1].as_raw_fd()]);
+    let at = bytes.windows(listed.len()).position(|window| window == listed).unwrap();
+    bytes[at..at + 4].copy_from_slice(&9_999_i32.to_le_bytes());
+    let sealed = fd_passing::sealed(&bytes).unwrap();
+    let unlisted = Messages::new(&manifest).unwrap();
+    let mut messages: Vec<_> = unlisted.iter().collect();
+    messages[0].1 = vec![sealed.as_raw_fd()];
+    let sum = messages[0].0.len() - 8;
+    messages[0].0[sum..].copy_from_slice(&checksum(&bytes).to_le_bytes());
+    assert!(matches!(carry(&messages), Err(BundleError::Damaged)), "nothing came for that door");
+    manifest.doors.clear();
+    assert!(carry(&Messages::new(&manifest).unwrap().iter().collect::<Vec<_>>()).is_ok());
 }

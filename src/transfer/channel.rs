@@ -1,7 +1,7 @@
 //! Channel (Unix socket pair) between a process and the successor that it started.
 //!
 //! ```text
-//!  successor: ready VERSION       the file is read and right
+//!  successor: ready NEWEST OLDEST the file is read and right; which formats of a manifest it reads
 //!  old:       the bundle          its data threads stand still from here on
 //!  successor: have N              everything came and is understood; nothing of it was touched
 //!  old:       go                  from here on it is the successor's
@@ -10,6 +10,10 @@
 //! ```
 //!
 //! A line that closes before `go` means: take everything back. After `go` the old process leaves.
+//!
+//! The two may be of different builds. So these messages stay as they are: a later build may put words behind them, and
+//! messages between them, and whoever does not know those passes over them. What one side must answer a message that the
+//! other may not know, it must be able to do without.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
@@ -18,8 +22,8 @@ use std::os::unix::net;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-use super::bundle::{Arriving, Bundle, BundleError, Messages};
-use crate::manifest::{Manifest, VERSION};
+use super::bundle::{Arriving, Bundle, BundleError, MAGIC, Messages};
+use crate::manifest::{Manifest, Misfit, Reads};
 use crate::sys::fd_passing::{self, Arrived};
 
 /// One end of the line.
@@ -38,9 +42,9 @@ pub enum ChannelError {
     /// The successor says why it cannot.
     #[error("it says: {0}")]
     Refused(String),
-    /// The successor speaks another version.
-    #[error("it speaks version {0} of the manifest, and this program version {VERSION}")]
-    Version(String),
+    /// The successor is of a build that is too far from this one.
+    #[error("{0}; to change programs all the same, stop this one: its sessions end then")]
+    Misfit(#[from] Misfit),
     /// What came is no bundle.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -64,14 +68,10 @@ impl Channel {
         Ok(Self { end: UnixStream::from_std(net::UnixStream::from(end))? })
     }
 
-    /// The old process waits for a successor that has read its file.
+    /// The old process waits for a successor that has read its file, and understands what it would get.
     pub async fn await_ready(&self) -> Result<(), ChannelError> {
-        match self.word().await?.split_once(' ') {
-            Some(("ready", version)) if version == VERSION.to_string() => Ok(()),
-            Some(("ready", version)) => Err(ChannelError::Version(version.to_owned())),
-            Some(("refused", why)) => Err(ChannelError::Refused(why.to_owned())),
-            _ => Err(ChannelError::Confused),
-        }
+        let words = self.hear("ready").await?;
+        Ok(Reads::parse(&words).ok_or(ChannelError::Confused)?.may_be_given()?)
     }
 
     /// The old process gives everything and waits until all of it has come.
@@ -79,11 +79,9 @@ impl Channel {
         for (bytes, descriptors) in Messages::new(manifest)?.iter() {
             self.send(&bytes, &descriptors).await?;
         }
-        match self.word().await?.split_once(' ') {
-            Some(("have", count)) if count == count_of(manifest) => Ok(()),
-            Some(("refused", why)) => Err(ChannelError::Refused(why.to_owned())),
-            _ => Err(ChannelError::Confused),
-        }
+        let words = self.hear("have").await?;
+        let is_all = words.split_whitespace().next() == Some(&count_of(manifest));
+        if is_all { Ok(()) } else { Err(ChannelError::Confused) }
     }
 
     /// The old process lets go: the successor may touch everything now.
@@ -98,7 +96,7 @@ impl Channel {
 
     /// The successor has read its file.
     pub async fn say_ready(&self) -> Result<(), ChannelError> {
-        Ok(self.send(format!("ready {VERSION}").as_bytes(), &[]).await?)
+        Ok(self.send(format!("ready {}", Reads::OWN).as_bytes(), &[]).await?)
     }
 
     /// The successor cannot take over.
@@ -116,9 +114,13 @@ impl Channel {
     /// The successor takes what comes.
     pub async fn receive_bundle(&self) -> Result<Bundle, ChannelError> {
         let mut arriving = Arriving::default();
+        let mut passed_over = 0;
         loop {
             let (bytes, arrived) = self.receive().await?;
-            if arriving.take(&bytes, arrived)? {
+            let is_word = !bytes.starts_with(MAGIC) && arrived.descriptors.is_empty() && !arrived.cut;
+            if is_word && !arriving.has_begun() && passed_over < PASSED_OVER_MAX {
+                passed_over += 1;
+            } else if arriving.take(&bytes, arrived)? {
                 return Ok(arriving.finish()?);
             }
         }
@@ -127,14 +129,14 @@ impl Channel {
     /// The successor has everything, and waits until it may touch it.
     pub async fn await_go(&self, count: &str) -> Result<(), ChannelError> {
         self.send(format!("have {count}").as_bytes(), &[]).await?;
-        if self.word().await? == "go" { Ok(()) } else { Err(ChannelError::Confused) }
+        self.hear("go").await.map(drop)
     }
 
     /// The successor waits until the service manager listens to it. An old process that has ended has told it, or cannot
     /// any more.
     pub async fn await_main(&self) {
-        // Whatever else it says, or that it is gone: there is nothing more to wait for.
-        let _ = self.word().await;
+        // That it is gone, or confused: there is nothing more to wait for.
+        let _ = self.hear("main").await;
     }
 
     /// The successor serves what it will serve.
@@ -146,12 +148,24 @@ impl Channel {
     /// The old process waits for that, to tell whoever asked for a successor.
     pub async fn await_serving(&self) {
         // One that ends meanwhile is the service manager's to start again.
-        let _ = self.word().await;
+        let _ = self.hear("serving").await;
     }
 
-    async fn word(&self) -> Result<String, ChannelError> {
-        let (bytes, _) = self.receive().await?;
-        String::from_utf8(bytes).map_err(|_| ChannelError::Confused)
+    /// Waits for this message, and tells the words behind it. A refusal is an error at any time; what a later build says in
+    /// between is passed over.
+    async fn hear(&self, wanted: &str) -> Result<String, ChannelError> {
+        for _ in 0..=PASSED_OVER_MAX {
+            let (bytes, _) = self.receive().await?;
+            // A text that is none is no message that is waited for.
+            let said = String::from_utf8_lossy(&bytes);
+            let (message, words) = said.split_once(' ').unwrap_or((&said, ""));
+            match message {
+                "refused" => return Err(ChannelError::Refused(words.to_owned())),
+                _ if message == wanted => return Ok(words.to_owned()),
+                _ => {}
+            }
+        }
+        Err(ChannelError::Confused)
     }
 
     async fn send(&self, bytes: &[u8], descriptors: &[RawFd]) -> io::Result<()> {
@@ -196,3 +210,9 @@ pub fn count_of(manifest: &Manifest) -> String {
 }
 
 const WORDS_MAX: usize = 4_096;
+/// Messages of a later build that may come where another one is waited for.
+const PASSED_OVER_MAX: usize = 16;
+
+#[cfg(test)]
+#[path = "channel_tests.rs"]
+mod tests;

@@ -103,5 +103,5 @@ impl Stash {
     }
 }
 
-/// Heads and numbers of parts are shorter.
-const BYTES_MAX: usize = 64;
+/// Heads and numbers of parts are shorter, those of later builds too.
+const BYTES_MAX: usize = 1_024;

@@ -62,6 +62,7 @@ impl Pump {
     /// Goes on with a flow of the process before. Its door must be open here. One that cannot stay ends as `drained`.
     pub fn import(&mut self, adopted: Import, cx: &mut ThreadContext) {
         let Import { mut record, terms, fd, lease } = adopted;
+        let is_foreign = record.is_foreign();
         let proxied = record.proxied.take().map(|proxied| Box::new(Proxied::import(proxied)));
         let (client, local) = (record.client, record.local);
         let door = self.doors.iter().find(|(_, door)| door.id == record.door).map(|(number, _)| number);
@@ -99,7 +100,7 @@ impl Pump {
         }
         self.sides[place] = Some(side);
         let over = match &self.sides[place] {
-            _ if !watched => Some(Reason::HandoverFailed),
+            _ if !watched || is_foreign => Some(Reason::HandoverFailed),
             _ if door == u32::MAX => Some(Reason::Drained),
             // Its backend went down before it was here to be looked at.
             Some(side) if side.upstream.is_to_close() => Some(Reason::BackendDown),
@@ -135,11 +136,13 @@ impl Side {
             lease: 0,
             backend: self.client,
             origin: (self.client, false),
-            on_down: 0,
+            on_down: "".into(),
             owes_header: false,
             refused: false,
             asked_us: 0,
             answered: false,
+            #[cfg(feature = "manifest-next")]
+            next: "flow".to_owned(),
         };
         self.upstream.export(&mut record);
         record
@@ -155,7 +158,7 @@ impl Terms {
             lifetime_ms: self.flow.lifetime_ms,
             responses: self.flow.responses.map_or(0, std::num::NonZeroU32::get),
             requests: self.flow.requests.map_or(0, std::num::NonZeroU32::get),
-            log_sessions: self.log_sessions.code(),
+            log_sessions: self.log_sessions.word().into(),
         }
     }
 }

@@ -47,7 +47,7 @@ impl Proxied {
                 Carried::Proxy(Addresses { source, destination })
             }
             manifest::Carried::Local => Carried::Local,
-            manifest::Carried::Unknown => Carried::Unknown,
+            manifest::Carried::Unknown | manifest::Carried::Foreign(_) => Carried::Unknown,
         };
         Self { carried, tlvs: record.tlvs.0.into() }
     }

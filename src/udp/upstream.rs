@@ -103,7 +103,7 @@ impl Upstream {
         flow.lease = self.lease.backend().number;
         flow.backend = self.backend;
         flow.origin = self.origin.export();
-        flow.on_down = self.on_down.code();
+        flow.on_down = self.on_down.word().into();
         flow.owes_header = self.owes_header;
         flow.refused = self.refused;
         flow.asked_us = self.asked_us;
@@ -112,7 +112,7 @@ impl Upstream {
 
     /// As the process before told, with its socket and its place at the backend.
     pub(super) fn import(record: &manifest::Flow, fd: OwnedFd, lease: Lease, origins: &mut Origins) -> Self {
-        let on_down = OnDown::of_code(record.on_down).unwrap_or(OnDown::Keep);
+        let on_down = OnDown::named(record.on_down.as_str()).unwrap_or(OnDown::Keep);
         if on_down == OnDown::Close {
             lease.backend().pool.note_closes();
         }

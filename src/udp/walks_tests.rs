@@ -39,7 +39,7 @@ impl Table {
             lifetime_ms: None,
             responses: 0,
             requests: 0,
-            log_sessions: 2,
+            log_sessions: "off".into(),
         };
         let limits = Arc::new(SessionLimits::new(None, None, None));
         let counters = Arc::clone(&trial.counters);
@@ -108,7 +108,7 @@ impl Table {
             backend,
             // Each has a port of its own.
             origin: (client, true),
-            on_down: self.trial.settings.pools[0].on_down.code(),
+            on_down: self.trial.settings.pools[0].on_down.word().into(),
             owes_header: false,
             refused: false,
             asked_us: 0,

@@ -24,7 +24,17 @@ pub const HOMES: [(&str, &[&str]); 22] = [
     ("strsim", &["config/nearest.rs"]),
     (
         "thiserror",
-        &["cli/", "config/", "transfer/", "health/", "listener/", "proxy_protocol/", "publisher/", "server/"],
+        &[
+            "cli/",
+            "config/",
+            "health/",
+            "listener/",
+            "manifest/",
+            "proxy_protocol/",
+            "publisher/",
+            "server/",
+            "transfer/",
+        ],
     ),
     // Never a data thread's: worker and tcp have a loop of their own.
     ("tokio", &["cli/", "publisher/", "server/", "admin/", "transfer/", "systemd/", "health/"]),

@@ -92,18 +92,18 @@ pub enum LogSessions {
 }
 
 impl LogSessions {
-    /// As a number, for the next process.
-    pub fn code(self) -> u8 {
+    /// Its word in the file.
+    pub fn word(self) -> &'static str {
         match self {
-            Self::All => 0,
-            Self::Failed => 1,
-            Self::Off => 2,
+            Self::All => "all",
+            Self::Failed => "failed",
+            Self::Off => "off",
         }
     }
 
-    /// Of such a number.
-    pub fn of_code(code: u8) -> Option<Self> {
-        [Self::All, Self::Failed, Self::Off].into_iter().find(|one| one.code() == code)
+    /// The one of this word.
+    pub fn named(word: &str) -> Option<Self> {
+        [Self::All, Self::Failed, Self::Off].into_iter().find(|one| one.word() == word)
     }
 }
 

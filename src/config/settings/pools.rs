@@ -144,18 +144,18 @@ pub enum SendProxy {
 }
 
 impl SendProxy {
-    /// As a number, for the next process.
-    pub fn code(self) -> u8 {
+    /// Its word in the file.
+    pub fn word(self) -> &'static str {
         match self {
-            Self::Off => 0,
-            Self::V1 => 1,
-            Self::V2 => 2,
+            Self::Off => "off",
+            Self::V1 => "v1",
+            Self::V2 => "v2",
         }
     }
 
-    /// Of such a number.
-    pub fn of_code(code: u8) -> Option<Self> {
-        [Self::Off, Self::V1, Self::V2].into_iter().find(|one| one.code() == code)
+    /// The one of this word.
+    pub fn named(word: &str) -> Option<Self> {
+        [Self::Off, Self::V1, Self::V2].into_iter().find(|one| one.word() == word)
     }
 }
 
@@ -241,18 +241,18 @@ pub enum OnDown {
 }
 
 impl OnDown {
-    /// As a number, for the next process.
-    pub fn code(self) -> u8 {
+    /// Its word in the file.
+    pub fn word(self) -> &'static str {
         match self {
-            Self::Keep => 0,
-            Self::Close => 1,
-            Self::Rehome => 2,
+            Self::Keep => "keep",
+            Self::Close => "close",
+            Self::Rehome => "rehome",
         }
     }
 
-    /// Of such a number.
-    pub fn of_code(code: u8) -> Option<Self> {
-        [Self::Keep, Self::Close, Self::Rehome].into_iter().find(|one| one.code() == code)
+    /// The one of this word.
+    pub fn named(word: &str) -> Option<Self> {
+        [Self::Keep, Self::Close, Self::Rehome].into_iter().find(|one| one.word() == word)
     }
 }
 

@@ -58,7 +58,7 @@ impl Inherited {
     /// The zero of the shared clock: where it was.
     pub(in crate::server) fn epoch(&self) -> Instant {
         let now = Instant::now();
-        let age_ns = fd_passing::monotonic_ns().saturating_sub(self.manifest().epoch_ns);
+        let age_ns = fd_passing::monotonic_ns().saturating_sub(self.manifest().head.epoch_ns);
         now.checked_sub(Duration::from_nanos(age_ns)).unwrap_or(now)
     }
 
@@ -110,13 +110,13 @@ impl Inherited {
     /// The HTTP door that was there, where the settings want it.
     pub(in crate::server) fn http(&mut self, settings: &Settings) -> Option<HttpDoor> {
         settings.admin.http?;
-        let fd = self.bundle.manifest.http.and_then(|fd| self.bundle.descriptor(fd))?;
+        let fd = self.bundle.manifest.head.http.and_then(|fd| self.bundle.descriptor(fd))?;
         HttpDoor::import(fd).ok()
     }
 
     /// The socket of the commands that was there.
     pub(in crate::server) fn socket(&mut self) -> Option<SocketDoor> {
-        let (fd, path) = self.bundle.manifest.socket.clone()?;
+        let (fd, path) = self.bundle.manifest.head.socket.clone()?;
         SocketDoor::import(self.bundle.descriptor(fd)?, path.into()).ok()
     }
 
@@ -132,8 +132,8 @@ impl Inherited {
             Some(Arc::new(counters))
         });
         control.listeners.replace(resumed.collect());
-        control.reloads.done.store(manifest.reloads.0, Ordering::Relaxed);
-        control.reloads.refused.store(manifest.reloads.1, Ordering::Relaxed);
+        control.reloads.done.store(manifest.head.reloads.0, Ordering::Relaxed);
+        control.reloads.refused.store(manifest.head.reloads.1, Ordering::Relaxed);
     }
 
     /// Waits until the service manager listens.
@@ -148,10 +148,15 @@ impl Inherited {
             (std::mem::take(&mut manifest.sessions), std::mem::take(&mut manifest.flows));
         let (terms, flow_terms) =
             (std::mem::take(&mut manifest.terms), std::mem::take(&mut manifest.flow_terms));
+        let foreign = sessions.iter().filter(|record| record.is_foreign()).count()
+            + flows.iter().filter(|record| record.is_foreign()).count();
+        if foreign > 0 {
+            tracing::warn!(target: "evenkeel", sessions = foreign, "sessions came in a state that only a later program knows: they end here as handover_failed, all others go on");
+        }
         let terms: Vec<_> = terms.iter().map(|record| control.tcp_terms(record)).collect();
         let flow_terms: Vec<_> = flow_terms.iter().map(|record| control.udp_terms(record)).collect();
         let (workers, workers_before) =
-            (control.workers.count(), usize::try_from(manifest.workers).unwrap_or(usize::MAX));
+            (control.workers.count(), usize::try_from(manifest.head.workers).unwrap_or(usize::MAX));
         let mut imports: Vec<ThreadImport> = (0..workers).map(|_| ThreadImport::default()).collect();
         let lease = |number: u64| backends.get(&number).map(|backend| Lease::import(Arc::clone(backend)));
         for mut record in sessions {
@@ -205,7 +210,7 @@ impl Control {
     /// What sessions of the process before were born with: what its listener has now, but for what it had otherwise then.
     fn tcp_terms(&self, record: &manifest::Terms) -> Arc<tcp::Terms> {
         let served = self.served();
-        let log_sessions = LogSessions::of_code(record.log_sessions).unwrap_or(LogSessions::All);
+        let log_sessions = LogSessions::named(record.log_sessions.as_str()).unwrap_or(LogSessions::All);
         let (live, counters) = self.listed(&record.pool, &record.listener, Protocol::Tcp);
         let now = match served.terms.get(&record.listener) {
             Some(Terms::Tcp(now)) => Some(now),
@@ -231,7 +236,7 @@ impl Control {
 
     fn udp_terms(&self, record: &manifest::FlowTerms) -> Arc<udp::Terms> {
         let served = self.served();
-        let log_sessions = LogSessions::of_code(record.log_sessions).unwrap_or(LogSessions::All);
+        let log_sessions = LogSessions::named(record.log_sessions.as_str()).unwrap_or(LogSessions::All);
         let (live, counters) = self.listed(&record.pool, &record.listener, Protocol::Udp);
         let now = match served.terms.get(&record.listener) {
             Some(Terms::Udp(now)) => Some(now),

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::freeze::{FrozenWorkers, Stuck};
 use crate::config::settings::Protocol;
-use crate::manifest::{Door, ListenerCounts, Manifest, Pool};
+use crate::manifest::{Door, Head, ListenerCounts, Manifest, Pool};
 use crate::metrics::ListenerShard;
 use crate::process_phase::Phase;
 use crate::publisher::Order;
@@ -120,7 +120,7 @@ impl Control {
         let (reply, pools) = oneshot::channel();
         self.orders.send(Order::Export { reply }).await.ok()?;
         let pools: Vec<Pool> = pools.await.ok()?;
-        let mut manifest = Manifest {
+        let head = Head {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             config: lock(&self.text).to_string(),
             config_path: self.file.path.clone(),
@@ -128,22 +128,30 @@ impl Control {
             workers: u32::try_from(self.workers.count()).unwrap_or(u32::MAX),
             http: self.http_socket(),
             socket: self.admin_socket(),
-            doors: self.doors(&exports),
-            listeners: self.counts(&pools),
-            pools,
-            terms: Vec::new(),
-            flow_terms: Vec::new(),
-            sessions: Vec::new(),
-            flows: Vec::new(),
             reloads: (
                 self.reloads.done.load(Ordering::Relaxed),
                 self.reloads.refused.load(Ordering::Relaxed),
             ),
         };
+        let (doors, listeners) = (self.doors(&exports), self.counts(&pools));
+        let mut manifest = Manifest { doors, listeners, pools, ..Manifest::new(head) };
+        #[cfg(feature = "manifest-next")]
+        self.add_next(&mut manifest);
         for export in exports {
             add(&mut manifest, export);
         }
         Some(manifest)
+    }
+
+    /// What only a later build has: a record with a descriptor of its own, and a counter, which is told.
+    #[cfg(feature = "manifest-next")]
+    fn add_next(&self, manifest: &mut Manifest) {
+        manifest.next.push(crate::manifest::Next { about: "the log".to_owned(), fd: 2 });
+        let of = |counters: &Arc<crate::metrics::ListenerCounters>| {
+            counters.shards.sum(|shard| shard.taken_over.value())
+        };
+        let taken_over: u64 = self.listeners.all().iter().map(of).sum();
+        tracing::info!(target: "evenkeel", taken_over, "sessions came from processes before");
     }
 
     /// Where the shared clock began, on the clock that all processes share.
