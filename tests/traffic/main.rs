@@ -3,6 +3,7 @@
 
 mod access_and_limits;
 mod binding;
+mod builds;
 mod commands;
 mod costs;
 mod dashboard;

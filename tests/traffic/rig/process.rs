@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output};
 use std::sync::Mutex;
 use std::time::Instant;
@@ -31,6 +31,11 @@ impl Program {
         Self::start_limited(yaml, None)
     }
 
+    /// Another program than the one under test.
+    pub fn start_by(binary: &Path, yaml: &str) -> Self {
+        Self::start_any(binary, yaml, None, |_| ()).0
+    }
+
     /// With a hard limit of open files.
     pub fn start_limited(yaml: &str, open_files: Option<u64>) -> Self {
         Self::start_meanwhile(yaml, open_files, |_| ()).0
@@ -45,7 +50,7 @@ impl Program {
     /// Only until the listener's port answers, which is before the balancer accepts.
     pub fn spawn_listening(yaml: &str) -> Self {
         for _ in 0..20 {
-            let mut program = Self::spawn(yaml, None);
+            let mut program = Self::spawn(tested(), yaml, None);
             let mut ended = false;
             eventually("the door is bound", || {
                 ended = program.child.try_wait().unwrap().is_some();
@@ -61,11 +66,20 @@ impl Program {
     fn start_meanwhile<T>(
         yaml: &str,
         open_files: Option<u64>,
+        early: impl FnMut(SocketAddr) -> T,
+    ) -> (Self, T) {
+        Self::start_any(tested(), yaml, open_files, early)
+    }
+
+    fn start_any<T>(
+        binary: &Path,
+        yaml: &str,
+        open_files: Option<u64>,
         mut early: impl FnMut(SocketAddr) -> T,
     ) -> (Self, T) {
         // A free port may be taken by someone else before the child binds it: then the next ones are tried.
         for _ in 0..20 {
-            let mut program = Self::spawn(yaml, open_files);
+            let mut program = Self::spawn(binary, yaml, open_files);
             let mut done = None;
             let deadline = Instant::now() + DEADLINE;
             while Instant::now() < deadline {
@@ -88,7 +102,7 @@ impl Program {
         panic!("the balancer did not start");
     }
 
-    fn spawn(yaml: &str, open_files: Option<u64>) -> Self {
+    fn spawn(binary: &Path, yaml: &str, open_files: Option<u64>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (port, admin) = (free_port(), free_port());
         let yaml = yaml.replace("PORT", &port.to_string());
@@ -97,11 +111,10 @@ impl Program {
         let doors = format!("admin: {{ http: '127.0.0.1:{admin}', socket: '{}' }}", socket.display());
         fs::write(&file, format!("{yaml}\n{doors}\n")).unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
-        let binary = env!("CARGO_BIN_EXE_evenkeel");
         let mut command = match open_files {
             Some(limit) => {
                 let mut command = Command::new("sh");
-                command.args(["-c", &format!("ulimit -n {limit}; exec \"$@\""), "sh", binary]);
+                command.args(["-c", &format!("ulimit -n {limit}; exec \"$@\""), "sh"]).arg(binary);
                 command
             }
             None => Command::new(binary),
@@ -170,7 +183,18 @@ impl Program {
     /// Hands over to a new process, which must succeed; how many sessions it has then.
     #[track_caller]
     pub fn upgrade(&self) -> u64 {
-        let answer: serde_json::Value = serde_json::from_str(&self.say(&["upgrade", "--json"])).unwrap();
+        self.upgrade_by(&["upgrade", "--json"])
+    }
+
+    /// Likewise, to a process of this program.
+    #[track_caller]
+    pub fn upgrade_to(&self, binary: &Path) -> u64 {
+        self.upgrade_by(&["upgrade", "--json", "--binary", binary.to_str().unwrap()])
+    }
+
+    #[track_caller]
+    fn upgrade_by(&self, command: &[&str]) -> u64 {
+        let answer: serde_json::Value = serde_json::from_str(&self.say(command)).unwrap();
         self.successors.lock().unwrap().push(u32::try_from(answer["pid"].as_u64().unwrap()).unwrap());
         answer["sessions"].as_u64().unwrap()
     }
@@ -260,6 +284,10 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn tested() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_evenkeel"))
 }
 
 fn pid_of(number: u32) -> Pid {

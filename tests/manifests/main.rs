@@ -1,0 +1,100 @@
+//! Every format in which sessions were ever handed over, kept as bytes: this build reads all of them, and writes the last.
+//!
+//! Whoever changes what is written raises `VERSION` (src/manifest/version.rs), writes the new file by
+//! `EVENKEEL_KEEP_MANIFEST=1 cargo test --test manifests`, and says in `expected` what the files before it mean now. A kept
+//! file never changes.
+#![cfg(not(feature = "manifest-next"))]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
+
+mod specimen;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use evenkeel::manifest::{Count, Manifest, OLDEST_READ, VERSION};
+use specimen::specimen;
+
+/// What the kept file of this format says, as this build understands it: the specimen as it was, with what came later as it
+/// is where it is not there.
+fn expected(format: u32) -> Manifest {
+    match format {
+        3 => specimen(),
+        other => panic!("say here what a manifest of format {other} means"),
+    }
+}
+
+/// Words of counters that were written once and are written no more, each with the last format that had it.
+const RETIRED: [(u32, &str, &str); 0] = [];
+
+fn path(format: u32) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/manifests/{format}.manifest"))
+}
+
+fn kept(format: u32) -> Vec<u8> {
+    let path = path(format);
+    if format == VERSION && !path.exists() && std::env::var_os("EVENKEEL_KEEP_MANIFEST").is_some() {
+        fs::write(&path, specimen().encode()).unwrap();
+    }
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn what_is_written_is_the_newest_kept_file() {
+    assert!(
+        kept(VERSION) == specimen().encode(),
+        "what is written is not what {} holds: raise VERSION, and keep the new format by \
+         EVENKEEL_KEEP_MANIFEST=1 cargo test --test manifests",
+        path(VERSION).display()
+    );
+}
+
+#[test]
+fn every_kept_file_is_read_and_means_what_it_meant() {
+    for format in OLDEST_READ..=VERSION {
+        let (manifest, descriptors) = Manifest::decode(&kept(format))
+            .unwrap_or_else(|_| panic!("format {format} is not read any more"));
+        assert!(manifest == expected(format), "format {format} says {manifest:#?}");
+        assert_eq!(descriptors, manifest.descriptors(), "format {format}");
+    }
+}
+
+#[test]
+fn a_word_that_was_written_is_a_word_still() {
+    let now = words(&specimen());
+    assert!(now.len() >= 90, "{} words", now.len());
+    for format in OLDEST_READ..=VERSION {
+        let (manifest, _) = Manifest::decode(&kept(format)).unwrap();
+        let is_lost = |(family, word): &&(String, String)| {
+            !RETIRED.iter().any(|(last, a, b)| format <= *last && family == a && word == b)
+        };
+        let lost: Vec<_> = words(&manifest).difference(&now).filter(is_lost).cloned().collect();
+        assert!(lost.is_empty(), "format {format} counts under {lost:?}, and nobody takes that up");
+    }
+}
+
+#[test]
+fn the_specimen_has_everything_and_names_each_descriptor_once() {
+    let specimen = specimen();
+    assert_eq!(specimen::kinds(&specimen), [6, 3, 3]);
+    let mut descriptors = specimen.descriptors();
+    // The two of the commands and metrics, doors, clients, a backend with a pipe, flows.
+    assert_eq!(descriptors.len(), 2 + 2 + 6 + 3 + 2);
+    descriptors.sort_unstable();
+    descriptors.dedup();
+    assert_eq!(descriptors.len(), 2 + 2 + 6 + 3 + 2);
+}
+
+/// Everything that is counted.
+fn words(manifest: &Manifest) -> BTreeSet<(String, String)> {
+    let listeners = manifest.listeners.iter().map(|one| ("listener", &one.counts));
+    let pools = manifest.pools.iter().map(|one| ("pool", &one.counts));
+    let backends = manifest.pools.iter().flat_map(|one| &one.backends);
+    let backends = backends.flat_map(|one| [("backend", &one.counts), ("checks", &one.checks)]);
+    let named = |(what, counts): (&str, &Vec<Count>)| {
+        let what = what.to_owned();
+        let named = move |count: &Count| (format!("{what}/{}", count.family), count.word.to_string());
+        counts.iter().map(named).collect::<Vec<_>>()
+    };
+    listeners.chain(pools).chain(backends).flat_map(named).collect()
+}
