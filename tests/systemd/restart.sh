@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Scenes of tests/systemd/run: restarts, upgrades and crashes with live sessions. The service is installed and may run.
-# shellcheck disable=SC2154  # `parts`, `init` and `root` are those of tests/systemd/run
+# shellcheck disable=SC2154  # `parts`, `init`, `root` and `other` are those of tests/systemd/run
 
 # crowd_file [MORE]: two listeners in front of the crowd's server; MORE is put below.
 crowd_file() {
@@ -99,6 +99,43 @@ restart_under_load() {
     holds "the journal says what was left" "left everything for the next process" "$(journal)"
     holds "and what was taken over" "taken over" "$(journal)"
 }
+
+# place NAME: that program of the parts is the installed one from now on, at once, as a package does it.
+place() { inside sh -c "install -m 0755 $parts/$1 /usr/local/bin/evenkeel-new && mv /usr/local/bin/evenkeel-new /usr/local/bin/evenkeel"; }
+
+restart_into_another_build() {
+    local round build what
+    echo "restarts and upgrades into another build, and back"
+    if [[ -z $other ]]; then
+        echo "  left out: no other build was given (--other)"
+        return
+    fi
+    start_crowd_server
+    begin_crowd
+    hold_a_session
+    for round in 1 2; do
+        for what in "systemctl restart evenkeel" "/usr/local/bin/evenkeel upgrade"; do
+            for build in evenkeel-other evenkeel; do
+                place $build
+                # Words, not one.
+                # shellcheck disable=SC2086
+                restarts 1 $what
+                same "round $round: $build runs" "$(sum_of $parts/$build)" "$(sum_of "/proc/$(property MainPID)/exe")"
+            done
+        done
+    done
+    inside touch /run/hold-end
+    same "a session held from before the first to after the last carried bytes to its end" "done" "$(held_ended)"
+    crowd_is_well "all of them"
+    until_true all_have_ended || true
+    same "begun = sum over reasons + active" "True" \
+        "$(field 'all(l["begun"] == sum(l["ended"].values()) + l["active"] for l in s["listeners"])')"
+    same "and none failed" 0 "$(field 's["listeners"][0]["ended"].get("handover_failed", 0)')"
+    place evenkeel
+    inside systemctl restart evenkeel
+}
+sum_of() { inside sha256sum "$1" | cut -d ' ' -f 1; }
+all_have_ended() { [[ $(field 's["listeners"][0]["active"]') == 0 ]]; }
 
 restart_with_a_wrong_file() {
     local said
