@@ -34,6 +34,10 @@ impl Proxied {
     pub(super) fn export(&self, peer: SocketAddr) -> manifest::Proxied {
         let carried = match self.carried {
             Carried::Proxy(both) => manifest::Carried::Proxy(both.source, both.destination),
+            // In such a state as a later build might have.
+            #[cfg(feature = "manifest-next")]
+            Carried::Local => manifest::Carried::Foreign(200),
+            #[cfg(not(feature = "manifest-next"))]
             Carried::Local => manifest::Carried::Local,
             Carried::Unknown => manifest::Carried::Unknown,
         };

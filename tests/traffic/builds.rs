@@ -181,28 +181,47 @@ fn a_program_put_in_the_place_of_another_takes_over_at_sigusr2() {
 #[test]
 #[ignore = "needs the build with manifest-next, which scripts/test makes"]
 fn what_only_a_later_build_knows_ends_that_session_and_no_other() {
-    let backend = Backend::start(echo);
+    let (backend, games) = (Backend::start(echo), Answering::start("a"));
+    let (echo, check) = (backend.address, "health: { check: off }");
     let program = Program::start(&format!(
-        "log: {{ sessions: all }}\nlisteners:\n  door: {{ bind: '127.0.0.1:PORT', backends: ['{0}'], health: {{ check: off }} }}\n  \
-         headed: {{ bind: '127.0.0.1:{1}', backends: ['{0}'], accept_proxy: [127.0.0.0/8], timeouts: {{ header: 1m }}, health: {{ check: off }} }}",
-        backend.address,
-        free_port()
+        "log: {{ sessions: all }}\nlisteners:\n  door: {{ bind: '127.0.0.1:PORT', backends: ['{echo}'], {check} }}\n  \
+         headed: {{ bind: '127.0.0.1:{}', backends: ['{echo}'], accept_proxy: [127.0.0.0/8], timeouts: {{ header: 1m }}, {check} }}\n  \
+         games: {{ protocol: udp, bind: '127.0.0.1:{}', backends: ['{}'], accept_proxy: [127.0.0.0/8], {check} }}",
+        free_port(),
+        free_port(),
+        games.address
     ));
     assert_eq!(program.upgrade_to(&next()), 0);
     let mut client = connect(program.address());
     exchange(&mut client, b"before");
-    // That build has another word for a session that waits for its header.
+    // That build has other words for a session that waits for its header, and for a flow that speaks for its proxy.
     let mut headed = connect(door(&program, "headed"));
     headed.write_all(b"PROXY TCP4 192.0.2.1 ").unwrap();
-    eventually("it waits", || states(&program) == ["header", "open"]);
-    assert_eq!(program.upgrade_to(plain()), 2);
+    let players: Vec<UdpSocket> = (0..2).map(|_| player(door(&program, "games"))).collect();
+    let says = |player: &UdpSocket, header: &[u8], answer: &[u8]| {
+        let mut said = [0; 100];
+        player.send(&[header, b"?"].concat()).unwrap();
+        let length = player.recv(&mut said).unwrap();
+        assert_eq!(&said[..length], answer);
+    };
+    says(&players[0], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", b"a?");
+    says(&players[1], b"", b"a?");
+    eventually("it waits", || states(&program) == ["header", "open", "open", "open"]);
+    assert_eq!(program.upgrade_to(plain()), 4);
     exchange(&mut client, b"after");
+    says(&players[1], b"", b"a?");
     assert_eq!(read_to_end(&mut headed), (Vec::new(), Outcome::Reset));
-    eventually("it is told", || !program.session_lines().is_empty());
-    let lines = program.session_lines();
-    assert_eq!((lines.len(), &lines[0]["reason"]), (1, &"handover_failed".into()), "{lines:?}");
-    assert_eq!(listener(&program, "headed")["ended"]["handover_failed"], 1);
-    assert!(program.log().contains("a state that only a later program knows"), "{}", program.log());
+    eventually("both are told", || program.session_lines().len() == 2);
+    for line in program.session_lines() {
+        assert_eq!(line["reason"], "handover_failed", "{line}");
+    }
+    for name in ["headed", "games"] {
+        assert_eq!(listener(&program, name)["ended"]["handover_failed"], 1, "{name}");
+    }
+    let lines = program.json_log();
+    let told: Vec<_> = lines.iter().filter(|line| line["sessions"] == 2 && line["level"] == "WARN").collect();
+    assert!(told.len() == 1 && told[0].to_string().contains("only a later program knows"), "{told:?}");
+    assert_eq!(listener(&program, "games")["begun"], 2, "the other flow did not begin anew");
     adds_up(&program);
 }
 
