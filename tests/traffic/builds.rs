@@ -4,7 +4,7 @@
 //! and runs the tests that need it.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,13 @@ use std::sync::{Mutex, mpsc};
 use evenkeel::sys::fd_passing;
 use rustix::process::Signal;
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use super::datagrams::Answering;
 use super::ports::free_port;
-use super::rig::{Backend, DEADLINE, Outcome, Program, connect, echo, eventually, exchange, read_to_end};
+use super::rig::{
+    Backend, DEADLINE, Outcome, Program, connect, echo, eventually, exchange, read_to_end, reset,
+};
 
 fn plain() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_evenkeel"))
@@ -72,17 +75,29 @@ fn late_backend() -> (Backend, mpsc::Sender<()>) {
     (backend, release)
 }
 
-fn yaml(echo: SocketAddr, late: SocketAddr, games: SocketAddr) -> String {
+/// A backend with little room, which reads nothing until it is asked to.
+fn narrow_backend() -> (TcpListener, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(16).unwrap();
+    let listener = TcpListener::from(socket);
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+fn yaml(echo: SocketAddr, late: SocketAddr, narrow: SocketAddr, games: SocketAddr) -> String {
     let check = "health: { check: off }";
-    let more = ["late", "lined", "games", "spare"].map(|_| free_port());
+    let more = ["late", "lined", "games", "spare", "slow"].map(|_| free_port());
     format!(
         "log: {{ sessions: all }}\nlisteners:\n  door: {{ bind: '127.0.0.1:PORT', backends: ['{echo}'], {check} }}\n  \
          late: {{ bind: '127.0.0.1:{}', backends: ['{late}'], {check} }}\n  \
          lined: {{ bind: '127.0.0.1:{}', pool: narrow }}\n  \
          games: {{ protocol: udp, bind: '127.0.0.1:{}', backends: ['{games}'], {check} }}\n  \
-         spare: {{ bind: '127.0.0.1:{}', backends: ['{echo}'], {check} }}\n\
+         spare: {{ bind: '127.0.0.1:{}', backends: ['{echo}'], {check} }}\n  \
+         slow: {{ bind: '127.0.0.1:{}', backends: ['{narrow}'], {check} }}\n\
          pools: {{ narrow: {{ backends: [{{ address: '{echo}', max_sessions: 1 }}], queue: {{ timeout: 100s }}, {check} }} }}",
-        more[0], more[1], more[2], more[3]
+        more[0], more[1], more[2], more[3], more[4]
     )
 }
 
@@ -91,7 +106,8 @@ fn yaml(echo: SocketAddr, late: SocketAddr, games: SocketAddr) -> String {
 fn everything_goes_on_between_builds_in_both_directions() {
     let (backend, games) = (Backend::start(echo), Answering::start("a"));
     let (late, release) = late_backend();
-    let program = Program::start(&yaml(backend.address, late.address, games.address));
+    let (slow, narrow) = narrow_backend();
+    let program = Program::start(&yaml(backend.address, late.address, narrow, games.address));
     let mut clients: Vec<TcpStream> = (0..5).map(|_| connect(program.address())).collect();
     clients.iter_mut().for_each(|client| exchange(client, b"before"));
     let mut half = connect(door(&program, "late"));
@@ -101,16 +117,24 @@ fn everything_goes_on_between_builds_in_both_directions() {
     exchange(&mut first, b"first");
     let mut waiting = connect(door(&program, "lined"));
     waiting.write_all(b"later").unwrap();
+    // One whose client is gone, and whose backend has not read everything: it hears of that afterwards.
+    let mut gone = connect(door(&program, "slow"));
+    gone.write_all(&[7; SENT_BYTES]).unwrap();
+    let mut reached = slow.accept().unwrap().0;
+    reached.set_read_timeout(Some(DEADLINE)).unwrap();
+    eventually("all of it is on its way", || listener(&program, "slow")["to_backend"] == SENT_BYTES);
+    reset(gone);
     let players: Vec<UdpSocket> = (0..4).map(|_| player(door(&program, "games"))).collect();
     players.iter().for_each(|player| ask(player, 0));
     eventually("each is where it is to be", || {
         let states = states(&program);
-        states.len() == 12 && states.iter().filter(|state| *state == "queued").count() == 1
+        let count = |wanted: &str| states.iter().filter(|state| *state == wanted).count();
+        (count("open"), count("queued"), count("closing")) == (11, 1, 1)
     });
     let before = states(&program);
     let (plain, next) = (plain(), next());
     for (round, binary) in [&next, plain, &next, plain].into_iter().enumerate() {
-        assert_eq!(program.upgrade_to(binary), 12, "round {round}");
+        assert_eq!(program.upgrade_to(binary), 13, "round {round}");
         assert_eq!(states(&program), before, "round {round}");
         clients.iter_mut().for_each(|client| exchange(client, b"after"));
         exchange(&mut first, b"first again");
@@ -128,12 +152,18 @@ fn everything_goes_on_between_builds_in_both_directions() {
     assert_eq!((&ended["closed"], &ended["closed_next"]), (&2.into(), &2.into()), "{ended}");
     let counted = program.metric(r#"evenkeel_sessions_total{listener="spare",reason="closed_next"}"#);
     assert!((counted - 2.0).abs() < f64::EPSILON, "{counted}");
-    // What only the other build counts went through this one and on: 8 sessions each time.
+    // What only the other build counts went through this one and on: 9 sessions each time.
     let lines = program.json_log();
     let told = lines.iter().filter(|line| line["message"] == "sessions came from processes before");
-    assert_eq!(told.map(|line| line["taken_over"].as_u64().unwrap()).collect::<Vec<_>>(), [8, 16]);
+    assert_eq!(told.map(|line| line["taken_over"].as_u64().unwrap()).collect::<Vec<_>>(), [9, 18]);
     release.send(()).unwrap();
     assert_eq!(read_to_end(&mut half), (b"all of it".to_vec(), Outcome::End));
+    let mut all = vec![0; SENT_BYTES];
+    reached.read_exact(&mut all).unwrap();
+    assert!(all.iter().all(|byte| *byte == 7));
+    assert_eq!(read_to_end(&mut reached), (Vec::new(), Outcome::Reset));
+    let ended = || listener(&program, "slow")["ended"].clone();
+    eventually("it has ended", || ended()["client_reset"] == 1);
     drop(first);
     let mut back = [0; 5];
     waiting.read_exact(&mut back).unwrap();
@@ -146,6 +176,7 @@ fn everything_goes_on_between_builds_in_both_directions() {
 fn a_program_put_in_the_place_of_another_takes_over_at_sigusr2() {
     let (backend, games) = (Backend::start(echo), Answering::start("a"));
     let (late, _release) = late_backend();
+    let (_slow, narrow) = narrow_backend();
     let folder = tempfile::tempdir().unwrap();
     let installed = folder.path().join("evenkeel");
     let install = |binary: &Path| {
@@ -155,7 +186,7 @@ fn a_program_put_in_the_place_of_another_takes_over_at_sigusr2() {
         std::fs::rename(&new, &installed).unwrap();
     };
     install(plain());
-    let program = Program::start_by(&installed, &yaml(backend.address, late.address, games.address));
+    let program = Program::start_by(&installed, &yaml(backend.address, late.address, narrow, games.address));
     let mut client = connect(program.address());
     exchange(&mut client, b"before");
     let player = player(door(&program, "games"));
@@ -296,3 +327,6 @@ fn ask(player: &UdpSocket, number: usize) {
     let length = player.recv(&mut answer).unwrap();
     assert_eq!(answer[..length], *format!("a{number}").as_bytes());
 }
+
+/// More than the narrow backend's kernel takes, and less than ours does for it.
+const SENT_BYTES: usize = 40_000;
