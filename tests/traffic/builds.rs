@@ -6,7 +6,6 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, mpsc};
@@ -30,6 +29,13 @@ fn next() -> PathBuf {
     let path = plain().with_file_name("evenkeel-next");
     assert!(path.is_file(), "there is no {}: scripts/test makes it", path.display());
     path
+}
+
+/// Another process writes programs: a file that this one has open for writing while another test starts a child could not be
+/// run as long as that child has it, too.
+fn shell(command: &str, arguments: &[&Path]) {
+    let status = Command::new("sh").args(["-c", command, "sh"]).args(arguments).status().unwrap();
+    assert!(status.success(), "{command}");
 }
 
 /// What is told of a listener.
@@ -182,7 +188,7 @@ fn a_program_put_in_the_place_of_another_takes_over_at_sigusr2() {
     let install = |binary: &Path| {
         // At once, as a package does.
         let new = folder.path().join("new");
-        std::fs::copy(binary, &new).unwrap();
+        shell("cp \"$1\" \"$2\"", &[binary, &new]);
         std::fs::rename(&new, &installed).unwrap();
     };
     install(plain());
@@ -269,8 +275,8 @@ fn a_program_from_before_is_refused_and_everything_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     for (says, why) in [("ready 2", "too old: it reads handovers of format 2"), ("ready 99 98", "too new")] {
         let old = folder.path().join("old");
-        std::fs::write(&old, format!("#!/bin/sh\nprintf '{says}' >&0\nread -r _\n")).unwrap();
-        std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let script = format!("#!/bin/sh\nprintf '{says}' >&0\nread -r _\n");
+        shell("printf %s \"$1\" >\"$2\" && chmod 755 \"$2\"", &[Path::new(&script), &old]);
         let refused = program.command(&["upgrade", "--binary", old.to_str().unwrap()]);
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert_eq!(refused.status.code(), Some(1));
