@@ -182,8 +182,9 @@ impl<T: Wire> Wire for Vec<T> {
 
     fn take(from: &mut Reader<'_>) -> Result<Self, Broken> {
         let count = from.count()?;
-        // Grows as values are really there.
-        let mut values = Self::with_capacity(count.min(CAPACITY_MAX));
+        // No more room than there are bytes: it grows as values are really there.
+        let room = from.bytes.len() / size_of::<T>().max(1) + 1;
+        let mut values = Self::with_capacity(count.min(room));
         for _ in 0..count {
             values.push(T::take(from)?);
         }
@@ -328,7 +329,6 @@ macro_rules! field {
 }
 pub(super) use field;
 
-const CAPACITY_MAX: usize = 4_096;
 const LENGTH_BYTES: usize = 4;
 
 #[cfg(test)]
