@@ -146,23 +146,17 @@ fn find(program: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-/// True, and told, where something is missing.
-fn skips(programs: &[&str]) -> bool {
-    let missing: Vec<&&str> = programs.iter().filter(|program| find(program).is_none()).collect();
-    if !missing.is_empty() {
-        eprintln!(
-            "skipped: {missing:?} not installed (apt: haproxy nginx libnginx-mod-stream redis-tools redis-server)"
-        );
+/// Fails where something is missing.
+#[track_caller]
+fn needs(programs: &[&str]) {
+    let mut missing: Vec<&str> = programs.iter().copied().filter(|program| find(program).is_none()).collect();
+    if programs.contains(&"nginx") && !Path::new(NGINX_STREAM).is_file() {
+        missing.push("the stream module of nginx");
     }
-    !missing.is_empty()
-}
-
-fn nginx_has_stream() -> bool {
-    let found = Path::new(NGINX_STREAM).is_file();
-    if !found {
-        eprintln!("skipped: nginx has no stream module (apt: libnginx-mod-stream)");
-    }
-    found
+    assert!(
+        missing.is_empty(),
+        "{missing:?} not installed (apt: haproxy nginx libnginx-mod-stream redis-tools redis-server postgresql)"
+    );
 }
 
 /// A client at an address of its own, so that no hop can be taken for it.
@@ -207,10 +201,9 @@ fn told(client: SocketAddr, port: u16) -> String {
 }
 
 #[test]
+#[ignore = "needs haproxy, nginx"]
 fn from_haproxy_through_evenkeel_to_nginx() {
-    if skips(&["haproxy", "nginx"]) {
-        return;
-    }
+    needs(&["haproxy", "nginx"]);
     for send in ["send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options crc32c,unique-id"] {
         for version in ["v1", "v2"] {
             for source in ["127.0.0.9", "::1"] {
@@ -242,10 +235,9 @@ fn from_haproxy_through_evenkeel_to_nginx() {
 }
 
 #[test]
+#[ignore = "needs haproxy, nginx"]
 fn from_nginx_through_evenkeel_to_haproxy() {
-    if skips(&["haproxy", "nginx"]) || !nginx_has_stream() {
-        return;
-    }
+    needs(&["haproxy", "nginx"]);
     for version in ["v1", "v2"] {
         let mut chain = Chain::new();
         let (front, middle, end) = (free_port(), free_port(), free_port());
@@ -273,10 +265,9 @@ fn from_nginx_through_evenkeel_to_haproxy() {
 }
 
 #[test]
+#[ignore = "needs haproxy, nginx"]
 fn plain_clients_are_told_of_to_both() {
-    if skips(&["haproxy", "nginx"]) {
-        return;
-    }
+    needs(&["haproxy", "nginx"]);
     for version in ["v1", "v2"] {
         let mut chain = Chain::new();
         let (door, haproxy, nginx) = (free_port(), free_port(), free_port());
@@ -304,10 +295,9 @@ fn plain_clients_are_told_of_to_both() {
 }
 
 #[test]
+#[ignore = "needs haproxy, redis-server, redis-cli"]
 fn redis_cli_over_three_proxies() {
-    if skips(&["haproxy", "redis-server", "redis-cli"]) {
-        return;
-    }
+    needs(&["haproxy", "redis-server", "redis-cli"]);
     let mut chain = Chain::new();
     let (front, middle, end, redis) = (free_port(), free_port(), free_port(), free_port());
     let folder = chain.folder.path().to_owned();
@@ -377,14 +367,10 @@ fn redis_cli_over_three_proxies() {
 }
 
 #[test]
+#[ignore = "needs haproxy, nginx, psql"]
 fn psql_over_haproxy_evenkeel_and_nginx() {
-    if skips(&["haproxy", "nginx", "psql"]) || !nginx_has_stream() {
-        return;
-    }
-    let Some(binaries) = Postgres::find() else {
-        eprintln!("skipped: PostgreSQL is not installed (apt: postgresql)");
-        return;
-    };
+    needs(&["haproxy", "nginx", "psql"]);
+    let binaries = Postgres::find().expect("PostgreSQL is not installed (apt: postgresql)");
     let postgres = Postgres::start(&binaries);
     let mut chain = Chain::new();
     let (front, middle, end) = (free_port(), free_port(), free_port());

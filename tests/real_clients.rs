@@ -145,12 +145,10 @@ fn redis_benchmark(port: u16, more: &[&str]) -> Output {
 }
 
 #[test]
+#[ignore = "needs redis-server, redis-benchmark"]
 fn redis_benchmark_over_three_servers_one_of_which_restarts() {
-    if on_path("redis-server").is_none() || on_path("redis-benchmark").is_none() {
-        eprintln!(
-            "skipped: redis-server and redis-benchmark are not installed (apt: redis-server redis-tools)"
-        );
-        return;
+    for program in ["redis-server", "redis-benchmark"] {
+        assert!(on_path(program).is_some(), "{program} is not installed (apt: redis-server redis-tools)");
     }
     let folder = tempfile::tempdir().unwrap();
     let ports = [free_port(), free_port(), free_port()];
@@ -194,11 +192,10 @@ fn pgbench(port: u16, more: &[&str]) -> Command {
 }
 
 #[test]
+#[ignore = "needs PostgreSQL, pgbench"]
 fn pgbench_over_two_servers_one_of_which_restarts() {
-    let Some(binaries) = Postgres::find().filter(|_| on_path("pgbench").is_some()) else {
-        eprintln!("skipped: PostgreSQL and pgbench are not installed (apt: postgresql)");
-        return;
-    };
+    let binaries = Postgres::find().filter(|_| on_path("pgbench").is_some());
+    let binaries = binaries.expect("PostgreSQL and pgbench are not installed (apt: postgresql)");
     let mut servers = [Postgres::start(&binaries), Postgres::start(&binaries)];
     for server in &servers {
         let output = pgbench(server.port, &["-i", "-s", "1", "-q"]).output().unwrap();
@@ -261,12 +258,10 @@ fn pgbench_over_two_servers_one_of_which_restarts() {
 }
 
 #[test]
+#[ignore = "needs redis-server, redis-benchmark"]
 fn redis_clients_notice_nothing_of_upgrades() {
-    if on_path("redis-server").is_none() || on_path("redis-benchmark").is_none() {
-        eprintln!(
-            "skipped: redis-server and redis-benchmark are not installed (apt: redis-server redis-tools)"
-        );
-        return;
+    for program in ["redis-server", "redis-benchmark"] {
+        assert!(on_path(program).is_some(), "{program} is not installed (apt: redis-server redis-tools)");
     }
     let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
     let _server = redis_server(port, folder.path());
@@ -302,11 +297,10 @@ fn redis_clients_notice_nothing_of_upgrades() {
 }
 
 #[test]
+#[ignore = "needs PostgreSQL, pgbench"]
 fn postgresql_clients_notice_nothing_of_upgrades() {
-    let Some(binaries) = Postgres::find().filter(|_| on_path("pgbench").is_some()) else {
-        eprintln!("skipped: PostgreSQL and pgbench are not installed (apt: postgresql)");
-        return;
-    };
+    let binaries = Postgres::find().filter(|_| on_path("pgbench").is_some());
+    let binaries = binaries.expect("PostgreSQL and pgbench are not installed (apt: postgresql)");
     let server = Postgres::start(&binaries);
     let output = pgbench(server.port, &["-i", "-s", "1", "-q"]).output().unwrap();
     assert!(output.status.success(), "{output:?}");

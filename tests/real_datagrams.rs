@@ -38,16 +38,12 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Where a program is; without it the test says so.
-fn find(program: &str, package: &str) -> Option<PathBuf> {
-    let found = ["/usr/bin", "/usr/sbin", "/usr/games"]
-        .map(|folder| Path::new(folder).join(program))
-        .into_iter()
-        .find(|file| file.is_file());
-    if found.is_none() {
-        eprintln!("SKIPPED: {program} is not installed (apt: {package})");
-    }
-    found
+/// Where a program is; without it the test fails.
+#[track_caller]
+fn find(program: &str, package: &str) -> PathBuf {
+    let folders = ["/usr/bin", "/usr/sbin", "/usr/games"];
+    let found = folders.map(|folder| Path::new(folder).join(program)).into_iter().find(|file| file.is_file());
+    found.unwrap_or_else(|| panic!("{program} is not installed (apt: {package})"))
 }
 
 struct Balancer {
@@ -134,8 +130,9 @@ fn knot(knotd: &Path, folder: &Path, name: &str) -> (Guard, u16) {
 }
 
 #[test]
+#[ignore = "needs knotd, dnsperf"]
 fn dnsperf_loses_no_query_over_two_servers() {
-    let (Some(knotd), Some(dnsperf)) = (find("knotd", "knot"), find("dnsperf", "dnsperf")) else { return };
+    let (knotd, dnsperf) = (find("knotd", "knot"), find("dnsperf", "dnsperf"));
     let folder = tempfile::tempdir().unwrap();
     let servers = [knot(&knotd, folder.path(), "one"), knot(&knotd, folder.path(), "two")];
     let door = free_port();
@@ -188,8 +185,9 @@ fn dnsperf_loses_no_query_over_two_servers() {
 }
 
 #[test]
+#[ignore = "needs iperf3"]
 fn iperf3_sends_datagrams_beside_its_control_connection() {
-    let Some(iperf3) = find("iperf3", "iperf3") else { return };
+    let iperf3 = find("iperf3", "iperf3");
     let (server, door) = (free_port(), free_port());
     let mut command = Command::new(&iperf3);
     let child = command
@@ -271,8 +269,9 @@ fn server_name(player: &UdpSocket) -> Option<String> {
 }
 
 #[test]
+#[ignore = "needs DDNet-Server"]
 fn players_of_a_game_go_on_when_their_server_dies_and_meet_it_again() {
-    let Some(program) = find("DDNet-Server", "ddnet-server") else { return };
+    let program = find("DDNet-Server", "ddnet-server");
     let folder = tempfile::tempdir().unwrap();
     let (ports, door) = ([free_port(), free_port()], free_port());
     let mut first = ddnet(&program, folder.path(), "one", ports[0]);

@@ -17,14 +17,6 @@ use tempfile::TempDir;
 const BINARY: &str = env!("CARGO_BIN_EXE_evenkeel");
 const DEADLINE: Duration = Duration::from_secs(30);
 
-fn has_tmux() -> bool {
-    let found = Command::new("tmux").arg("-V").output().is_ok_and(|output| output.status.success());
-    if !found {
-        println!("left out: tmux is not installed");
-    }
-    found
-}
-
 #[track_caller]
 fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + DEADLINE;
@@ -249,10 +241,8 @@ fn line<'a>(text: &'a str, name: &str) -> &'a str {
 }
 
 #[test]
+#[ignore = "needs tmux"]
 fn it_shows_states_sessions_and_rates_of_tcp_and_udp_live() {
-    if !has_tmux() {
-        return;
-    }
     let balancer = Balancer::start();
     let screen = Screen::open(80, 24, &[]);
     screen.top(&balancer, "");
@@ -287,10 +277,8 @@ fn it_shows_states_sessions_and_rates_of_tcp_and_udp_live() {
 }
 
 #[test]
+#[ignore = "needs tmux"]
 fn keys_select_sort_filter_and_drain_only_after_a_yes() {
-    if !has_tmux() {
-        return;
-    }
     let balancer = Balancer::start();
     let screen = Screen::open(80, 24, &[]);
     screen.top(&balancer, "");
@@ -329,10 +317,8 @@ fn keys_select_sort_filter_and_drain_only_after_a_yes() {
 }
 
 #[test]
+#[ignore = "needs tmux"]
 fn it_follows_the_size_of_the_screen() {
-    if !has_tmux() {
-        return;
-    }
     let balancer = Balancer::start();
     let screen = Screen::open(80, 24, &[]);
     screen.top(&balancer, "");
@@ -351,10 +337,8 @@ fn it_follows_the_size_of_the_screen() {
 }
 
 #[test]
+#[ignore = "needs tmux"]
 fn a_balancer_that_goes_away_is_told_and_found_again() {
-    if !has_tmux() {
-        return;
-    }
     let mut balancer = Balancer::start();
     let screen = Screen::open(80, 24, &[]);
     screen.top(&balancer, "");
@@ -374,10 +358,8 @@ fn a_balancer_that_goes_away_is_told_and_found_again() {
 }
 
 #[test]
+#[ignore = "needs tmux"]
 fn signals_end_it_and_leave_the_terminal_clean() {
-    if !has_tmux() {
-        return;
-    }
     let balancer = Balancer::start();
     let screen = Screen::open(80, 24, &[]);
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
@@ -391,10 +373,8 @@ fn signals_end_it_and_leave_the_terminal_clean() {
 }
 
 #[test]
+#[ignore = "needs tmux"]
 fn colours_are_there_unless_no_color_says_no() {
-    if !has_tmux() {
-        return;
-    }
     let balancer = Balancer::start();
     for (environment, has_colours) in [(&[][..], true), (&[("NO_COLOR", "1")][..], false)] {
         let screen = Screen::open(80, 24, environment);
@@ -421,10 +401,13 @@ fn where_it_cannot_be_shown_it_says_what_else_there_is() {
     let output = Command::new(BINARY).args(["top", "--interval", "1ms"]).output().unwrap();
     assert_eq!(output.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&output.stderr).contains("between 100ms and 1m"));
-    if has_tmux() {
-        let screen = Screen::open(80, 24, &[]);
-        screen.run(&format!("{BINARY} top --socket /nonexistent/admin.sock"));
-        screen.shows("no balancer answers at");
-        screen.is_clean(69);
-    }
+}
+
+#[test]
+#[ignore = "needs tmux"]
+fn without_a_balancer_it_says_where_it_looked() {
+    let screen = Screen::open(80, 24, &[]);
+    screen.run(&format!("{BINARY} top --socket /nonexistent/admin.sock"));
+    screen.shows("no balancer answers at");
+    screen.is_clean(69);
 }

@@ -166,23 +166,15 @@ fn a_kernel_that_lacks_one_or_the_other_carries_the_same_bursts() {
 /// A path with an MTU below the size of the parts takes datagrams of that size, in fragments, and no parts. Needs a network
 /// of its own, so it runs this test again inside of one.
 #[test]
+#[ignore = "needs root, for a network of its own"]
 fn a_path_that_takes_no_parts_takes_the_datagrams_one_by_one() {
     const INSIDE: &str = "EVENKEEL_TEST_NARROW";
     if std::env::var_os(INSIDE).is_none() {
-        let name = "datagram_bursts::a_path_that_takes_no_parts_takes_the_datagrams_one_by_one";
-        let inside = std::process::Command::new("unshare")
-            .arg("--net")
-            .arg(std::env::current_exe().unwrap())
-            .args([name, "--exact", "--nocapture"])
-            .env(INSIDE, "1")
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&inside.stderr).into_owned();
-        if said.contains("unshare failed") {
-            eprintln!("skipped: no network of one's own may be made here (root is needed)");
-            return;
-        }
-        assert!(inside.status.success(), "{said}");
+        crate::rig::in_a_network_of_its_own(
+            module_path!(),
+            "a_path_that_takes_no_parts_takes_the_datagrams_one_by_one",
+            INSIDE,
+        );
         return;
     }
     for words in ["link set lo up", "route add local 127.9.0.0/16 dev lo mtu 1000 table local"] {

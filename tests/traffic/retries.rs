@@ -284,24 +284,12 @@ fn a_silent_backend_that_wakes_up_serves_those_who_waited() {
 /// Dialling a port of one's own host where nobody listens may take that very port as its own, and TCP then connects the
 /// socket to itself. Needs a network of its own with one local port, so it runs this test again inside of one.
 #[test]
+#[ignore = "needs root, for a network of its own"]
 fn a_dial_that_meets_itself_is_no_backend() {
     const INSIDE: &str = "EVENKEEL_TEST_ALONE";
     const PORT: u16 = 40_001;
     if std::env::var_os(INSIDE).is_none() {
-        let name = "stalls::a_dial_that_meets_itself_is_no_backend";
-        let inside = std::process::Command::new("unshare")
-            .arg("--net")
-            .arg(std::env::current_exe().unwrap())
-            .args([name, "--exact", "--nocapture"])
-            .env(INSIDE, "1")
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&inside.stderr).into_owned();
-        if said.contains("unshare failed") {
-            eprintln!("skipped: no network of one's own may be made here (root is needed)");
-            return;
-        }
-        assert!(inside.status.success(), "{said}");
+        crate::rig::in_a_network_of_its_own(module_path!(), "a_dial_that_meets_itself_is_no_backend", INSIDE);
         return;
     }
     let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();

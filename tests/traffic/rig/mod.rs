@@ -15,7 +15,7 @@ pub use client::{
     Outcome, connect, exchange, is_turned_away, names_reached, pattern, read_to_end, reset, short_session,
     sum_of,
 };
-pub use process::Program;
+pub use process::{Program, in_a_network_of_its_own};
 
 /// How long anything may take before a test gives up.
 pub const DEADLINE: Duration = Duration::from_secs(60);

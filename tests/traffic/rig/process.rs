@@ -337,3 +337,21 @@ pub fn scraped(address: SocketAddr) -> BTreeMap<String, f64> {
         })
         .collect()
 }
+
+/// Runs one test of this program again in a network of its own, where `inside` is set, and fails unless it ran there and
+/// passed. `module`: the `module_path!()` of the test, so that its file may be renamed.
+#[track_caller]
+pub fn in_a_network_of_its_own(module: &str, test: &str, inside: &str) {
+    let name = module.split_once("::").map_or_else(|| test.to_owned(), |(_, rest)| format!("{rest}::{test}"));
+    let output = Command::new("unshare")
+        .arg("--net")
+        .arg(std::env::current_exe().unwrap())
+        .args([&*name, "--exact", "--nocapture", "--ignored"])
+        .env(inside, "1")
+        .output()
+        .unwrap();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("1 passed"), "{name} did not run in there: {said}");
+}
