@@ -48,7 +48,7 @@ impl Cost {
 pub(super) struct Latency {
     /// 0: unknown.
     value_ns: f32,
-    /// When `value_ns` was right, in steps of 2^20 ns (1.05 ms). Wraps after 52 days, when an old value looks new once.
+    /// When `value_ns` was right, in steps of 2^24 ns (17 ms). Wraps after 834 days without a sample.
     step: u32,
 }
 
@@ -86,9 +86,10 @@ impl Latency {
 
     /// The part of the value that time has left.
     fn kept(self, now_ns: u64) -> f32 {
-        // Workers read the clock on their own: one may be a little behind the writer, which is no age at all.
+        // Workers read the clock on their own: one may be a little behind the writer, which is no age at all. Only a little:
+        // half of all ages, as any wrapping difference has it, would make a peak of weeks ago new again.
         let age = step(now_ns).wrapping_sub(self.step);
-        if age > u32::MAX / 2 { 1.0 } else { (-(age as f32) / FADE_STEPS).exp() }
+        if age > u32::MAX - BEHIND_STEPS_MAX { 1.0 } else { (-(age as f32) / FADE_STEPS).exp() }
     }
 }
 
@@ -99,7 +100,9 @@ fn step(now_ns: u64) -> u32 {
     step
 }
 
-const STEP_SHIFT: u32 = 20;
+const STEP_SHIFT: u32 = 24;
+/// 30 s: no thread is so late.
+const BEHIND_STEPS_MAX: u32 = (30_000_000_000_u64 >> STEP_SHIFT) as u32;
 /// After 10 s, 37 % of an estimate are left.
 const FADE_STEPS: f32 = 10e9 / (1_u32 << STEP_SHIFT) as f32;
 /// Below 1 us the clock and not the backend is measured; also keeps long idle members comparable by their sessions.
@@ -135,7 +138,7 @@ mod tests {
         let latency = after(&[(0, 1_000_000), (SECOND_NS, 50_000_000)]);
         assert_eq!(latency.estimate_ns(SECOND_NS), Some(50_000_000.0));
         let later = latency.estimate_ns(11 * SECOND_NS).unwrap();
-        assert!((later / 50_000_000.0 - 0.368).abs() < 0.001, "{later}");
+        assert!((later / 50_000_000.0 - 0.368).abs() < 0.002, "{later}");
     }
 
     #[test]
@@ -146,6 +149,16 @@ mod tests {
             let value = after(&all).value_ns;
             // 1 + 99 * e^-3 = 5.9 ms after 30 s.
             assert!((4_500_000.0..8_000_000.0).contains(&value), "{samples_per_second}: {value}");
+        }
+    }
+
+    /// After 26 days without a sample the age was taken for a clock that is behind, and the peak of then for one of now.
+    #[test]
+    fn a_peak_of_weeks_ago_is_not_new_again() {
+        const DAY_NS: u64 = 86_400 * SECOND_NS;
+        let latency = after(&[(SECOND_NS, 5_000_000_000)]);
+        for days in [1, 20, 27, 40, 51, 53, 104, 400, 800] {
+            assert_eq!(latency.estimate_ns(days * DAY_NS), Some(FLOOR_NS), "after {days} days");
         }
     }
 
