@@ -1,25 +1,22 @@
-//! Admin HTTP listener: bound before anything is served, replaced when the file gives it another address.
+//! Admin doors, HTTP listener and Unix socket: bound before anything is served, replaced when the file gives them
+//! another address.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin;
-use crate::config::settings::Settings;
+use super::control::{Control, ServedHttp, ServedSocket, lock};
+use super::error::{HttpError, SocketError};
+use crate::access::Access;
+use crate::admin::{self, Socket, Sources};
+use crate::config::settings::{AdminSocket, Settings};
 
-/// The HTTP address cannot be bound.
-#[derive(Debug, thiserror::Error)]
-#[error("admin.http cannot listen on {address}: {source}")]
-pub struct HttpError {
-    /// Where.
-    pub address: SocketAddr,
-    /// Why.
-    pub source: std::io::Error,
-}
-
-/// A bound door, and what ends it.
+/// A bound HTTP door, and what ends it.
 #[derive(Debug)]
 pub(super) struct HttpDoor {
     pub(super) listener: TcpListener,
@@ -44,3 +41,140 @@ impl HttpDoor {
         Ok(Self { listener, address, stop: CancellationToken::new() })
     }
 }
+
+/// A bound socket of the commands.
+pub(super) struct SocketDoor {
+    pub(super) socket: Socket,
+    pub(super) path: PathBuf,
+}
+
+impl SocketDoor {
+    /// The socket that another process had.
+    pub(super) fn import(fd: OwnedFd, path: PathBuf) -> std::io::Result<Self> {
+        Ok(Self { socket: admin::adopt_socket(fd, &path)?, path })
+    }
+
+    /// The socket that the file asks for, `usual` where it leaves that open. One that was not asked for by name may fail
+    /// with a warning.
+    pub(super) fn bind(settings: &Settings, usual: Option<&Path>) -> Result<Option<Self>, SocketError> {
+        let (path, asked) = match &settings.admin.socket {
+            AdminSocket::Off => return Ok(None),
+            AdminSocket::Path(path) => (PathBuf::from(path), true),
+            AdminSocket::Auto => match usual {
+                Some(path) => (path.to_owned(), false),
+                None => {
+                    tracing::warn!(target: "evenkeel", "no admin socket: there is neither /run/evenkeel nor XDG_RUNTIME_DIR; admin.socket names a place for it, or `off`");
+                    return Ok(None);
+                }
+            },
+        };
+        match admin::bind_socket(&path) {
+            Ok(socket) => Ok(Some(Self { socket, path })),
+            Err(source) if asked => Err(SocketError { path, source }),
+            Err(error) => {
+                let path = path.display();
+                tracing::warn!(target: "evenkeel", %path, %error, "the commands cannot reach this balancer: no admin socket; admin.socket names another place, or `off`");
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Control {
+    pub(super) fn http_address(&self) -> Option<SocketAddr> {
+        lock(&self.http).as_ref().map(|http| http.address)
+    }
+
+    /// The listening socket of the HTTP door.
+    pub(super) fn http_socket(&self) -> Option<RawFd> {
+        lock(&self.http).as_ref().map(|http| http.fd)
+    }
+
+    /// Another process answers the commands now: its socket's file stays.
+    pub(super) fn leave_socket_file(&self) {
+        if let Some(socket) = &*lock(&self.socket) {
+            socket.stays.set();
+        }
+    }
+
+    /// Answers at this HTTP door from now on, and at no other.
+    pub(super) fn serve_http(&self, door: Option<HttpDoor>) {
+        let now = door.as_ref().map(|door| ServedHttp {
+            address: door.address,
+            fd: door.listener.as_raw_fd(),
+            stop: door.stop.clone(),
+        });
+        if let Some(before) = std::mem::replace(&mut *lock(&self.http), now) {
+            before.stop.cancel();
+        }
+        let Some(HttpDoor { listener, stop, .. }) = door else { return };
+        self.tasks.spawn(admin::serve(listener, Arc::new(self.sources()), stop));
+    }
+
+    /// What the admin doors tell.
+    pub(super) fn sources(&self) -> Sources {
+        let (served, doors) = (Arc::clone(&self.served), Arc::clone(&self.served));
+        Sources {
+            snapshots: Arc::clone(&self.snapshots),
+            listeners: Arc::clone(&self.listeners),
+            workers: Arc::clone(&self.workers),
+            phase: self.phase.subscribe(),
+            paused: self.paused.subscribe(),
+            log_lines_dropped: Arc::clone(&self.log_lines_dropped),
+            reloads: Arc::clone(&self.reloads),
+            watchers: Arc::clone(&self.watchers),
+            epoch: self.epoch,
+            addresses: Box::new(move || lock(&served).addresses()),
+            allows: Box::new(move |name, client| {
+                let settings = Arc::clone(&lock(&doors).settings);
+                let listener = settings.listeners.iter().find(|listener| listener.name == name)?;
+                Some(Access::new(&listener.allow, &listener.deny).allows(client))
+            }),
+        }
+    }
+
+    /// Answers at this socket from now on, and at no other.
+    pub(super) fn serve_socket(self: &Arc<Self>, door: Option<SocketDoor>) {
+        let stop = CancellationToken::new();
+        let now = door.as_ref().map(|door| ServedSocket {
+            path: door.path.clone(),
+            fd: door.socket.number(),
+            stays: door.socket.stays(),
+            stop: stop.clone(),
+        });
+        if let Some(before) = std::mem::replace(&mut *lock(&self.socket), now) {
+            before.stop.cancel();
+        }
+        let Some(SocketDoor { socket, path }) = door else { return };
+        let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
+        self.tasks.spawn(admin::serve_socket(socket, Arc::new(self.sources()), requests, stop));
+        self.tasks.spawn(Arc::clone(self).obey(inbox));
+        tracing::info!(target: "evenkeel", path = %path.display(), "admin.socket is ready: evenkeel status");
+    }
+
+    /// The socket of the new file is the one there is, perhaps said in another way.
+    pub(super) fn has_socket_of(&self, before: &Settings, settings: &Settings) -> bool {
+        let place = |settings: &Settings| match &settings.admin.socket {
+            AdminSocket::Off => None,
+            AdminSocket::Auto => self.usual_socket.clone(),
+            AdminSocket::Path(path) => Some(PathBuf::from(path)),
+        };
+        let asked = place(settings);
+        before.admin.socket == settings.admin.socket || (asked.is_some() && asked == self.socket_path())
+    }
+
+    /// Where the commands reach it.
+    pub(super) fn socket_path(&self) -> Option<PathBuf> {
+        lock(&self.socket).as_ref().map(|socket| socket.path.clone())
+    }
+
+    /// The socket of the commands, and where it is.
+    pub(super) fn admin_socket(&self) -> Option<(RawFd, String)> {
+        let socket = lock(&self.socket);
+        let socket = socket.as_ref()?;
+        Some((socket.fd, socket.path.to_str()?.to_owned()))
+    }
+}
+
+/// Orders on their way; whoever gives one waits.
+const REQUESTS_MAX: usize = 64;

@@ -3,11 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::control::{Control, lock};
 use super::open_listeners::OpenDoor;
 use crate::config::settings::Protocol;
 use crate::listener::BoundDoor;
-use crate::systemd::{DOORS_KEPT_MAX, door_name};
+use crate::systemd::{DOORS_KEPT_MAX, Notify, door_name};
 
 /// What is kept.
 #[derive(Debug, Default)]
@@ -19,17 +18,16 @@ pub(super) struct KeptListeners {
     told: bool,
 }
 
-impl Control {
+impl KeptListeners {
     /// Has the sockets of a new door kept.
-    pub(super) fn keep(&self, door: &OpenDoor, bound: &BoundDoor) {
+    pub(super) fn keep(&mut self, notify: Notify, door: &OpenDoor, bound: &BoundDoor) {
         // A port that the kernel chose is another one next time.
-        if !self.notify.is_heard() || door.bind.port == 0 {
+        if !notify.is_heard() || door.bind.port == 0 {
             return;
         }
-        let mut kept_listeners = lock(&self.kept_listeners);
         let sockets: Vec<_> = bound.sockets().collect();
-        if kept_listeners.sockets + sockets.len() > DOORS_KEPT_MAX {
-            if !std::mem::replace(&mut kept_listeners.told, true) {
+        if self.sockets + sockets.len() > DOORS_KEPT_MAX {
+            if !std::mem::replace(&mut self.told, true) {
                 tracing::warn!(
                     target: "evenkeel", most = DOORS_KEPT_MAX,
                     "more listening sockets than the service manager can keep: after a crash the doors beyond are closed until the restart; fewer ports, or fewer workers, keep all of them"
@@ -41,27 +39,25 @@ impl Control {
         let name = |worker| door_name(udp, door.bind.ip, door.bind.port, worker);
         let names: Vec<String> = (0..sockets.len()).map(name).collect();
         for (name, socket) in names.iter().zip(sockets) {
-            self.notify.keep(name, &[socket], true);
+            notify.keep(name, &[socket], true);
         }
-        kept_listeners.sockets += names.len();
-        kept_listeners.names.insert(door.id, names);
+        self.sockets += names.len();
+        self.names.insert(door.id, names);
     }
 
     /// A door closed: nobody is to find it open again.
-    pub(super) fn keep_no_more(&self, id: u64) {
-        let mut kept_listeners = lock(&self.kept_listeners);
-        for name in kept_listeners.names.remove(&id).unwrap_or_default() {
-            kept_listeners.sockets -= 1;
-            self.notify.forget(&name);
+    pub(super) fn keep_no_more(&mut self, notify: Notify, id: u64) {
+        for name in self.names.remove(&id).unwrap_or_default() {
+            self.sockets -= 1;
+            notify.forget(&name);
         }
     }
 
     /// Sockets of the process before that nobody wants are kept no longer.
-    pub(super) fn forget_strangers<'a>(&self, names: impl Iterator<Item = &'a str>) {
-        let kept_listeners = lock(&self.kept_listeners);
+    pub(super) fn forget_strangers<'a>(&self, notify: Notify, names: impl Iterator<Item = &'a str>) {
         for name in names {
-            if !kept_listeners.names.values().flatten().any(|kept| kept == name) {
-                self.notify.forget(name);
+            if !self.names.values().flatten().any(|kept| kept == name) {
+                notify.forget(name);
             }
         }
     }

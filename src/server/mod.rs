@@ -6,151 +6,44 @@ mod admin_commands;
 mod admin_sockets;
 mod connect_from;
 mod control;
+mod environment;
+mod error;
 mod fd_budget;
 mod handover;
 mod kept_listeners;
 mod open_listeners;
+mod orders;
 mod periodic;
 mod reload;
 mod start;
 mod stop;
 mod terms;
 
-use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::backend_state::Mark;
-use crate::config::settings::{Level, Settings};
-use crate::listener::BindError;
+use crate::config::settings::Settings;
 use crate::metrics::ListenerCounters;
 use crate::pool::SnapshotCell;
 use crate::process_phase::Phase;
 pub use crate::publisher::{NoSuch, Whom};
-use crate::sys::udp_probe::Offloads;
-use crate::systemd::FdStore;
 pub use crate::systemd::Notify;
 use crate::transfer::{Channel, Stash};
 use crate::worker::Workers;
-pub use admin_commands::SocketError;
-pub use admin_sockets::HttpError;
 pub use connect_from::ForeignError;
 use control::Control;
-pub use control::OrderError;
-pub use handover::{
-    HANDOVER_VARIABLE, HandedOver, HandoverError, Inherited, Program, Stuck, Succeeded, UpgradeError,
-};
-pub use reload::{Changes, Refused, ReloadError};
-use start::warn_of_shortage;
+pub use environment::{Document, Environment, File, Program};
+pub use error::{HttpError, Refused, ReloadError, SocketError, StartError};
+pub use handover::{HANDOVER_VARIABLE, HandedOver, HandoverError, Inherited, Stuck, Succeeded, UpgradeError};
+pub use orders::OrderError;
+pub use reload::Changes;
 pub use stop::Drained;
-
-/// What a server is given by the program around it.
-#[derive(Debug, Clone)]
-pub struct Environment {
-    /// The service manager.
-    pub notify: Notify,
-    /// Log lines that found no room.
-    pub log_lines_dropped: Arc<AtomicU64>,
-    /// Moves all chance: picks, jitter.
-    pub seed: u64,
-    /// What a reload needs.
-    pub file: File,
-    /// What an upgrade starts.
-    pub program: Program,
-    /// Listening sockets that the service manager kept from a process before.
-    pub kept: Arc<Mutex<FdStore>>,
-    /// Where the commands look for the socket when nothing else is said; `None`: nowhere.
-    pub usual_socket: Option<PathBuf>,
-    /// What the kernel does with several datagrams at once.
-    pub offloads: Offloads,
-}
-
-impl Environment {
-    /// Of a balancer inside another program: no service manager, no file, no socket.
-    pub fn embedded(seed: u64, offloads: Offloads) -> Self {
-        Self {
-            notify: Notify::nobody(),
-            log_lines_dropped: Arc::default(),
-            seed,
-            file: File::none(),
-            program: Program::default(),
-            kept: Arc::default(),
-            usual_socket: None,
-            offloads,
-        }
-    }
-}
-
-/// The file behind a balancer, and the log it may turn up.
-#[derive(Clone)]
-pub struct File {
-    /// Where it is, for people.
-    pub path: String,
-    /// What it said when the balancer started.
-    pub text: Arc<str>,
-    /// Reads and checks it.
-    pub read: Arc<dyn Fn() -> Result<Document, Refused> + Send + Sync>,
-    /// Sets the level of the log.
-    pub set_log_level: Arc<dyn Fn(Level) + Send + Sync>,
-}
-
-/// A file that was read and is right.
-#[derive(Debug, Clone)]
-pub struct Document {
-    /// What it means.
-    pub settings: Settings,
-    /// What it says.
-    pub text: Arc<str>,
-}
-
-impl File {
-    /// There is none: for a balancer inside another program.
-    pub fn none() -> Self {
-        Self {
-            path: String::new(),
-            text: "".into(),
-            read: Arc::new(|| Err(Refused::Unreadable("this balancer has no file".into()))),
-            set_log_level: Arc::new(|_| {}),
-        }
-    }
-}
-
-impl fmt::Debug for File {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("File")
-    }
-}
-
-/// Why a server did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A door cannot be bound.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// The HTTP address cannot be bound.
-    #[error(transparent)]
-    Http(#[from] HttpError),
-    /// The socket of the commands cannot be bound.
-    #[error(transparent)]
-    Socket(#[from] SocketError),
-    /// Clients' addresses may not be used.
-    #[error(transparent)]
-    Foreign(#[from] ForeignError),
-    /// What another process had cannot be taken over.
-    #[error("{0}")]
-    Inherited(String),
-    /// The system refuses a thread or what it needs.
-    #[error(
-        "a data thread cannot be started: {0}; raise LimitNOFILE=, TasksMax= or the memory limit, or lower `workers`"
-    )]
-    Thread(#[source] std::io::Error),
-}
 
 /// A running balancer.
 pub struct Server {

@@ -6,23 +6,58 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::Notify;
 use super::control::Control;
 use crate::metrics::Listeners;
 use crate::pool::{SnapshotCell, tcp_source_ports_ratio};
+use crate::process_phase::Phase;
 use crate::reason::Reason;
 use crate::sys::udp::local_ports;
+use crate::systemd::Notify;
 use crate::worker::Workers;
 
+impl Control {
+    /// Looks after what has to be looked after all the time.
+    pub(super) fn start_periodic(self: &Arc<Self>) {
+        let housekeeper = Periodic { control: Arc::clone(self), notify: self.notify };
+        // The status line of a drain is the drain's own.
+        let mut phase = self.phase.subscribe();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = housekeeper.run() => {}
+                _ = phase.wait_for(|phase| *phase != Phase::Running) => {}
+            }
+        });
+        let watchdog = keep_watchdog_quiet(Arc::clone(&self.workers), self.notify);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = watchdog => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// What the service manager shows, and the log at the start.
+    pub(super) fn status_line(&self) -> String {
+        let line = state_of(&self.workers, self.served().settings.listeners.len(), &self.snapshots);
+        let is_refused = self.reloads.last().is_some_and(|last| last.refused);
+        if is_refused {
+            format!("{line}; the file is refused, see the log: what was served goes on")
+        } else {
+            line
+        }
+    }
+}
+
 /// Work that is done once a second.
-pub(super) struct Periodic {
-    pub(super) control: Arc<Control>,
-    pub(super) notify: Notify,
+struct Periodic {
+    control: Arc<Control>,
+    notify: Notify,
 }
 
 impl Periodic {
     /// Works until it is dropped.
-    pub(super) async fn run(self) {
+    async fn run(self) {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut told, mut warned) = (String::new(), None);
@@ -58,7 +93,7 @@ impl Periodic {
 ///
 /// Each round asks all threads for a sign. A thread that has not given the sign of the round before is stuck, and then
 /// nothing is told: the manager ends the process when its time is over.
-pub(super) async fn keep_watchdog_quiet(workers: Arc<Workers>, notify: Notify) {
+async fn keep_watchdog_quiet(workers: Arc<Workers>, notify: Notify) {
     let Some(limit) = notify.watchdog_interval() else { return };
     let mut ticks = interval((limit / 3).max(Duration::from_millis(10)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -91,7 +126,7 @@ pub(super) fn summarise_refusals(listeners: &Listeners) {
 }
 
 /// `2 listeners, 5 of 6 backends up, 123 sessions`.
-pub(super) fn status_line(workers: &Workers, listeners: usize, snapshots: &SnapshotCell) -> String {
+fn state_of(workers: &Workers, listeners: usize, snapshots: &SnapshotCell) -> String {
     let snapshot = snapshots.load();
     let pools = || snapshot.pools.iter().filter(|pool| !pool.gone);
     let backends: usize = pools().map(|pool| pool.backends.len()).sum();

@@ -10,58 +10,23 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::admin_commands::{SocketDoor, SocketError};
-use super::admin_sockets::HttpDoor;
-use super::connect_from::{self, ForeignError};
+use super::admin_sockets::{HttpDoor, SocketDoor};
 use super::control::{Control, lock};
+use super::environment::Document;
+use super::error::{HttpError, Refused, ReloadError};
 use super::fd_budget::FdBudget;
 use super::open_listeners::{Matched, OpenDoor, OpenListeners};
-use super::{Document, HttpError, stop};
+use super::start::warn_of_shortage;
+use super::terms::TermsBuilder;
+use super::{connect_from, stop};
+use crate::config::difference;
 use crate::config::settings::{Listener, Protocol, Settings};
-use crate::config::{Mistakes, difference};
 use crate::listener::{self, BindError, BoundDoor, Terms};
 use crate::metrics::{LastReload, ListenerCounters};
 use crate::pool::LivePool;
 use crate::process_phase::Phase;
 use crate::publisher::{Order, Reloaded};
 use crate::sys::rlimits as system;
-
-/// Why a checked file is not served.
-#[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
-    /// What is fixed when the process starts.
-    #[error("`{0}` cannot change while the program runs: restart it to use the new value")]
-    Fixed(&'static str),
-    /// A door of the new file cannot be bound.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// The new HTTP address cannot be bound.
-    #[error(transparent)]
-    Http(#[from] HttpError),
-    /// The new socket of the commands cannot be bound.
-    #[error(transparent)]
-    Socket(#[from] SocketError),
-    /// Clients' addresses may not be used.
-    #[error(transparent)]
-    Foreign(#[from] ForeignError),
-    /// It is stopping, or not ready yet.
-    #[error("the program is {0}")]
-    NotRunning(&'static str),
-}
-
-/// Why the file is not served.
-#[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    /// It cannot be read.
-    #[error("{0}")]
-    Unreadable(String),
-    /// It has mistakes.
-    #[error(transparent)]
-    Mistakes(#[from] Mistakes),
-    /// It is right, and cannot be served.
-    #[error(transparent)]
-    Serve(#[from] ReloadError),
-}
 
 /// What a reload changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,7 +150,7 @@ impl Control {
     fn set_limits(&self, settings: &Settings) {
         let open_files = system::raise_open_files();
         let budget = FdBudget::new(open_files, settings, self.workers.count());
-        super::warn_of_shortage(&budget, open_files);
+        warn_of_shortage(&budget, open_files);
         self.workers.set_tcp_sessions_max(budget.tcp_sessions);
         self.workers.udp_permits().set_most(Some(budget.udp_sessions));
     }
@@ -212,6 +177,12 @@ impl Control {
         });
         let doors = doors.collect();
         self.move_doors(settings, matched, doors, &pools);
+    }
+
+    /// Makes the terms of listeners.
+    fn terms_builder(&self, settings: &Settings) -> TermsBuilder {
+        let tcp_sessions = self.workers.tcp_sessions_max();
+        TermsBuilder::new(settings, tcp_sessions, self.workers.shared_udp_permits(), self.flow_hash_key)
     }
 
     /// Gives every door to the listener that has it now, opens the new ones and lets the others go.
@@ -247,7 +218,7 @@ impl Control {
             doors.push((at, door));
         }
         for NewDoor { door, at, bound } in bound {
-            self.keep(&door, &bound);
+            lock(&self.kept_listeners).keep(self.notify, &door, &bound);
             listener::open(bound, &terms[at], &self.workers);
             doors.push((at, door));
         }
@@ -278,7 +249,7 @@ impl Control {
         let terms = match before.terms.get(&door.listener) {
             Some(Terms::Udp(terms)) if door.protocol == Protocol::Udp => terms,
             _ => {
-                self.keep_no_more(door.id);
+                lock(&self.kept_listeners).keep_no_more(self.notify, door.id);
                 listener::close(door.id, door.protocol, &self.workers);
                 return None;
             }
@@ -301,7 +272,7 @@ impl Control {
             let gone = |door: &OpenDoor| door.id == id && door.leaving == Some(departure);
             if served.doors.iter().any(gone) {
                 served.doors.retain(|door| !gone(door));
-                control.keep_no_more(id);
+                lock(&control.kept_listeners).keep_no_more(control.notify, id);
                 listener::close(id, Protocol::Udp, &control.workers);
             }
         });

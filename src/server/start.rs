@@ -8,13 +8,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::admin_commands::SocketDoor;
-use super::admin_sockets::HttpDoor;
+use super::admin_sockets::{HttpDoor, SocketDoor};
 use super::control::{self, Control, ControlParts};
+use super::environment::Environment;
+use super::error::StartError;
 use super::fd_budget::FdBudget;
-use super::handover::FrozenWorkers;
+use super::handover::{FrozenWorkers, Inherited};
 use super::open_listeners::{Matched, OpenListeners};
-use super::{Environment, Inherited, Server, StartError, connect_from, stop};
+use super::{Server, connect_from, stop};
 use crate::config::settings::{self, Protocol, Settings};
 use crate::health::Checker;
 use crate::limits::Permits;
@@ -86,7 +87,8 @@ impl Server {
             None => control.open(&settings, bound, round_over).await,
             Some(inherited) => control.inherit(&settings, bound, inherited, &pool_import, &counted).await?,
         }
-        control.forget_strangers(names.iter().map(String::as_str));
+        let names = names.iter().map(String::as_str);
+        control::lock(&control.kept_listeners).forget_strangers(with.notify, names);
         control.enter(Phase::Running);
         control.start_periodic();
         with.notify.ready(&control.status_line());

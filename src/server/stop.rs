@@ -1,13 +1,17 @@
 //! Stop (graceful shutdown, drain): no new sessions, time for the living ones, then the cut.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::Notify;
-use super::periodic::counted;
+use super::control::{Control, lock};
+use super::periodic::{counted, summarise_refusals};
+use crate::process_phase::Phase;
 use crate::reason::Reason;
+use crate::session_query::Filter;
+use crate::systemd::Notify;
 use crate::worker::{Message, Workers};
 
 /// How a drain ended.
@@ -19,8 +23,73 @@ pub struct Drained {
     pub cut: u32,
 }
 
+impl Control {
+    /// Another process has everything: ends every task here.
+    pub(super) async fn depart(self: &Arc<Self>) {
+        let checker = lock(&self.checker).take();
+        if let Some(checker) = checker {
+            checker.stop().await;
+        }
+        // Who came in before the doors closed may not have asked yet.
+        sleep(LATE_QUESTIONS).await;
+        self.serve_http(None);
+        self.serve_socket(None);
+        self.stop.cancel();
+        self.tasks.close();
+        // An answer under way is given; nothing else is worth waiting for.
+        let _ = timeout(DEPARTURE_MAX, self.tasks.wait()).await;
+    }
+
+    /// Nothing new, time for living sessions, the cut, and the end of every task.
+    pub(super) async fn stop(self: &Arc<Self>, hurry: impl Future<Output = ()>) -> Drained {
+        // A reload under way comes to its end first.
+        let reloading = self.reloading.lock().await;
+        let phase = *self.phase.borrow();
+        if phase == Phase::HandedOver {
+            drop(reloading);
+            self.depart().await;
+            return Drained { sessions: 0, cut: 0 };
+        }
+        self.enter(Phase::Draining);
+        drop(reloading);
+        let grace = self.served().settings.shutdown.grace;
+        let drained = drain(&self.workers, grace, hurry, self.notify).await;
+        dismiss(&self.workers);
+        let checker = lock(&self.checker).take();
+        if let Some(checker) = checker {
+            checker.stop().await;
+        }
+        self.serve_http(None);
+        self.serve_socket(None);
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        summarise_refusals(&self.listeners);
+        self.phase.send_replace(Phase::Stopped);
+        drained
+    }
+
+    /// Ends the sessions of a listener when the grace is over.
+    pub(super) fn end_after_grace(self: &Arc<Self>, listener: String, grace: Duration, reason: Reason) {
+        let (control, stop) = (Arc::clone(self), self.stop.clone());
+        self.tasks.spawn(async move {
+            // Both arms may be dropped without loss.
+            tokio::select! {
+                () = sleep(grace) => {}
+                () = stop.cancelled() => return,
+            }
+            // A file may have brought it back meanwhile.
+            if control.served().terms.contains_key(&listener) {
+                return;
+            }
+            let filter = Filter { listener: Some(listener), ..Filter::default() };
+            control.search(&filter, Some(reason), 0).await;
+        });
+    }
+}
+
 /// Closes the doors, waits until the last session has gone, `grace` has passed or `hurry` completes, and cuts the rest.
-pub(super) async fn drain(
+async fn drain(
     workers: &Workers,
     grace: Duration,
     hurry: impl Future<Output = ()>,
@@ -104,3 +173,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// Cutting takes some 15 us a session, a slice in each turn; a thread that does not turn cannot hold the process.
 const CUT_MAX: Duration = Duration::from_secs(5);
+/// Answers to commands that are under way when another process takes over.
+const DEPARTURE_MAX: Duration = Duration::from_secs(1);
+/// A command asks as soon as it is let in.
+const LATE_QUESTIONS: Duration = Duration::from_millis(100);

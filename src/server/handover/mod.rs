@@ -12,4 +12,4 @@ pub(super) use freeze::FrozenWorkers;
 pub use freeze::Stuck;
 pub use receive::Inherited;
 pub use send::{HandedOver, HandoverError};
-pub use spawn::{HANDOVER_VARIABLE, Program, Succeeded, UpgradeError};
+pub use spawn::{HANDOVER_VARIABLE, Succeeded, UpgradeError};

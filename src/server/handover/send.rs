@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -194,12 +193,6 @@ impl Control {
             counts: counters.shards.totals(ListenerShard::counters),
         };
         self.listeners.all().iter().map(tell).collect()
-    }
-
-    fn admin_socket(&self) -> Option<(RawFd, String)> {
-        let socket = lock(&self.socket);
-        let socket = socket.as_ref()?;
-        Some((socket.fd, socket.path.to_str()?.to_owned()))
     }
 }
 

@@ -17,15 +17,6 @@ use crate::server::control::Control;
 use crate::sys::fd_passing::Process;
 use crate::transfer::Channel;
 
-/// How this program was started.
-#[derive(Debug, Clone, Default)]
-pub struct Program {
-    /// The file on disk, as it was called when it started: a package may have put a newer one there since.
-    pub binary: PathBuf,
-    /// What it was told.
-    pub arguments: Vec<OsString>,
-}
-
 /// Why there is no successor; everything goes on here.
 #[derive(Debug, thiserror::Error)]
 pub enum UpgradeError {

@@ -1,0 +1,98 @@
+//! Environment: what the program around a server gives it: the service manager, the file, chance, sockets that were kept.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+
+use super::error::Refused;
+use crate::config::settings::{Level, Settings};
+use crate::sys::udp_probe::Offloads;
+use crate::systemd::{FdStore, Notify};
+
+/// What a server is given by the program around it.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// The service manager.
+    pub notify: Notify,
+    /// Log lines that found no room.
+    pub log_lines_dropped: Arc<AtomicU64>,
+    /// Moves all chance: picks, jitter.
+    pub seed: u64,
+    /// What a reload needs.
+    pub file: File,
+    /// What an upgrade starts.
+    pub program: Program,
+    /// Listening sockets that the service manager kept from a process before.
+    pub kept: Arc<Mutex<FdStore>>,
+    /// Where the commands look for the socket when nothing else is said; `None`: nowhere.
+    pub usual_socket: Option<PathBuf>,
+    /// What the kernel does with several datagrams at once.
+    pub offloads: Offloads,
+}
+
+impl Environment {
+    /// Of a balancer inside another program: no service manager, no file, no socket.
+    pub fn embedded(seed: u64, offloads: Offloads) -> Self {
+        Self {
+            notify: Notify::nobody(),
+            log_lines_dropped: Arc::default(),
+            seed,
+            file: File::none(),
+            program: Program::default(),
+            kept: Arc::default(),
+            usual_socket: None,
+            offloads,
+        }
+    }
+}
+
+/// How this program was started.
+#[derive(Debug, Clone, Default)]
+pub struct Program {
+    /// The file on disk, as it was called when it started: a package may have put a newer one there since.
+    pub binary: PathBuf,
+    /// What it was told.
+    pub arguments: Vec<OsString>,
+}
+
+/// The file behind a balancer, and the log it may turn up.
+#[derive(Clone)]
+pub struct File {
+    /// Where it is, for people.
+    pub path: String,
+    /// What it said when the balancer started.
+    pub text: Arc<str>,
+    /// Reads and checks it.
+    pub read: Arc<dyn Fn() -> Result<Document, Refused> + Send + Sync>,
+    /// Sets the level of the log.
+    pub set_log_level: Arc<dyn Fn(Level) + Send + Sync>,
+}
+
+/// A file that was read and is right.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// What it means.
+    pub settings: Settings,
+    /// What it says.
+    pub text: Arc<str>,
+}
+
+impl File {
+    /// There is none: for a balancer inside another program.
+    pub fn none() -> Self {
+        Self {
+            path: String::new(),
+            text: "".into(),
+            read: Arc::new(|| Err(Refused::Unreadable("this balancer has no file".into()))),
+            set_log_level: Arc::new(|_| {}),
+        }
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("File")
+    }
+}

@@ -1,0 +1,46 @@
+//! Orders to the publisher: marks (drain, down) and weights of backends, from whoever steers the balancer.
+
+use tokio::sync::oneshot;
+
+use super::control::Control;
+use crate::backend_state::Mark;
+use crate::publisher::{NoSuch, Order, Whom};
+
+/// Why an order was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    /// Nobody has that name.
+    #[error(transparent)]
+    NoSuch(#[from] NoSuch),
+    /// The program is on its way out.
+    #[error("the program is stopping")]
+    Stopping,
+}
+
+impl Control {
+    /// Says something of a backend, or takes back what was said. `by`: who says so, for people.
+    pub(super) async fn mark(&self, whom: Whom, mark: Option<Mark>, by: &str) -> Result<(), OrderError> {
+        let by = by.into();
+        self.order(|reply| Order::Mark { whom, mark, by, reply }).await
+    }
+
+    /// Sets the weight of a backend; `None`: the file's again.
+    pub(super) async fn set_weight(
+        &self,
+        whom: Whom,
+        weight: Option<u16>,
+        by: &str,
+    ) -> Result<(), OrderError> {
+        let by = by.into();
+        self.order(|reply| Order::Weight { whom, weight, by, reply }).await
+    }
+
+    async fn order(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<(), NoSuch>>) -> Order,
+    ) -> Result<(), OrderError> {
+        let (reply, done) = oneshot::channel();
+        self.orders.send(order(reply)).await.map_err(|_| OrderError::Stopping)?;
+        Ok(done.await.map_err(|_| OrderError::Stopping)??)
+    }
+}
