@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::exit_code::{BAD_CONFIGURATION, FAILED, NO_BALANCER, WRONG_COMMAND_LINE};
 use super::output::{complain, said, say};
-use super::{BAD_CONFIGURATION, FAILED, NO_BALANCER, WRONG_COMMAND_LINE};
 
 /// Where the socket is when nothing else is said; `None`: there is no usual place on this machine.
 pub(super) fn usual_socket() -> Option<PathBuf> {

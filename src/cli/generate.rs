@@ -6,8 +6,7 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use super::Typed;
-use super::check::failed;
-use super::output::{said, say};
+use super::output::{failed, said, say};
 use crate::config;
 
 /// The JSON Schema of the configuration file.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::FAILED;
+use super::exit_code::FAILED;
 use super::output::{complain, said, say};
 use crate::config::spec::{Asked, Default, Found, all, ask, blocks, table_of_all};
 

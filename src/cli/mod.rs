@@ -5,11 +5,12 @@ mod check;
 mod client;
 mod commands;
 mod demo;
+mod exit_code;
 mod generate;
 mod keys;
+mod launch;
 mod output;
 mod run;
-mod takeover;
 mod top;
 
 use std::ffi::OsString;
@@ -17,6 +18,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use exit_code::WRONG_COMMAND_LINE;
 
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
@@ -37,7 +40,7 @@ pub fn main() -> ExitCode {
         Command::Keys { word, json } => keys::keys(word.as_deref(), json),
         Command::Schema => generate::schema(),
         Command::ManifestVersion => output::said(output::say(crate::manifest::Reads::OWN)),
-        Command::Launch { program, arguments } => takeover::launch(&program, &arguments),
+        Command::Launch { program, arguments } => launch::launch(&program, &arguments),
         Command::Man => generate::man(),
         Command::Completions { shell } => generate::completions(shell),
     }
@@ -129,10 +132,6 @@ anything that is not HTTP.\n\nListeners accept connections and flows and hand ea
 be picked. One YAML file configures it.";
 const EXAMPLES: &str = "Examples:\n  evenkeel demo                        see it work, nothing to configure\n  \
 evenkeel check ./evenkeel.yaml       is this file right?\n  evenkeel run --config ./evenkeel.yaml";
-const FAILED: u8 = 1;
-const WRONG_COMMAND_LINE: u8 = 64;
-const NO_BALANCER: u8 = 69;
-const BAD_CONFIGURATION: u8 = 78;
 
 #[cfg(test)]
 mod tests {

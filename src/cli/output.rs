@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
-use super::FAILED;
+use super::exit_code::FAILED;
 
 /// A line that nobody got.
 #[derive(Debug, thiserror::Error)]
@@ -82,4 +82,10 @@ pub(super) fn colours_are_wanted() -> bool {
 /// A line on standard error. There is nowhere left to say that it is lost.
 pub(super) fn complain(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// What went wrong before or after serving, on standard error.
+pub(super) fn failed(error: &dyn Display) -> ExitCode {
+    complain(format_args!("evenkeel: {error}"));
+    ExitCode::from(FAILED)
 }

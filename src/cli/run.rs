@@ -8,11 +8,14 @@ use std::sync::{Arc, Mutex};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::BAD_CONFIGURATION;
-use super::check::{failed, read_document};
-use super::takeover::{Before, Beginning, Service, Stashed, Taken, keep_park, leave_for_next};
+use super::check::tell_refused;
+use super::exit_code::{BAD_CONFIGURATION, FAILED};
+use super::output::{complain, failed};
 use crate::logging::Logging;
-use crate::server::{Document, Drained, Environment, File, Notify, Program, Server};
+use crate::server::{
+    Beginning, Document, Drained, Environment, File, Notify, Predecessor, Program, Stashed, keep_stash,
+    read_document,
+};
 use crate::sys::{rlimits, udp_probe};
 use crate::systemd::FdStore;
 use crate::transfer::Stash;
@@ -28,21 +31,41 @@ pub(super) fn run(path: &Path) -> ExitCode {
         Err(error) => return failed(&format_args!("the control thread cannot be started: {error}")),
     };
     runtime.block_on(async {
-        let (stash, stashed) =
-            store.stash.take().map_or((None, None), |(one, other)| Stashed::look(Stash::kept(one, other)));
-        let before = match Before::find(stashed) {
-            Ok(before) => before,
+        let stash = store.stash.take().map(|(one, other)| Arc::new(Stash::kept(one, other)));
+        let predecessor = match Predecessor::find(stash.as_ref().and_then(look)) {
+            Ok(predecessor) => predecessor,
             Err(error) => return failed(&format_args!("the process before cannot be reached: {error}")),
         };
-        let Some(beginning) = before.read(path).await else {
-            return ExitCode::from(BAD_CONFIGURATION);
+        let beginning = match predecessor.read(path) {
+            Ok(beginning) => beginning,
+            Err(refused) => {
+                tell_refused(&refused);
+                predecessor.refuse(&refused).await;
+                return ExitCode::from(BAD_CONFIGURATION);
+            }
         };
         let logging = match Logging::start(&beginning.document.settings.log) {
             Ok(logging) => logging,
             Err(error) => return failed(&format_args!("the log cannot be started: {error}")),
         };
-        serve(path, (before, beginning), Service { store, stash }, &logging).await
+        serve(path, (predecessor, beginning), Service { store, stash }, &logging).await
     })
+}
+
+/// What the process before left in the stash, or a word about why it is lost.
+fn look(stash: &Arc<Stash>) -> Option<Stashed> {
+    Stashed::look(stash).unwrap_or_else(|error| {
+        complain(format_args!("evenkeel: what the process before left cannot be taken over: {error}"));
+        None
+    })
+}
+
+/// What the service manager keeps for this process and the next.
+struct Service {
+    /// Listening sockets.
+    store: FdStore,
+    /// Where everything is left; `None`: the manager has none yet.
+    stash: Option<Arc<Stash>>,
 }
 
 /// The runtime of the control thread.
@@ -57,7 +80,7 @@ pub(super) fn fresh_seed() -> u64 {
 
 async fn serve(
     path: &Path,
-    (before, beginning): (Before, Beginning),
+    (predecessor, beginning): (Predecessor, Beginning),
     service: Service,
     logging: &Logging,
 ) -> ExitCode {
@@ -67,9 +90,10 @@ async fn serve(
         Ok(signals) => signals,
         Err(error) => return failed(&format_args!("signals cannot be received: {error}")),
     };
-    let begins_anew = matches!(before, Before::Nobody);
+    let environment = environment(path, &beginning.document, service.store, logging);
+    let begins_anew = matches!(predecessor, Predecessor::Nobody);
     let started = tokio::select! {
-        started = start(path, before, beginning, service.store, logging) => started,
+        started = predecessor.start(beginning, environment) => started,
         // Dropping what is half started closes it: nothing was accepted yet. What is taken over comes to its place first.
         () = stop.asked(), if begins_anew => return ExitCode::SUCCESS,
     };
@@ -77,10 +101,10 @@ async fn serve(
         Ok(server) => server,
         Err(error) => {
             tracing::error!(target: "evenkeel", "{error}");
-            return ExitCode::from(super::FAILED);
+            return ExitCode::from(FAILED);
         }
     };
-    let stash = keep_park(service.stash, Notify::service());
+    let stash = keep_stash(service.stash, Notify::service());
     for (listener, address) in runs(&server.addresses()) {
         tracing::info!(target: "evenkeel", listener, address, "accepting");
     }
@@ -90,7 +114,7 @@ async fn serve(
     loop {
         tokio::select! {
             () = stop.asked() => match stash.as_deref() {
-                Some(stash) if leave_for_next(&server, stash, path).await => return ExitCode::SUCCESS,
+                Some(stash) if server.leave_for_next(stash, path).await => return ExitCode::SUCCESS,
                 _ => break,
             },
             () = server.handed_over() => {
@@ -104,7 +128,7 @@ async fn serve(
             },
             () = server.broken() => {
                 tracing::error!(target: "evenkeel", "a data thread has ended by a fault; stopping, so that the service manager starts anew");
-                return ExitCode::from(super::FAILED);
+                return ExitCode::from(FAILED);
             }
         }
     }
@@ -113,22 +137,13 @@ async fn serve(
     ExitCode::SUCCESS
 }
 
-/// A balancer that begins, or goes on with what another process had; then the file as it is now is served.
-async fn start(
-    path: &Path,
-    before: Before,
-    beginning: Beginning,
-    store: FdStore,
-    logging: &Logging,
-) -> Result<Server, String> {
-    let Beginning { document, refused } = beginning;
-    let taken = before.take(&document).await?;
-    let served = taken.as_ref().map_or(&document, |taken| &taken.served);
-    let environment = Environment {
+/// What this process gives its server.
+fn environment(path: &Path, document: &Document, store: FdStore, logging: &Logging) -> Environment {
+    Environment {
         notify: Notify::service(),
         log_lines_dropped: logging.dropped(),
         seed: fresh_seed(),
-        file: file(path, served, logging),
+        file: file(path, document, logging),
         program: Program {
             binary: std::env::current_exe().unwrap_or_else(|_| "evenkeel".into()),
             arguments: std::env::args_os().skip(1).collect(),
@@ -136,23 +151,7 @@ async fn start(
         kept: Arc::new(Mutex::new(store)),
         usual_socket: super::client::usual_socket(),
         offloads: udp_probe::probe(),
-    };
-    let Some(Taken { served, inherited, giver }) = taken else {
-        return Server::start(&document.settings, &environment).await.map_err(|error| error.to_string());
-    };
-    let server = Server::take_over(&served.settings, &environment, inherited).await;
-    let server = server.map_err(|error| error.to_string())?;
-    match refused {
-        Some(refused) => server.note_refused(&refused),
-        // What came of it is in the log; a file that cannot be served leaves what was served before.
-        None if served.text != document.text => drop(server.reload_file().await),
-        None => {}
     }
-    server.drain_orphans();
-    if let Some(giver) = giver {
-        giver.say_serving().await;
-    }
-    Ok(server)
 }
 
 /// Addresses of one listener whose ports follow each other become one: a range of 1,000 ports is one line.

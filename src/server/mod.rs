@@ -4,6 +4,7 @@
 
 mod admin_commands;
 mod admin_sockets;
+mod config_file;
 mod connect_from;
 mod control;
 mod environment;
@@ -36,11 +37,15 @@ pub use crate::publisher::{NoSuch, Whom};
 pub use crate::systemd::Notify;
 use crate::transfer::{Channel, Stash};
 use crate::worker::Workers;
+pub use config_file::read_document;
 pub use connect_from::ForeignError;
 use control::Control;
 pub use environment::{Document, Environment, File, Program};
 pub use error::{HttpError, Refused, ReloadError, SocketError, StartError};
-pub use handover::{HANDOVER_VARIABLE, HandedOver, HandoverError, Inherited, Stuck, Succeeded, UpgradeError};
+pub use handover::{
+    Beginning, HANDOVER_VARIABLE, HandedOver, HandoverError, Inherited, Predecessor, Stashed, Stuck,
+    Succeeded, UpgradeError, keep_stash,
+};
 pub use orders::OrderError;
 pub use reload::Changes;
 pub use stop::Drained;
@@ -97,6 +102,12 @@ impl Server {
     /// has nothing left to do.
     pub async fn stash(&self, stash: &Stash) -> Result<HandedOver, HandoverError> {
         self.control.stash(stash).await
+    }
+
+    /// SIGTERM under a service manager that is to start the program again: everything is left for the next process. False:
+    /// this process stops as it always did.
+    pub async fn leave_for_next(&self, stash: &Stash, config: &Path) -> bool {
+        self.control.leave_for_next(stash, config).await
     }
 
     /// The file is refused and what another process served goes on: tells the log, the status and whoever asks.

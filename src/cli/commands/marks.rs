@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::shown::{list, number, text};
 use super::{Whose, duration};
-use crate::cli::FAILED;
 use crate::cli::client::{Client, Told};
+use crate::cli::exit_code::FAILED;
 use crate::cli::output::complain;
 
 #[derive(Debug, Args)]

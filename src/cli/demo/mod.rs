@@ -9,8 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::check::failed;
-use super::output::{Unheard, said, say};
+use super::output::{Unheard, failed, said, say};
 use super::run::{Stop, control_runtime, fresh_seed};
 use crate::config::{self, settings::Settings};
 use crate::server::{Environment, Server, StartError};
@@ -144,7 +143,7 @@ async fn show(stay: bool) -> Result<ExitCode, Trouble> {
     }
     server.stop(std::future::pending()).await;
     end(echoes).await;
-    Ok(if lost == 0 { ExitCode::SUCCESS } else { ExitCode::from(super::FAILED) })
+    Ok(if lost == 0 { ExitCode::SUCCESS } else { ExitCode::from(super::exit_code::FAILED) })
 }
 
 /// Keeps connecting until health has noticed, and one more round; tells how long it took.

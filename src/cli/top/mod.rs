@@ -22,10 +22,9 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, Ke
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::FAILED;
-use super::check::failed;
 use super::client::{Client, Told};
-use super::output::{colours_are_wanted, complain};
+use super::exit_code::FAILED;
+use super::output::{colours_are_wanted, complain, failed};
 use super::run::{Stop, control_runtime};
 use crate::config::units::parse_duration;
 use asking::{Heard, Order};

@@ -1,0 +1,26 @@
+//! `evenkeel launch`: starts a program and ends at once, so that the program belongs to the service manager.
+
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use super::exit_code::FAILED;
+use super::output::{said, say};
+
+/// Starts the program with the standard input of this process, and tells its number, or why it could not be started.
+pub(super) fn launch(program: &Path, arguments: &[OsString]) -> ExitCode {
+    let start = || {
+        // The standard output of this process is read by the one that asked.
+        let output = std::io::stderr().as_fd().try_clone_to_owned()?;
+        Command::new(program).args(arguments).stdout(Stdio::from(output)).spawn()
+    };
+    match start() {
+        Ok(started) => said(say(started.id())),
+        Err(error) => {
+            // Whether anybody hears it changes nothing of the failure.
+            let _ = say(error);
+            ExitCode::from(FAILED)
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Configuration file: from a path to a document that is right, or why there is none.
+
+use std::io::Read;
+use std::path::Path;
+
+use super::environment::Document;
+use super::error::Refused;
+use crate::config;
+
+/// Reads and checks the file.
+pub fn read_document(path: &Path) -> Result<Document, Refused> {
+    let text = read(path).map_err(|error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                "; name another file (`check PATH`, `run --config PATH`), or begin with conf/minimal.yaml"
+            }
+            _ => "",
+        };
+        Refused::Unreadable(format!("cannot read {}: {error}{advice}", path.display()))
+    })?;
+    let settings = config::read(&path.display().to_string(), &text)?;
+    // A file that could be read is text.
+    Ok(Document { settings, text: String::from_utf8_lossy(&text).into() })
+}
+
+/// Reads no more than is needed to see that a file is too large: it may be a device.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    std::fs::File::open(path)?.take(READ_BYTES_MAX).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// Above the 1 MiB that the check allows.
+const READ_BYTES_MAX: u64 = (1 << 20) + 1;

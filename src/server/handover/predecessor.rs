@@ -1,0 +1,160 @@
+//! Predecessor: whom this process follows: nobody, the process that started it to hand everything over, or one that has
+//! gone and left everything with the service manager. Finds it, reads what is to be served, and takes everything over.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::receive::Inherited;
+use super::spawn::HANDOVER_VARIABLE;
+use crate::config::{self, settings::Settings};
+use crate::server::Server;
+use crate::server::config_file::read_document;
+use crate::server::environment::{Document, Environment};
+use crate::server::error::Refused;
+use crate::sys::fd_passing;
+use crate::transfer::{Bundle, BundleError, Channel, Stash, count_of};
+
+/// Where everything comes from.
+pub enum Predecessor {
+    /// Nowhere.
+    Nobody,
+    /// The process at the other end of a channel.
+    Process(Channel),
+    /// A process that has gone.
+    Gone(Stashed),
+}
+
+/// What a process that has gone left with the service manager.
+pub struct Stashed {
+    bundle: Box<Bundle>,
+    stash: Arc<Stash>,
+}
+
+/// What this process begins with.
+#[derive(Debug)]
+pub struct Beginning {
+    /// The file, or what was served before where the file is refused.
+    pub document: Document,
+    /// Why the file is not served.
+    pub refused: Option<Refused>,
+}
+
+/// What is taken over.
+struct Taken {
+    /// What was served.
+    served: Document,
+    /// Everything live.
+    inherited: Inherited,
+    /// Waits to hear that it is served.
+    giver: Option<Arc<Channel>>,
+}
+
+impl Stashed {
+    /// What is in the stash, which stays there until it is gone on with. On an error the stash is empty.
+    pub fn look(stash: &Arc<Stash>) -> Result<Option<Self>, BundleError> {
+        let bundle = stash.look().inspect_err(|_| stash.clear())?;
+        Ok(bundle.map(|bundle| Self { bundle: Box::new(bundle), stash: Arc::clone(stash) }))
+    }
+}
+
+impl Predecessor {
+    /// Whom the environment of the process names.
+    pub fn find(stashed: Option<Stashed>) -> std::io::Result<Self> {
+        if let Ok(descriptors) = std::env::var(HANDOVER_VARIABLE) {
+            fd_passing::make_room(descriptors.parse().unwrap_or(0));
+            return Ok(Self::Process(fd_passing::take_standard_input().and_then(Channel::new)?));
+        }
+        Ok(stashed.map_or(Self::Nobody, Self::Gone))
+    }
+
+    /// Reads the file. Where it is refused, what a process that has gone had served does as well.
+    pub fn read(&self, path: &Path) -> Result<Beginning, Refused> {
+        let refused = match read_document(path) {
+            Ok(document) => return Ok(Beginning { document, refused: None }),
+            Err(refused) => refused,
+        };
+        if let Self::Gone(Stashed { bundle, .. }) = self
+            && let Some(document) = carried(bundle)
+        {
+            return Ok(Beginning { document, refused: Some(refused) });
+        }
+        Err(refused)
+    }
+
+    /// A process before that is still there hears why it cannot be followed, and goes on.
+    pub async fn refuse(&self, refused: &Refused) {
+        if let Self::Process(channel) = self {
+            // It notices anyhow when this process ends.
+            let _ = channel.say_refused(&format!("the configuration is refused: {refused}")).await;
+        }
+    }
+
+    /// Starts a balancer that begins, or goes on with what the predecessor had; then the file as it is now is served.
+    pub async fn start(self, beginning: Beginning, mut with: Environment) -> Result<Server, String> {
+        let Beginning { document, refused } = beginning;
+        let Some(Taken { served, inherited, giver }) = self.take(&document).await? else {
+            return Server::start(&document.settings, &with).await.map_err(|error| error.to_string());
+        };
+        with.file.text = Arc::clone(&served.text);
+        let server = Server::take_over(&served.settings, &with, inherited).await;
+        let server = server.map_err(|error| error.to_string())?;
+        match refused {
+            Some(refused) => server.note_refused(&refused),
+            // What came of it is in the log; a file that cannot be served leaves what was served before.
+            None if served.text != document.text => drop(server.reload_file().await),
+            None => {}
+        }
+        server.drain_orphans();
+        if let Some(giver) = giver {
+            giver.say_serving().await;
+        }
+        Ok(server)
+    }
+
+    /// Takes everything, and with it the settings it was served with, as far as this process can take those over. `None`:
+    /// there is nobody.
+    async fn take(self, document: &Document) -> Result<Option<Taken>, String> {
+        let mut giver = None;
+        let (carried, inherited) = match self {
+            Self::Nobody => return Ok(None),
+            Self::Process(channel) => {
+                let bundle = async {
+                    channel.say_ready().await?;
+                    channel.receive_bundle().await
+                };
+                let bundle = bundle.await.map_err(|error| format!("nothing is taken over: {error}"))?;
+                let count = count_of(&bundle.manifest);
+                let carried = carried(&bundle);
+                let channel = Arc::new(channel);
+                let heard = Arc::clone(&channel);
+                giver = Some(Arc::clone(&channel));
+                let go = async move { channel.await_go(&count).await.map_err(|error| error.to_string()) };
+                (carried, Inherited::new(bundle, go, async move { heard.await_main().await }))
+            }
+            Self::Gone(Stashed { bundle, stash }) => {
+                let carried = carried(&bundle);
+                let go = async move {
+                    stash.clear();
+                    Ok(())
+                };
+                (carried, Inherited::new(*bundle, go, std::future::ready(())))
+            }
+        };
+        let mut served = carried.unwrap_or_else(|| document.clone());
+        begin_anew(&mut served.settings, &document.settings);
+        Ok(Some(Taken { served, inherited, giver }))
+    }
+}
+
+/// What was served before. `None`: this program does not understand it; then the file has to do.
+fn carried(bundle: &Bundle) -> Option<Document> {
+    let manifest = &bundle.manifest;
+    let settings = config::read(&manifest.head.config_path, manifest.head.config.as_bytes()).ok()?;
+    Some(Document { settings, text: manifest.head.config.as_str().into() })
+}
+
+/// What a reload cannot change comes from the new file at once.
+fn begin_anew(before: &mut Settings, new: &Settings) {
+    before.workers = new.workers;
+    before.log.format = new.log.format;
+}
