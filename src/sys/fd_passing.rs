@@ -1,20 +1,17 @@
-//! File descriptor passing (SCM_RIGHTS): descriptors on their way from one process to another: a pair of sockets that
-//! carry them, and memory that travels as one.
+//! File descriptor passing (SCM_RIGHTS): descriptors on their way from one process to another, by a pair of sockets that
+//! carry them.
 //!
 //! What is in the pair lives as long as somebody holds one of its ends, also when the process that sent it is gone.
 
-use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{IoSlice, IoSliceMut};
 use std::mem::{MaybeUninit, size_of_val};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::net::{
     self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sockopt,
 };
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::Errno;
 
@@ -97,28 +94,6 @@ pub fn look_again(at: BorrowedFd<'_>) -> Result<(), Errno> {
     if outcome == 0 { Ok(()) } else { Err(super::udp::last_error()) }
 }
 
-/// Memory with these bytes that nobody can change any more.
-pub fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let fd = memfd_create(c"evenkeel-manifest", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut file = File::from(fd);
-    file.write_all(bytes)?;
-    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)?;
-    Ok(file.into())
-}
-
-/// What such memory holds, if it is no more than `most`.
-pub fn read_sealed(fd: OwnedFd, most: u64) -> io::Result<Vec<u8>> {
-    let mut file = File::from(fd);
-    let about = file.metadata()?;
-    if !about.is_file() || about.len() > most {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    io::Seek::rewind(&mut file)?;
-    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0));
-    file.take(most).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 /// Says of these sockets what becomes of a stream when the last who has it closes it: a reset, or an end as usual.
 #[allow(unsafe_code)]
 pub fn reset_when_dropped(sockets: impl Iterator<Item = RawFd>, reset: bool) {
@@ -130,79 +105,14 @@ pub fn reset_when_dropped(sockets: impl Iterator<Item = RawFd>, reset: bool) {
     }
 }
 
-/// What the service manager gave to this process: so many descriptors, from 3 on. To be called once, before anything else
-/// is opened.
-#[allow(unsafe_code)]
-pub fn inherited(count: u32) -> Vec<OwnedFd> {
-    let is_open = |number: &RawFd| {
-        // SAFETY: the number is only given to the kernel, which answers EBADF where it is not open.
-        let borrowed = unsafe { BorrowedFd::borrow_raw(*number) };
-        rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC).is_ok()
-    };
-    let numbers = (0..count.min(INHERITED_MAX)).filter_map(|number| RawFd::try_from(number + 3).ok());
-    // SAFETY: they are open, and the manager passed them for this process to own; nobody here has taken them before.
-    numbers.filter(is_open).map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect()
-}
-
-/// Makes the table of descriptors large enough for so many, or as large as it may be. Once there are several threads each
-/// doubling of the table waits for all of them, some 10 ms: while nobody waits for this process, and it has one thread, it is
-/// free.
-pub fn make_room(descriptors: u32) {
-    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    let highest = u64::from(descriptors).min(most.saturating_sub(1));
-    if let Ok(highest) = RawFd::try_from(highest) {
-        // Closed at once: the table stays as large as it is.
-        drop(rustix::io::fcntl_dupfd_cloexec(io::stderr(), highest));
-    }
-}
-
-/// What was given to this process as its standard input, which is `/dev/null` from now on.
-pub fn take_standard_input() -> io::Result<OwnedFd> {
-    let given = io::stdin().as_fd().try_clone_to_owned()?;
-    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-    Ok(given)
-}
-
-/// Another process: held, so that its number cannot come to mean a third one.
-#[derive(Debug)]
-pub struct Process {
-    pid: u32,
-    descriptor: OwnedFd,
-}
-
-impl Process {
-    /// The process of this number, while it is there.
-    pub fn named(pid: u32) -> io::Result<Self> {
-        let named = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Self { pid, descriptor: pidfd_open(named, PidfdFlags::empty())? })
-    }
-
-    /// Its number.
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
-    /// Ends it. One that has ended stays so.
-    pub fn kill(&self) {
-        let _ = pidfd_send_signal(&self.descriptor, Signal::KILL);
-    }
-}
-
-/// The clock of the machine that goes on from process to process, in nanoseconds.
-pub fn monotonic_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let (seconds, rest) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
-    seconds.unwrap_or(0) * 1_000_000_000 + rest.unwrap_or(0)
-}
-
 /// What the kernel takes with one message.
 pub const DESCRIPTORS_MAX: usize = 253;
-/// More than the manager is ever asked to keep.
-const INHERITED_MAX: u32 = 4_096;
 const ROOM_BYTES: usize = 8 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
@@ -230,17 +140,5 @@ mod tests {
         assert_eq!(&buffer[..length], b"through");
         drop(one);
         assert!(receive(other.as_fd(), &mut buffer, false).unwrap().is_none(), "the other end is closed");
-    }
-
-    #[test]
-    fn what_is_sealed_comes_back_and_cannot_be_changed() {
-        let bytes: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
-        let fd = sealed(&bytes).unwrap();
-        assert_eq!(rustix::io::pwrite(&fd, b"x", 0), Err(Errno::PERM));
-        let copy = fd.try_clone().unwrap();
-        assert!(read_sealed(copy, 1_000).is_err(), "more than may be");
-        assert_eq!(read_sealed(fd, 1 << 30).unwrap(), bytes);
-        let (pipe, _) = rustix::pipe::pipe().unwrap();
-        assert!(read_sealed(pipe, 1_000).is_err(), "no such memory");
     }
 }

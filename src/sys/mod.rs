@@ -3,9 +3,11 @@
 //! Errors are the kernel's own numbers ([`Errno`]); what they mean is decided above.
 
 pub mod fd_passing;
+pub mod memfd;
 pub mod pipe;
 pub mod poller;
 pub mod probe;
+pub mod process;
 pub mod rlimits;
 pub mod tcp;
 pub mod udp;

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::sys::fd_passing;
+use crate::sys::process;
 use crate::sys::tcp as socket;
 
 /// What the manager gave to this process.
@@ -28,7 +28,7 @@ impl FdStore {
         let mut names = names.split(':');
         let mut ends = Vec::new();
         let mut kept = Vec::new();
-        for descriptor in fd_passing::inherited(count) {
+        for descriptor in process::inherited(count) {
             match names.next().unwrap_or_default() {
                 STASH => ends.push(descriptor),
                 name => kept.push((name.to_owned(), descriptor)),

@@ -22,6 +22,7 @@ use siphasher::sip::SipHasher13;
 use crate::manifest::{Manifest, Misfit, OLDEST_READER, Reader, VERSION, Wire, may_be_read};
 use crate::sys::Errno;
 use crate::sys::fd_passing::{self, DESCRIPTORS_MAX};
+use crate::sys::memfd;
 
 /// A manifest with its descriptors, which are taken out by the numbers they had.
 #[derive(Debug)]
@@ -85,7 +86,7 @@ impl Messages {
             head.extend_from_slice(&number.to_le_bytes());
         }
         head.extend_from_slice(&checksum(&bytes).to_le_bytes());
-        Ok(Self { head, sealed: fd_passing::sealed(&bytes)?, descriptors })
+        Ok(Self { head, sealed: memfd::sealed(&bytes)?, descriptors })
     }
 
     /// Each message: its bytes and its descriptors.
@@ -147,7 +148,7 @@ impl Arriving {
         if found != expected {
             return Err(BundleError::Count { found, expected });
         }
-        let bytes = fd_passing::read_sealed(sealed, MANIFEST_BYTES_MAX)?;
+        let bytes = memfd::read_sealed(sealed, MANIFEST_BYTES_MAX)?;
         if checksum(&bytes) != promised {
             return Err(BundleError::Damaged);
         }

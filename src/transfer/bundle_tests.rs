@@ -136,7 +136,7 @@ fn what_a_later_build_adds_to_messages_and_descriptors_changes_nothing() {
         bytes[length] += if length == at - 4 { 1 } else { 4 };
     }
     bytes.splice(at + 8..at + 8, pipes[2].as_raw_fd().to_le_bytes());
-    let sealed = fd_passing::sealed(&bytes).unwrap();
+    let sealed = memfd::sealed(&bytes).unwrap();
     all[0].1 = vec![sealed.as_raw_fd(), pipes[0].as_raw_fd()];
     let sum = all[0].0.len() - 8;
     all[0].0[sum..].copy_from_slice(&checksum(&bytes).to_le_bytes());
@@ -165,7 +165,7 @@ fn a_record_that_names_what_is_not_there_is_refused() {
     let listed = i32s(&[pipes[0].as_raw_fd(), pipes[1].as_raw_fd()]);
     let at = bytes.windows(listed.len()).position(|window| window == listed).unwrap();
     bytes[at..at + 4].copy_from_slice(&9_999_i32.to_le_bytes());
-    let sealed = fd_passing::sealed(&bytes).unwrap();
+    let sealed = memfd::sealed(&bytes).unwrap();
     let unlisted = Messages::new(&manifest).unwrap();
     let mut messages: Vec<_> = unlisted.iter().collect();
     messages[0].1 = vec![sealed.as_raw_fd()];

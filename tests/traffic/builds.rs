@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, mpsc};
 
-use evenkeel::sys::fd_passing;
+use evenkeel::sys::{fd_passing, memfd};
 use rustix::process::Signal;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
@@ -311,7 +311,7 @@ fn what_a_program_from_before_gives_is_refused_with_its_number() {
     });
     assert!(said.starts_with("ready ") && said != "ready 2", "a program from before refuses {said:?}");
     let head = b"evenkeel\x02\0\0\0\x01\0\0\0\xd1\x9b\x60\x3c\x11\x4f\x7e\xa2";
-    let sealed = fd_passing::sealed(b"whatever it is").unwrap();
+    let sealed = memfd::sealed(b"whatever it is").unwrap();
     fd_passing::send(mine.as_fd(), head, &[sealed.as_raw_fd()]).unwrap();
     drop(mine);
     let output = child.wait_with_output().unwrap();

@@ -11,7 +11,7 @@ use crate::server::Server;
 use crate::server::config_file::read_document;
 use crate::server::environment::{Document, Environment};
 use crate::server::error::Refused;
-use crate::sys::fd_passing;
+use crate::sys::process;
 use crate::transfer::{Bundle, BundleError, Channel, Stash, count_of};
 
 /// Where everything comes from.
@@ -61,8 +61,8 @@ impl Predecessor {
     /// Whom the environment of the process names.
     pub fn find(stashed: Option<Stashed>) -> std::io::Result<Self> {
         if let Ok(descriptors) = std::env::var(HANDOVER_VARIABLE) {
-            fd_passing::make_room(descriptors.parse().unwrap_or(0));
-            return Ok(Self::Process(fd_passing::take_standard_input().and_then(Channel::new)?));
+            process::make_room(descriptors.parse().unwrap_or(0));
+            return Ok(Self::Process(process::take_standard_input().and_then(Channel::new)?));
         }
         Ok(stashed.map_or(Self::Nobody, Self::Gone))
     }

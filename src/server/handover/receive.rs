@@ -23,8 +23,8 @@ use crate::reason::Reason;
 use crate::server::admin_sockets::{HttpDoor, SocketDoor};
 use crate::server::control::Control;
 use crate::server::open_listeners::Matched;
-use crate::sys::fd_passing;
 use crate::sys::pipe::Pipe;
+use crate::sys::process;
 use crate::transfer::Bundle;
 use crate::worker::{Message, ThreadImport};
 use crate::{tcp, udp};
@@ -57,7 +57,7 @@ impl Inherited {
     /// The zero of the shared clock: where it was.
     pub(in crate::server) fn epoch(&self) -> Instant {
         let now = Instant::now();
-        let age_ns = fd_passing::monotonic_ns().saturating_sub(self.manifest().head.epoch_ns);
+        let age_ns = process::monotonic_ns().saturating_sub(self.manifest().head.epoch_ns);
         now.checked_sub(Duration::from_nanos(age_ns)).unwrap_or(now)
     }
 

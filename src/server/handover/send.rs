@@ -17,7 +17,7 @@ use crate::metrics::ListenerShard;
 use crate::process_phase::Phase;
 use crate::publisher::Order;
 use crate::server::control::{Control, lock};
-use crate::sys::fd_passing;
+use crate::sys::process;
 use crate::transfer::{Channel, ChannelError, Stash, StashError};
 use crate::worker::ThreadExport;
 
@@ -156,7 +156,7 @@ impl Control {
     /// Where the shared clock began, on the clock that all processes share.
     fn epoch_ns(&self) -> u64 {
         let elapsed = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        fd_passing::monotonic_ns().saturating_sub(elapsed)
+        process::monotonic_ns().saturating_sub(elapsed)
     }
 
     fn doors(&self, exports: &[ThreadExport]) -> Vec<Door> {

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::send::{HandedOver, HandoverError};
 use crate::server::control::Control;
-use crate::sys::fd_passing::Process;
+use crate::sys::process::Process;
 use crate::transfer::Channel;
 
 /// Why there is no successor; everything goes on here.
