@@ -115,7 +115,9 @@ fn help_fits_the_screen_and_every_command_shows_an_example() {
 #[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
     let (_folder, good) = good_file();
-    for args in [&["check", &good][..], &["schema"], &["keys"], &["man"], &["completions", "bash"]] {
+    for args in
+        [&["check", &good][..], &["schema"], &["keys"], &["man"], &["completions", "bash"], &["--help"]]
+    {
         let mut child = evenkeel(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let mut said = String::new();
@@ -127,7 +129,9 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 #[test]
 fn what_finds_no_room_is_a_failure_that_says_so() {
     let (_folder, good) = good_file();
-    for args in [&["check", &good][..], &["schema"], &["keys"], &["keys", "idle", "--json"], &["man"]] {
+    let helps = [&["--help"][..], &["help"], &["run", "--help"], &["--version"]];
+    let all = [&["check", &good][..], &["schema"], &["keys"], &["keys", "idle", "--json"], &["man"]];
+    for args in all.into_iter().chain(helps) {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let output = evenkeel(args).stdout(full).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{args:?}");

@@ -26,9 +26,13 @@ pub fn main() -> ExitCode {
     let typed = match Typed::try_parse() {
         Ok(typed) => typed,
         Err(error) => {
-            // Printing can fail only when nobody reads.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(WRONG_COMMAND_LINE) } else { ExitCode::SUCCESS };
+            let printed = error.print();
+            // Help that was asked for and cannot be written is a failure; a complaint has nobody else to complain to.
+            return if error.use_stderr() {
+                ExitCode::from(WRONG_COMMAND_LINE)
+            } else {
+                output::said(output::heard(printed))
+            };
         }
     };
     match typed.command {

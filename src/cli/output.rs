@@ -20,7 +20,12 @@ pub(super) enum Unheard {
 /// A line on standard output.
 pub(super) fn say(line: impl Display) -> Result<(), Unheard> {
     let mut out = io::stdout();
-    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| match error.kind() {
+    heard(writeln!(out, "{line}").and_then(|()| out.flush()))
+}
+
+/// What came of writing to standard output.
+pub(super) fn heard(written: io::Result<()>) -> Result<(), Unheard> {
+    written.map_err(|error| match error.kind() {
         ErrorKind::BrokenPipe => Unheard::Gone,
         _ => Unheard::Lost(error),
     })
