@@ -8,9 +8,10 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
+use super::answer::unescaped;
 use super::requests::{Kind, Refused, Request, Upgraded};
+use super::sources::{Peer, Sources};
 use super::status::State;
-use super::{Peer, Sources, unescaped};
 use crate::backend_state::Mark;
 use crate::config::settings::{Level, Word};
 use crate::pool::{Outcome, Why};

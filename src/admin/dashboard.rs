@@ -9,8 +9,11 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 
+use super::answer::text;
 use super::event_stream::Events;
-use super::{Answer, text};
+
+/// What is sent back: a text, or a stream of them.
+pub(super) type Answer = Response<Either<Full<Bytes>, Events>>;
 
 /// The page. A browser runs its own script and style and nothing else, and speaks to this door only.
 pub(super) fn page() -> Response<Full<Bytes>> {

@@ -4,7 +4,7 @@
 //! `WATCHERS_MAX`; one that does not read holds at most two texts it shares with the others, and is cut.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,36 +13,13 @@ use hyper::body::{Body, Bytes, Frame};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::answer::written;
 use super::connections::ConnectionLife;
 use super::history::{History, Sums};
-use super::{Sources, status, written};
+use super::sources::{Sources, WATCHERS_MAX, Watchers};
+use super::status;
 use crate::metrics::{Direction, ListenerCounters};
 use crate::pool::PoolView;
-
-/// How many watch, and how many were not let, by all doors of the process.
-#[derive(Debug, Default)]
-pub struct Watchers {
-    now: AtomicU64,
-    refused: AtomicU64,
-    cut: AtomicU64,
-}
-
-impl Watchers {
-    /// Who watches.
-    pub(super) fn now(&self) -> u64 {
-        self.now.load(Ordering::Relaxed)
-    }
-
-    /// Who found no place.
-    pub(super) fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-
-    /// Who did not read, and was cut.
-    pub(super) fn cut(&self) -> u64 {
-        self.cut.load(Ordering::Relaxed)
-    }
-}
 
 /// What the watchers of one door are told.
 #[derive(Debug, Default)]
@@ -201,7 +178,5 @@ fn of_listener(counters: &ListenerCounters) -> Sums {
 /// Between two texts.
 pub(super) const EVERY: Duration = Duration::from_millis(EVERY_MS);
 const EVERY_MS: u64 = 1_000;
-/// Watchers at once. With 10,000 backends a text has some 4.4 MB, and that many who hardly read hold two each.
-pub(super) const WATCHERS_MAX: u64 = 16;
 /// Texts that one may miss in a row before it is cut.
 const MISSED_MAX: u32 = 10;

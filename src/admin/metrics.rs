@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::event_stream::WATCHERS_MAX;
 use super::openmetrics::OpenMetrics;
-use super::{Sources, process};
+use super::process;
+use super::sources::{Sources, WATCHERS_MAX};
 use crate::backend_state::TENTHS;
 use crate::metrics::{AcceptTrouble, Direction, Drop, Histogram, ListenerCounters};
 use crate::pool::{Backend, PoolView, tcp_source_ports_ratio};

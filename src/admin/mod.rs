@@ -1,6 +1,7 @@
 //! Admin interface over HTTP, on the control thread: `/metrics`, `/status`, `/healthz`, `/readyz` at an address,
 //! read-only, with a page for people at `/`; and at the socket of the commands also what changes things.
 
+mod answer;
 mod commands;
 mod connections;
 mod dashboard;
@@ -11,13 +12,13 @@ mod openmetrics;
 mod process;
 pub mod requests;
 mod socket;
+mod sources;
 mod status;
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
@@ -28,63 +29,19 @@ use hyper::{Method, Request as HttpRequest, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::{Listeners, Reloads};
-use crate::pool::SnapshotCell;
 use crate::process_phase::Phase;
-use crate::worker::Workers;
+use answer::{json, text, unescaped};
 use connections::{ConnectionLife, Connections};
-pub use event_stream::Watchers;
-use event_stream::{Events, Feed};
+use dashboard::Answer;
+use event_stream::Feed;
 use requests::Request;
 pub use socket::{Socket, adopt_socket, bind_socket, serve_socket};
-
-/// What answers are made of: counters and the snapshot. Reading them disturbs nobody.
-pub struct Sources {
-    /// The pools.
-    pub snapshots: Arc<SnapshotCell>,
-    /// The listeners.
-    pub listeners: Arc<Listeners>,
-    /// The data threads.
-    pub workers: Arc<Workers>,
-    /// The life of the process.
-    pub phase: watch::Receiver<Phase>,
-    /// Log lines that found no room.
-    pub log_lines_dropped: Arc<AtomicU64>,
-    /// How often the file was read again.
-    pub reloads: Arc<Reloads>,
-    /// Who watches the dashboard.
-    pub watchers: Arc<Watchers>,
-    /// The zero of the clock that all threads share.
-    pub epoch: Instant,
-    /// Nobody new is let in for the moment: another process may take over, and would answer those that wait.
-    pub paused: watch::Receiver<bool>,
-    /// Where each listener accepts.
-    pub addresses: Box<dyn Fn() -> Vec<(String, SocketAddr)> + Send + Sync>,
-    /// Whether the `allow` and `deny` of the listener of this name let a client in; `None`: there is no such listener.
-    pub allows: Box<Allows>,
-}
-
-/// Who gives an order at the socket of the commands.
-#[derive(Debug, Clone)]
-struct Peer {
-    /// For people.
-    name: String,
-    /// Root, or the user that this process is: such a one may name the program that is run.
-    is_owner: bool,
-}
-
-/// Does the listener of this name let this client in?
-pub type Allows = dyn Fn(&str, IpAddr) -> Option<bool> + Send + Sync;
-
-impl Sources {
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-}
+use sources::Peer;
+pub use sources::{Allows, Sources, Watchers};
 
 /// Binds the HTTP address.
 pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
@@ -139,9 +96,6 @@ enum Door {
     /// The socket of the commands: who it is, and where the orders go.
     Steering { by: Peer, requests: mpsc::Sender<Request> },
 }
-
-/// What is sent back: a text, or a stream of them.
-type Answer = Response<Either<Full<Bytes>, Events>>;
 
 /// One connection.
 async fn converse<S>(stream: S, sources: Arc<Sources>, door: Door, stop: CancellationToken)
@@ -236,65 +190,7 @@ fn ready(query: Option<&str>, sources: &Sources) -> Response<Full<Bytes>> {
     text(StatusCode::OK, format!("accepting, {eligible} eligible\n"))
 }
 
-/// `%5B` is `[`. What is no escape stands for itself.
-fn unescaped(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let digit = |at: usize| after.get(at).and_then(|&digit| char::from(digit).to_digit(16));
-        let escaped = match (first, digit(0), digit(1)) {
-            (b'%', Some(high), Some(low)) => u8::try_from(high * 16 + low).ok(),
-            _ => None,
-        };
-        bytes.push(escaped.unwrap_or(first));
-        rest = if escaped.is_some() { &after[2..] } else { after };
-    }
-    bytes
-}
-
-fn json(status: StatusCode, value: &serde_json::Value) -> Response<Full<Bytes>> {
-    let mut response = text(status, written(value) + "\n");
-    let kind = hyper::header::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
-}
-
-/// JSON as one line, without the detour of its `Display` over a formatter.
-fn written(value: &serde_json::Value) -> String {
-    // Every key is a text and every value comes from memory: nothing can fail.
-    serde_json::to_string(value).unwrap_or_default()
-}
-
-fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    let kind = hyper::header::HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
-}
-
 const CONNECTION_MAX: Duration = Duration::from_secs(30);
 const HEADER_MAX: Duration = Duration::from_secs(5);
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn escapes_are_undone_and_what_is_none_stays() {
-        for (text, plain) in [
-            ("redis-1", "redis-1"),
-            ("%5Bx%5d", "[x]"),
-            ("caf%C3%A9", "caf\u{e9}"),
-            ("%2525", "%25"),
-            ("100%", "100%"),
-            ("%4", "%4"),
-            ("%zz%4g%", "%zz%4g%"),
-            ("", ""),
-        ] {
-            assert_eq!(unescaped(text), plain.as_bytes(), "{text}");
-        }
-    }
-}

@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::requests::Request;
-use super::{Door, Peer, Sources, connections::Connections, converse};
+use super::sources::{Peer, Sources};
+use super::{Door, connections::Connections, converse};
 use crate::sys::unix::{self, Listening, Stays};
 
 /// A bound socket; its file goes with it.

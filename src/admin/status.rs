@@ -5,8 +5,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Map, Value, json};
 
-use super::Sources;
-use super::event_stream::WATCHERS_MAX;
+use super::sources::{Sources, WATCHERS_MAX};
 use crate::backend_state::{BackendState, Health, Mark, TENTHS};
 use crate::metrics::{Direction, Drop, ListenerCounters};
 use crate::pool::{Backend, PoolView, tcp_source_ports_ratio};

@@ -1,0 +1,86 @@
+//! Sources of all answers: what the admin doors read, who watches, and who gives an order.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use crate::metrics::{Listeners, Reloads};
+use crate::pool::SnapshotCell;
+use crate::process_phase::Phase;
+use crate::worker::Workers;
+
+/// What answers are made of: counters and the snapshot. Reading them disturbs nobody.
+pub struct Sources {
+    /// The pools.
+    pub snapshots: Arc<SnapshotCell>,
+    /// The listeners.
+    pub listeners: Arc<Listeners>,
+    /// The data threads.
+    pub workers: Arc<Workers>,
+    /// The life of the process.
+    pub phase: watch::Receiver<Phase>,
+    /// Log lines that found no room.
+    pub log_lines_dropped: Arc<AtomicU64>,
+    /// How often the file was read again.
+    pub reloads: Arc<Reloads>,
+    /// Who watches the dashboard.
+    pub watchers: Arc<Watchers>,
+    /// The zero of the clock that all threads share.
+    pub epoch: Instant,
+    /// Nobody new is let in for the moment: another process may take over, and would answer those that wait.
+    pub paused: watch::Receiver<bool>,
+    /// Where each listener accepts.
+    pub addresses: Box<dyn Fn() -> Vec<(String, SocketAddr)> + Send + Sync>,
+    /// Whether the `allow` and `deny` of the listener of this name let a client in; `None`: there is no such listener.
+    pub allows: Box<Allows>,
+}
+
+/// Does the listener of this name let this client in?
+pub type Allows = dyn Fn(&str, IpAddr) -> Option<bool> + Send + Sync;
+
+/// How many watch, and how many were not let, by all doors of the process.
+#[derive(Debug, Default)]
+pub struct Watchers {
+    pub(super) now: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) cut: AtomicU64,
+}
+
+impl Watchers {
+    /// Who watches.
+    pub(super) fn now(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    /// Who found no place.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Who did not read, and was cut.
+    pub(super) fn cut(&self) -> u64 {
+        self.cut.load(Ordering::Relaxed)
+    }
+}
+
+/// Who gives an order at the socket of the commands.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    /// For people.
+    pub(super) name: String,
+    /// Root, or the user that this process is: such a one may name the program that is run.
+    pub(super) is_owner: bool,
+}
+
+impl Sources {
+    /// The time on the clock that all threads share.
+    pub(super) fn now_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Watchers at once. With 10,000 backends a text has some 4.4 MB, and that many who hardly read hold two each.
+pub(super) const WATCHERS_MAX: u64 = 16;
