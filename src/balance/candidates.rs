@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
+use super::ask::{MEMBERS_MAX, Member, Pick};
 use super::load::Load;
-use super::{MEMBERS_MAX, Member, Pick};
 
 /// The eligible members by index, in list order: up, not out, of weight above 0, in the lowest tier that has such a
 /// member. When there is none and `try_all` is set: all of every tier that no operator took out (weight 0 takes out too).

@@ -5,8 +5,9 @@
 
 use std::sync::atomic::Ordering;
 
+use super::ask::{Ask, Pick};
 use super::candidates::{Candidate, Candidates, LoadRatio};
-use super::{Ask, Cursor, Pick};
+use super::cursor::Cursor;
 
 pub(super) fn pick(candidates: &Candidates, cursor: &Cursor, ask: &Ask<'_>) -> Pick {
     // After a rebuild the list may be shorter than the cursor.

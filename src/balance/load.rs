@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::least_latency::Latency;
+use super::latency::Latency;
 
 /// The live numbers of one backend. One cache line of its own, so that two backends never slow each other.
 #[derive(Debug)]

@@ -7,8 +7,11 @@
 //! - if there is such a member it is found, whatever the algorithm's own order says;
 //! - a pick allocates nothing, takes no lock, and looks at each member a bounded number of times.
 
+mod ask;
 mod candidates;
+mod cursor;
 mod first;
+mod latency;
 mod least_connections;
 mod least_latency;
 pub mod load;
@@ -19,60 +22,16 @@ mod round_robin;
 mod source_hash;
 mod two_choices;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 use crate::config::settings::Balance;
+pub use ask::{Ask, MEMBERS_MAX, Member, Pick};
 use candidates::Candidates;
-use load::Load;
+use cursor::Cursor;
 pub use preview::Preview;
 use random::Lottery;
 use round_robin::Schedule;
 use source_hash::Affinity;
-
-/// One backend as the builder of a [`Picker`] is given it. All backends of the pool are given, eligible or not.
-#[derive(Debug, Clone)]
-pub struct Member {
-    /// Identity for hashing and ordering ties; unique in the pool.
-    pub name: Arc<str>,
-    /// 0 to 256.
-    pub weight: u16,
-    /// Lower serves first.
-    pub tier: u8,
-    /// Up, or not asked.
-    pub up: bool,
-    /// An operator took it out (`drain`, `down`).
-    pub out: bool,
-    /// Its live numbers.
-    pub load: Arc<Load>,
-}
-
-/// What a pick may know.
-#[derive(Debug)]
-pub struct Ask<'a> {
-    /// Who asks. IPv4-mapped IPv6 addresses count as IPv4.
-    pub client: SocketAddr,
-    /// Fresh random bits, for this pick alone.
-    pub random: u64,
-    /// A monotonic clock.
-    pub now_ns: u64,
-    /// Members this session has tried already, by index; they are passed over. Searched one by one: at most 16.
-    pub tried: &'a [u32],
-}
-
-/// What came of a pick.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pick {
-    /// This member, by its index in the list given to [`Picker::build`].
-    Member(u32),
-    /// Some are eligible, but each of them is full.
-    Full,
-    /// Some are eligible and not full, but each of them was tried already.
-    Tried,
-    /// None is eligible.
-    NoneEligible,
-}
 
 /// Chooses among the members of one pool. Immutable but for its atomic cursor; rebuilt when eligibility changes.
 #[derive(Debug)]
@@ -82,16 +41,6 @@ pub struct Picker {
     eligible: Vec<u32>,
     algorithm: Algorithm,
     cursor: Arc<Cursor>,
-}
-
-/// Whose turn it is. Shared by a picker and its successors, and by all workers.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-struct Cursor {
-    /// Turns of `round_robin` given out so far.
-    turn: AtomicUsize,
-    /// Where the next scan that gives equals their turns begins.
-    scan_from: AtomicU32,
 }
 
 /// An algorithm with the tables it needs.
@@ -161,9 +110,6 @@ impl Picker {
         &self.eligible
     }
 }
-
-/// Members a pool can have: a place among them fits 16 bits, and the table of `source_hash` has an entry for each.
-pub const MEMBERS_MAX: usize = 65_536;
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use super::{Algorithm, Ask, Cursor, Pick, Picker};
+use super::ask::{Ask, Pick};
+use super::cursor::Cursor;
+use super::{Algorithm, Picker};
 use crate::config::settings::HashKey;
 use crate::random::Random;
 

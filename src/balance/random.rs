@@ -1,7 +1,7 @@
 //! `random`: chance by weight. Also the lottery that `two_choices` and `least_latency` draw with.
 
+use super::ask::{Ask, Pick};
 use super::candidates::Candidates;
-use super::{Ask, Pick};
 use crate::random::Random;
 
 /// Draws by weight; of closed members again, and after [`DRAWS_MAX`] draws by weight among those a scan finds open.

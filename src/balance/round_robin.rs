@@ -8,8 +8,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::atomic::Ordering;
 
+use super::ask::{Ask, Pick};
 use super::candidates::Candidates;
-use super::{Ask, Cursor, Pick};
+use super::cursor::Cursor;
 
 /// One round of turns, as places.
 #[derive(Debug)]
@@ -51,15 +52,6 @@ impl Schedule {
             }
             None => candidates.closed(ask.tried),
         }
-    }
-}
-
-impl Cursor {
-    /// The next scan begins behind `place`. Two workers that scan at once may pick the same: no count is lost by it.
-    pub(super) fn scan_behind(&self, place: usize) {
-        // A place is below MEMBERS_MAX.
-        #[allow(clippy::cast_possible_truncation)]
-        self.scan_from.store(place as u32 + 1, Ordering::Relaxed);
     }
 }
 

@@ -15,9 +15,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use siphasher::sip::SipHasher13;
 
+use super::ask::{Ask, Member, Pick};
 use super::candidates::{Candidate, Candidates};
 use super::maglev::{Preference, Table};
-use super::{Ask, Member, Pick};
 use crate::config::settings::{HashKey, SourceHash};
 use crate::random::{Random, mix};
 

@@ -1,8 +1,8 @@
 //! `two_choices`: two members drawn by weight, the less loaded wins. Near `least_connections` at any number of members.
 
+use super::ask::{Ask, Pick};
 use super::candidates::{Candidate, Candidates, LoadRatio};
 use super::random::{DRAWS_MAX, Lottery};
-use super::{Ask, Pick};
 use crate::random::Random;
 
 pub(super) fn pick(candidates: &Candidates, lottery: &Lottery, ask: &Ask<'_>) -> Pick {
