@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::Typed;
+use super::command_line::Typed;
 use super::output::{failed, said, say};
 use crate::config;
 

@@ -3,6 +3,7 @@
 
 mod check;
 mod client;
+mod command_line;
 mod commands;
 mod demo;
 mod exit_code;
@@ -13,12 +14,11 @@ mod output;
 mod run;
 mod top;
 
-use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
+use command_line::{Command, Typed};
 use exit_code::WRONG_COMMAND_LINE;
 
 /// Runs the command of this process.
@@ -47,119 +47,5 @@ pub fn main() -> ExitCode {
         Command::Launch { program, arguments } => launch::launch(&program, &arguments),
         Command::Man => generate::man(),
         Command::Completions { shell } => generate::completions(shell),
-    }
-}
-
-#[derive(Debug, Parser)]
-#[command(name = "evenkeel", version, about = "A layer-4 balancer for TCP connections and UDP flows", long_about = LONG_ABOUT)]
-#[command(after_help = EXAMPLES, max_term_width = 100)]
-struct Typed {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Serve until stopped: SIGHUP reloads, SIGTERM or SIGINT drains and stops, a second one cuts what is left
-    #[command(after_help = "Examples:\n  evenkeel run\n  evenkeel run --config ./evenkeel.yaml")]
-    Run {
-        /// The configuration file
-        #[arg(long, value_name = "PATH", default_value = DEFAULT_PATH)]
-        config: PathBuf,
-    },
-    /// Read the file as `run` would; print what it holds, or every mistake
-    #[command(
-        after_help = "Examples:\n  evenkeel check\n  evenkeel check ./evenkeel.yaml\n\nExit code 78: the file has mistakes."
-    )]
-    Check {
-        /// The configuration file
-        #[arg(value_name = "PATH", default_value = DEFAULT_PATH)]
-        path: PathBuf,
-    },
-    /// A balancer with built-in backends on loopback, traffic through it, and where it went
-    #[command(after_help = "Examples:\n  evenkeel demo\n  evenkeel demo --stay")]
-    Demo {
-        /// Keep serving afterwards, until Ctrl-C
-        #[arg(long)]
-        stay: bool,
-    },
-    #[command(flatten)]
-    Running(commands::Command),
-    /// The same as `status`, live and full screen, with keys to drain, ready, sort and filter
-    #[command(
-        after_help = "Examples:\n  evenkeel top\n  evenkeel top --interval 5s\n\nIn it, ? lists the keys. NO_COLOR=1 shows it without colours."
-    )]
-    Top(top::Top),
-    /// The keys of the file: where each stands, its range, its default, what it does
-    #[command(
-        after_help = "Examples:\n  evenkeel keys\n  evenkeel keys idle\n  evenkeel keys health.interval\n  evenkeel keys rehome\n\nExit code 1: nothing is called so."
-    )]
-    Keys {
-        /// A key, a part of one, or a word of what it does; without it the whole table
-        #[arg(value_name = "WORD")]
-        word: Option<String>,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// The JSON Schema of the file, for editors that complete and check it
-    #[command(
-        after_help = "Example:\n  evenkeel schema >evenkeel.schema.json\n\nThe first line of the file then names it:\n  # yaml-language-server: $schema=./evenkeel.schema.json"
-    )]
-    Schema,
-    /// Which handovers this program reads, the newest format and the oldest: a process asks the program on disk before it leaves its sessions to it
-    #[command(hide = true, after_help = "Example:\n  evenkeel manifest-version")]
-    ManifestVersion,
-    /// Start a program and end at once: it belongs to the service manager then, and not to the process it follows
-    #[command(hide = true, after_help = "Example:\n  evenkeel launch /usr/bin/evenkeel run")]
-    Launch {
-        /// The program
-        program: PathBuf,
-        /// What it is told
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
-    /// The manual page
-    #[command(after_help = "Example:\n  evenkeel man | man -l -")]
-    Man,
-    /// What a shell needs to complete the command line
-    #[command(after_help = "Example:\n  evenkeel completions bash >/etc/bash_completion.d/evenkeel")]
-    Completions {
-        /// Which shell
-        shell: clap_complete::Shell,
-    },
-}
-
-const DEFAULT_PATH: &str = "/etc/evenkeel/evenkeel.yaml";
-const LONG_ABOUT: &str = "A layer-4 balancer for TCP connections and UDP flows: databases, caches, DNS, game servers, \
-anything that is not HTTP.\n\nListeners accept connections and flows and hand each to one backend of a pool; health checks say which backends may \
-be picked. One YAML file configures it.";
-const EXAMPLES: &str = "Examples:\n  evenkeel demo                        see it work, nothing to configure\n  \
-evenkeel check ./evenkeel.yaml       is this file right?\n  evenkeel run --config ./evenkeel.yaml";
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Typed::command().debug_assert();
-    }
-
-    #[test]
-    fn help_of_every_command_has_an_example_and_fits_100_columns() {
-        let mut command = Typed::command().term_width(100);
-        command.build();
-        let mut seen = 0;
-        for part in command.get_subcommands_mut().filter(|part| part.get_name() != "help") {
-            let help = part.render_long_help().to_string();
-            let wide = help.lines().find(|line| line.chars().count() > 100);
-            assert_eq!(wide, None, "{}", part.get_name());
-            assert!(help.contains("Example"), "{help}");
-            seen += 1;
-        }
-        assert!(seen >= 18, "{seen} commands");
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::shown::{list, number, text};
-use super::{Whose, duration};
+use super::whose::{Whose, duration};
 use crate::cli::client::{Client, Told};
 use crate::cli::exit_code::FAILED;
 use crate::cli::output::complain;

@@ -4,26 +4,15 @@ mod marks;
 mod sessions;
 pub(super) mod shown;
 mod status;
+mod whose;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
-use super::client::{Client, Told};
-use crate::config::units::parse_duration;
-
-/// Which balancer, and in which form it answers.
-#[derive(Debug, Args)]
-pub(super) struct Whose {
-    /// The socket of the balancer [default: EVENKEEL_SOCKET, then /run/evenkeel/admin.sock]
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
-    /// JSON instead of a table; its keys do not change
-    #[arg(long)]
-    json: bool,
-}
+use super::client::Told;
+use whose::Whose;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -142,12 +131,6 @@ pub(super) fn run(command: Command) -> ExitCode {
     outcome.map_or_else(|Told(code)| code, |()| ExitCode::SUCCESS)
 }
 
-impl Whose {
-    fn client(self) -> Result<Client, Told> {
-        Client::new(self.socket, self.json)
-    }
-}
-
 fn reload(whose: Whose) -> Result<(), Told> {
     let client = whose.client()?;
     let answer = client.ask("POST", "/reload", &[])?;
@@ -177,9 +160,4 @@ fn log(whose: Whose, level: &str) -> Result<(), Told> {
     let client = whose.client()?;
     let answer = client.ask("POST", "/log", &[("level", level)])?;
     client.show(&answer, |_| format!("the log begins at {level} now"))
-}
-
-/// A duration as the file has them.
-fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).map_err(|error| error.to_string())
 }

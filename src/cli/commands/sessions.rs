@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::Whose;
 use super::shown::{bytes, list, number, text};
+use super::whose::Whose;
 use crate::cli::client::Told;
 use crate::config::table;
 use crate::durations::age;

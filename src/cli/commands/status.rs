@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::Whose;
 use super::shown::{bytes, list, number, text};
+use super::whose::Whose;
 use crate::cli::client::Told;
 use crate::cli::output::{Mood, Paint};
 use crate::config::explained;

@@ -11,6 +11,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Paragraph, Sparkline};
 
+use super::ink::Ink;
 use super::picture::{Picture, Point};
 use super::table::{self, Row};
 use super::view::{Mode, View};
@@ -27,29 +28,6 @@ pub(super) struct Screen<'a> {
     /// What came of the last order.
     pub(super) notice: Option<&'a str>,
     pub(super) ink: Ink,
-}
-
-/// Colours, or none.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Ink {
-    pub(super) has_colours: bool,
-}
-
-impl Ink {
-    /// A style in that colour, where there are colours.
-    pub(super) fn of(self, colour: Color) -> Style {
-        if self.has_colours { Style::new().fg(colour) } else { Style::new() }
-    }
-
-    /// What a state looks like.
-    pub(super) fn state(self, state: &str) -> Style {
-        match state {
-            "up" | "standby" => self.of(Color::Green),
-            "down" | "marked down" => self.of(Color::Red).add_modifier(Modifier::BOLD),
-            "" => Style::new(),
-            _ => self.of(Color::Yellow),
-        }
-    }
 }
 
 /// Draws it. How many rows of backends fit is how far a page goes.

@@ -6,6 +6,7 @@
 
 mod asking;
 mod drawing;
+mod ink;
 mod picture;
 mod reading;
 mod table;
@@ -28,7 +29,8 @@ use super::output::{colours_are_wanted, complain, failed};
 use super::run::{Stop, control_runtime};
 use crate::config::units::parse_duration;
 use asking::{Heard, Order};
-use drawing::{Ink, Screen};
+use drawing::Screen;
+use ink::Ink;
 use picture::Picture;
 use reading::Reading;
 use view::{Key, View, Wish};

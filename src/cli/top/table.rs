@@ -5,7 +5,7 @@
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 
-use super::drawing::Ink;
+use super::ink::Ink;
 use super::picture::{Picture, PoolRates, Rates};
 use super::reading::{Backend, Pool};
 use super::view::{Sort, View, Whom};

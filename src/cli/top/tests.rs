@@ -9,7 +9,8 @@ use ratatui::buffer::Buffer;
 use ratatui::style::Color;
 use serde_json::{Value, json};
 
-use super::drawing::{Ink, Screen, draw};
+use super::drawing::{Screen, draw};
+use super::ink::Ink;
 use super::picture::Picture;
 use super::reading::Reading;
 use super::view::{Key, View};
