@@ -2,7 +2,7 @@
 //! mistakes at once) -> `settings` (what the program uses). `spec` has a row for each key, from which the rules have their
 //! ranges and defaults.
 //!
-//! Pure: bytes in, settings or mistakes out. Reading the file is `cli`'s work. Must stay true: any bytes are answered
+//! Pure: bytes in, settings or mistakes out. Reading the file is `server`'s work. Must stay true: any bytes are answered
 //! in bounded time and memory, never with a panic.
 
 mod check;

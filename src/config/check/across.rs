@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::address::show_ip;
-use super::{DraftListener, DraftPool, PoolChoice};
+use super::draft::{DraftListener, DraftPool, PoolChoice};
 use crate::config::mistake::{Place, Report, quoted};
 use crate::config::nearest::nearest;
 use crate::config::settings::{Bind, Check, Listener, OnDown, Pool, Protocol, SendProxy};

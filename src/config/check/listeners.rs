@@ -3,21 +3,24 @@
 //! Pure. Looks at one listener alone; what two of them may not do together is `across`'s business.
 
 use super::cidr::cidrs;
-use super::defaults::Defaults;
+use super::draft::{DraftListener, DraftPool, PoolChoice};
 use super::section::Fields;
 use super::values::{found_word, is_word, scalar, whole};
-use super::{DraftListener, DraftPool, PoolChoice, binds, pools};
+use super::{binds, pools};
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Place, Report, quoted};
 use crate::config::settings::{Keepalive, Listener, ListenerLimits, Protocol, ShareLimit, Timeouts, Udp};
 use crate::config::spec::POOL;
 
-/// The listener, and its own pool if it has one.
+/// The keys of a pool that stand in a listener, with what they leave out.
+type OwnPool<'a> = dyn Fn(&[Entry]) -> Vec<Entry> + 'a;
+
+/// The listener, and its own pool if it has one, for which `own_pool` adds what `defaults` has.
 pub(super) fn read(
     name: &str,
     place: Place,
     fields: &Fields<'_>,
-    defaults: &Defaults,
+    own_pool: &OwnPool<'_>,
     report: &mut Report,
 ) -> (DraftListener, Option<DraftPool>) {
     let binds = match fields.get("bind") {
@@ -29,7 +32,7 @@ pub(super) fn read(
         }
     };
     let protocol = fields.word_of("protocol", report);
-    let (pool, own_pool) = pool_choice(name, place, fields, defaults, report);
+    let (pool, own_pool) = pool_choice(name, place, fields, own_pool, report);
     let (bind, bind_places) = binds.into_iter().unzip();
     let settings = Listener { bind, ..settings(name, protocol, fields, report) };
     (DraftListener { settings, place, bind_places, pool }, own_pool)
@@ -77,13 +80,13 @@ fn pool_choice(
     name: &str,
     place: Place,
     fields: &Fields<'_>,
-    defaults: &Defaults,
+    own_pool: &OwnPool<'_>,
     report: &mut Report,
 ) -> (PoolChoice, Option<DraftPool>) {
     let own_key = fields.any_of(&POOL);
     let Some(entry) = fields.get("pool") else {
         if own_key.is_some() {
-            let entries = defaults.below_own_pool(fields.entries());
+            let entries = own_pool(fields.entries());
             return (
                 PoolChoice::Own,
                 Some(pools::read(name, place, &Fields::over(&entries, &POOL), true, report)),

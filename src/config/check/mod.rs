@@ -10,6 +10,7 @@ mod binds;
 mod cidr;
 mod connect_from;
 mod defaults;
+mod draft;
 mod health;
 mod keys;
 mod listeners;
@@ -21,13 +22,12 @@ mod values;
 
 use std::num::NonZeroU16;
 
-use super::document::{Node, Value};
+use super::document::{Entry, Node, Value};
 use super::mistake::{Place, Report, quoted};
-use super::settings::{
-    Admin, AdminSocket, Limits, Listener, Log, OnDown, Pool, SessionLimit, Settings, Shutdown, Workers,
-};
+use super::settings::{Admin, AdminSocket, Limits, Log, SessionLimit, Settings, Shutdown, Workers};
 use super::spec::{LISTENER, POOL, TOP};
 use defaults::Defaults;
+use draft::{DraftListener, DraftPool};
 use section::{Fields, check_name, entries_of};
 use values::{is_word, scalar};
 
@@ -77,44 +77,6 @@ fn limits(top: &Fields<'_>, report: &mut Report) -> Limits {
     Limits { tcp_sessions: sessions("tcp_sessions"), udp_sessions: sessions("udp_sessions") }
 }
 
-/// A listener whose pool is not looked up yet, and where its parts stand.
-struct DraftListener {
-    /// Its `pool` index means nothing yet.
-    settings: Listener,
-    place: Place,
-    /// One for each bind.
-    bind_places: Vec<Place>,
-    pool: PoolChoice,
-}
-
-/// What a listener says about its pool.
-enum PoolChoice {
-    /// `pool: NAME`.
-    Named(String, Place),
-    /// Pool keys of its own: the pool of its name.
-    Own,
-    /// A mistake that was told.
-    Unknown,
-}
-
-/// A pool and where its parts stand.
-struct DraftPool {
-    settings: Pool,
-    place: Place,
-    /// One for each backend.
-    backend_places: Vec<Place>,
-    /// It stands in the listener of its name.
-    own: bool,
-    /// A check is asked for by name; without one it depends on who uses the pool.
-    check_written: bool,
-    /// What is written of the keys for tcp alone, and where.
-    for_tcp: Vec<(&'static str, Place)>,
-    /// `send_proxy: v1` stands there, and where; without a place it is a default.
-    send_proxy_v1: Option<Option<Place>>,
-    /// What is written of `on_down`, and where; without a place it is a default.
-    on_down: Option<(OnDown, Option<Place>)>,
-}
-
 fn doors_and_pools(top: &Fields<'_>, report: &mut Report) -> (Vec<DraftListener>, Vec<DraftPool>) {
     let mut listeners = Vec::new();
     let mut pools = Vec::new();
@@ -130,11 +92,12 @@ fn doors_and_pools(top: &Fields<'_>, report: &mut Report) -> (Vec<DraftListener>
         report.tell_with_hint(place, "`listeners` needs at least one listener", SMALLEST);
     }
     let defaults = Defaults::read(top, doors.len(), report);
+    let own_pool = |entries: &[Entry]| defaults.below_own_pool(entries);
     for entry in doors {
         check_name(&entry.key, "a listener", entry.place, report);
         let whole = defaults.below_listener(&entry.value);
         if let Some(fields) = Fields::open(&whole, &LISTENER, report) {
-            let (listener, own_pool) = listeners::read(&entry.key, entry.place, &fields, &defaults, report);
+            let (listener, own_pool) = listeners::read(&entry.key, entry.place, &fields, &own_pool, report);
             listeners.push(listener);
             pools.extend(own_pool);
         }

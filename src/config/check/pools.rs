@@ -2,9 +2,10 @@
 //!
 //! Pure. Looks at one pool alone.
 
+use super::draft::DraftPool;
 use super::section::Fields;
 use super::values::{is_word, word};
-use super::{DraftPool, backends, connect_from, health, policy};
+use super::{backends, connect_from, health, policy};
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Place, Report, quoted};
 use crate::config::settings::{

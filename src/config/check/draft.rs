@@ -1,0 +1,42 @@
+//! Drafts: listeners and pools as each was read by itself, and where their parts stand, until they are joined.
+
+use crate::config::mistake::Place;
+use crate::config::settings::{Listener, OnDown, Pool};
+
+/// A listener whose pool is not looked up yet, and where its parts stand.
+pub(super) struct DraftListener {
+    /// Its `pool` index means nothing yet.
+    pub(super) settings: Listener,
+    pub(super) place: Place,
+    /// One for each bind.
+    pub(super) bind_places: Vec<Place>,
+    pub(super) pool: PoolChoice,
+}
+
+/// What a listener says about its pool.
+pub(super) enum PoolChoice {
+    /// `pool: NAME`.
+    Named(String, Place),
+    /// Pool keys of its own: the pool of its name.
+    Own,
+    /// A mistake that was told.
+    Unknown,
+}
+
+/// A pool and where its parts stand.
+pub(super) struct DraftPool {
+    pub(super) settings: Pool,
+    pub(super) place: Place,
+    /// One for each backend.
+    pub(super) backend_places: Vec<Place>,
+    /// It stands in the listener of its name.
+    pub(super) own: bool,
+    /// A check is asked for by name; without one it depends on who uses the pool.
+    pub(super) check_written: bool,
+    /// What is written of the keys for tcp alone, and where.
+    pub(super) for_tcp: Vec<(&'static str, Place)>,
+    /// `send_proxy: v1` stands there, and where; without a place it is a default.
+    pub(super) send_proxy_v1: Option<Option<Place>>,
+    /// What is written of `on_down`, and where; without a place it is a default.
+    pub(super) on_down: Option<(OnDown, Option<Place>)>,
+}
