@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::outcome::{Cause, Outcome};
-use super::{Checked, Target, TargetId, Verdict};
+use super::target::{Checked, Target, TargetId, Verdict};
 use crate::config::settings::{Check, Health};
 use crate::liveness::{Liveness, State};
 use crate::random::Random;

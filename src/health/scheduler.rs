@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::outcome::{LocalError, Outcome};
 use super::plan::{Answer, Ask, Plan};
-use super::{Checked, Target};
+use super::target::{Checked, Target};
 use crate::config::settings::Health;
 use crate::sys::probe::Route;
 
