@@ -1,13 +1,15 @@
 //! Kernel limits of sockets (somaxconn, rmem_max): what was asked for the doors, and what is granted: told once for all
 //! of them, with what to set.
 
-use super::BoundDoor;
 use crate::config::settings::{Listener, Protocol};
 use crate::config::units::show_size;
 use crate::sys::rlimits as system;
 
-/// Warns of queues that are shorter than the file asks for.
-pub(super) fn warn<'a>(listeners: impl Iterator<Item = &'a Listener>, doors: &[BoundDoor]) {
+/// Warns of queues that are shorter than the file asks for. `receive_buffers` are what the doors got.
+pub(super) fn warn<'a>(
+    listeners: impl Iterator<Item = &'a Listener>,
+    receive_buffers: impl Iterator<Item = usize>,
+) {
     let (mut backlog, mut buffer) = (None, None);
     for listener in listeners {
         backlog = backlog.max(listener.backlog);
@@ -22,7 +24,7 @@ pub(super) fn warn<'a>(listeners: impl Iterator<Item = &'a Listener>, doors: &[B
         );
     }
     // The least that any door got is at most what the largest wish was cut to.
-    let granted = doors.iter().map(|door| door.receive_buffer).filter(|bytes| *bytes != usize::MAX).max();
+    let granted = receive_buffers.filter(|bytes| *bytes != usize::MAX).max();
     if let Some((asked, granted)) = buffer.zip(granted)
         && granted < usize::try_from(asked).unwrap_or(usize::MAX)
     {

@@ -117,7 +117,8 @@ pub fn bind_with(
             bound.map_err(|errno| failure(door, errno))
         })
         .collect::<Result<Vec<_>, BindError>>()?;
-    kernel_limits::warn(doors.iter().map(|door| door.listener), &bound);
+    let receive_buffers = bound.iter().map(|door| door.receive_buffer);
+    kernel_limits::warn(doors.iter().map(|door| door.listener), receive_buffers);
     Ok(bound)
 }
 
