@@ -1,5 +1,7 @@
 //! The codec by table, by property, against two other implementations, and under mutated input.
 
+use std::net::SocketAddr;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Addresses, Carried, Decoded, Header, Malformed, V1_BYTES_MAX};
+use super::header::{Addresses, Carried, Decoded, Header, Malformed, V1_BYTES_MAX};
 
 /// Reads a line that begins like [`START`].
 pub(super) fn decode(bytes: &[u8]) -> Decoded<'_> {

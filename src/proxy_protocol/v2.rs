@@ -5,8 +5,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::crc32c;
+use super::header::{Addresses, Carried, Decoded, HEADER_BYTES_MAX, Header, Malformed, Transport};
 use super::v1::as_v6;
-use super::{Addresses, Carried, Decoded, HEADER_BYTES_MAX, Header, Malformed, Transport, crc32c};
 
 /// Reads a header that begins like [`SIGNATURE`].
 pub(super) fn decode(bytes: &[u8]) -> Decoded<'_> {
