@@ -6,19 +6,26 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::Notify;
 
-use super::CheckPolicy;
-use super::import::PoolImport;
 use crate::backend_state::{BackendState, Health};
 use crate::config::settings::{self, Check, ConnectFrom, Protocol, SendProxy, Settings};
 use crate::health::{Target, TargetId};
-use crate::pool::{Backend, LivePool, PoolHooks, PoolSlot, PoolView, Snapshot, SnapshotCell};
+use crate::pool::{Backend, LivePool, PoolHooks, PoolSlot, PoolView, SnapshotCell};
 use crate::random::Random;
 use crate::sys::probe::Route;
 use crate::worker::{Message, Workers};
 
+/// How a backend is asked, as far as the publisher must know.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CheckPolicy {
+    /// It is asked at all.
+    pub at_all: bool,
+    /// A good answer shows that what failed real traffic is well again: the same address and port, the same protocol.
+    pub clears_ejection: bool,
+}
+
 /// Makes pools and backends: all that they need besides their settings.
 pub struct PoolBuilder {
-    snapshots: Weak<SnapshotCell>,
+    pub(super) snapshots: Weak<SnapshotCell>,
     workers: Arc<Workers>,
     alarm: Arc<Notify>,
     seed: u64,
@@ -27,6 +34,17 @@ pub struct PoolBuilder {
 }
 
 impl PoolBuilder {
+    /// One whose pools have no snapshot yet.
+    pub(super) fn new(workers: &Arc<Workers>, alarm: &Arc<Notify>, seed: u64) -> Self {
+        Self {
+            snapshots: Weak::new(),
+            workers: Arc::clone(workers),
+            alarm: Arc::clone(alarm),
+            seed,
+            numbered: 0,
+        }
+    }
+
     /// A pool without sessions.
     pub fn live(&self, pool: &settings::Pool, slot: usize) -> Arc<LivePool> {
         let (workers, alarm) = (Arc::clone(&self.workers), Arc::clone(&self.alarm));
@@ -52,45 +70,6 @@ impl PoolBuilder {
         self.numbered += 1;
         Arc::new(before.moved(self.numbered, settings))
     }
-}
-
-/// The first snapshot: every backend counts as up until it has answered, unless more is known from before.
-pub fn publish_first(
-    settings: &Settings,
-    workers: &Arc<Workers>,
-    alarm: &Arc<Notify>,
-    seed: u64,
-    pool_import: &mut PoolImport<'_>,
-) -> (Arc<SnapshotCell>, PoolBuilder) {
-    let mut builder = PoolBuilder {
-        snapshots: Weak::new(),
-        workers: Arc::clone(workers),
-        alarm: Arc::clone(alarm),
-        seed,
-        numbered: 0,
-    };
-    let snapshots = Arc::new_cyclic(|snapshots| {
-        builder.snapshots = Weak::clone(snapshots);
-        let pools = settings.pools.iter().enumerate().map(|(slot, pool)| {
-            let live = builder.live(pool, slot);
-            let backends: Vec<_> =
-                pool.backends.iter().map(|backend| builder.backend(&live, backend)).collect();
-            let (known, leaving) = pool_import.settle(pool, &live, &backends, &mut builder);
-            let first = BackendState::new(first_health(pool, false), pool_import.now_ns / 1_000_000);
-            let states: Vec<_> = known.into_iter().map(|one| one.unwrap_or(first.clone())).collect();
-            for (backend, state) in backends.iter().zip(&states) {
-                backend.begin_down(state.is_down());
-            }
-            let pool = Arc::new(pool.clone());
-            let mut view = PoolView::new(live, pool, backends, states, &settings.hash_seed, None);
-            view.leaving = leaving;
-            Arc::new(view)
-        });
-        let mut pools: Vec<_> = pools.collect();
-        pools.extend(pool_import.gone(settings, &mut builder));
-        SnapshotCell::new(Snapshot { generation: 1, pools })
-    });
-    (snapshots, builder)
 }
 
 /// The health of a backend that nobody has asked yet.

@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::build::{PoolBuilder, asked, first_health, targets_of};
+use super::build::{CheckPolicy, PoolBuilder, asked, first_health, targets_of};
 use super::pool_state::{PoolState, TrackedBackend};
-use super::{CheckPolicy, Publisher, Reloaded, positions_of};
+use super::{Publisher, Reloaded, positions_of};
 use crate::backend_state::{BackendState, Health};
 use crate::config::settings::{self, Settings};
 use crate::pool::{Backend, PoolView};

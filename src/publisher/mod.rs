@@ -2,10 +2,11 @@
 //!
 //! It gathers what comes within 10 ms and rebuilds only the pools that changed, so a rack that dies at once costs one
 //! new snapshot and not forty. Tables are built here, on the control thread, never on a data thread. How each backend
-//! stands is worked out in `pools`; what a new file makes of the pools, in `reload`.
+//! stands is worked out in `pool_state`; what a new file makes of the pools, in `follow`.
 
 mod build;
 mod export;
+mod first_snapshot;
 mod follow;
 mod import;
 mod pool_state;
@@ -23,7 +24,8 @@ use crate::health::{Checked, Target};
 use crate::manifest;
 use crate::pool::{LivePool, Snapshot, SnapshotCell};
 use crate::worker::{Message, Workers};
-pub use build::{PoolBuilder, asked, hash_key, note_known, publish_first, targets_of};
+pub use build::{CheckPolicy, PoolBuilder, asked, hash_key, note_known, targets_of};
+pub use first_snapshot::publish_first;
 pub use import::PoolImport;
 use pool_state::PoolState;
 
@@ -44,15 +46,6 @@ pub struct Publisher {
     alarm: Arc<Notify>,
     /// Told when every backend that is asked at all has answered once, or failed to.
     first_round: Option<oneshot::Sender<()>>,
-}
-
-/// How a backend is asked, as far as the publisher must know.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct CheckPolicy {
-    /// It is asked at all.
-    pub at_all: bool,
-    /// A good answer shows that what failed real traffic is well again: the same address and port, the same protocol.
-    pub clears_ejection: bool,
 }
 
 /// What a publisher is made of.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::CheckPolicy;
+use super::build::CheckPolicy;
 use crate::backend_state::{BackendState, Health, Mark, Marked, Rules};
 use crate::health::{Checked, Outcome};
 use crate::pool::{Backend, PoolView, rules};
