@@ -5,32 +5,19 @@
 //! there are go on; everything else concerns one connection and is counted.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 
 use slab::Slab;
 
-use super::{Message, Workers};
+use super::door::Door;
+use super::mailbox::Message;
+use super::workers::Workers;
 use crate::metrics::{AcceptTrouble, ListenerCounters};
 use crate::reason::Reason;
 use crate::sys::{Errno, tcp as socket};
 use crate::tcp::{Arrival, Sessions, Terms};
 use crate::thread_context::{ThreadContext, Token};
-
-/// One thread's socket of a listener at one address and port.
-#[derive(Debug)]
-pub struct Door {
-    /// Names the door, on every thread the same.
-    pub id: u64,
-    /// Which of the door's sockets it is, in the order in which the kernel knows them.
-    pub number: u32,
-    /// Listening.
-    pub fd: OwnedFd,
-    /// The port clients come to.
-    pub port: u16,
-    /// What its sessions are born with.
-    pub terms: Arc<Terms>,
-}
 
 /// The doors of one thread.
 pub(super) struct Doors {

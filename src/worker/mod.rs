@@ -9,6 +9,7 @@
 //! so a runtime would add a second registration and a waker per socket and give nothing back.
 
 mod accept;
+mod door;
 mod event_loop;
 mod freeze;
 mod mailbox;
@@ -16,7 +17,7 @@ mod search;
 mod walks;
 mod workers;
 
-pub use accept::Door;
+pub use door::Door;
 pub use event_loop::{Plan, spawn};
 pub use freeze::{Freeze, FreezeOrder, FreezeReply, ThreadExport, ThreadImport};
 pub use mailbox::{Mailbox, Message};
