@@ -2,6 +2,7 @@
 //! the plan; they change in a commit that says why. Each rule shows on a small piece of text that it can fail.
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
+mod circles;
 mod crates;
 mod homes;
 mod imports;
@@ -60,6 +61,11 @@ fn rooms_import_lower_floors() {
 #[test]
 fn what_is_pure_stays_pure() {
     hold(&pure::check(&source::read(root()), &pure::PURE), 60);
+}
+
+#[test]
+fn files_of_a_room_import_each_other_one_way() {
+    hold(&circles::check(&source::read(root()), &circles::REASONS), 200);
 }
 
 #[test]

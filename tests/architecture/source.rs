@@ -235,6 +235,9 @@ impl<'ast> Visit<'ast> for Reader {
         self.in_test = before;
     }
 
+    /// `pub(in path)` says who may see, and imports nothing.
+    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
+
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
         let passed_on = !matches!(item.vis, syn::Visibility::Inherited);
         self.take_tree(&item.tree, &[], passed_on);
@@ -392,7 +395,7 @@ fn literals_and_comments_are_not_code() {
 fn trees_are_taken_apart() {
     let source = Source::new(
         "src/a.rs",
-        "use crate::{b::{self, C as D}, e}; pub use f::*; fn g() -> impl H { i::j(); ::k::l(); m.n(); Vec::<o::P>::q(); r!(s::t, u) }",
+        "use crate::{b::{self, C as D}, e}; pub use f::*; pub(in crate::u) struct V; fn g() -> impl H { i::j(); ::k::l(); m.n(); Vec::<o::P>::q(); r!(s::t, u) }",
     );
     let mut named: Vec<_> = source.named().iter().map(|named| named.segments.join("::")).collect();
     named.sort();
