@@ -43,11 +43,11 @@ impl Pipe {
         self.held_bytes
     }
 
-    /// Moves bytes from a socket into the pipe. 0 is the end of the stream. Call it on an empty pipe only: from a full
-    /// one the kernel's EAGAIN would look like a socket without data.
-    pub fn fill(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
+    /// Moves bytes from a socket into the pipe, at most `bytes_max`. 0 is the end of the stream. Call it on an empty pipe
+    /// only: from a full one the kernel's EAGAIN would look like a socket without data.
+    pub fn fill(&mut self, from: BorrowedFd<'_>, bytes_max: usize) -> Result<usize, Errno> {
         debug_assert_eq!(self.held_bytes, 0, "filling a pipe that holds bytes");
-        let moved = splice(from, None, &self.write_end, None, self.size_bytes, MOVE)?;
+        let moved = splice(from, None, &self.write_end, None, self.size_bytes.min(bytes_max), MOVE)?;
         self.held_bytes += moved;
         Ok(moved)
     }
@@ -85,7 +85,7 @@ mod tests {
         let mut moved = 0;
         // Blocking sockets: `fill` waits for the first bytes; 0 comes only after all were taken.
         loop {
-            let filled = pipe.fill(entry.as_fd()).unwrap();
+            let filled = pipe.fill(entry.as_fd(), usize::MAX).unwrap();
             if filled == 0 {
                 break;
             }

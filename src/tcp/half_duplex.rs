@@ -5,6 +5,9 @@
 //! stream goes quiet. Splicing costs a third of copying for bulk and more than copying for small messages. What the
 //! receiver does not take at once is kept here, and nothing more is read until it has gone: a reader that stalls costs
 //! one buffer or one pipe, not more.
+//!
+//! A step moves its share and no more. A direction that says little has its share as soon as a socket is ready; one that
+//! could go on for ever waits for its slice, in line with the others that could (`sessions`).
 
 use std::os::fd::AsRawFd;
 
@@ -23,8 +26,10 @@ pub(super) struct HalfDuplex {
     mode: Mode,
     /// Of what is held, so many bytes are ours and not the sender's.
     lead_bytes: u16,
-    /// Reads in a row that filled the whole buffer.
+    /// Reads in a row that got as much as they asked for.
     full_reads: u8,
+    /// What was delivered when the sender last had nothing more.
+    quiet_at_bytes: u64,
 }
 
 /// What was read and not yet written.
@@ -65,6 +70,15 @@ impl Mode {
     }
 }
 
+/// How much a step may move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Share {
+    /// One read of so many bytes, at once, for a direction that says little. Bulk waits for a slice.
+    Little(usize),
+    /// A slice of so many bytes each way, which bulk gets in its turn.
+    Slice(usize),
+}
+
 /// How a turn of a way ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -82,11 +96,24 @@ impl HalfDuplex {
         self.held = Held::Bytes { bytes: header.into(), from: 0 };
     }
 
-    /// Moves what can be moved, at most one turn's share. Adds what was delivered to `delivered_bytes`.
-    pub(super) fn step(&mut self, from: &mut Side, to: &mut Side, cx: &mut ThreadContext) -> Turn {
-        let start = self.delivered_bytes;
-        for _ in 0..OPERATIONS_PER_TURN {
-            if self.delivered_bytes - start >= BYTES_PER_TURN {
+    /// Moves what can be moved, at most its share. Adds what was delivered to `delivered_bytes`.
+    pub(super) fn step(
+        &mut self,
+        from: &mut Side,
+        to: &mut Side,
+        share: Share,
+        cx: &mut ThreadContext,
+    ) -> Turn {
+        let most = match share {
+            Share::Little(_) if self.is_bulk() => {
+                return if self.can_move(from, to) { Turn::Unfinished } else { Turn::Waiting };
+            }
+            Share::Little(bytes) | Share::Slice(bytes) => bytes,
+        };
+        let (start, read_max) = (self.delivered_bytes, most.min(cx.scratch.len()));
+        for _ in 0..OPERATIONS_PER_STEP {
+            let moved = usize::try_from(self.delivered_bytes - start).unwrap_or(usize::MAX);
+            if moved >= most {
                 return Turn::Unfinished;
             }
             if !self.is_empty() {
@@ -97,16 +124,27 @@ impl HalfDuplex {
                 continue;
             }
             if from.read_out || !from.readable {
-                self.slow_down(start);
+                self.slow_down();
                 return Turn::Waiting;
             }
             // Nobody is left to read for: the sender keeps its bytes until the session has decided how to end.
             if to.broken.is_some() {
                 return Turn::Waiting;
             }
-            self.refill(from, to, cx);
+            // A slice whose rest would be a small read takes a whole one.
+            self.refill(from, to, (most - moved).max(read_max), cx);
         }
         Turn::Unfinished
+    }
+
+    /// It could go on for long: what came last filled every read.
+    fn is_bulk(&self) -> bool {
+        self.mode == Mode::Splice || self.full_reads > 0
+    }
+
+    /// There is something to read or to write, as far as is known.
+    fn can_move(&self, from: &Side, to: &Side) -> bool {
+        if self.is_empty() { from.readable && !from.read_out && to.broken.is_none() } else { to.writable }
     }
 
     /// As the next process is told.
@@ -148,6 +186,7 @@ impl HalfDuplex {
             mode: Mode::named(record.mode.as_str()),
             lead_bytes: record.lead_bytes,
             full_reads: record.full_reads,
+            quiet_at_bytes: record.delivered_bytes,
         }
     }
 
@@ -163,20 +202,28 @@ impl HalfDuplex {
         }
     }
 
-    /// Reads once, by the manner of the moment, and passes it on as far as the receiver takes it.
-    fn refill(&mut self, from: &mut Side, to: &mut Side, cx: &mut ThreadContext) {
+    /// Reads once, by the manner of the moment and at most so many bytes, and passes it on as far as the receiver takes
+    /// it.
+    fn refill(&mut self, from: &mut Side, to: &mut Side, bytes_max: usize, cx: &mut ThreadContext) {
         if self.mode == Mode::Splice
             && !from.urgent
             && let Some(pipe) = cx.pipes.take()
         {
-            self.splice(pipe, from, to, cx);
+            self.splice(pipe, from, to, bytes_max, cx);
         } else {
-            self.copy(from, to, cx);
+            self.copy(from, to, bytes_max, cx);
         }
     }
 
-    fn splice(&mut self, mut pipe: Pipe, from: &mut Side, to: &mut Side, cx: &mut ThreadContext) {
-        match pipe.fill(from.fd()) {
+    fn splice(
+        &mut self,
+        mut pipe: Pipe,
+        from: &mut Side,
+        to: &mut Side,
+        bytes_max: usize,
+        cx: &mut ThreadContext,
+    ) {
+        match pipe.fill(from.fd(), bytes_max) {
             Ok(0) => from.read_ended(),
             Ok(_) => {
                 self.held = Held::Piped(pipe);
@@ -193,8 +240,9 @@ impl HalfDuplex {
         cx.pipes.give_back(pipe);
     }
 
-    fn copy(&mut self, from: &mut Side, to: &mut Side, cx: &mut ThreadContext) {
-        let length = match socket::receive(from.fd(), &mut cx.scratch) {
+    fn copy(&mut self, from: &mut Side, to: &mut Side, bytes_max: usize, cx: &mut ThreadContext) {
+        let asked = bytes_max.min(cx.scratch.len());
+        let length = match socket::receive(from.fd(), &mut cx.scratch[..asked]) {
             Ok(0) => {
                 from.read_ended();
                 return;
@@ -209,7 +257,7 @@ impl HalfDuplex {
                 return;
             }
         };
-        if length == cx.scratch.len() {
+        if length == asked {
             self.full_reads = self.full_reads.saturating_add(1);
             if self.mode == Mode::Copy && self.full_reads >= FULL_READS_TO_SPLICE {
                 self.mode = Mode::Splice;
@@ -258,9 +306,15 @@ impl HalfDuplex {
         }
     }
 
-    /// The sender has nothing more for now. A stream that gave little in its turn goes back to copying.
-    fn slow_down(&mut self, start: u64) {
-        if self.mode == Mode::Splice && self.delivered_bytes - start < BYTES_WORTH_SPLICING {
+    /// The sender has nothing more for now. A stream that gave little since it last had nothing goes back to copying: one
+    /// slice tells nothing, since the one before it may have taken all there was.
+    fn slow_down(&mut self) {
+        let gave = self.delivered_bytes - self.quiet_at_bytes;
+        if gave == 0 {
+            return;
+        }
+        self.quiet_at_bytes = self.delivered_bytes;
+        if self.mode == Mode::Splice && gave < BYTES_WORTH_SPLICING {
             self.mode = Mode::Copy;
             self.full_reads = 0;
         }
@@ -286,9 +340,8 @@ fn write(bytes: &[u8], to: &mut Side) -> usize {
     }
 }
 
-/// A turn is at most this many system calls on sockets and this many bytes: then other sessions get theirs.
-const OPERATIONS_PER_TURN: usize = 16;
-const BYTES_PER_TURN: u64 = 1 << 20;
+/// A step is at most so many system calls on sockets, however little each moves.
+const OPERATIONS_PER_STEP: usize = 16;
 const FULL_READS_TO_SPLICE: u8 = 2;
 const BYTES_WORTH_SPLICING: u64 = 16 * 1024;
 
@@ -305,6 +358,8 @@ mod tests {
     use crate::random::Random;
     use crate::sys::poller::Poller;
     use crate::thread_context::{PipePool, SCRATCH_BYTES};
+
+    const SLICE_BYTES: usize = 256 * 1024;
 
     fn cx() -> ThreadContext {
         ThreadContext {
@@ -347,7 +402,7 @@ mod tests {
             assert!(Instant::now() < deadline, "{} bytes came", seen.len());
             // Everything is ready until the kernel says otherwise.
             (from.readable, to.writable) = (true, true);
-            way.step(&mut from, &mut to, &mut cx);
+            way.step(&mut from, &mut to, Share::Slice(SLICE_BYTES), &mut cx);
             let mut piece = [0; 50_000];
             let length = backend.read(&mut piece).unwrap_or(0);
             seen.extend_from_slice(&piece[..length]);
@@ -355,5 +410,48 @@ mod tests {
         let (lead, rest) = seen[filled..].split_at(4_096);
         assert!(seen[..filled].iter().all(|byte| *byte == 0xaa) && lead.iter().all(|byte| *byte == 0xbb));
         assert_eq!((rest, way.delivered_bytes, way.is_empty()), (&b"hello"[..], 5, true));
+    }
+
+    /// Bulk at one side, a receiver with room at the other: what is little goes at once, the rest in slices.
+    #[test]
+    fn bulk_moves_by_slices_and_only_in_its_turn() {
+        let (mut cx, (from, mut client), (to, mut backend)) = (cx(), pair(), pair());
+        client.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while let Ok(length) = std::io::Write::write(&mut client, &[1; 64 * 1024]) {
+            sent += length;
+        }
+        assert!(sent > 4 * SCRATCH_BYTES, "{sent} bytes wait");
+        let reading = std::thread::spawn(move || {
+            let (mut buffer, mut came) = (vec![0; 64 * 1024], 0);
+            while let Ok(length @ 1..) = backend.read(&mut buffer) {
+                came += length;
+            }
+            came
+        });
+        let (mut from, mut to) = (Side::new(from.into()), Side::new(to.into()));
+        let mut way = HalfDuplex::default();
+        (from.readable, to.writable) = (true, true);
+        let little = Share::Little(SCRATCH_BYTES);
+        assert_eq!(way.step(&mut from, &mut to, little, &mut cx), Turn::Unfinished);
+        let at_once = way.delivered_bytes;
+        assert!(at_once <= SCRATCH_BYTES as u64);
+        // It filled the buffer: more of the same is bulk, however often its socket is ready.
+        for _ in 0..10 {
+            to.writable = true;
+            way.step(&mut from, &mut to, little, &mut cx);
+        }
+        assert_eq!(way.delivered_bytes, at_once);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        drop(client);
+        while !from.read_out || !way.is_empty() {
+            assert!(Instant::now() < deadline, "{} of {sent} bytes", way.delivered_bytes);
+            let before = way.delivered_bytes;
+            (from.readable, to.writable) = (true, true);
+            way.step(&mut from, &mut to, Share::Slice(SLICE_BYTES), &mut cx);
+            assert!(way.delivered_bytes - before <= (SLICE_BYTES + SCRATCH_BYTES) as u64);
+        }
+        drop(to);
+        assert_eq!((reading.join().unwrap(), way.delivered_bytes), (sent, sent as u64));
     }
 }

@@ -6,13 +6,14 @@
 //!   it, and then gets a reset too: a reset sooner would purge what is still in the send queue.
 
 use super::ThreadContext;
-use super::half_duplex::{HalfDuplex, Turn};
+use super::half_duplex::{HalfDuplex, Share, Turn};
 use super::session::{Next, Phase, Session, is_reset};
 use super::side::{BACKEND, CLIENT, Side};
 use crate::metrics::Direction;
 use crate::reason::Reason;
 use crate::sys::poller::Ready;
 use crate::sys::tcp as socket;
+use crate::thread_context::SCRATCH_BYTES;
 
 /// The relay's part of a session.
 #[derive(Debug)]
@@ -40,6 +41,11 @@ impl Relay {
             asked_us: 0,
         }
     }
+
+    /// What was delivered, both ways together.
+    pub(super) fn delivered_bytes(&self) -> u64 {
+        self.to_backend.delivered_bytes + self.to_client.delivered_bytes
+    }
 }
 
 /// The backend answered the connect: bytes may flow.
@@ -50,16 +56,16 @@ pub(super) fn begin(session: &mut Session, cx: &mut ThreadContext) -> Next {
     if session.is_to_close() {
         session.close_later(cx);
     }
-    step(session, cx)
+    step(session, Share::Little(SCRATCH_BYTES), cx)
 }
 
-/// Moves what can be moved and draws the consequences.
-pub(super) fn step(session: &mut Session, cx: &mut ThreadContext) -> Next {
+/// Moves what can be moved of this share, and draws the consequences.
+pub(super) fn step(session: &mut Session, share: Share, cx: &mut ThreadContext) -> Next {
     let Some(backend) = session.backend.as_mut() else { return Next::End(Reason::InternalError) };
     let (client, relay) = (&mut session.client, &mut session.relay);
     let before = (relay.to_backend.delivered_bytes, relay.to_client.delivered_bytes);
-    let out = relay.to_backend.step(client, backend, cx);
-    let back = relay.to_client.step(backend, client, cx);
+    let out = relay.to_backend.step(client, backend, share, cx);
+    let back = relay.to_client.step(backend, client, share, cx);
     let moved = (relay.to_backend.delivered_bytes - before.0, relay.to_client.delivered_bytes - before.1);
     account(session, moved, before, cx);
     if let Some(next) = pass_on_ends(session, cx) {

@@ -1,4 +1,8 @@
 //! Session table of one data thread: every session's entry, its deadline, and who wants another turn.
+//!
+//! Fair queueing of the sessions of a thread: what says little is served when its socket is ready, bulk waits in one line
+//! for slices of equal size (round robin), of which a turn gives out no more than its budget. So a small message waits for
+//! a turn's budget, and never for every stream that is busy, however many there are.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -7,6 +11,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::half_duplex::Share;
 use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, CLIENT, Side};
 use super::{Terms, ThreadContext, Token, close, deadline, dial, proxy_header, relay};
@@ -14,7 +19,7 @@ use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
 use crate::sys::poller::Ready;
 use crate::sys::tcp as socket;
-use crate::thread_context::{ENDS_PER_TURN, GENERATION_MASK};
+use crate::thread_context::{ENDS_PER_TURN, GENERATION_MASK, SCRATCH_BYTES};
 use crate::timer_wheel::Wheel;
 
 /// An accepted connection on its way to becoming a session, on this thread or another.
@@ -34,8 +39,10 @@ pub struct Arrival {
 pub struct Sessions {
     pub(super) slots: Slab<Slot>,
     wheel: Wheel,
-    /// Sessions with work left after their turn.
+    /// Sessions with work left after their turn, the one that has waited longest first.
     again: VecDeque<(u32, u32)>,
+    /// What those that say little may still move in this turn, in whole reads.
+    little_left: u64,
     pub(super) next_generation: u32,
     /// Sessions whose deadlines have come and that had no turn for it yet.
     expired: Vec<u32>,
@@ -55,6 +62,7 @@ impl Sessions {
             slots: Slab::new(),
             wheel: Wheel::new(now_ms),
             again: VecDeque::new(),
+            little_left: LITTLE_PER_TURN_BYTES,
             next_generation: 0,
             expired: Vec::new(),
         }
@@ -123,7 +131,15 @@ impl Sessions {
             phase => {
                 session.note(side, ready, cx.now_ms());
                 match phase {
-                    Phase::Relaying => relay::step(session, cx),
+                    Phase::Relaying => {
+                        let share =
+                            Share::Little(if self.little_left > 0 { SCRATCH_BYTES } else { LEAST_BYTES });
+                        let before = session.relay.delivered_bytes();
+                        let next = relay::step(session, share, cx);
+                        let moved = session.relay.delivered_bytes() - before;
+                        self.little_left = self.little_left.saturating_sub(moved);
+                        next
+                    }
                     Phase::Lingering { .. } => relay::linger_on_ready(session, side, ready),
                     Phase::AwaitingHeader { .. } if !ready.failed => {
                         proxy_header::look(session, backend_token, cx)
@@ -151,16 +167,25 @@ impl Sessions {
         self.follow(slot, next, cx);
     }
 
-    /// Gives each session with work left one more turn. New work of this turn waits for the next.
+    /// Gives slices to the sessions with work left, one after the other, until the turn's budget is spent. Who has more goes
+    /// to the end of the line.
     pub fn run_again(&mut self, cx: &mut ThreadContext) {
-        for _ in 0..self.again.len() {
-            let Some((slot, generation)) = self.again.pop_front() else { return };
+        self.little_left = LITTLE_PER_TURN_BYTES;
+        let mut left = SLICES_PER_TURN_BYTES;
+        while left > 0
+            && let Some((slot, generation)) = self.again.pop_front()
+        {
+            // A slice that moves nothing is work, too.
+            left = left.saturating_sub(LEAST_SLICE_BYTES);
             let Some(entry) = self.slots.get_mut(slot as usize).filter(|e| e.generation == generation) else {
                 continue;
             };
             entry.queued = false;
             if entry.session.phase == Phase::Relaying {
-                let next = relay::step(&mut entry.session, cx);
+                let before = entry.session.relay.delivered_bytes();
+                let slice = if self.again.len() < FEW { SLICE_OF_FEW_BYTES } else { SLICE_OF_MANY_BYTES };
+                let next = relay::step(&mut entry.session, Share::Slice(slice), cx);
+                left = left.saturating_sub(entry.session.relay.delivered_bytes() - before);
                 self.follow(slot, next, cx);
             }
         }
@@ -213,3 +238,21 @@ impl Sessions {
         }
     }
 }
+
+/// When slices have moved so much the turn gives no more of them, and the poller is looked at again: a small message waits
+/// for this, and at most one slice more. A look costs a hundredth of it.
+const SLICES_PER_TURN_BYTES: u64 = 1 << 20;
+/// A slice of bulk, each way, where few others wait for theirs: what a large pipe holds. Each slice wakes both ends: with
+/// four streams, slices of 512 KiB cost a quarter more CPU for the same bytes, of 256 KiB two thirds more.
+const SLICE_OF_FEW_BYTES: usize = 1 << 20;
+/// The same where many wait: with 64 streams this takes less CPU than the large slice, and each has its turn sooner.
+const SLICE_OF_MANY_BYTES: usize = 512 * 1024;
+/// Fewer than these in line are few.
+const FEW: usize = 16;
+/// What a slice counts at least: the calls for it take as long as so much bulk.
+const LEAST_SLICE_BYTES: u64 = 16 * 1024;
+/// Together so much is moved for events of one turn in reads that are as long as the buffer; then in short ones, so that
+/// many sockets that are ready at once keep nobody waiting.
+const LITTLE_PER_TURN_BYTES: u64 = 1 << 20;
+/// A short read: more than a small message has.
+const LEAST_BYTES: usize = 4 * 1024;

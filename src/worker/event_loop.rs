@@ -129,8 +129,9 @@ impl EventLoop {
         for event in events.iter() {
             self.serve(&event);
         }
-        self.sessions.run_again(&mut self.cx);
+        // Datagrams do not wait for bulk.
         self.pump.end_turn(&mut self.cx);
+        self.sessions.run_again(&mut self.cx);
         self.sessions.on_time(&mut self.cx);
         self.pump.on_time(&mut self.cx);
         if let Some(permille) = self.pump.ports_in_use_permille(self.cx.now_ms()) {

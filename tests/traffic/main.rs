@@ -12,6 +12,7 @@ mod datagram_fairness;
 mod datagram_headers;
 mod datagrams;
 mod deadlines;
+mod fairness;
 mod fd_exhaustion;
 mod half_close;
 mod log_lines;
