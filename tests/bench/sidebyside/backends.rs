@@ -25,6 +25,8 @@ pub(crate) enum Backend {
     Datagrams,
     /// Answers a burst with as many datagrams.
     Bursts,
+    /// Swallows bulk, and says all else back, datagrams too.
+    Mixed,
     Redis,
     Postgres,
     /// Knot DNS.
@@ -39,6 +41,7 @@ pub(crate) struct Backends {
     sink: SocketAddr,
     datagrams: SocketAddr,
     bursts: SocketAddr,
+    mixed: SocketAddr,
     redis: OnceCell<Option<Server>>,
     postgres: OnceCell<Option<Server>>,
     names: OnceCell<Option<Server>>,
@@ -69,6 +72,7 @@ impl Backends {
             sink: at_loopback(sink_address),
             datagrams: of_datagrams(say_datagrams_back),
             bursts: of_datagrams(answer_bursts),
+            mixed: at_loopback(super::beside::backend()),
             redis: OnceCell::new(),
             postgres: OnceCell::new(),
             names: OnceCell::new(),
@@ -83,6 +87,7 @@ impl Backends {
             Backend::Sink => Ok(self.sink),
             Backend::Datagrams => Ok(self.datagrams),
             Backend::Bursts => Ok(self.bursts),
+            Backend::Mixed => Ok(self.mixed),
             Backend::Redis => {
                 server(self.redis.get_or_init(programs::redis), "redis-server, redis-benchmark")
             }
@@ -102,7 +107,7 @@ fn of_datagrams(answer: fn(&UdpSocket)) -> SocketAddr {
     address
 }
 
-fn say_datagrams_back(socket: &UdpSocket) {
+pub(crate) fn say_datagrams_back(socket: &UdpSocket) {
     let mut datagram = [0; 2048];
     while let Ok((length, from)) = socket.recv_from(&mut datagram) {
         let _ = socket.send_to(&datagram[..length], from);

@@ -13,6 +13,7 @@
 
 mod backends;
 mod baseline;
+mod beside;
 mod bursts;
 mod latency;
 mod load;

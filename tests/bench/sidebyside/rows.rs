@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::backends::Backend;
 use super::peers::{Proxy, Setup};
 use super::programs::{self, Way};
-use super::{bursts, latency, load};
+use super::{beside, bursts, latency, load};
 
 /// What one round of a row found.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +54,8 @@ impl Size {
 
 const TCP: Setup = Setup { to: Backend::Echo, udp: false, logged: false, backends: 1 };
 const UDP: Setup = Setup { to: Backend::Datagrams, udp: true, ..TCP };
+const MIXED: Setup = Setup { to: Backend::Mixed, ..TCP };
+const MIXED_UDP: Setup = Setup { udp: true, ..MIXED };
 const BURSTS: Setup = Setup { to: Backend::Bursts, ..UDP };
 const REDIS: Setup = Setup { to: Backend::Redis, ..TCP };
 const POSTGRES: Setup = Setup { to: Backend::Postgres, ..TCP };
@@ -72,7 +74,7 @@ const fn row(
 }
 
 /// All of them, in the order of the table.
-pub(crate) const ROWS: [Row; 31] = [
+pub(crate) const ROWS: [Row; 37] = [
     row("bulk one way, 4 streams", "MB", Setup { to: Backend::Sink, ..TCP }, true, |proxy, size| {
         load::bulk(proxy.door, size, false)
     }),
@@ -90,6 +92,12 @@ pub(crate) const ROWS: [Row; 31] = [
     }),
     row("8,000 idle connections", "connection", TCP, true, latency::idle),
     row("mixed: 64 at a fixed rate beside 4 bulk", "round", TCP, true, |p, s| latency::mixed(p.door, s)),
+    row("64 B beside 4 bulk streams", "MB", MIXED, false, |p, s| beside::rounds(p, 4, s)),
+    row("64 B beside 64 bulk streams", "MB", MIXED, true, |p, s| beside::rounds(p, 64, s)),
+    row("64 B beside 128 bulk streams", "MB", MIXED, false, |p, s| beside::rounds(p, 128, s)),
+    row("udp 64 B beside 4 bulk streams", "MB", MIXED_UDP, false, |p, s| beside::exchanges(p, 4, s)),
+    row("udp 64 B beside 64 bulk streams", "MB", MIXED_UDP, false, |p, s| beside::exchanges(p, 64, s)),
+    row("udp 64 B beside 128 bulk streams", "MB", MIXED_UDP, true, |p, s| beside::exchanges(p, 128, s)),
     row("udp 64 B, 1 client", "exchange", UDP, true, |p, s| load::exchanges(p.door, 1, s.of(20_000))),
     row("udp 64 B, 64 clients", "exchange", UDP, true, |p, s| load::exchanges(p.door, 64, s.of(500))),
     row("udp 64 B, 1,000 clients", "exchange", UDP, false, |p, s| load::exchanges(p.door, 1_000, s.of(40))),
