@@ -124,14 +124,12 @@ impl Flows {
         Admission::New(self.id(index))
     }
 
-    /// How many of these datagrams of the client may still go to the backend the flow has. The rest waits for a new
-    /// pick and [`Self::picked_anew`]. 0 also for a flow that is over.
-    pub fn before_new_pick(&self, id: FlowId, datagrams: u32) -> u32 {
-        let Some(record) = self.slots.live(id) else { return 0 };
-        match record.terms.as_ref().and_then(|terms| terms.requests) {
-            Some(requests) => datagrams.min(requests.get().saturating_sub(record.since_pick)),
-            None => datagrams,
-        }
+    /// How many datagrams of the client may still go to the backend the flow has; `None`: any number. The rest waits for a
+    /// new pick and [`Self::picked_anew`].
+    pub fn requests_left(&self, id: FlowId) -> Option<u32> {
+        let record = self.slots.live(id)?;
+        let requests = record.terms.as_ref().and_then(|terms| terms.requests)?;
+        Some(requests.get().saturating_sub(record.since_pick))
     }
 
     /// The client sent so much to the backend the flow has.

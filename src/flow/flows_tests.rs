@@ -108,13 +108,13 @@ fn a_new_pick_comes_after_exactly_so_many_datagrams() {
     let terms = terms(9, 9, 0, 5);
     let mut flows = Flows::new([1; 16], 0);
     let id = begin(&mut flows, 1, &terms);
-    assert_eq!(flows.before_new_pick(id, 3), 3);
+    assert_eq!(flows.requests_left(id), Some(5));
     flows.on_client(id, 3, 30, 0);
-    assert_eq!(flows.before_new_pick(id, 9), 2);
+    assert_eq!(flows.requests_left(id), Some(2));
     flows.on_client(id, 2, 20, 0);
-    assert_eq!(flows.before_new_pick(id, 7), 0);
+    assert_eq!(flows.requests_left(id), Some(0));
     flows.picked_anew(id);
-    assert_eq!(flows.before_new_pick(id, 7), 5);
+    assert_eq!(flows.requests_left(id), Some(5));
 }
 
 #[test]

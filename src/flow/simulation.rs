@@ -186,7 +186,8 @@ impl World {
             let shadow = self.live.get_mut(&id).unwrap();
             let terms = &self.terms[shadow.terms];
             let room = terms.requests.map_or(left, |requests| left.min(requests.get() - shadow.since_pick));
-            assert_eq!(self.flows.before_new_pick(id, left), room);
+            let may_go = self.flows.requests_left(id).map_or(left, |most| left.min(most));
+            assert_eq!(may_go, room);
             if room == 0 {
                 self.flows.picked_anew(id);
                 shadow.since_pick = 0;

@@ -48,8 +48,15 @@ pub struct BoundDoor {
     ip: Option<IpAddr>,
     /// By worker; when there were more of them before, it goes round.
     sockets: Vec<DoorSocket>,
-    /// Bytes that the kernel grants to datagrams that wait; nothing for tcp.
-    receive_buffer: usize,
+    /// What the kernel grants to datagrams that wait; nothing for tcp.
+    granted: Buffers,
+}
+
+/// Room that the kernel grants to datagrams at each socket of a door, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Buffers {
+    receive: usize,
+    send: usize,
 }
 
 /// One thread's socket of a door.
@@ -117,8 +124,12 @@ pub fn bind_with(
             bound.map_err(|errno| failure(door, errno))
         })
         .collect::<Result<Vec<_>, BindError>>()?;
-    let receive_buffers = bound.iter().map(|door| door.receive_buffer);
-    kernel_limits::warn(doors.iter().map(|door| door.listener), receive_buffers);
+    let granted = || bound.iter().map(|door| &door.granted);
+    kernel_limits::warn(
+        doors.iter().map(|door| door.listener),
+        granted().map(|granted| granted.receive),
+        granted().map(|granted| granted.send),
+    );
     Ok(bound)
 }
 
@@ -187,20 +198,20 @@ fn adopt_door(
     while sockets.len() < workers {
         sockets.push(DoorSocket { fd: bind_socket(door, address.port())?, lost_seen: 0 });
     }
-    let receive_buffer = prepare(door, &sockets)?;
-    Ok(BoundDoor { id: door.id, address, ip: door.at.ip, sockets, receive_buffer })
+    let granted = prepare(door, &sockets)?;
+    Ok(BoundDoor { id: door.id, address, ip: door.at.ip, sockets, granted })
 }
 
 /// Makes the sockets of a door what its listener wants; tells the room for datagrams that the kernel grants.
-fn prepare(door: &Wanted<'_>, sockets: &[DoorSocket]) -> Result<usize, Errno> {
-    let mut receive_buffer = usize::MAX;
+fn prepare(door: &Wanted<'_>, sockets: &[DoorSocket]) -> Result<Buffers, Errno> {
+    let mut granted = Buffers { receive: usize::MAX, send: usize::MAX };
     for DoorSocket { fd, .. } in sockets {
         match door.listener.protocol {
             Protocol::Tcp => socket::listen(fd, &tcp::options_of(door.listener), door.listener.backlog)?,
-            Protocol::Udp => receive_buffer = receive_buffer.min(prepare_datagrams(fd, door.listener)),
+            Protocol::Udp => granted = granted.least(prepare_datagrams(fd, door.listener)),
         }
     }
-    Ok(receive_buffer)
+    Ok(granted)
 }
 
 /// One thread's socket, not open yet.
@@ -222,7 +233,7 @@ fn bind_door(door: &Wanted<'_>, workers: usize) -> Result<BoundDoor, Errno> {
         sockets.push(DoorSocket { fd, lost_seen: 0 });
     }
     // Only when all are bound: a datagram socket that joins later would move flows to another thread.
-    let receive_buffer = prepare(door, &sockets)?;
+    let granted = prepare(door, &sockets)?;
     let mut address = address_of(at, port);
     if at.ip.is_none()
         && sockets.first().and_then(|one| socket::local_address(one.fd.as_fd())).is_some_and(|a| a.is_ipv4())
@@ -230,13 +241,22 @@ fn bind_door(door: &Wanted<'_>, workers: usize) -> Result<BoundDoor, Errno> {
         // No IPv6 on this host.
         address.set_ip(std::net::Ipv4Addr::UNSPECIFIED.into());
     }
-    Ok(BoundDoor { id: door.id, address, ip: at.ip, sockets, receive_buffer })
+    Ok(BoundDoor { id: door.id, address, ip: at.ip, sockets, granted })
 }
 
 /// Room for bursts; tells how much there is.
-fn prepare_datagrams(fd: &OwnedFd, listener: &Listener) -> usize {
-    let asked = usize::try_from(listener.udp.receive_buffer).unwrap_or(usize::MAX);
-    udp_socket::set_receive_buffer(fd.as_fd(), asked)
+fn prepare_datagrams(fd: &OwnedFd, listener: &Listener) -> Buffers {
+    let bytes = |asked: u32| usize::try_from(asked).unwrap_or(usize::MAX);
+    Buffers {
+        receive: udp_socket::set_receive_buffer(fd.as_fd(), bytes(listener.udp.receive_buffer)),
+        send: udp_socket::set_send_buffer(fd.as_fd(), bytes(listener.udp.send_buffer)),
+    }
+}
+
+impl Buffers {
+    fn least(self, other: Self) -> Self {
+        Self { receive: self.receive.min(other.receive), send: self.send.min(other.send) }
+    }
 }
 
 fn failure(door: &Wanted<'_>, errno: Errno) -> BindError {

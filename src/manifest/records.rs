@@ -223,6 +223,10 @@ travels! {
         pub asked_us: u64,
         /// It has answered.
         pub answered: bool,
+        /// Refusals since the last answer.
+        pub refusals: u32 = 0,
+        /// Nobody but this process can have its socket's port.
+        pub is_exclusive: bool = false,
         /// What a later build might add.
         #[cfg(feature = "manifest-next")]
         pub next: String = String::new(),

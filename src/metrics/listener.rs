@@ -99,11 +99,13 @@ pub enum Drop {
     BadProxyHeader,
     /// Nothing new is taken any more.
     Draining,
+    /// The door had no room for more answers that wait to leave.
+    SendBuffer,
 }
 
 impl Drop {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::ReceiveBuffer,
         Self::Cut,
         Self::Stranger,
@@ -119,6 +121,7 @@ impl Drop {
         Self::LimitProcess,
         Self::BadProxyHeader,
         Self::Draining,
+        Self::SendBuffer,
     ];
 
     /// Its word in metrics.
@@ -139,6 +142,7 @@ impl Drop {
             Self::LimitProcess => "limit_process",
             Self::BadProxyHeader => "bad_proxy_header",
             Self::Draining => "draining",
+            Self::SendBuffer => "send_buffer",
         }
     }
 }

@@ -74,6 +74,7 @@ impl TermsBuilder {
                     live: Arc::clone(live),
                     access,
                     receive_buffer: usize::try_from(listener.udp.receive_buffer).unwrap_or(usize::MAX),
+                    send_buffer: usize::try_from(listener.udp.send_buffer).unwrap_or(usize::MAX),
                     flow: Arc::new(self.flow_terms(listener, before)),
                     proxies: Arc::new(TrustedProxies::new(&listener.accept_proxy, &listener.deny)),
                     log_sessions,

@@ -12,6 +12,7 @@ pub mod rlimits;
 pub mod tcp;
 pub mod udp;
 pub mod udp_batch;
+pub mod udp_errors;
 pub mod udp_probe;
 pub mod unix;
 

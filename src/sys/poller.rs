@@ -57,6 +57,12 @@ impl Poller {
         epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN)
     }
 
+    /// Watches such a socket for room to write as well, or not any more.
+    pub fn watch_room(&self, fd: impl AsFd, token: u64, is_wanted: bool) -> Result<(), Errno> {
+        let room = if is_wanted { EventFlags::OUT } else { EventFlags::empty() };
+        epoll::modify(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN | room)
+    }
+
     /// Stops watching.
     pub fn forget(&self, fd: impl AsFd) -> Result<(), Errno> {
         epoll::delete(&self.epoll, fd)

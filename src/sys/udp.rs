@@ -22,17 +22,43 @@ pub fn probe_door(ip: Option<IpAddr>, port: u16, freebind: bool) -> Result<(), E
     bind_any(ip, port, |address, v6| bind_one(address, v6, false, freebind)).map(drop)
 }
 
-/// A socket that exchanges datagrams with `to` alone, from this very address and port. Other sockets may have the same
-/// local address and port towards other peers; what strangers send is for the caller to tell by its source.
+/// A socket that exchanges datagrams with `to` alone, from this very address and port, which nobody has: ADDRINUSE
+/// otherwise. While it lives no other user can have them, and no socket that does not ask to join; this process may, by
+/// [`connect_beside`]. What strangers send is for the caller to tell by its source; errors are had from
+/// [`super::udp_errors`].
 pub fn connect_from(local: SocketAddr, to: SocketAddr, foreign: Foreign) -> Result<OwnedFd, Errno> {
+    let fd = outgoing_socket(to, foreign)?;
+    // Two sockets share an address and port where both say so (SO_REUSEPORT) and one user has made both. The first one does
+    // not say so while it binds, so it is alone: another process that does the same is refused, whichever came first.
+    net::bind(&fd, &local)?;
+    sockopt::set_socket_reuseport(&fd, true)?;
+    net::connect(&fd, &to)?;
+    Ok(fd)
+}
+
+/// The same from an address and port that sockets of this process have towards other peers.
+pub fn connect_beside(local: SocketAddr, to: SocketAddr, foreign: Foreign) -> Result<OwnedFd, Errno> {
+    let fd = outgoing_socket(to, foreign)?;
+    sockopt::set_socket_reuseport(&fd, true)?;
+    net::bind(&fd, &local)?;
+    net::connect(&fd, &to)?;
+    Ok(fd)
+}
+
+/// Makes a connected socket of an older build like those of [`connect_from`].
+pub fn make_exclusive(fd: BorrowedFd<'_>, v6: bool) -> Result<(), Errno> {
+    sockopt::set_socket_reuseport(fd, true)?;
+    sockopt::set_socket_reuseaddr(fd, false)?;
+    set_flag(fd, v6, libc::IP_RECVERR, libc::IPV6_RECVERR)
+}
+
+fn outgoing_socket(to: SocketAddr, foreign: Foreign) -> Result<OwnedFd, Errno> {
     let fd = datagram_socket(to)?;
     if foreign == Foreign::Yes {
         set_transparent(fd.as_fd(), to)?;
     }
-    sockopt::set_socket_reuseaddr(&fd, true)?;
-    net::bind(&fd, &local)?;
-    net::connect(&fd, &to)?;
     set_flag(fd.as_fd(), to.is_ipv6(), libc::IP_RECVTOS, libc::IPV6_RECVTCLASS)?;
+    set_flag(fd.as_fd(), to.is_ipv6(), libc::IP_RECVERR, libc::IPV6_RECVERR)?;
     Ok(fd)
 }
 
@@ -70,6 +96,14 @@ pub fn set_receive_buffer(fd: BorrowedFd<'_>, bytes: usize) -> usize {
     }
     // The kernel takes twice of what is asked for, for its own book-keeping, and tells that.
     sockopt::socket_recv_buffer_size(fd).map_or(0, |doubled| doubled / 2)
+}
+
+/// Asks for a send buffer of this size and tells what was granted, likewise: the cap is `net.core.wmem_max`.
+pub fn set_send_buffer(fd: BorrowedFd<'_>, bytes: usize) -> usize {
+    if sockopt::set_socket_send_buffer_size_force(fd, bytes).is_err() {
+        let _ = sockopt::set_socket_send_buffer_size(fd, bytes);
+    }
+    sockopt::socket_send_buffer_size(fd).map_or(0, |doubled| doubled / 2)
 }
 
 /// Lets the kernel deliver several datagrams of one sender as one (UDP_GRO), or not any more.

@@ -176,21 +176,8 @@ impl Batch {
         self.prepare(messages.len());
         for (index, message) in messages.iter().enumerate() {
             let bytes = &self.arena[message.slot * SLOT_BYTES..][message.start..][..message.length];
-            self.vectors[index] =
-                libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-            let header = &mut self.headers[index].msg_hdr;
-            header.msg_iov = &raw mut self.vectors[index];
-            header.msg_iovlen = 1;
-            if let Some(to) = message.to {
-                // The family of the socket decides the form: a name says which.
-                header.msg_namelen = write_name(&mut self.names[index], to);
-                header.msg_name = (&raw mut self.names[index]).cast();
-            }
-            let length = write_control(&mut self.controls[index], message);
-            if length > 0 {
-                header.msg_control = (&raw mut self.controls[index]).cast();
-                header.msg_controllen = length;
-            }
+            let vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+            self.address(index, vector, message);
         }
         let (raw, flags) = (fd.as_raw_fd(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
         if let [only] = &self.headers[..] {
@@ -202,6 +189,36 @@ impl Batch {
         // SAFETY: as above, for each of them.
         let outcome = unsafe { libc::sendmmsg(raw, headers, messages.len() as libc::c_uint, flags) };
         usize::try_from(outcome).map_err(|_| last_error())
+    }
+
+    /// Sends bytes that stand in no slot, to whom and from where the message says.
+    #[allow(unsafe_code)]
+    pub fn send_apart(&mut self, fd: BorrowedFd<'_>, bytes: &[u8], message: &Outgoing) -> Result<(), Errno> {
+        self.prepare(1);
+        let vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        self.address(0, vector, message);
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: as in `send`; the bytes live through the call, and the kernel only reads them.
+        let outcome = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const self.headers[0].msg_hdr, flags) };
+        if outcome < 0 { Err(last_error()) } else { Ok(()) }
+    }
+
+    /// Makes the header of a message that is to be sent.
+    fn address(&mut self, index: usize, vector: libc::iovec, message: &Outgoing) {
+        self.vectors[index] = vector;
+        let header = &mut self.headers[index].msg_hdr;
+        header.msg_iov = &raw mut self.vectors[index];
+        header.msg_iovlen = 1;
+        if let Some(to) = message.to {
+            // The family of the socket decides the form: a name says which.
+            header.msg_namelen = write_name(&mut self.names[index], to);
+            header.msg_name = (&raw mut self.names[index]).cast();
+        }
+        let length = write_control(&mut self.controls[index], message);
+        if length > 0 {
+            header.msg_control = (&raw mut self.controls[index]).cast();
+            header.msg_controllen = length;
+        }
     }
 
     /// Makes room for this many messages, all empty.
@@ -265,7 +282,7 @@ fn native_int(data: &[u8]) -> i32 {
 
 /// Calls `see` with level, kind and data of each control message.
 #[allow(unsafe_code)]
-fn each_control(header: &libc::msghdr, mut see: impl FnMut(i32, i32, &[u8])) {
+pub(super) fn each_control(header: &libc::msghdr, mut see: impl FnMut(i32, i32, &[u8])) {
     // SAFETY: the header is one the kernel has just filled: its control block is valid for the length it gives, and the
     // CMSG macros stay within it.
     unsafe {
@@ -325,7 +342,7 @@ fn put(control: &mut Control, length: &mut usize, level: i32, kind: i32, data: &
 }
 
 #[allow(unsafe_code)]
-fn read_name(name: &libc::sockaddr_storage) -> SocketAddr {
+pub(super) fn read_name(name: &libc::sockaddr_storage) -> SocketAddr {
     let address = match i32::from(name.ss_family) {
         libc::AF_INET => {
             // SAFETY: the kernel wrote a sockaddr_in, which the storage is large and aligned enough for.

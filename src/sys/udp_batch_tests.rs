@@ -145,7 +145,7 @@ fn two_sockets_share_a_port_towards_different_peers_and_a_refusal_shows() {
         udp::connect_from("127.0.0.1:0".parse().unwrap(), peers[0].local_addr().unwrap(), Foreign::No)
             .unwrap();
     let local = tcp::local_address(first.as_fd()).unwrap();
-    let second = udp::connect_from(local, peers[1].local_addr().unwrap(), Foreign::No).unwrap();
+    let second = udp::connect_beside(local, peers[1].local_addr().unwrap(), Foreign::No).unwrap();
     for (peer, word) in peers.iter().zip([b"1", b"2"]) {
         peer.send_to(word, local).unwrap();
     }

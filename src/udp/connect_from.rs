@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use super::local_ports::LocalPorts;
+use super::local_ports::{Among, LocalPorts};
 use super::shared_ports::SharedPorts;
 use super::upstream::NoUpstream;
 use crate::config::settings::ConnectFrom;
@@ -71,10 +71,7 @@ impl Origins {
         worker: usize,
     ) -> Result<(OwnedFd, Origin), NoUpstream> {
         match &view.settings.connect_from {
-            ConnectFrom::Any => {
-                let usual = self.ports.usual_source(backend, || udp::source_towards(backend));
-                self.connect_ours(usual.map_err(NoUpstream::Local)?, backend)
-            }
+            ConnectFrom::Any => self.connect_any(backend),
             ConnectFrom::Client => self.connect_as(client, backend),
             ConnectFrom::Addresses(_) => {
                 for source in view.sources(backend.ip(), worker) {
@@ -111,18 +108,52 @@ impl Origins {
         }
     }
 
-    /// From a free port. One that a stranger's socket holds is passed over, a few of them.
+    /// The address that was in use towards this backend may be this host's no more.
+    pub(super) fn forget_source(&mut self, backend: SocketAddr) {
+        self.ports.forget_usual(backend);
+    }
+
+    /// From the address that the kernel would use.
+    fn connect_any(&mut self, backend: SocketAddr) -> Result<(OwnedFd, Origin), NoUpstream> {
+        let mut usual = self.ports.usual_source(backend, || udp::source_towards(backend));
+        for is_last in [false, true] {
+            let source = usual.map_err(NoUpstream::Local)?;
+            match self.connect_ours(source, backend) {
+                Err(NoUpstream::Local(errno)) if !is_last && is_of_the_source(errno) => {
+                    self.ports.forget_usual(backend);
+                    usual = self.ports.usual_source(backend, || udp::source_towards(backend));
+                }
+                outcome => {
+                    if outcome.is_ok() {
+                        self.ports.keep_usual(backend, source);
+                    }
+                    return outcome;
+                }
+            }
+        }
+        Err(NoUpstream::NoPort)
+    }
+
+    /// From a free port. One that another process has is passed over, a few of them; then one that is this process's.
     fn connect_ours(&mut self, source: IpAddr, backend: SocketAddr) -> Result<(OwnedFd, Origin), NoUpstream> {
-        for _ in 0..PORTS_TRIED_MAX {
-            let port = {
+        for tried in 0..=PORTS_TRIED_MAX {
+            let among = if tried < PORTS_TRIED_MAX { Among::All } else { Among::Held };
+            let (port, is_held) = {
                 let strays = self.shared.strays();
-                let is_stray = |port| {
-                    strays.as_ref().is_some_and(|all| all.contains(&(SocketAddr::new(source, port), backend)))
-                };
-                self.ports.take(source, backend, is_stray).ok_or(NoUpstream::NoPort)?
+                let strays = strays.as_ref();
+                let is_stray =
+                    |port| strays.is_some_and(|all| all.contains(SocketAddr::new(source, port), backend));
+                let taken = self.ports.take(source, backend, among, is_stray).ok_or(NoUpstream::NoPort)?;
+                let at = SocketAddr::new(source, taken.port);
+                (taken.port, taken.is_held || strays.is_some_and(|all| all.has_local(at)))
             };
             let source = SocketAddr::new(source, port);
-            match udp::connect_from(source, backend, Foreign::No) {
+            let connected = if is_held {
+                udp::connect_beside(source, backend, Foreign::No)
+            } else {
+                udp::connect_from(source, backend, Foreign::No)
+            };
+            match connected {
                 Ok(fd) => return Ok((fd, Origin::Ours(source))),
                 Err(errno) => {
                     self.ports.give_back(source, backend);
@@ -143,7 +174,13 @@ impl Origins {
             return Err(NoUpstream::NoPort);
         }
         let origin = Origin::Client(client);
-        match udp::connect_from(client, backend, Foreign::Yes) {
+        let connected = match udp::connect_from(client, backend, Foreign::Yes) {
+            Err(Errno::ADDRINUSE) if self.shared.shares_client(client) => {
+                udp::connect_beside(client, backend, Foreign::Yes)
+            }
+            outcome => outcome,
+        };
+        match connected {
             Ok(fd) => Ok((fd, origin)),
             Err(errno) => {
                 self.shared.give_back_client(client, backend);
@@ -151,6 +188,11 @@ impl Origins {
             }
         }
     }
+}
+
+/// What binding, connecting or sending says when our address is not this host's any more, or leads nowhere.
+pub(super) fn is_of_the_source(errno: Errno) -> bool {
+    matches!(errno, Errno::ADDRNOTAVAIL | Errno::INVAL | Errno::NETUNREACH)
 }
 
 const PORTS_TRIED_MAX: usize = 32;

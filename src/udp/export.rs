@@ -1,5 +1,5 @@
 //! Export and import of flows, from process to process. Between two turns nothing of a datagram is left here: what
-//! waits, waits in the sockets, and goes with them.
+//! waits, waits in the sockets, and goes with them. But for the backlogs of doors that are full (`backlog`): those stay.
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -141,6 +141,8 @@ impl Side {
             refused: false,
             asked_us: 0,
             answered: false,
+            refusals: 0,
+            is_exclusive: false,
             #[cfg(feature = "manifest-next")]
             next: "flow".to_owned(),
         };

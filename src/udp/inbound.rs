@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::connect_from::is_of_the_source;
 use super::proxy_header::{self, Proxied};
 use super::pump::{Pump, Side};
 use super::segments::{parts, parts_of, parts_of_outgoing};
@@ -63,10 +64,8 @@ impl Pump {
                     self.close_ended(cx);
                     return self.admit(number, slot, told, cx);
                 }
-                if side.is_some_and(|side| side.upstream.wants_another()) {
+                if side.is_some_and(|side| side.upstream.wants_another(cx.now_ms())) {
                     self.rehome(id, Why::Gone, cx);
-                } else if self.flows.before_new_pick(id, datagrams) < datagrams {
-                    self.rehome(id, Why::Requests, cx);
                 }
                 Some((id, start))
             }
@@ -138,6 +137,7 @@ impl Pump {
         };
         let before = std::mem::replace(&mut side.upstream, next);
         if lost {
+            before.note_left(cx);
             let now = side.upstream.lease().backend();
             close::log_rehomed(&side.terms, client, before.lease().backend(), now);
             self.flows.rehomed(id, 0);
@@ -149,11 +149,43 @@ impl Pump {
         true
     }
 
+    /// Adds a datagram, or several that came as one, to the `run` of its flow. Where the flow has had its requests at this
+    /// backend, what is at hand leaves first, and the rest goes to another.
+    pub(super) fn queue(&mut self, id: FlowId, whole: Outgoing, cx: &mut ThreadContext) {
+        let datagrams = |run: &[Outgoing]| run.iter().map(parts_of_outgoing).sum::<u64>();
+        let Some(requests_left) = self.flows.requests_left(id) else { return self.queue_whole(id, whole) };
+        if datagrams(&self.run) + parts_of_outgoing(&whole) <= requests_left.into() {
+            return self.queue_whole(id, whole);
+        }
+        // An empty datagram has no parts, and is one.
+        let whole_one = Some(whole).filter(|whole| parts_of_outgoing(whole) < 2);
+        for piece in whole_one.into_iter().chain(parts(whole).filter(|_| whole_one.is_none())) {
+            if self.flows.requests_left(id).is_some_and(|left| datagrams(&self.run) >= left.into()) {
+                self.send_run(Some(id), cx);
+                self.rehome(id, Why::Requests, cx);
+            }
+            self.run.push(piece);
+        }
+    }
+
+    fn queue_whole(&mut self, id: FlowId, whole: Outgoing) {
+        if whole.part.is_some() && self.goes_apart(id) {
+            self.run.extend(parts(whole));
+        } else {
+            self.run.push(whole);
+        }
+    }
+
     /// Sends the datagrams of `run` to the backend of one flow.
     pub(super) fn send_run(&mut self, flow: Option<FlowId>, cx: &mut ThreadContext) {
         let mut run = std::mem::take(&mut self.run);
         if let Some(id) = flow {
-            let mut rules = Rules { rehomes_left: REHOMES_PER_RUN, at_once: run.len() };
+            let mut rules = Rules {
+                rehomes_left: REHOMES_PER_RUN,
+                reconnects_left: 1,
+                at_once: run.len(),
+                errors_of: None,
+            };
             let mut sent = 0;
             while sent < run.len() {
                 let some = &run[sent..run.len().min(sent + rules.at_once)];
@@ -176,11 +208,8 @@ impl Pump {
             return run.len();
         };
         if side.upstream.owes_header {
-            return if self.send_with_header(id, run[0], cx) {
-                1
-            } else {
-                self.on_refused(id, run[0], rules, cx)
-            };
+            let is_done = self.send_with_header(id, run[0], cx);
+            return if is_done { 1 } else { self.on_error(id, run[0], rules, cx) };
         }
         let counts = side.terms.counters.shards.of(cx.worker);
         let datagrams = |run: &[Outgoing]| run.iter().map(parts_of_outgoing).sum::<u64>();
@@ -193,6 +222,7 @@ impl Pump {
                 let backend = side.upstream.lease().backend().shards.of(cx.worker);
                 backend.bytes(Direction::ToBackend).add(bytes);
                 let datagrams = u32::try_from(datagrams).unwrap_or(u32::MAX);
+                side.upstream.note_sent(cx);
                 self.flows.on_client(id, datagrams, bytes, cx.now_ms());
                 if sent < run.len() {
                     // A call that takes only some has met an error and forgets it: what comes next goes one by one, so
@@ -201,12 +231,21 @@ impl Pump {
                 }
                 sent.max(1)
             }
-            // The answer of the backend's host to an earlier datagram; this one has not left yet.
-            Err(Errno::CONNREFUSED) => self.on_refused(id, run[0], rules, cx),
+            // An error of an earlier datagram; this one has not left yet.
+            Err(errno)
+                if errno != Errno::AGAIN && side.upstream.take_errors(&side.terms.listener, cx) > 0 =>
+            {
+                self.on_error(id, run[0], rules, cx)
+            }
             // A path that takes no parts takes the datagrams one by one.
             Err(errno @ (Errno::INVAL | Errno::IO | Errno::MSGSIZE)) if run[0].part.is_some() => {
                 self.send_parts(id, run[0], errno, cx);
                 1
+            }
+            Err(errno) if is_of_the_source(errno) && rules.reconnects_left > 0 => {
+                rules.reconnects_left -= 1;
+                self.reconnect(id, cx);
+                0
             }
             Err(_) => {
                 counts.dropped(Drop::ToBackend).add(datagrams(&run[..1]));
@@ -215,15 +254,28 @@ impl Pump {
         }
     }
 
-    /// A send met the refusal of an earlier datagram: tells how many of the datagrams are dealt with.
-    fn on_refused(&mut self, id: FlowId, next: Outgoing, rules: &mut Rules, cx: &mut ThreadContext) -> usize {
+    /// The address that a flow sends from is this host's no more.
+    fn reconnect(&mut self, id: FlowId, cx: &mut ThreadContext) {
+        let Some(side) = self.sides.get_mut(id.index as usize).and_then(Option::as_mut) else { return };
+        let snapshots = cx.snapshots.load();
+        let Some(view) = snapshots.pools.get(side.terms.pool.0) else { return };
+        let client = side.origin();
+        side.upstream.reconnect(view, client, id.pack(), &mut self.origins, cx);
+    }
+
+    /// A send met the error of an earlier datagram, which is taken: tells how many of the datagrams are dealt with. None
+    /// but for a flood of errors: this one has not left, and is tried again.
+    fn on_error(&mut self, id: FlowId, next: Outgoing, rules: &mut Rules, cx: &mut ThreadContext) -> usize {
         let Some(side) = self.sides.get_mut(id.index as usize).and_then(Option::as_mut) else { return 1 };
-        side.upstream.note_refused(cx);
-        if rules.rehomes_left > 0 {
+        if rules.rehomes_left > 0 && side.upstream.wants_another(cx.now_ms()) {
             rules.rehomes_left -= 1;
-            if side.upstream.wants_another() {
-                self.rehome(id, Why::Gone, cx);
-            }
+            self.rehome(id, Why::Gone, cx);
+            return 0;
+        }
+        let at = (next.slot, next.start);
+        let times = rules.errors_of.filter(|(of, _)| *of == at).map_or(1, |(_, times)| times + 1);
+        rules.errors_of = Some((at, times));
+        if times < TRIES_MAX {
             return 0;
         }
         let counts = side.terms.counters.shards.of(cx.worker);
@@ -288,8 +340,12 @@ pub(super) struct First {
 struct Rules {
     /// Backends that may still be tried; then what is left is dropped.
     rehomes_left: u32,
+    /// Times the flow may still get another socket.
+    reconnects_left: u32,
     /// Datagrams in one call.
     at_once: usize,
+    /// Slot and start of the datagram that met errors last, and how often it did.
+    errors_of: Option<((usize, usize), u32)>,
 }
 
 /// Why a flow gets another backend.
@@ -303,3 +359,5 @@ enum Why {
 
 /// See [`Rules::rehomes_left`].
 const REHOMES_PER_RUN: u32 = 3;
+/// Times a datagram is tried that meets errors of earlier ones: a flood of them must not hold the thread.
+const TRIES_MAX: u32 = 4;

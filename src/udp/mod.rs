@@ -4,6 +4,7 @@
 //! are watched by the thread's one epoll set. Batches are bounded and turns are short: a flood of one flow delays the others
 //! by one batch and no more. Nothing is allocated for a datagram of a flow that is known.
 
+mod backlog;
 mod batch_size;
 mod close;
 mod connect_from;
@@ -14,6 +15,7 @@ mod local_ports;
 mod offloads;
 mod proxy_header;
 mod pump;
+mod refusals;
 mod replies;
 mod segments;
 mod shared_ports;

@@ -112,7 +112,7 @@ impl Side {
 
 impl Pump {
     /// Sends one datagram, or several that came as one, to a backend that has not had the header of the flow yet.
-    /// False: its host has refused an earlier one; nothing was sent.
+    /// False: an error of an earlier one was in the way; nothing was sent.
     pub(super) fn send_with_header(&mut self, id: FlowId, whole: Outgoing, cx: &mut ThreadContext) -> bool {
         let Some(side) = self.sides.get_mut(id.index as usize).and_then(Option::as_mut) else { return true };
         let counts = side.terms.counters.shards.of(cx.worker);
@@ -129,6 +129,7 @@ impl Pump {
             match sent {
                 Ok(_) => {
                     side.upstream.owes_header = false;
+                    side.upstream.note_sent(cx);
                     let bytes = piece.length as u64;
                     counts.datagrams(Direction::ToBackend).add(1);
                     counts.bytes(Direction::ToBackend).add(bytes);
@@ -137,7 +138,12 @@ impl Pump {
                     self.flows.on_client(id, 1, bytes, cx.now_ms());
                 }
                 // Only the first can meet it: what follows left a moment ago.
-                Err(Errno::CONNREFUSED) if side.upstream.owes_header => return false,
+                Err(_)
+                    if side.upstream.owes_header
+                        && side.upstream.take_errors(&side.terms.listener, cx) > 0 =>
+                {
+                    return false;
+                }
                 Err(_) => counts.dropped(Drop::ToBackend).add(1),
             }
         }

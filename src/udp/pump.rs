@@ -1,15 +1,16 @@
 //! Pump of one thread: everything of UDP that it has, and the order of its turns. The two walks of a datagram are
 //! `inbound` and `replies`.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use super::backlog::Backlog;
 use super::connect_from::Origins;
 use super::doors::DoorTable;
 use super::offloads::GsoFallback;
 use super::proxy_header::Proxied;
-use super::segments::parts;
 use super::upstream::Upstream;
 use super::{Door, Terms, close};
 use crate::flow::{FlowId, Flows};
@@ -35,6 +36,8 @@ pub struct Pump {
     pub(super) leaving_of: Vec<(u32, FlowId)>,
     /// The kernel merges what is received.
     merges: bool,
+    /// By the door's number: what it has no room for. Those with nothing are not there.
+    pub(super) backlogs: HashMap<u32, Backlog>,
     /// The kernel makes several datagrams of one.
     pub(super) splits: bool,
     pub(super) gso_fallback: GsoFallback,
@@ -77,6 +80,7 @@ impl Pump {
             leaving: Vec::with_capacity(SLOTS),
             leaving_of: Vec::with_capacity(SLOTS),
             merges: offloads.merging.is_ok(),
+            backlogs: HashMap::new(),
             splits: offloads.splitting.is_ok(),
             gso_fallback: GsoFallback::default(),
             run: Vec::with_capacity(SLOTS),
@@ -104,6 +108,9 @@ impl Pump {
             if door.terms.receive_buffer != terms.receive_buffer {
                 udp::set_receive_buffer(door.fd.as_fd(), terms.receive_buffer);
             }
+            if door.terms.send_buffer != terms.send_buffer {
+                udp::set_send_buffer(door.fd.as_fd(), terms.send_buffer);
+            }
             door.terms = Arc::clone(terms);
         }
         self.doors.iter().filter(|(_, door)| door.id == id).for_each(|(_, door)| self.merge_at(door));
@@ -121,6 +128,7 @@ impl Pump {
     pub fn close_door(&mut self, id: u64, cx: &ThreadContext) {
         // What waits to be sent leaves through it.
         self.send_replies(cx);
+        self.drop_backlogs(id, cx);
         self.doors.close(id);
     }
 
@@ -139,8 +147,9 @@ impl Pump {
         self.flows.next_wake_ms()
     }
 
-    /// Datagrams wait at a door: takes one batch of them.
+    /// Datagrams wait at a door: takes one batch of them. Or it has room again for what waits to leave.
     pub fn on_door_ready(&mut self, number: u32, cx: &mut ThreadContext) {
+        self.send_backlog(number, cx);
         let Some(door) = self.doors.get_mut(number) else { return };
         self.inbound.clear();
         // A door is not connected: an error is of one datagram that had left, and of no use.
@@ -159,11 +168,7 @@ impl Pump {
                 let length = told.length - start;
                 let (part, mark) = (told.part, told.mark);
                 let whole = Outgoing { slot, start, length, to: None, from: None, part, mark };
-                if part.is_some() && self.goes_apart(id) {
-                    self.run.extend(parts(whole));
-                } else {
-                    self.run.push(whole);
-                }
+                self.queue(id, whole, cx);
             }
         }
         self.send_run(current, cx);
@@ -210,7 +215,7 @@ impl Pump {
     }
 
     /// What came merged from the client of this flow is sent one by one.
-    fn goes_apart(&self, id: FlowId) -> bool {
+    pub(super) fn goes_apart(&self, id: FlowId) -> bool {
         let side = self.sides.get(id.index as usize).and_then(Option::as_ref);
         !self.splits || side.is_some_and(|side| side.upstream.takes_no_parts)
     }
@@ -225,6 +230,7 @@ impl Pump {
             counts.active.sub(1);
             counts.ended(ended.reason).add(1);
             close::log(&side, &ended, cx);
+            side.upstream.note_left(cx);
             side.upstream.close(&mut self.origins);
         }
     }

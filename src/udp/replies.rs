@@ -9,7 +9,7 @@ use crate::flow::FlowId;
 use crate::metrics::{Direction, Drop};
 use crate::sys::Errno;
 use crate::sys::udp_batch::Outgoing;
-use crate::thread_context::ThreadContext;
+use crate::thread_context::{ThreadContext, Token};
 
 impl Pump {
     /// Takes what a backend has to say, one turn's worth.
@@ -23,16 +23,12 @@ impl Pump {
             return;
         }
         let asks = side.upstream.batch_size.asks();
-        let came = match self.replies.receive(side.upstream.fd(), asks) {
-            Ok(came) => came,
-            // The error is taken; for datagrams behind it the socket is reported again.
-            Err(errno) => {
-                if errno == Errno::CONNREFUSED {
-                    side.upstream.note_refused(cx);
-                }
-                return;
-            }
-        };
+        let mut outcome = self.replies.receive(side.upstream.fd(), asks);
+        // An error of a datagram that had left: once it is taken, answers behind it are had.
+        if outcome.is_err() && side.upstream.take_errors(&side.terms.listener, cx) > 0 {
+            outcome = self.replies.receive(side.upstream.fd(), asks);
+        }
+        let Ok(came) = outcome else { return };
         side.upstream.batch_size.note(came, self.turn, REPLIES_PER_TURN);
         let counts = side.terms.counters.shards.of(cx.worker);
         let (mut datagrams, mut bytes) = (0, 0);
@@ -79,9 +75,13 @@ impl Pump {
     }
 
     fn send_through(&mut self, door: u32, leaving: &[Outgoing], which: Range<usize>, cx: &ThreadContext) {
-        let Range { mut start, end } = which;
+        let (number, Range { mut start, end }) = (door, which);
+        if self.has_backlog(number) {
+            self.hold_back(number, &leaving[start..end], cx);
+            return;
+        }
         while start < end {
-            let Some(door) = self.doors.get(door) else { return };
+            let Some(door) = self.doors.get(number) else { return };
             let counts = door.terms.counters.shards.of(cx.worker);
             start += match self.replies.send(door.fd.as_fd(), &leaving[start..end]) {
                 Ok(sent) => {
@@ -96,7 +96,11 @@ impl Pump {
                     self.reply_in_parts(self.leaving_of[start], leaving[start], errno, cx);
                     1
                 }
-                // One client that cannot be reached, or no room at the door: this one is lost, the next has its chance.
+                Err(Errno::AGAIN) => {
+                    self.hold_back(number, &leaving[start..end], cx);
+                    return;
+                }
+                // One client that cannot be reached: this one is lost, the next has its chance.
                 Err(_) => {
                     counts.dropped(Drop::ToClient).add(parts_of_outgoing(&leaving[start]));
                     1
@@ -108,13 +112,26 @@ impl Pump {
     /// Sends the parts of one merged reply as datagrams of their own, after `errno` for the whole. When the first passes
     /// so, it was the merging, and what comes later for this client does not try it again.
     fn reply_in_parts(&mut self, of: (u32, FlowId), whole: Outgoing, errno: Errno, cx: &ThreadContext) {
-        let (door, id) = of;
-        let Some(door) = self.doors.get(door) else { return };
-        let counts = door.terms.counters.shards.of(cx.worker);
+        let (number, id) = of;
         for part in parts(whole) {
-            if self.replies.send(door.fd.as_fd(), &[part]) != Ok(1) {
-                counts.dropped(Drop::ToClient).add(1);
-                continue;
+            let Some(door) = self.doors.get(number) else { return };
+            let counts = door.terms.counters.shards.of(cx.worker);
+            let is_held_up = self.has_backlog(number);
+            let sent = if is_held_up {
+                Err(Errno::AGAIN)
+            } else {
+                self.replies.send(door.fd.as_fd(), &[part]).map(drop)
+            };
+            match sent {
+                Ok(()) => {}
+                Err(Errno::AGAIN) => {
+                    self.hold_back(number, &[part], cx);
+                    continue;
+                }
+                Err(_) => {
+                    counts.dropped(Drop::ToClient).add(1);
+                    continue;
+                }
             }
             counts.datagrams(Direction::ToClient).add(1);
             counts.bytes(Direction::ToClient).add(part.length as u64);
@@ -131,5 +148,81 @@ impl Pump {
     }
 }
 
+impl Pump {
+    /// Something waits at this door: what comes for it waits behind.
+    pub(super) fn has_backlog(&self, door: u32) -> bool {
+        !self.backlogs.is_empty() && self.backlogs.contains_key(&door)
+    }
+
+    /// The door's socket is full: these replies wait until it has room.
+    pub(super) fn hold_back(&mut self, number: u32, leaving: &[Outgoing], cx: &ThreadContext) {
+        let Some(door) = self.doors.get(number) else { return };
+        let counts = door.terms.counters.shards.of(cx.worker);
+        if !self.backlogs.contains_key(&number)
+            && cx.poller.watch_room(&door.fd, Token::DatagramDoor(number).pack(), true).is_err()
+        {
+            // Nobody would say when there is room.
+            counts.dropped(Drop::SendBuffer).add(leaving.iter().map(parts_of_outgoing).sum());
+            return;
+        }
+        let backlog = self.backlogs.entry(number).or_default();
+        for whole in leaving {
+            // An empty datagram has no parts, and is one.
+            let whole_one = Some(*whole).filter(|whole| parts_of_outgoing(whole) < 2);
+            for piece in whole_one.into_iter().chain(parts(*whole).filter(|_| whole_one.is_none())) {
+                let bytes = &self.replies.bytes(piece.slot)[piece.start..][..piece.length];
+                let one = Outgoing { slot: 0, start: 0, part: None, ..piece };
+                if !backlog.push(bytes, one, door.terms.send_buffer) {
+                    counts.dropped(Drop::SendBuffer).add(1);
+                }
+            }
+        }
+    }
+
+    /// The door's socket may have room: what waits leaves, one turn's worth.
+    pub(super) fn send_backlog(&mut self, number: u32, cx: &ThreadContext) {
+        if !self.has_backlog(number) {
+            return;
+        }
+        let (Some(door), Some(backlog)) = (self.doors.get(number), self.backlogs.get_mut(&number)) else {
+            return;
+        };
+        let counts = door.terms.counters.shards.of(cx.worker);
+        for _ in 0..SENDS_PER_TURN {
+            let Some(first) = backlog.first() else { break };
+            match self.replies.send_apart(door.fd.as_fd(), &first.bytes, &first.outgoing) {
+                Ok(()) => {
+                    counts.datagrams(Direction::ToClient).add(1);
+                    counts.bytes(Direction::ToClient).add(first.bytes.len() as u64);
+                }
+                Err(Errno::AGAIN) => return,
+                // One client that cannot be reached: this one is lost, the next has its chance.
+                Err(_) => counts.dropped(Drop::ToClient).add(1),
+            }
+            backlog.pop();
+        }
+        if backlog.len() == 0 {
+            self.backlogs.remove(&number);
+            // At worst it is told of room that nobody needs.
+            let _ = cx.poller.watch_room(&door.fd, Token::DatagramDoor(number).pack(), false);
+        }
+    }
+
+    /// The doors of this number close: what waits there is lost.
+    pub(super) fn drop_backlogs(&mut self, id: u64, cx: &ThreadContext) {
+        if self.backlogs.is_empty() {
+            return;
+        }
+        for (number, door) in self.doors.iter().filter(|(_, door)| door.id == id) {
+            if let Some(backlog) = self.backlogs.remove(&number) {
+                let counts = door.terms.counters.shards.of(cx.worker);
+                counts.dropped(Drop::SendBuffer).add(backlog.len() as u64);
+            }
+        }
+    }
+}
+
+/// Replies of a door's backlog in one turn: then clients and other flows get theirs.
+const SENDS_PER_TURN: usize = 64;
 /// Datagrams of one backend in one turn: then other flows get theirs.
 const REPLIES_PER_TURN: usize = 8;

@@ -10,7 +10,7 @@
 //! - strays: flows of the process before whose port is of another thread's share now, because the range or the number of
 //!   threads was another then.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,7 +27,42 @@ pub struct SharedPorts {
     strays_count: AtomicUsize,
 }
 
-type Pairs = HashSet<(SocketAddr, SocketAddr)>;
+/// Pairs of local and remote address and port, and how many pairs each local one is in.
+#[derive(Debug, Default)]
+pub(super) struct Pairs {
+    pairs: HashSet<(SocketAddr, SocketAddr)>,
+    local_counts: HashMap<SocketAddr, u32>,
+}
+
+impl Pairs {
+    pub(super) fn contains(&self, local: SocketAddr, backend: SocketAddr) -> bool {
+        self.pairs.contains(&(local, backend))
+    }
+
+    /// Some pair has this address and port of ours.
+    pub(super) fn has_local(&self, local: SocketAddr) -> bool {
+        self.local_counts.contains_key(&local)
+    }
+
+    fn insert(&mut self, local: SocketAddr, backend: SocketAddr) -> bool {
+        let is_new = self.pairs.insert((local, backend));
+        if is_new {
+            *self.local_counts.entry(local).or_default() += 1;
+        }
+        is_new
+    }
+
+    fn remove(&mut self, local: SocketAddr, backend: SocketAddr) -> bool {
+        let was_there = self.pairs.remove(&(local, backend));
+        if was_there && let Some(count) = self.local_counts.get_mut(&local) {
+            *count -= 1;
+            if *count == 0 {
+                self.local_counts.remove(&local);
+            }
+        }
+        was_there
+    }
+}
 
 /// The ports of one thread: every n-th of the range.
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +100,7 @@ impl SharedPorts {
         if is_client {
             self.take_client(from, backend);
         } else if self.share_of(worker).place_of(from.port()).is_none()
-            && lock(&self.strays).insert((from, backend))
+            && lock(&self.strays).insert(from, backend)
         {
             self.strays_count.fetch_add(1, Ordering::Relaxed);
         }
@@ -73,11 +108,16 @@ impl SharedPorts {
 
     /// Takes the pair for a flow from its client's own address. False: another one has it.
     pub(super) fn take_client(&self, client: SocketAddr, backend: SocketAddr) -> bool {
-        lock(&self.clients).insert((client, backend))
+        lock(&self.clients).insert(client, backend)
+    }
+
+    /// Flows to other backends have this client's address and port, too.
+    pub(super) fn shares_client(&self, client: SocketAddr) -> bool {
+        lock(&self.clients).local_counts.get(&client).is_some_and(|count| *count > 1)
     }
 
     pub(super) fn give_back_client(&self, client: SocketAddr, backend: SocketAddr) {
-        lock(&self.clients).remove(&(client, backend));
+        lock(&self.clients).remove(client, backend);
     }
 
     /// The strays, where there are any. What is seen is held until the guard is dropped.
@@ -87,7 +127,7 @@ impl SharedPorts {
     }
 
     pub(super) fn give_back_stray(&self, from: SocketAddr, backend: SocketAddr) {
-        if lock(&self.strays).remove(&(from, backend)) {
+        if lock(&self.strays).remove(from, backend) {
             self.strays_count.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -130,7 +170,8 @@ mod tests {
         for from in [strays[0], strays[1], strays[0]] {
             shared.note((from, false), backend, 0);
         }
-        assert_eq!(*shared.strays().unwrap(), strays.map(|from| (from, backend)).into());
+        assert_eq!(shared.strays().unwrap().pairs, strays.map(|from| (from, backend)).into());
+        assert!(shared.strays().unwrap().has_local(strays[0]));
         for from in [strays[0], strays[0], strays[1]] {
             shared.give_back_stray(from, backend);
         }

@@ -26,6 +26,8 @@ pub struct Terms {
     pub access: Option<Access>,
     /// Bytes of datagrams that may wait at its doors.
     pub receive_buffer: usize,
+    /// Bytes of datagrams that may wait to leave by them: in the kernel, and as many here.
+    pub send_buffer: usize,
     /// What the table needs to know.
     pub flow: Arc<flow::Terms>,
     /// Whose datagrams may begin with a PROXY header.
@@ -46,6 +48,7 @@ impl Terms {
             // Nobody is asked any more.
             access: None,
             receive_buffer: self.receive_buffer,
+            send_buffer: self.send_buffer,
             flow: Arc::new(self.flow.last()),
             proxies: Arc::clone(&self.proxies),
             log_sessions: self.log_sessions,
@@ -75,6 +78,7 @@ impl Terms {
             live: Arc::clone(live),
             access: None,
             receive_buffer: 0,
+            send_buffer: 0,
             flow: Arc::new(flow),
             proxies: Arc::new(TrustedProxies::new(&[], &[])),
             log_sessions,

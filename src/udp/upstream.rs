@@ -5,12 +5,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::BatchSize;
 use super::connect_from::{Origin, Origins};
+use super::refusals::{Refusals, Sender};
 use crate::balance::Ask;
 use crate::config::settings::{OnDown, SendProxy};
 use crate::manifest;
 use crate::metrics::Drop;
 use crate::pool::{Lease, PoolView, Refusal};
-use crate::sys::Errno;
+use crate::sys::{Errno, udp, udp_errors};
 use crate::thread_context::{ThreadContext, Token};
 
 /// Where a flow's datagrams go.
@@ -26,8 +27,8 @@ pub(super) struct Upstream {
     pub(super) on_down: OnDown,
     /// Its first datagram is to have the PROXY header of the flow in front.
     pub(super) owes_header: bool,
-    /// A refusal came back since the client sent last.
-    pub(super) refused: bool,
+    /// What it met since the backend answered last.
+    pub(super) refusals: Refusals,
     /// Since when the backend owes its first answer.
     pub(super) asked_us: u64,
     /// It has answered.
@@ -89,7 +90,7 @@ impl Upstream {
             origin,
             on_down: view.settings.on_down,
             owes_header: view.settings.send_proxy == SendProxy::V2,
-            refused: false,
+            refusals: Refusals::default(),
             asked_us: cx.now_us,
             answered: false,
             takes_no_parts: false,
@@ -105,7 +106,9 @@ impl Upstream {
         flow.origin = self.origin.export();
         flow.on_down = self.on_down.word().into();
         flow.owes_header = self.owes_header;
-        flow.refused = self.refused;
+        flow.refused = self.refusals.are_enough();
+        flow.refusals = self.refusals.count();
+        flow.is_exclusive = true;
         flow.asked_us = self.asked_us;
         flow.answered = self.answered;
     }
@@ -116,6 +119,10 @@ impl Upstream {
         if on_down == OnDown::Close {
             lease.backend().pool.note_closes();
         }
+        if !record.is_exclusive {
+            // Without it the port stays as open to others as it was, until the flow ends.
+            let _ = udp::make_exclusive(fd.as_fd(), record.backend.is_ipv6());
+        }
         Self {
             fd,
             lease,
@@ -123,7 +130,7 @@ impl Upstream {
             origin: origins.import(record.origin, record.backend),
             on_down,
             owes_header: record.owes_header,
-            refused: record.refused,
+            refusals: Refusals::import(record.refusals.max(record.refused.into())),
             asked_us: record.asked_us,
             answered: record.answered,
             // What the path takes is found out anew.
@@ -148,17 +155,84 @@ impl Upstream {
         &self.lease
     }
 
-    /// The backend's host said that nobody listens there.
-    pub(super) fn note_refused(&mut self, cx: &ThreadContext) {
-        self.refused = true;
+    /// Another socket to the same backend, from another port and the address that this host has now. False: as before.
+    pub(super) fn reconnect(
+        &mut self,
+        view: &PoolView,
+        client: SocketAddr,
+        flow: u64,
+        origins: &mut Origins,
+        cx: &ThreadContext,
+    ) -> bool {
+        origins.forget_source(self.backend);
+        let Ok((fd, origin)) = origins.connect(view, client, self.backend, cx.worker) else { return false };
+        if cx.poller.watch_input(&fd, Token::Flow(flow).pack()).is_err() {
+            drop(fd);
+            origins.give_back(&origin, self.backend);
+            return false;
+        }
+        drop(std::mem::replace(&mut self.fd, fd));
+        let before = std::mem::replace(&mut self.origin, origin);
+        origins.give_back(&before, self.backend);
+        true
+    }
+
+    /// Something was sent.
+    pub(super) fn note_sent(&mut self, cx: &ThreadContext) {
+        self.refusals.sent(cx.now_ms());
+    }
+
+    /// Takes the errors (ICMP) that wait at the socket, so many at most; tells how many there were. None of them is in the way
+    /// of the next call.
+    pub(super) fn take_errors(&mut self, listener: &str, cx: &ThreadContext) -> usize {
+        for taken in 0..ERRORS_PER_LOOK {
+            match udp_errors::take(self.fd.as_fd()) {
+                Ok(Some(error)) => self.note_error(&error, listener, cx),
+                Ok(None) | Err(_) => return taken,
+            }
+        }
+        udp_errors::pass_over(self.fd.as_fd());
+        ERRORS_PER_LOOK
+    }
+
+    fn note_error(&mut self, error: &udp_errors::Error, listener: &str, cx: &ThreadContext) {
+        if error.to != self.backend || !error.is_refusal {
+            return;
+        }
+        let is_own = error.offender == Some(self.backend.ip());
+        // Who takes datagrams for long without a word, and without an error, does not listen to hosts in between.
+        let is_young = cx.now_us < self.asked_us.saturating_add(YOUNG_US);
+        if !is_own && !self.answered && !is_young {
+            return;
+        }
+        let was_doubted = self.refusals.is_doubted();
+        if self.refusals.note(if is_own { Sender::Backend } else { Sender::Other }) {
+            self.note_failure(cx);
+        }
+        if !was_doubted && self.refusals.is_doubted() {
+            let (backend, offender) = (&*self.lease.backend().name, error.offender);
+            let offender = offender.map(tracing::field::display);
+            tracing::debug!(target: "session", listener, proto = "udp", backend, offender, "a datagram was refused");
+        }
+    }
+
+    fn note_failure(&self, cx: &ThreadContext) {
         let backend = self.lease.backend();
         backend.shards.of(cx.worker).connect_failures.add(1);
         backend.note_failure(cx.now_ms());
     }
 
+    /// The flow leaves the backend or ends. Where there was an error and never an answer, that counts as a failure.
+    pub(super) fn note_left(&self, cx: &ThreadContext) {
+        let is_silent = self.refusals.is_silent(cx.now_ms()) || !self.answered;
+        if self.refusals.is_doubted() && self.refusals.count() == 0 && is_silent {
+            self.note_failure(cx);
+        }
+    }
+
     /// The backend answered.
     pub(super) fn note_answered(&mut self, cx: &ThreadContext) {
-        self.refused = false;
+        self.refusals = Refusals::default();
         self.lease.backend().note_success();
         if !std::mem::replace(&mut self.answered, true) {
             let waited_us = cx.now_us.saturating_sub(self.asked_us);
@@ -172,7 +246,13 @@ impl Upstream {
     }
 
     /// The next datagram of the client should go to another backend.
-    pub(super) fn wants_another(&self) -> bool {
-        self.on_down == OnDown::Rehome && (self.refused || self.lease.backend().is_down())
+    pub(super) fn wants_another(&self, now_ms: u64) -> bool {
+        let is_gone = self.refusals.are_enough() || self.refusals.is_silent(now_ms);
+        self.on_down == OnDown::Rehome && (is_gone || self.lease.backend().is_down())
     }
 }
+
+/// Errors of one flow that are taken at once: what floods a socket with them delays the others no longer.
+const ERRORS_PER_LOOK: usize = 16;
+/// A firewall refuses what a flow sends from its beginning on.
+const YOUNG_US: u64 = 5_000_000;

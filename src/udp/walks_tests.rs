@@ -113,6 +113,8 @@ impl Table {
             refused: false,
             asked_us: 0,
             answered: false,
+            refusals: 0,
+            is_exclusive: false,
         }
     }
 

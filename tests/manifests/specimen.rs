@@ -259,5 +259,7 @@ fn flow(fd: i32, carried: Carried) -> Flow {
         refused: false,
         asked_us: 12,
         answered: true,
+        refusals: 2,
+        is_exclusive: true,
     }
 }

@@ -93,8 +93,8 @@ fn a_queue_shorter_than_asked_for_is_told_once_with_what_to_set() {
             "admin: {{ http: '{}' }}
 listeners:
   a: {{ bind: '127.0.0.1:{a}', backlog: 65535, backends: ['127.0.0.1:1'] }}
-  b: {{ bind: '127.0.0.1:{b}', protocol: udp, udp: {{ receive_buffer: 512MiB }}, backends: ['127.0.0.1:1'] }}
-  c: {{ bind: '127.0.0.1:{c}', protocol: udp, udp: {{ receive_buffer: 512MiB }}, backends: ['127.0.0.1:1'] }}",
+  b: {{ bind: '127.0.0.1:{b}', protocol: udp, udp: {{ receive_buffer: 512MiB, send_buffer: 512MiB }}, backends: ['127.0.0.1:1'] }}
+  c: {{ bind: '127.0.0.1:{c}', protocol: udp, udp: {{ receive_buffer: 512MiB, send_buffer: 512MiB }}, backends: ['127.0.0.1:1'] }}",
             taken.local_addr().unwrap()
         ),
         wrapper,
@@ -103,7 +103,7 @@ listeners:
     let limit = |name: &str| -> u64 {
         std::fs::read_to_string(format!("/proc/sys/net/core/{name}")).unwrap().trim().parse().unwrap()
     };
-    for (name, asked) in [("somaxconn", 65_535), ("rmem_max", 512 << 20)] {
+    for (name, asked) in [("somaxconn", 65_535), ("rmem_max", 512 << 20), ("wmem_max", 512 << 20)] {
         let told = said.matches(&format!("sysctl net.core.{name}={asked}")).count();
         assert_eq!(told, usize::from(limit(name) < asked), "net.core.{name} in: {said}");
     }

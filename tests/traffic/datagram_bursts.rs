@@ -244,3 +244,26 @@ fn dscp_and_ecn_go_with_a_datagram_both_ways() {
         }
     }
 }
+
+#[test]
+fn a_pick_after_so_many_requests_is_exact_in_a_burst_too() {
+    let mut backends = [Peer::at("127.0.0.1"), Peer::at("127.0.0.1")];
+    for requests in [1, 3] {
+        let balancer = Balancer::start(&format!(
+            "workers: 1\nshutdown: {{ grace: 0s }}\nlisteners: {{ door: {{ bind: 53, protocol: udp, udp: {{ requests: {requests} }}, \
+             backends: ['{}', '{}'] }} }}",
+            backends[0].address, backends[1].address
+        ));
+        let mut client = Peer::at("127.0.0.1");
+        let burst = burst(24);
+        client.send(&burst, Some(1_200), 0, SocketAddr::from(([127, 0, 0, 1], balancer.address().port())));
+        becomes("datagrams", 24, || carried(&balancer, Direction::ToBackend));
+        let sent = datagrams_of(&burst);
+        for (turn, some) in sent.chunks(requests).enumerate() {
+            let backend = &mut backends[turn % 2];
+            let bytes = some.iter().map(Vec::len).sum();
+            let (datagrams, _, _) = backend.until(bytes);
+            assert_eq!(datagrams, some, "requests {requests}, turn {turn}");
+        }
+    }
+}

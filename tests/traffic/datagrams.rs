@@ -24,7 +24,7 @@ impl Answering {
         Self::start_at(name, "127.0.0.1:0")
     }
 
-    fn start_at(name: &'static str, address: &str) -> Self {
+    pub fn start_at(name: &'static str, address: &str) -> Self {
         let socket = UdpSocket::bind(address).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let (address, stop) = (socket.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, unreachable_pub)]
 
 mod access_and_limits;
+mod backend_ports;
 mod binding;
 mod builds;
 mod commands;
@@ -15,6 +16,7 @@ mod deadlines;
 mod fairness;
 mod fd_exhaustion;
 mod half_close;
+mod icmp_refusals;
 mod log_lines;
 mod on_down;
 mod passive_ejection;
@@ -26,6 +28,7 @@ mod queue;
 mod reload;
 mod retries;
 mod rig;
+mod send_buffers;
 mod shutdown;
 mod splice;
 mod sticky;

@@ -183,6 +183,7 @@ fn udp(fields: &Fields<'_>, report: &mut Report) -> Udp {
         responses: fields.whole_or("responses", report),
         requests: fields.whole_or("requests", report),
         receive_buffer: fields.size("receive_buffer", report),
+        send_buffer: fields.size("send_buffer", report),
     }
 }
 

@@ -250,6 +250,8 @@ pub struct Udp {
     pub requests: Option<u32>,
     /// Bytes of datagrams that may wait at a door.
     pub receive_buffer: u32,
+    /// Bytes of answers that may wait to leave by a door.
+    pub send_buffer: u32,
 }
 
 /// One address and port to bind.

@@ -227,6 +227,12 @@ const UDP: Section = Section::new(
             Default::Is("4MiB"),
             "datagrams that may wait at a door, on each data thread",
         ),
+        Key::new(
+            "send_buffer",
+            Kind::Size(64 << 10, 512 << 20),
+            Default::Is("4MiB"),
+            "answers that may wait to leave by a door, on each data thread",
+        ),
     ],
 );
 

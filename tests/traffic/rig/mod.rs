@@ -4,6 +4,7 @@
 mod backend;
 mod balancer;
 mod client;
+mod network;
 mod process;
 
 use std::fmt::Debug;
@@ -15,6 +16,7 @@ pub use client::{
     Outcome, connect, exchange, is_turned_away, names_reached, pattern, read_to_end, reset, short_session,
     sum_of,
 };
+pub use network::{Offender, configure, enter_network};
 pub use process::{Program, in_a_network_of_its_own};
 
 /// How long anything may take before a test gives up.
