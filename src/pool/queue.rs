@@ -5,19 +5,22 @@
 //! - a place that is free while somebody waits is on its way to a waiter. A waiter joins the line first and then hands on
 //!   what is free; a giver gives first and then looks whether somebody waits. One of the two sees the other;
 //! - newcomers join the end while anyone waits; only a session that had a place and lost it goes to the front;
+//! - a session is not sent back to a backend that failed it and nobody has been served by since: it waits for a full one,
+//!   and is passed over meanwhile, so that a dead backend nobody has found out about keeps nobody from the others;
 //! - a session is in the line once, and a place comes to a session that left the line at most once: it gives it back.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Lease, LivePool};
+use super::{Lease, LivePool, Refusal};
 use crate::balance::Ask;
 use crate::random::spread;
 
 /// A session in the line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiter {
     /// The thread that has it.
     pub worker: usize,
@@ -29,6 +32,8 @@ pub struct Waiter {
     pub client: SocketAddr,
     /// When it joined.
     pub now_ns: u64,
+    /// Backends that failed it, by their numbers: it waits for another one, until they have served somebody since.
+    pub tried: Vec<u64>,
 }
 
 /// A place in the line.
@@ -139,26 +144,38 @@ impl LivePool {
         let snapshot = snapshots.load();
         let Some(view) = snapshot.pools.get(self.slot.0) else { return };
         let mut line = self.queue.line();
-        while let Some((ticket, waiter)) =
-            line.waiters.first_key_value().map(|(ticket, waiter)| (*ticket, *waiter))
-        {
+        let (mut from, mut passed_over) = (Bound::Unbounded, 0);
+        loop {
             line.handed_on += 1;
             let random = spread(line.handed_on);
+            let Some((&ticket, waiter)) = line.waiters.range((from, Bound::Unbounded)).next() else { break };
             let ask = Ask {
                 client: waiter.client,
                 random: random ^ waiter.now_ns,
                 now_ns: waiter.now_ns,
-                tried: &[],
+                tried: &view.failing_places_of(&waiter.tried),
             };
-            // What one waiter cannot have, the others cannot have either.
-            let Ok(lease) = Lease::take_place(view, &ask) else { break };
-            line.waiters.remove(&ticket);
-            self.queue.tell_length(&line);
-            self.deliver(waiter, lease);
+            match Lease::take_place(view, &ask) {
+                Ok(lease) => {
+                    if let Some(waiter) = line.waiters.remove(&ticket) {
+                        self.queue.tell_length(&line);
+                        self.deliver(waiter, lease);
+                    }
+                }
+                // All that have room have failed this one; whoever comes behind it may not know them.
+                Err(Refusal::AllTried) if passed_over < PASSED_OVER_MAX => {
+                    passed_over += 1;
+                    from = Bound::Excluded(ticket);
+                }
+                // What one waiter cannot have, the others cannot have either.
+                Err(_) => break,
+            }
         }
     }
 }
 
+/// Waiters in front that one who gives a place back looks past, under the lock of the line.
+const PASSED_OVER_MAX: usize = 64;
 /// Tickets of the back are above, those of the front below.
 const MIDDLE: u64 = 1 << 63;
 const ADOPTED_BITS: u32 = 22;

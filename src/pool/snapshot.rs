@@ -109,6 +109,19 @@ impl PoolView {
         let place = |number: &u64| self.by_number.binary_search_by_key(number, |(number, _)| *number).ok();
         numbers.iter().filter_map(place).map(|at| self.by_number[at].1).collect()
     }
+
+    /// The same of those that have served nobody since they last failed somebody.
+    pub fn failing_places_of(&self, numbers: &[u64]) -> Vec<u32> {
+        let mut places = self.places_of(numbers);
+        let fails = |at: &u32| self.backends.get(*at as usize).is_some_and(|one| one.failures_in_a_row() > 0);
+        places.retain(fails);
+        places
+    }
+
+    /// There is an eligible backend that is none of these: when all that have room are, it is full.
+    pub fn has_other_than(&self, places: &[u32]) -> bool {
+        self.picker.eligible().iter().any(|index| !places.contains(index))
+    }
 }
 
 impl SnapshotCell {

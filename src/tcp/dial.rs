@@ -22,14 +22,15 @@ pub(super) fn attempt(session: &mut Session, token: Token, cx: &mut ThreadContex
         let Some(view) = snapshots.pools.get(session.terms.pool.0) else {
             return Next::End(Reason::InternalError);
         };
-        let ask = Ask {
-            client: session.client_address,
-            random: cx.random.bits(),
-            now_ns: cx.now_us * 1_000,
-            tried: &view.places_of(&session.tried),
-        };
+        let tried = view.places_of(&session.tried);
+        let (client, random, now_ns) = (session.client_address, cx.random.bits(), cx.now_us * 1_000);
+        let ask = Ask { client, random, now_ns, tried: &tried };
         let lease = match (Lease::take(view, &ask), view.settings.queue) {
             (Ok(lease), _) => lease,
+            // Another one is only full: to wait for it beats asking those again that failed.
+            (Err(Refusal::AllTried), Some(queue)) if view.has_other_than(&tried) => {
+                return wait_in_line(session, token, view, &queue, cx);
+            }
             (Err(Refusal::AllTried), _) => {
                 return pause(session, view.settings.connect.timeout.as_millis(), cx);
             }
@@ -49,6 +50,8 @@ pub(super) fn attempt(session: &mut Session, token: Token, cx: &mut ThreadContex
 pub(super) fn on_granted(session: &mut Session, lease: Lease, token: Token, cx: &mut ThreadContext) -> Next {
     let Phase::Queued { since_us, .. } = session.phase else { return Next::Wait };
     note_waited(session, since_us, cx);
+    // It waits no more: an end that comes now must not count its waiting again.
+    session.enter(Phase::Pausing { until_ms: cx.now_ms() });
     let next = {
         let snapshots = cx.snapshots.load();
         let Some(view) = snapshots.pools.get(session.terms.pool.0) else {
@@ -90,6 +93,7 @@ fn wait_in_line(
         generation,
         client: session.client_address,
         now_ns: cx.now_us * 1_000,
+        tried: session.tried.clone(),
     };
     let end = if session.attempts > 0 { End::Front } else { End::Back };
     let Some(ticket) = view.live.wait(waiter, end, queue.sessions) else {
@@ -110,7 +114,7 @@ pub(super) fn rejoin(
 ) -> Next {
     let Token::Session { slot, generation, .. } = token else { return Next::End(Reason::InternalError) };
     let (worker, client, now_ns) = (cx.worker, session.client_address, cx.now_us * 1_000);
-    let waiter = Waiter { worker, slot, generation, client, now_ns };
+    let waiter = Waiter { worker, slot, generation, client, now_ns, tried: session.tried.clone() };
     let ticket = {
         let snapshots = cx.snapshots.load();
         let view = snapshots.pools.get(session.terms.pool.0);

@@ -4,13 +4,14 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use evenkeel::metrics::Direction;
 use evenkeel::reason::Reason;
 
 use super::rig::{
-    Backend, Balancer, Outcome, Program, Switch, becomes, connect, echo, eventually, exchange,
-    is_turned_away, read_to_end, reset,
+    Backend, Balancer, Outcome, Program, Switch, becomes, closed_address, connect, echo, eventually,
+    exchange, is_turned_away, read_to_end, reset,
 };
 
 fn yaml(workers: usize, keys: &str, backends: &str) -> String {
@@ -210,6 +211,100 @@ fn crowds_on_four_workers_are_all_served_and_the_limit_holds() {
     assert_eq!(served.load(Ordering::Relaxed), CLIENTS);
     balancer.ends(Reason::ClientClosed, CLIENTS as u64);
     assert_eq!(balancer.bytes(Direction::ToClient), 6 * CLIENTS as u64);
+}
+
+/// With one backend full and one dead but not found out, a session asked the dead one again and again and ended as
+/// `connect_failed`, with an hour of patience left.
+#[test]
+fn a_session_that_a_dead_backend_failed_waits_for_the_full_one() {
+    let (backend, noted) = noting();
+    let keys = "balance: first, queue: { timeout: 1h }, health: { check: off }, passive: off,";
+    let list = format!("{}, '{}'", one(backend.address), closed_address());
+    let balancer = Balancer::start(&yaml(1, keys, &list));
+    let mut held = connect(balancer.address());
+    let mut answer = [0];
+    held.write_all(&[1]).unwrap();
+    held.read_exact(&mut answer).unwrap();
+    let mut waiters: Vec<TcpStream> = (2..5)
+        .map(|number| {
+            let mut waiter = connect(balancer.address());
+            waiter.write_all(&[number]).unwrap();
+            becomes("sessions in line", u32::from(number) - 1, || balancer.waiting());
+            waiter
+        })
+        .collect();
+    drop(held);
+    for _ in 0..3 {
+        let served = waiters.pop().unwrap();
+        // The one that lost its place last stands in front: see `End::Front`.
+        let mut served = served;
+        served.read_exact(&mut answer).unwrap();
+    }
+    balancer.ends(Reason::ClientClosed, 4);
+    let mut noted = noted.lock().unwrap().clone();
+    noted.sort_unstable();
+    assert_eq!(noted, [1, 2, 3, 4]);
+}
+
+#[test]
+fn who_waits_for_a_full_backend_keeps_nobody_from_one_that_is_back() {
+    let backend = Backend::start(echo);
+    let mut other = Switch::start(echo);
+    let keys = "balance: first, queue: { timeout: 1h }, health: { check: off }, passive: off,";
+    let list = format!("{}, {}", one(backend.address), one(other.address));
+    let balancer = Balancer::start(&yaml(1, keys, &list));
+    other.off();
+    let mut held = connect(balancer.address());
+    exchange(&mut held, b"h");
+    let mut unlucky = connect(balancer.address());
+    becomes("sessions in line", 1, || balancer.waiting());
+    other.on();
+    let mut newcomer = connect(balancer.address());
+    exchange(&mut newcomer, b"n");
+    assert_eq!(balancer.waiting(), 1, "the other is not asked again before it has served somebody");
+    drop(newcomer);
+    // Now it has.
+    exchange(&mut unlucky, b"u");
+    exchange(&mut held, b"h");
+}
+
+/// A session that got its place and ended in the same step was said to have waited twice as long as it had.
+#[test]
+fn waiting_is_counted_once() {
+    let backend = Backend::start(echo);
+    let file = |from: &str| {
+        format!(
+            "log: {{ sessions: all, format: json }}\nlisteners: {{ door: {{ bind: '127.0.0.1:PORT', connect: {{ attempts: 1 }}, \
+             connect_from: [{from}], queue: {{ timeout: 1h }}, health: {{ check: off }}, backends: [{}] }} }}",
+            one(backend.address)
+        )
+    };
+    let program = Program::start(&file("127.0.0.1"));
+    let mut held = connect(program.address());
+    exchange(&mut held, b"h");
+    let began = Instant::now();
+    let mut waiter = connect(program.address());
+    eventually("one waits", || program.metric("evenkeel_queue_length{pool=\"door\"}") == 1.0);
+    // An address that is not here: whoever gets a place cannot use it.
+    let text = program.file().replace("connect_from: [127.0.0.1]", "connect_from: [192.0.2.77]");
+    program.write_file(&text);
+    program.say(&["reload"]);
+    // Long enough that twice of it cannot be taken for once.
+    while began.elapsed() < Duration::from_millis(600) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(held);
+    assert_ne!(waiter.read(&mut [0]).map_err(|error| error.kind()), Ok(1));
+    let at_most = u64::try_from(began.elapsed().as_millis()).unwrap();
+    let mut waited = None;
+    eventually("its line is there", || {
+        let lines = program.session_lines();
+        waited =
+            lines.iter().find(|line| line["reason"] == "no_source_port").map(|line| line["queue_ms"].clone());
+        waited.is_some()
+    });
+    let waited = waited.unwrap().as_f64().unwrap();
+    assert!(waited > 300.0 && waited <= at_most as f64, "{waited} of {at_most} ms");
 }
 
 #[test]
