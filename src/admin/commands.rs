@@ -8,7 +8,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use super::answer::unescaped;
+use super::query::Query;
 use super::requests::{Kind, Refused, Request, Upgraded};
 use super::sources::{Peer, Sources};
 use super::status::State;
@@ -30,25 +30,24 @@ pub(super) async fn answer(
     sources: &Sources,
     requests: &mpsc::Sender<Request>,
 ) -> Option<Answer> {
-    let (query, by) = (Query::new(query), &*who.name);
+    let by = &*who.name;
     let is_change = !matches!(path, "/explain" | "/sessions");
-    if !matches!(
-        path,
-        "/explain" | "/sessions" | "/mark" | "/weight" | "/close" | "/reload" | "/log" | "/upgrade"
-    ) {
-        return None;
-    }
+    let (_, known) = PARAMETERS.iter().find(|(command, _)| *command == path)?;
     if is_change != (*method == Method::POST) {
         let wanted = if is_change { "POST" } else { "GET" };
         return Some(wrong(StatusCode::METHOD_NOT_ALLOWED, &format!("{path} is asked with {wanted}")));
     }
     if is_change {
-        tracing::info!(target: "evenkeel", %by, path, query = query.raw, "a command changes something");
+        tracing::info!(target: "evenkeel", %by, path, query, "a command changes something");
     }
+    let query = match Query::read(path, query, known) {
+        Ok(query) => query,
+        Err(why) => return Some(bad(&why)),
+    };
     let outcome = match path {
         "/explain" => explain(&query, sources),
-        "/sessions" => search(&query, false, requests).await,
-        "/close" => search(&query, true, requests).await,
+        "/sessions" => search(&query, false, sources, requests).await,
+        "/close" => search(&query, true, sources, requests).await,
         "/mark" => mark(&query, by, requests).await,
         "/weight" => weight(&query, by, requests).await,
         "/reload" => reload(requests).await,
@@ -58,9 +57,9 @@ pub(super) async fn answer(
     Some(outcome.unwrap_or_else(|answer| answer))
 }
 
-fn explain(query: &Query<'_>, sources: &Sources) -> Result<Answer, Answer> {
-    let listener = query.needed("listener")?;
-    let client = query.needed("client")?;
+fn explain(query: &Query, sources: &Sources) -> Result<Answer, Answer> {
+    let listener = needed(query, "listener")?;
+    let client = needed(query, "client")?;
     let client = client
         .parse::<SocketAddr>()
         .ok()
@@ -75,7 +74,7 @@ fn explain(query: &Query<'_>, sources: &Sources) -> Result<Answer, Answer> {
         return Err(wrong(StatusCode::NOT_FOUND, "the listener has no pool any more"));
     };
     let now_ms = sources.now_ms();
-    let denied = (sources.allows)(&listener, client.ip()) == Some(false);
+    let denied = (sources.allows)(listener, client.ip()) == Some(false);
     let explanation = view.explain(client, spread(now_ms), now_ms * 1_000_000);
     let backends = explanation.backends.iter().enumerate().map(|(index, why)| {
         let state = State::of(view, index, now_ms);
@@ -122,17 +121,29 @@ fn explain(query: &Query<'_>, sources: &Sources) -> Result<Answer, Answer> {
     ))
 }
 
-async fn search(query: &Query<'_>, close: bool, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
-    let client = match query.get("client") {
-        Some(text) => Some(text.parse().map_err(|_| bad(&format!("`{text}` is no IP address")))?),
-        None => None,
+async fn search(
+    query: &Query,
+    close: bool,
+    sources: &Sources,
+    requests: &mpsc::Sender<Request>,
+) -> Result<Answer, Answer> {
+    let filter = filter(query, sources)?;
+    let all = match query.get("all") {
+        None => false,
+        Some("1") => true,
+        Some(other) => return Err(bad(&format!("`all` is 1 or not there, and not `{other}`"))),
     };
-    let backend = query.get("backend").map(|text| pool_and_name(&text)).transpose()?;
-    let filter = Filter { listener: query.get("listener"), backend, client };
-    if close && filter.is_open() && query.get("all").is_none() {
+    if close && filter.is_open() && !all {
         return Err(bad("closing every session wants to be said: --all, or a filter"));
     }
-    let rows_max = query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(ROWS).min(ROWS_MAX);
+    if all && !filter.is_open() {
+        return Err(bad("`all` and a filter contradict each other: leave one of them out"));
+    }
+    let rows_max = match query.get("limit").map(str::parse) {
+        None => ROWS,
+        Some(Ok(limit)) => ROWS_MAX.min(limit),
+        Some(Err(_)) => return Err(bad("`limit` is a number of sessions")),
+    };
     let (reply, found) = oneshot::channel();
     send(requests, Request::Search { filter, close, rows_max, reply }).await?;
     let found = found.await.map_err(|_| stopping())?;
@@ -156,9 +167,34 @@ async fn search(query: &Query<'_>, close: bool, requests: &mpsc::Sender<Request>
     Ok((StatusCode::OK, json!({ "count": found.count, "sessions": rows })))
 }
 
-async fn mark(query: &Query<'_>, by: &str, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
-    let (pool, backend) = pool_and_name(&query.needed("backend")?)?;
-    let mark = match &*query.needed("mark")? {
+/// The sessions that are asked for. A name that nobody has is an answer of its own: no session would be one as well.
+fn filter(query: &Query, sources: &Sources) -> Result<Filter, Answer> {
+    let client = match query.get("client") {
+        Some(text) => Some(text.parse().map_err(|_| bad(&format!("`{text}` is no IP address")))?),
+        None => None,
+    };
+    let listener = query.get("listener");
+    if let Some(name) = listener.filter(|name| sources.listeners.named(name.as_bytes()).is_none()) {
+        return Err(wrong(StatusCode::NOT_FOUND, &format!("there is no listener `{name}`")));
+    }
+    let backend = query.get("backend").map(pool_and_name).transpose()?;
+    if let Some((pool, name)) = &backend {
+        let snapshot = sources.snapshots.load();
+        let Some(view) = snapshot.pools.iter().find(|view| *view.live.name == **pool) else {
+            return Err(wrong(StatusCode::NOT_FOUND, &format!("there is no pool `{pool}`")));
+        };
+        // Those that left the file have their last sessions.
+        if !view.backends.iter().chain(&view.leaving).any(|backend| *backend.name == **name) {
+            let text = format!("the pool `{pool}` has no backend `{name}`");
+            return Err(wrong(StatusCode::NOT_FOUND, &text));
+        }
+    }
+    Ok(Filter { listener: listener.map(str::to_owned), backend, client })
+}
+
+async fn mark(query: &Query, by: &str, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
+    let (pool, backend) = pool_and_name(needed(query, "backend")?)?;
+    let mark = match needed(query, "mark")? {
         "drain" => Some(Mark::Drain),
         "down" => Some(Mark::Down),
         "ready" => None,
@@ -170,9 +206,9 @@ async fn mark(query: &Query<'_>, by: &str, requests: &mpsc::Sender<Request>) -> 
     Ok((StatusCode::OK, json!({ "done": true })))
 }
 
-async fn weight(query: &Query<'_>, by: &str, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
-    let (pool, backend) = pool_and_name(&query.needed("backend")?)?;
-    let weight = match &*query.needed("weight")? {
+async fn weight(query: &Query, by: &str, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
+    let (pool, backend) = pool_and_name(needed(query, "backend")?)?;
+    let weight = match needed(query, "weight")? {
         "file" => None,
         number => match number.parse() {
             Ok(weight @ 0..=256) => Some(weight),
@@ -192,7 +228,7 @@ async fn reload(requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
     Ok((StatusCode::OK, json!({ "changes": lines })))
 }
 
-async fn upgrade(query: &Query<'_>, who: &Peer, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
+async fn upgrade(query: &Query, who: &Peer, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
     let binary = query.get("binary").map(PathBuf::from);
     if binary.is_some() && !who.is_owner {
         return Err(wrong(
@@ -207,9 +243,9 @@ async fn upgrade(query: &Query<'_>, who: &Peer, requests: &mpsc::Sender<Request>
     Ok((StatusCode::OK, json!({ "pid": pid, "sessions": sessions, "pause_ms": pause_ms })))
 }
 
-async fn log(query: &Query<'_>, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
-    let level = query.needed("level")?;
-    let Some(level) = Level::of_word(&level) else {
+async fn log(query: &Query, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
+    let level = needed(query, "level")?;
+    let Some(level) = Level::of_word(level) else {
         return Err(bad(&format!("`{level}` is no level: {}", Level::listed())));
     };
     let (reply, done) = oneshot::channel();
@@ -226,6 +262,10 @@ async fn send(requests: &mpsc::Sender<Request>, request: Request) -> Result<(), 
 fn pool_and_name(text: &str) -> Result<(String, String), Answer> {
     let parts = text.split_once('/').ok_or_else(|| bad(&format!("`{text}` is no POOL/BACKEND")))?;
     Ok((parts.0.to_owned(), parts.1.to_owned()))
+}
+
+fn needed<'a>(query: &'a Query, name: &str) -> Result<&'a str, Answer> {
+    query.needed(name).map_err(|why| bad(&why))
 }
 
 fn refusal(refused: &Refused) -> Answer {
@@ -259,27 +299,17 @@ fn shown(seconds: u64) -> String {
     }
 }
 
-/// The part of a request behind `?`.
-struct Query<'a> {
-    raw: Option<&'a str>,
-}
-
-impl<'a> Query<'a> {
-    fn new(raw: Option<&'a str>) -> Self {
-        Self { raw }
-    }
-
-    fn get(&self, key: &str) -> Option<String> {
-        let pairs = self.raw?.split('&').filter_map(|pair| pair.split_once('='));
-        let (_, value) = pairs.into_iter().find(|(name, _)| *name == key)?;
-        Some(String::from_utf8_lossy(&unescaped(value)).into_owned())
-    }
-
-    fn needed(&self, key: &str) -> Result<String, Answer> {
-        self.get(key).ok_or_else(|| bad(&format!("`{key}` is missing")))
-    }
-}
-
+/// What each command may be asked with.
+const PARAMETERS: [(&str, &[&str]); 8] = [
+    ("/explain", &["listener", "client"]),
+    ("/sessions", &["listener", "backend", "client", "limit"]),
+    ("/mark", &["backend", "mark"]),
+    ("/weight", &["backend", "weight"]),
+    ("/close", &["listener", "backend", "client", "all"]),
+    ("/reload", &[]),
+    ("/log", &["level"]),
+    ("/upgrade", &["binary"]),
+];
 /// Sessions that are told when nothing else is said.
 const ROWS: usize = 1_000;
 /// Some megabytes of JSON.

@@ -10,6 +10,7 @@ mod history;
 mod metrics;
 mod openmetrics;
 mod process;
+mod query;
 pub mod requests;
 mod socket;
 mod sources;

@@ -159,6 +159,27 @@ fn sessions_are_listed_and_closed_by_filter_and_never_all_by_accident() {
     assert_eq!(refused.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--all"));
     assert_eq!(list(&[])["count"], 6);
+    // What is misspelt or contradicts itself closes nothing, and a name that nobody has is told.
+    for (path, code, why) in [
+        ("/close?all=0", 400, "`all` is 1"),
+        ("/close?listner=door", 400, "no parameter `listner`"),
+        ("/close?listener=door&listener=door", 400, "twice"),
+        ("/close?backend=door/a&all=1", 400, "contradict"),
+        ("/close?listener=", 400, "says nothing"),
+        ("/close?listener=dor", 404, "no listener `dor`"),
+        ("/close?backend=dor/a", 404, "no pool `dor`"),
+        ("/close?backend=door/c", 404, "no backend `c`"),
+    ] {
+        let (status, body) = ask_socket(&program, "POST", path);
+        assert!(status == code && body.contains(why), "{path}: {status} {body}");
+    }
+    for args in [&["sessions", "--listener", "dor"][..], &["close", "--backend", "door/c"]] {
+        let refused = program.command(args);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(1) && said.contains("no "), "{args:?}: {said}");
+    }
+    assert_eq!(program.command(&["close", "--all", "--listener", "door"]).status.code(), Some(64));
+    assert_eq!(list(&[])["count"], 6);
     assert_eq!(program.say(&["close", "--backend", "door/a"]), "3 sessions closed\n");
     let ended: usize = clients
         .iter_mut()
@@ -343,6 +364,16 @@ fn status_of_a_thousand_backends_is_soon_there() {
 /// Asks the HTTP door: status and body.
 fn http(program: &Program, method: &str, path: &str) -> (u16, String) {
     let mut stream = connect(program.http());
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), body.to_owned())
+}
+
+/// Asks the socket of the commands: status and body.
+fn ask_socket(program: &Program, method: &str, path: &str) -> (u16, String) {
+    let mut stream = std::os::unix::net::UnixStream::connect(program.socket()).unwrap();
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

@@ -79,7 +79,7 @@ pub(super) enum Command {
         #[command(flatten)]
         which: sessions::Which,
         /// Every session there is
-        #[arg(long)]
+        #[arg(long, conflicts_with_all = ["listener", "backend", "client"])]
         all: bool,
         #[command(flatten)]
         whose: Whose,
