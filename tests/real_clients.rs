@@ -8,6 +8,7 @@ mod postgres;
 
 use std::cell::RefCell;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -305,22 +306,15 @@ fn postgresql_clients_notice_nothing_of_upgrades() {
     let output = pgbench(server.port, &["-i", "-s", "1", "-q"]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let balancer = Balancer::start(&[server.port]);
-    // A transaction that is open all the while, and clients that come and go.
+    // A session that is open all the while, with something of its own at the server, and clients that come and go.
+    let port = balancer.port.to_string();
     let mut psql = Command::new("psql");
-    psql.args([
-        "-h",
-        "127.0.0.1",
-        "-p",
-        &balancer.port.to_string(),
-        "-U",
-        "postgres",
-        "-At",
-        "-d",
-        "postgres",
-    ]);
-    let psql =
-        psql.args(["-c", "create temp table t as select 42 as n; select pg_sleep(3); select n from t"]);
-    let long = psql.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    psql.args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-At", "-d", "postgres"]);
+    let mut long = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut asked = long.stdin.take().unwrap();
+    let mut answers = BufReader::new(long.stdout.take().unwrap()).lines();
+    writeln!(asked, "create temp table t as select 42 as n;").unwrap();
+    assert_eq!(answers.next().unwrap().unwrap(), "SELECT 1");
     let run = |more: &[&str]| {
         pgbench(balancer.port, more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
@@ -334,6 +328,8 @@ fn postgresql_clients_notice_nothing_of_upgrades() {
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success() && said.contains("failed transactions: 0"), "{output:?}");
     }
-    let output = long.wait_with_output().unwrap();
-    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("42"), "{output:?}");
+    writeln!(asked, "select n from t;").unwrap();
+    assert_eq!(answers.next().unwrap().unwrap(), "42");
+    drop(asked);
+    assert!(long.wait().unwrap().success());
 }
