@@ -1,4 +1,5 @@
-//! What a process tells its successor: everything about its live sockets, as plain values and as bytes.
+//! Manifest of a handover (its state and wire format): everything that a process tells its successor about its live
+//! sockets, as plain values and as bytes.
 //!
 //! Pure. A descriptor is named by its number in the process that gives it; the descriptors themselves travel beside this,
 //! in the order of a list that is part of it. Times are microseconds or milliseconds of the shared clock, whose zero

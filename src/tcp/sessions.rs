@@ -2,7 +2,7 @@
 //!
 //! Fair queueing of the sessions of a thread: what says little is served when its socket is ready, bulk waits in one line
 //! for slices of equal size (round robin), of which a turn gives out no more than its budget. So a small message waits for
-//! a turn's budget, and never for every stream that is busy, however many there are.
+//! a turn's budget, and never for every stream that is busy, however many there are: no head-of-line blocking by bulk.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
