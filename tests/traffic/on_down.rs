@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
+use std::time::Instant;
 
 use evenkeel::backend_state::Mark;
 use evenkeel::metrics::ListenerCounters;
@@ -114,30 +115,40 @@ fn flows_that_end_with_their_backend_end_even_if_it_is_up_again_at_once() {
     assert_eq!(balancer.ended(Reason::BackendDown), at_a);
 }
 
-/// Round trips of `calm` that came back while `ended` was between nothing and all, in the best of a few tries: `begin` makes
-/// many and has them ended, and tells how many there are.
+/// Round trips of `calm` that came back while `ended` was between nothing and `many`, in the best of a few tries: `begin` makes
+/// so many and has them ended. `calm` asks on a thread of its own: whoever has them ended may hear of it when all is over.
 fn round_trips_while_many_end(
     calm: &mut TcpStream,
-    counters: &ListenerCounters,
+    counters: impl Fn() -> Arc<ListenerCounters>,
     reason: Reason,
-    mut begin: impl FnMut() -> u64,
+    many: u64,
+    mut begin: impl FnMut(),
 ) -> usize {
-    let ended = || counters.shards.sum(|shard| shard.ended(reason).value());
     let mut best = 0;
-    for _ in 0..5 {
+    for _ in 0..10 {
+        let counters = counters();
+        let ended = || counters.shards.sum(|shard| shard.ended(reason).value());
         let before = ended();
-        let many = begin();
-        let mut between = 0;
-        eventually("all have ended", || {
-            // Several at a time: `eventually` sleeps in between.
-            for _ in 0..50 {
+        let since = Instant::now();
+        let ask = || {
+            let mut between = 0;
+            loop {
                 let began = ended() - before;
                 exchange(calm, b"calm");
                 let now = ended() - before;
                 between += usize::from(began > 0 && now < many);
+                if now >= many {
+                    return between;
+                }
+                assert!(since.elapsed() < DEADLINE, "{now} of {many} have ended");
             }
-            ended() - before == many
+        };
+        let between = std::thread::scope(|scope| {
+            let asking = scope.spawn(ask);
+            begin();
+            asking.join().unwrap()
         });
+        assert_eq!(ended() - before, many);
         best = best.max(between);
         if best >= ENOUGH {
             break;
@@ -159,16 +170,15 @@ fn others_go_on_while_thousands_of_sessions_are_closed() {
     ));
     let mut calm = connect(balancer.address());
     let many = balancer.server().addresses()[1].1;
-    let counters = balancer.server().counters("many").unwrap();
+    let counters = || balancer.server().counters("many").unwrap();
     let mut kept = Vec::new();
-    let between = round_trips_while_many_end(&mut calm, &counters, Reason::Closed, || {
+    let between = round_trips_while_many_end(&mut calm, counters, Reason::Closed, 1_500, || {
         // They wait for their headers: no backend is bothered.
         kept = (0..1_500).map(|_| connect(many)).collect();
-        becomes("sessions", 1_500, || counters.active());
+        becomes("sessions", 1_500, || counters().active());
         let filter = Filter { listener: Some("many".into()), ..Filter::default() };
         let search = Search { filter, close: Some(Reason::Closed), rows_max: 0, reply: Box::new(|_| {}) };
         balancer.server().workers().mailbox(0).post(Message::Search(Box::new(search)));
-        1_500
     });
     assert!(between >= ENOUGH, "{between} round trips came back meanwhile");
 }
@@ -189,18 +199,23 @@ fn others_go_on_while_the_flows_of_a_closed_listener_end() {
     );
     let balancer = Balancer::start(&with(&many));
     let mut calm = connect(balancer.address());
-    let counters = balancer.server().counters("many").unwrap();
-    let between = round_trips_while_many_end(&mut calm, &counters, Reason::Drained, || {
+    let counters = || {
         balancer.reload(&with(&many)).unwrap();
-        for _ in 0..2_000 {
-            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-            client.connect(("127.0.0.1", port)).unwrap();
-            client.set_read_timeout(Some(DEADLINE)).unwrap();
-            assert_eq!(ask(&client, b""), b"a");
-        }
-        let living = counters.active();
+        balancer.server().counters("many").unwrap()
+    };
+    let between = round_trips_while_many_end(&mut calm, counters, Reason::Drained, 2_000, || {
+        // All at once: a port that is given back would be the next one's, and two flows one.
+        let clients: Vec<UdpSocket> = (0..2_000)
+            .map(|_| {
+                let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+                client.connect(("127.0.0.1", port)).unwrap();
+                client.set_read_timeout(Some(DEADLINE)).unwrap();
+                assert_eq!(ask(&client, b""), b"a");
+                client
+            })
+            .collect();
         balancer.reload(&with("")).unwrap();
-        living
+        drop(clients);
     });
     assert!(between >= ENOUGH, "{between} round trips came back meanwhile");
     // The port is free, and whoever comes back there is served anew.
