@@ -14,8 +14,10 @@ use evenkeel::sys::udp_probe;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let backends = [echo("first")?, echo("second")?];
+    // A port that was free a moment ago: a file names its ports.
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let text = format!(
-        "listeners: {{ demo: {{ bind: \"127.0.0.1:0\", backends: [127.0.0.1:{}, 127.0.0.1:{}] }} }}",
+        "listeners: {{ demo: {{ bind: \"127.0.0.1:{port}\", backends: [127.0.0.1:{}, 127.0.0.1:{}] }} }}",
         backends[0], backends[1]
     );
     // Every mistake at once, with line and column: what `evenkeel check` prints.

@@ -2,7 +2,7 @@
 //!
 //! A datagram writes its time into the record and touches nothing here. A flow whose tick comes is asked for its
 //! deadline then: it is over, or it moves to the tick of that deadline. So an active flow costs one move per idle
-//! timeout. Unlike [`crate::deadlines`] there is one level, and no tick moves more than its own flows at once: a
+//! timeout. Unlike [`crate::timer_wheel`] there is one level, and no tick moves more than its own flows at once: a
 //! million idle flows of 60 s are looked at a thousand at a time. Deadlines beyond the wheel (262 s) are parked on it.
 
 use super::slots::{NOBODY, Slots};
