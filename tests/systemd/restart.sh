@@ -477,6 +477,8 @@ fewer_files_and_another_user() {
     begin_crowd --bulk 0 --idle 300 --flows 0 --short 0
     drop_in files <<<$'[Service]\nLimitNOFILE=300'
     succeeds "with fewer files than sockets: restart succeeds" inside systemctl restart evenkeel
+    # The journal may be a little behind.
+    until_true inside sh -c "journalctl --quiet -u evenkeel -o cat | grep -q LimitNOFILE=" || true
     holds "the journal says why the sessions ended" "raise LimitNOFILE=" "$(inside journalctl --quiet -u evenkeel -o cat)"
     succeeds "new ones are served" peer ask 443
     inside touch /run/crowd-stop
