@@ -1,4 +1,4 @@
-//! Per-source connection count: a table of fixed size that all threads share.
+//! Per-source connection count: a table of fixed size that all threads share, and that a reload may enlarge.
 //!
 //! A source is an IPv4 address or the /64 of an IPv6 address. It hashes, with a random key, to one bucket of seven
 //! slots; a slot is one word: which source (39 bits of its hash), how many sessions (24 bits), and whether other sources
@@ -8,11 +8,13 @@
 //!   bucket's lock, with all of the bucket seen. Counting on in a slot that the source has takes no lock;
 //! - when seven other sources fill the bucket, a source counts in a slot of another one. Both then share one limit,
 //!   until that slot is empty: stricter than asked for, never laxer. At 2 sources a bucket, which is what a table made
-//!   for as many sessions as its listener may have comes to at worst, that meets 1 source in 900.
+//!   for as many sessions as its listener may have comes to at worst, that meets 1 source in 900;
+//! - a larger table begins empty, and what the smaller ones still hold of a source counts with it. A thread that took a
+//!   place in a table which is not the newest any more gives it back and takes one of the newest: so all threads agree.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use siphasher::sip::SipHasher13;
 
@@ -22,11 +24,17 @@ pub struct PerSource {
     hasher: SipHasher13,
     /// 0: no limit.
     most: AtomicU32,
-    /// A power of two of them.
-    buckets: Box<[Bucket]>,
+    /// From the first to the newest, each at least twice as large as the one before.
+    tables: [OnceLock<Table>; TABLES],
+    newest: AtomicUsize,
+    /// Held while it is enlarged.
+    growing: Mutex<()>,
 }
 
-/// Where a source's session was counted.
+/// A power of two of buckets.
+type Table = Box<[Bucket]>;
+
+/// Where a source's session was counted: the table, the bucket, the slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Source(u32);
 
@@ -42,10 +50,14 @@ struct Bucket {
 impl PerSource {
     /// Counts up to `most` sessions of each source (`None`: no limit), of `sessions` sessions in all.
     pub fn new(hash_key: [u8; 16], most: Option<u32>, sessions: u32) -> Self {
+        let mut tables = [const { OnceLock::new() }; TABLES];
+        tables[0] = table_for(sessions).into();
         Self {
             hasher: SipHasher13::new_with_key(&hash_key),
             most: AtomicU32::new(most.unwrap_or(0)),
-            buckets: (0..buckets_for(sessions)).map(|_| Bucket::default()).collect(),
+            tables,
+            newest: AtomicUsize::new(0),
+            growing: Mutex::new(()),
         }
     }
 
@@ -65,25 +77,52 @@ impl PerSource {
 
     fn take_of(&self, source: IpAddr, most: u64) -> Option<Source> {
         let hash = hash_of(&self.hasher, source);
-        // The mask keeps it within the table, whose length fits 18 bits.
-        #[allow(clippy::cast_possible_truncation)]
-        let index = hash as usize & (self.buckets.len() - 1);
-        let slot = self.buckets[index].take(hash, most)?;
-        // At most 2^18 buckets of 8.
-        #[allow(clippy::cast_possible_truncation)]
-        Some(Source((index * 8 + slot) as u32))
+        loop {
+            let newest = self.newest.load(Ordering::Acquire);
+            if newest > 0 {
+                fence(Ordering::SeqCst);
+            }
+            let earlier =
+                (0..newest).map(|table| self.table(table)[index_of(hash, self.table(table))].count(hash));
+            // What earlier tables hold can only become less: it is never too little.
+            let most_here = most.checked_sub(earlier.sum()).filter(|most| *most > 0)?;
+            let table = self.table(newest);
+            let bucket = index_of(hash, table);
+            let slot = table[bucket].take(hash, most_here)?;
+            let taken = Source::new(newest, bucket, slot);
+            // Either this sees that the table was enlarged, or whoever has seen it sees what was counted here: of two threads
+            // that write first and look then, with a fence between, one sees the other.
+            fence(Ordering::SeqCst);
+            if self.newest.load(Ordering::Relaxed) == newest {
+                return Some(taken);
+            }
+            self.give_back(taken);
+        }
     }
 
     /// One session less. The caller must have counted it.
     pub fn give_back(&self, source: Source) {
-        let slot = &self.buckets[source.0 as usize / 8].slots[source.0 as usize % 8];
-        let before = slot.fetch_sub(1, Ordering::Relaxed);
+        let (table, bucket, slot) = source.place();
+        let before = self.table(table)[bucket].slots[slot].fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before & COUNT > 0, "a source's place was given back twice");
     }
 
-    /// Is the table large enough for so many sessions in all?
-    pub fn is_enough_for(&self, sessions: u32) -> bool {
-        self.buckets.len() >= buckets_for(sessions)
+    /// Makes it large enough for so many sessions in all.
+    pub fn make_room_for(&self, sessions: u32) {
+        let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = self.newest.load(Ordering::Relaxed);
+        if self.table(newest).len() >= buckets_for(sessions) {
+            return;
+        }
+        // Each is twice as large as the one before, so the last place is that of the largest there can be.
+        let Some(place) = self.tables.get(newest + 1) else { return };
+        let _ = place.set(table_for(sessions));
+        self.newest.store(newest + 1, Ordering::Release);
+    }
+
+    fn table(&self, number: usize) -> &[Bucket] {
+        // Numbers come from `newest`, and up to that one all are there.
+        self.tables[number].get().map_or(&[], |table| table)
     }
 
     /// Changes how many sessions each source may have; sessions above a lowered limit stay.
@@ -93,8 +132,32 @@ impl PerSource {
 
     /// The sessions of all sources. A walk over the table: for tests and slow readers.
     pub fn taken(&self) -> u64 {
-        let slots = self.buckets.iter().flat_map(|bucket| &bucket.slots);
+        let tables = self.tables.iter().filter_map(OnceLock::get);
+        let slots = tables.flat_map(|table| table.iter().flat_map(|bucket| &bucket.slots));
         slots.map(|slot| slot.load(Ordering::Relaxed) & COUNT).sum()
+    }
+}
+
+fn table_for(sessions: u32) -> Table {
+    (0..buckets_for(sessions)).map(|_| Bucket::default()).collect()
+}
+
+/// The bucket of a source. The mask keeps it within the table.
+#[allow(clippy::cast_possible_truncation)]
+fn index_of(hash: u64, table: &[Bucket]) -> usize {
+    hash as usize & (table.len() - 1)
+}
+
+impl Source {
+    /// At most 2^18 buckets of 8 slots, and [`TABLES`] tables.
+    #[allow(clippy::cast_possible_truncation)]
+    fn new(table: usize, bucket: usize, slot: usize) -> Self {
+        Self((table << 24 | bucket << 3 | slot) as u32)
+    }
+
+    fn place(self) -> (usize, usize, usize) {
+        let word = self.0 as usize;
+        (word >> 24, word >> 3 & (BUCKETS_MAX - 1), word & 7)
     }
 }
 
@@ -112,6 +175,15 @@ pub(super) fn hash_of(hasher: &SipHasher13, source: IpAddr) -> u64 {
 }
 
 impl Bucket {
+    /// How many sessions of this source there are here, or more where it shares a slot.
+    fn count(&self, hash: u64) -> u64 {
+        let words = self.slots.each_ref().map(|slot| slot.load(Ordering::Relaxed));
+        let home = words[home_of(hash)];
+        let own = words.into_iter().find(|word| *word != 0 && word & TAG == hash & TAG);
+        let shared = (home & SHARED != 0).then_some(home);
+        own.into_iter().chain(shared).map(|word| word & COUNT).max().unwrap_or(0)
+    }
+
     /// Counts one more where this source counts, or finds it a slot.
     fn take(&self, hash: u64, most: u64) -> Option<usize> {
         let tag = hash & TAG;
@@ -125,8 +197,7 @@ impl Bucket {
             if let Some(outcome) = self.count_on(tag, most) {
                 return outcome;
             }
-            // The highest bits choose nothing else: the lower ones chose the bucket, all but the lowest 25 are the tag.
-            let home = (hash >> 57) as usize % SLOTS;
+            let home = home_of(hash);
             let word = self.slots[home].load(Ordering::Relaxed);
             let shared_home = word & SHARED != 0 && word & COUNT != 0;
             let free = (0..SLOTS).find(|slot| self.slots[*slot].load(Ordering::Relaxed) & COUNT == 0);
@@ -169,7 +240,15 @@ impl Bucket {
     }
 }
 
+/// The slot that a source shares when there is none for it. The highest bits choose nothing else: the lower ones chose the
+/// bucket, all but the lowest 25 are the tag.
+fn home_of(hash: u64) -> usize {
+    (hash >> 57) as usize % SLOTS
+}
+
 const SLOTS: usize = 7;
+/// From the smallest to the largest by doubling.
+const TABLES: usize = (BUCKETS_MAX / BUCKETS_MIN).ilog2() as usize + 1;
 /// The sessions in a slot's word.
 const COUNT: u64 = (1 << 24) - 1;
 /// Other sources than the one of the tag may count here.
@@ -198,9 +277,42 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_enough_for_as_many_sessions_as_it_was_made_for() {
-        let permits = PerSource::new([1; 16], Some(1), 1_000);
-        assert!(permits.is_enough_for(1_000) && permits.is_enough_for(0) && !permits.is_enough_for(4_000));
+    fn what_was_counted_before_the_table_grew_counts_on_and_is_given_back() {
+        let permits = PerSource::new([1; 16], Some(3), 100);
+        let mut held: Vec<Source> = (0..2).filter_map(|_| permits.take(v4(1))).collect();
+        for sessions in [10, 1_000, 1_000, 100_000, u32::MAX] {
+            permits.make_room_for(sessions);
+            held.extend(permits.take(v4(1)));
+            assert_eq!((held.len(), permits.taken()), (3, 3));
+            assert!(
+                permits.take(v4(1)).is_none()
+                    && permits.take(v4(2)).map(|of| permits.give_back(of)).is_some()
+            );
+            permits.give_back(held.remove(0));
+        }
+        assert_eq!(permits.tables.iter().filter_map(OnceLock::get).count(), 4);
+        held.into_iter().for_each(|source| permits.give_back(source));
+        assert!((0..4).map(|_| permits.take(v4(1)).is_some()).eq([true, true, true, false]));
+    }
+
+    #[test]
+    fn no_thread_passes_a_limit_while_the_table_grows() {
+        for round in 0..100_u32 {
+            let permits = PerSource::new([round as u8; 16], Some(5), 1);
+            let attempts = |thread: u32| {
+                let turns = (0..200_u32).map(|turn| (turn * 3 + thread) % 30);
+                turns.filter_map(|number| permits.take(v4(number)).map(|_| number)).collect::<Vec<_>>()
+            };
+            let held: Vec<u32> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..3).map(|thread| scope.spawn(move || attempts(thread))).collect();
+                scope.spawn(|| (7..20).for_each(|power| permits.make_room_for(1 << power)));
+                threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+            });
+            let mut counts = HashMap::new();
+            held.iter().for_each(|number| *counts.entry(*number).or_insert(0) += 1);
+            assert!(counts.values().all(|count| *count <= 5), "{counts:?}");
+            assert_eq!(permits.taken(), held.len() as u64);
+        }
     }
 
     #[test]

@@ -126,10 +126,10 @@ impl TermsBuilder {
             before.map_or_else(|| Arc::new(Permits::new(sessions)), |before| before.shared_listener());
         permits.set_most(sessions);
         let sources = per_source.map(|each| {
-            // In a table that is too small sources would share their limits; those counted there give back there.
             let known = before.and_then(SessionLimits::shared_sources);
-            let large = known.filter(|known| known.is_enough_for(most));
-            let sources = large.unwrap_or_else(|| Arc::new(PerSource::new(self.hash_key, Some(each), most)));
+            let sources = known.unwrap_or_else(|| Arc::new(PerSource::new(self.hash_key, Some(each), most)));
+            // In a table that is too small sources would share their limits.
+            sources.make_room_for(most);
             sources.set_most(Some(each));
             sources
         });

@@ -251,6 +251,9 @@ fn a_new_file_moves_the_limits_of_those_that_live() {
     balancer.reload(&yaml("limits: { sessions: 4, sessions_per_source: 3 }")).unwrap();
     let held = attempts(to, 2, 5, here);
     assert_eq!((held.len(), attempts(to, 1, 5, |_| source(1)).len()), (3, 1), "all places came back");
+    // A table of more sources: what was counted in the smaller one counts on.
+    balancer.reload(&yaml("limits: { sessions: 5000, sessions_per_source: 4 }")).unwrap();
+    assert_eq!((attempts(to, 2, 5, here).len(), attempts(to, 1, 5, |_| source(1)).len()), (1, 4));
 }
 
 /// One datagram of a new flow; was it answered?
