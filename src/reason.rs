@@ -164,6 +164,22 @@ impl Reason {
         )
     }
 
+    /// We ended it while both sides might have gone on: what they had sent and not got yet is lost.
+    pub fn is_cut(self) -> bool {
+        matches!(
+            self,
+            Self::Idle
+                | Self::HalfClosed
+                | Self::Lifetime
+                | Self::BackendDown
+                | Self::Drained
+                | Self::Closed
+                | Self::Shutdown
+                | Self::HandoverFailed
+                | Self::InternalError
+        )
+    }
+
     /// An ordinary end is not logged under `log.sessions: failed`.
     pub fn is_ordinary(self) -> bool {
         matches!(

@@ -49,6 +49,11 @@ fn listeners(out: &mut OpenMetrics, all: &[Arc<ListenerCounters>]) {
             out.sample("evenkeel_bytes_total", &labels, bytes);
         }
     }
+    out.counter("evenkeel_cut_bytes", "Bytes of sessions that were cut with them in hand.");
+    for counters in all.iter().filter(|counters| counters.proto == "tcp") {
+        let cut = counters.shards.sum(|shard| shard.cut_bytes.value());
+        out.sample("evenkeel_cut_bytes_total", &[("listener", &*counters.listener)], cut);
+    }
     out.counter("evenkeel_accept_errors", "Connections that could not be taken, by why.");
     for (listener, shards) in &listeners {
         for kind in AcceptTrouble::ALL {

@@ -58,6 +58,8 @@ pub struct ListenerShard {
     pub active: Counter,
     ended: [Counter; Reason::ALL.len()],
     bytes: [Counter; 2],
+    /// Bytes that had come and that an end of ours threw away.
+    pub cut_bytes: Counter,
     trouble: [Counter; AcceptTrouble::ALL.len()],
     datagrams: [Counter; 2],
     dropped: [Counter; Drop::ALL.len()],
@@ -233,6 +235,7 @@ impl ListenerShard {
             AcceptTrouble::ALL.map(|kind| Named::new("accept_errors", kind.word(), self.trouble(kind))),
         );
         all.extend(Drop::ALL.map(|why| Named::new("dropped", why.word(), self.dropped(why))));
+        all.push(Named::new("cut_bytes", "", &self.cut_bytes));
         all
     }
 

@@ -139,6 +139,28 @@ pub fn unacknowledged(fd: BorrowedFd<'_>) -> u32 {
     if outcome == 0 { u32::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
+/// How long ago the peer last sent bytes, in the kernel's ticks of some milliseconds; of a peer that never did, how long ago
+/// it connected. `None`: the kernel cannot tell.
+// The size of a structure fits.
+#[allow(unsafe_code, clippy::cast_possible_truncation)]
+pub fn silent_ms(fd: BorrowedFd<'_>) -> Option<u64> {
+    let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: pointer and length are those of one tcp_info that lives through the call; the fd is borrowed.
+    let outcome = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    // SAFETY: it was zeroed, and of zeroes and what the kernel wrote every tcp_info is made of plain numbers.
+    let info = unsafe { info.assume_init() };
+    (outcome == 0).then_some(info.tcpi_last_data_recv.into())
+}
+
 /// Our own address and port.
 pub fn local_address(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
     let name = net::getsockname(fd).ok()?;

@@ -5,18 +5,21 @@ use std::net::SocketAddr;
 
 use super::proxy_header::Trouble;
 use super::session::{Phase, Session};
+use super::side::Side;
 use super::{Terms, ThreadContext, admission, dial};
 use crate::reason::Reason;
 use crate::sys::{Errno, tcp as socket};
 
-/// Ends a session. A truncated stream must not look like a complete one: what was read and cannot be delivered any more
-/// makes every end a reset.
+/// Ends a session. A truncated stream must not look like a complete one: what came and cannot be delivered any more makes
+/// every end a reset.
 pub(super) fn close(mut session: Session, reason: Reason, cx: &mut ThreadContext) {
     dial::leave_line(&mut session, cx);
-    if session.terms.logs(reason) && may_log(&session.terms, reason, cx) {
-        log(&session, reason, cx);
+    let cut_bytes = cut_bytes(&session, reason);
+    if session.terms.logs(reason, cut_bytes) && may_log(&session.terms, reason, cx) {
+        log(&session, reason, cut_bytes, cx);
     }
-    let truncated = !session.relay.to_backend.is_empty() || !session.relay.to_client.is_empty();
+    let truncated =
+        cut_bytes > 0 || !session.relay.to_backend.is_empty() || !session.relay.to_client.is_empty();
     session.relay.to_backend.drop_held(cx);
     session.relay.to_client.drop_held(cx);
     if resets(reason) || truncated {
@@ -31,6 +34,7 @@ pub(super) fn close(mut session: Session, reason: Reason, cx: &mut ThreadContext
     let counts = session.terms.counters.shards.of(cx.worker);
     counts.active.sub(1);
     counts.ended(reason).add(1);
+    counts.cut_bytes.add(cut_bytes);
     // The backend hears of the end before its place is given to the next; the client finds, when it hears of it, the end
     // counted and the places free.
     session.backend = None;
@@ -50,7 +54,7 @@ pub(super) fn refuse(
     let counts = terms.counters.shards.of(cx.worker);
     counts.begun.add(1);
     counts.ended(reason).add(1);
-    if terms.logs(reason) && may_log(terms, reason, cx) {
+    if terms.logs(reason, 0) && may_log(terms, reason, cx) {
         tracing::info!(
             target: "session",
             listener = &*terms.listener,
@@ -67,6 +71,23 @@ pub(super) fn refuse(
     }
 }
 
+/// What a cut throws away: bytes that one side has sent, as far as they are here, and the other will not get. Where nothing
+/// waits to be read or written the rest of the send queues is still delivered, and nothing is cut.
+fn cut_bytes(session: &Session, reason: Reason) -> u64 {
+    if !reason.is_cut() {
+        return 0;
+    }
+    let relay = &session.relay;
+    let fds = [Some(session.client.fd()), session.backend.as_ref().map(Side::fd)];
+    let unread: u64 = fds.iter().flatten().map(|fd| socket::receivable(*fd)).sum();
+    let waiting = unread + relay.to_backend.held_bytes() + relay.to_client.held_bytes();
+    if waiting == 0 && !resets(reason) {
+        return 0;
+    }
+    // A reset throws away what the peer has not acknowledged, too.
+    waiting + fds.iter().flatten().map(|fd| u64::from(socket::unacknowledged(*fd))).sum::<u64>()
+}
+
 /// One side is gone, or the end is not the peers' own.
 fn resets(reason: Reason) -> bool {
     !matches!(
@@ -81,7 +102,7 @@ fn may_log(terms: &Terms, reason: Reason, cx: &ThreadContext) -> bool {
     !reason.is_refusal() || terms.counters.refusals.may_log(reason, now_s)
 }
 
-fn log(session: &Session, reason: Reason, cx: &ThreadContext) {
+fn log(session: &Session, reason: Reason, cut_bytes: u64, cx: &ThreadContext) {
     let backend = session.lease.as_ref().map(|lease| lease.backend());
     let relay = &session.relay;
     let proxied = session.proxied.as_deref();
@@ -100,6 +121,7 @@ fn log(session: &Session, reason: Reason, cx: &ThreadContext) {
         reason = reason.word(),
         to_backend = relay.to_backend.delivered_bytes,
         to_client = relay.to_client.delivered_bytes,
+        cut_bytes = (cut_bytes > 0).then_some(cut_bytes),
         connect_ms = session.connect_us.map(in_ms),
         queue_ms = session.queue_us.map(in_ms),
         ms = in_ms(cx.now_us.saturating_sub(session.started_us)),

@@ -2,8 +2,10 @@
 //! wheel comes at the earliest moment at which something could be due, and what is due is worked out then.
 
 use super::session::{Next, Phase, Session};
+use super::side::Side;
 use super::{ThreadContext, Token, dial, proxy_header, relay};
 use crate::reason::Reason;
+use crate::sys::tcp as socket;
 
 /// The earliest moment at which something may be due.
 pub(super) fn of(session: &Session) -> Option<u64> {
@@ -29,7 +31,11 @@ pub(super) fn on_reached(session: &mut Session, backend_token: Token, cx: &mut T
         Phase::Lingering { .. } => relay::linger(session, cx),
         Phase::Relaying => {
             let due = ends_of(session).into_iter().flatten().filter(|(at_ms, _)| now_ms >= *at_ms);
-            due.min_by_key(|(at_ms, _)| *at_ms).map_or(Next::Wait, |(_, reason)| Next::End(reason))
+            match due.min_by_key(|(at_ms, _)| *at_ms) {
+                Some((_, Reason::Idle | Reason::HalfClosed)) if heard_since(session, now_ms) => Next::Wait,
+                Some((_, reason)) => Next::End(reason),
+                None => Next::Wait,
+            }
         }
         Phase::AwaitingHeader { deadline_ms } if now_ms >= deadline_ms => proxy_header::on_timeout(session),
         Phase::AwaitingHeader { .. }
@@ -50,4 +56,15 @@ fn ends_of(session: &Session) -> [Option<(u64, Reason)>; 4] {
         relay.lifetime_end_ms.map(|at_ms| (at_ms, Reason::Lifetime)),
         session.close_later_ms.map(|at_ms| (at_ms, Reason::BackendDown)),
     ]
+}
+
+/// Has a side sent something since anything was last delivered? What a side sends to another that does not read waits in
+/// its socket, and is known to the kernel alone: it is asked when a silence seems to be over, and not at every read.
+fn heard_since(session: &mut Session, now_ms: u64) -> bool {
+    let fds = [Some(session.client.fd()), session.backend.as_ref().map(Side::fd)];
+    let silent_ms = fds.into_iter().flatten().filter_map(socket::silent_ms).min();
+    let heard_ms = silent_ms.map_or(0, |ms| now_ms.saturating_sub(ms));
+    let since = heard_ms > session.relay.moved_ms;
+    session.relay.moved_ms = session.relay.moved_ms.max(heard_ms);
+    since
 }

@@ -195,6 +195,15 @@ impl HalfDuplex {
         matches!(self.held, Held::Nothing)
     }
 
+    /// What was read of the sender and not yet written.
+    pub(super) fn held_bytes(&self) -> u64 {
+        match &self.held {
+            Held::Nothing => 0,
+            Held::Bytes { bytes, from } => (bytes.len() - from) as u64 - u64::from(self.lead_bytes),
+            Held::Piped(pipe) => pipe.held_bytes() as u64,
+        }
+    }
+
     /// The receiver is gone, or the session is over: what was not written is dropped.
     pub(super) fn drop_held(&mut self, cx: &mut ThreadContext) {
         if let Held::Piped(pipe) = std::mem::take(&mut self.held) {

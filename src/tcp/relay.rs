@@ -22,7 +22,7 @@ pub(super) struct Relay {
     pub(super) to_client: HalfDuplex,
     /// The side that finished first, without breaking.
     pub(super) finished_first: Option<usize>,
-    /// When bytes were last delivered, the relay began, or a side announced its end.
+    /// When bytes last came or were delivered, as far as is known, the relay began, or a side announced its end.
     pub(super) moved_ms: u64,
     /// When its life is over.
     pub(super) lifetime_end_ms: Option<u64>,

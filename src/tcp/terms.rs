@@ -94,11 +94,11 @@ impl Terms {
         Self { listener, pool: live.slot, live, counters, ..self.clone() }
     }
 
-    /// Does an end for this reason have a line?
-    pub(super) fn logs(&self, reason: Reason) -> bool {
+    /// Does an end for this reason, which cut so much, have a line?
+    pub(super) fn logs(&self, reason: Reason, cut_bytes: u64) -> bool {
         match self.log_sessions {
             LogSessions::All => true,
-            LogSessions::Failed => !reason.is_ordinary(),
+            LogSessions::Failed => cut_bytes > 0 || !reason.is_ordinary(),
             LogSessions::Off => false,
         }
     }

@@ -7,6 +7,7 @@ mod binding;
 mod builds;
 mod commands;
 mod costs;
+mod cuts;
 mod dashboard;
 mod datagram_bursts;
 mod datagram_fairness;
