@@ -270,7 +270,10 @@ fn read_message(message: &libc::mmsghdr, name: &libc::sockaddr_storage) -> Recei
             let part = u16::try_from(native_int(data)).ok().filter(|&part| part > 0);
             told.part = part.filter(|&part| usize::from(part) < told.length);
         }
-        (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => told.lost_so_far = u32::try_from(native_int(data)).ok(),
+        // A count of 32 bits that goes round: read as signed it would stand still for half of its way.
+        (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+            told.lost_so_far = data.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes));
+        }
         _ => {}
     });
     told

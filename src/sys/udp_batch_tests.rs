@@ -172,3 +172,17 @@ fn two_sockets_share_a_port_towards_different_peers_and_a_refusal_shows() {
 fn net_send(fd: &OwnedFd) {
     tcp::send(fd.as_fd(), b"x").unwrap();
 }
+
+#[test]
+fn what_the_kernel_dropped_is_told_beyond_two_thousand_million_too() {
+    let mut batch = Batch::new(1);
+    batch.prepare(1);
+    let mut control = Control([0; CONTROL_BYTES]);
+    let mut length = 0;
+    let lost = 0x8000_0001_u32;
+    put(&mut control, &mut length, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &lost.to_ne_bytes());
+    let mut message = batch.headers[0];
+    message.msg_hdr.msg_control = (&raw mut control).cast();
+    message.msg_hdr.msg_controllen = length;
+    assert_eq!(read_message(&message, &batch.names[0]).lost_so_far, Some(lost));
+}
