@@ -58,6 +58,21 @@ impl Pipe {
         self.held_bytes = self.held_bytes.saturating_sub(moved);
         Ok(moved)
     }
+
+    /// Reads everything that is in it.
+    pub fn read(&mut self) -> Result<Vec<u8>, Errno> {
+        let mut bytes = vec![0; self.held_bytes];
+        while self.held_bytes > 0 {
+            let from = bytes.len() - self.held_bytes;
+            match rustix::io::read(&self.read_end, &mut bytes[from..]) {
+                Ok(0) => return Err(Errno::PIPE),
+                Ok(length) => self.held_bytes = self.held_bytes.saturating_sub(length),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(bytes)
+    }
 }
 
 const MOVE: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);

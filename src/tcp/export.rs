@@ -71,6 +71,11 @@ impl Sessions {
         #[cfg(feature = "manifest-next")]
         adopted.terms.counters.shards.of(cx.worker).taken_over.add(1);
         let (phase, is_foreign) = (adopted.record.phase.clone(), adopted.record.is_foreign());
+        let ways = [&adopted.record.to_backend, &adopted.record.to_client].into_iter().zip(&adopted.pipes);
+        let lacks = ways.fold(false, |lacks, (way, pipe)| {
+            pipe.iter().for_each(|pipe| cx.pipes.import(pipe));
+            lacks || (matches!(way.held, manifest::Held::Piped { .. }) && pipe.is_none())
+        });
         let session = Session::import(adopted);
         self.next_generation = (self.next_generation + 1) & GENERATION_MASK;
         let generation = self.next_generation;
@@ -88,8 +93,8 @@ impl Sessions {
                 session.error = Some(errno);
                 Next::End(Reason::HandoverFailed)
             }
-            // Not all of it is understood here, so that bytes of it could get lost: its peers see a reset.
-            (Ok(()), _) if is_foreign => Next::End(Reason::HandoverFailed),
+            // Not all of it is understood here, or what was in a pipe did not come along, so that bytes of it could get lost: its peers see a reset.
+            (Ok(()), _) if is_foreign || lacks => Next::End(Reason::HandoverFailed),
             (Ok(()), manifest::Phase::Queued(since_us, until_ms)) => {
                 dial::rejoin(session, backend_token, (since_us, until_ms), cx)
             }

@@ -30,6 +30,8 @@ pub(super) struct HalfDuplex {
     full_reads: u8,
     /// What was delivered when the sender last had nothing more.
     quiet_at_bytes: u64,
+    /// It is in the line of those whose pipe may be stalled.
+    pub(super) in_line: bool,
 }
 
 /// What was read and not yet written.
@@ -41,6 +43,8 @@ enum Held {
         bytes: Box<[u8]>,
         /// Before this all is written.
         from: usize,
+        /// So much of the thread's memory for stalled pipes is in use for it.
+        lent: usize,
     },
     Piped(Pipe),
 }
@@ -93,7 +97,7 @@ impl HalfDuplex {
     pub(super) fn lead_with(&mut self, header: Vec<u8>) {
         // A PROXY header has at most 4 KiB.
         self.lead_bytes = u16::try_from(header.len()).unwrap_or(u16::MAX);
-        self.held = Held::Bytes { bytes: header.into(), from: 0 };
+        self.held = Held::Bytes { bytes: header.into(), from: 0, lent: 0 };
     }
 
     /// Moves what can be moved, at most its share. Adds what was delivered to `delivered_bytes`.
@@ -151,7 +155,9 @@ impl HalfDuplex {
     pub(super) fn export(&self) -> manifest::HalfDuplex {
         let held = match &self.held {
             Held::Nothing => manifest::Held::Nothing,
-            Held::Bytes { bytes, from } => manifest::Held::Bytes(manifest::Bytes(bytes[*from..].to_vec())),
+            Held::Bytes { bytes, from, .. } => {
+                manifest::Held::Bytes(manifest::Bytes(bytes[*from..].to_vec()))
+            }
             Held::Piped(pipe) => {
                 let (read_end, write_end) = pipe.ends();
                 manifest::Held::Piped {
@@ -176,7 +182,7 @@ impl HalfDuplex {
         let held = match (record.held, pipe) {
             (_, Some(pipe)) => Held::Piped(pipe),
             (manifest::Held::Bytes(bytes), None) if !bytes.0.is_empty() => {
-                Held::Bytes { bytes: bytes.0.into(), from: 0 }
+                Held::Bytes { bytes: bytes.0.into(), from: 0, lent: 0 }
             }
             _ => Held::Nothing,
         };
@@ -187,6 +193,7 @@ impl HalfDuplex {
             lead_bytes: record.lead_bytes,
             full_reads: record.full_reads,
             quiet_at_bytes: record.delivered_bytes,
+            in_line: false,
         }
     }
 
@@ -199,16 +206,40 @@ impl HalfDuplex {
     pub(super) fn held_bytes(&self) -> u64 {
         match &self.held {
             Held::Nothing => 0,
-            Held::Bytes { bytes, from } => (bytes.len() - from) as u64 - u64::from(self.lead_bytes),
+            Held::Bytes { bytes, from, .. } => (bytes.len() - from) as u64 - u64::from(self.lead_bytes),
             Held::Piped(pipe) => pipe.held_bytes() as u64,
         }
     }
 
     /// The receiver is gone, or the session is over: what was not written is dropped.
     pub(super) fn drop_held(&mut self, cx: &mut ThreadContext) {
-        if let Held::Piped(pipe) = std::mem::take(&mut self.held) {
-            cx.pipes.give_back(pipe);
+        match std::mem::take(&mut self.held) {
+            Held::Nothing => {}
+            Held::Bytes { lent, .. } => cx.pipes.give_memory_back(lent),
+            Held::Piped(pipe) => cx.pipes.give_back(pipe),
         }
+    }
+
+    /// It keeps a pipe, since there are bytes in it.
+    pub(super) fn keeps_pipe(&self) -> bool {
+        matches!(self.held, Held::Piped(_))
+    }
+
+    /// Reads what is in its pipe back into memory, if there is any to be lent, so that the pipe is free for others. Tells
+    /// whether it was. Goes on by copying.
+    pub(super) fn read_back(&mut self, cx: &mut ThreadContext) -> Result<bool, Errno> {
+        let Held::Piped(pipe) = &mut self.held else { return Ok(true) };
+        let lent = pipe.held_bytes();
+        if !cx.pipes.lend_memory(lent) {
+            return Ok(false);
+        }
+        let bytes = pipe.read().inspect_err(|_| cx.pipes.give_memory_back(lent))?;
+        self.drop_held(cx);
+        self.held = Held::Bytes { bytes: bytes.into(), from: 0, lent };
+        if self.mode == Mode::Splice {
+            (self.mode, self.full_reads) = (Mode::Copy, 0);
+        }
+        Ok(true)
     }
 
     /// Reads once, by the manner of the moment and at most so many bytes, and passes it on as far as the receiver takes
@@ -244,6 +275,8 @@ impl HalfDuplex {
             Err(Errno::AGAIN) => from.readable = false,
             Err(Errno::INTR) => {}
             Err(Errno::INVAL | Errno::NOSYS) => self.mode = Mode::CopyOnly,
+            // The pipe got no pages: copying needs none.
+            Err(errno) if is_shortage(errno) => (self.mode, self.full_reads) = (Mode::Copy, 0),
             Err(errno) => from.read_failed(errno),
         }
         cx.pipes.give_back(pipe);
@@ -261,6 +294,8 @@ impl HalfDuplex {
                 from.readable = false;
                 return;
             }
+            // Another try comes; the bytes are where they were.
+            Err(errno) if is_shortage(errno) => return,
             Err(errno) => {
                 from.read_failed(errno);
                 return;
@@ -280,7 +315,7 @@ impl HalfDuplex {
         let written = if to.writable { write(bytes, to) } else { 0 };
         self.delivered_bytes += written as u64;
         if written < length && to.broken.is_none() {
-            self.held = Held::Bytes { bytes: bytes[written..].into(), from: 0 };
+            self.held = Held::Bytes { bytes: bytes[written..].into(), from: 0, lent: 0 };
         }
     }
 
@@ -288,14 +323,14 @@ impl HalfDuplex {
     fn flush(&mut self, to: &mut Side, cx: &mut ThreadContext) {
         match &mut self.held {
             Held::Nothing => {}
-            Held::Bytes { bytes, from } => {
+            Held::Bytes { bytes, from, .. } => {
                 let written = write(&bytes[*from..], to);
                 *from += written;
                 let ours = u16::try_from(written).unwrap_or(u16::MAX).min(self.lead_bytes);
                 self.lead_bytes -= ours;
                 self.delivered_bytes += written as u64 - u64::from(ours);
                 if *from == bytes.len() {
-                    self.held = Held::Nothing;
+                    self.drop_held(cx);
                 }
             }
             Held::Piped(pipe) => match pipe.drain(to.fd()) {
@@ -307,6 +342,7 @@ impl HalfDuplex {
                 }
                 Err(Errno::AGAIN) => to.writable = false,
                 Err(Errno::INTR) => {}
+                Err(errno) if is_shortage(errno) => {}
                 Err(errno) => to.write_failed(errno),
             },
         }
@@ -330,6 +366,11 @@ impl HalfDuplex {
     }
 }
 
+/// The kernel has no memory for it at this moment: that says nothing about the peer.
+fn is_shortage(errno: Errno) -> bool {
+    matches!(errno, Errno::NOMEM | Errno::NOBUFS)
+}
+
 /// Writes, and notes what the socket said.
 fn write(bytes: &[u8], to: &mut Side) -> usize {
     match socket::send(to.fd(), bytes) {
@@ -342,6 +383,7 @@ fn write(bytes: &[u8], to: &mut Side) -> usize {
             to.writable = false;
             0
         }
+        Err(errno) if is_shortage(errno) => 0,
         Err(errno) => {
             to.write_failed(errno);
             0

@@ -16,6 +16,7 @@ mod relay;
 mod session;
 mod sessions;
 mod side;
+mod stalled;
 mod terms;
 mod walks;
 

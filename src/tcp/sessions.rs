@@ -14,6 +14,7 @@ use slab::Slab;
 use super::half_duplex::Share;
 use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, CLIENT, Side};
+use super::stalled::{LOOKS, Stalled};
 use super::{Terms, ThreadContext, Token, close, deadline, dial, proxy_header, relay};
 use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
@@ -46,6 +47,7 @@ pub struct Sessions {
     pub(super) next_generation: u32,
     /// Sessions whose deadlines have come and that had no turn for it yet.
     expired: Vec<u32>,
+    stalled: Stalled,
 }
 
 pub(super) struct Slot {
@@ -65,6 +67,7 @@ impl Sessions {
             little_left: LITTLE_PER_TURN_BYTES,
             next_generation: 0,
             expired: Vec::new(),
+            stalled: Stalled::default(),
         }
     }
 
@@ -138,6 +141,7 @@ impl Sessions {
                         let next = relay::step(session, share, cx);
                         let moved = session.relay.delivered_bytes() - before;
                         self.little_left = self.little_left.saturating_sub(moved);
+                        self.stalled.note(slot, generation, session, cx.now_ms());
                         next
                     }
                     Phase::Lingering { .. } => relay::linger_on_ready(session, side, ready),
@@ -170,6 +174,7 @@ impl Sessions {
     /// Gives slices to the sessions with work left, one after the other, until the turn's budget is spent. Who has more goes
     /// to the end of the line.
     pub fn run_again(&mut self, cx: &mut ThreadContext) {
+        self.free_stalled(cx);
         self.little_left = LITTLE_PER_TURN_BYTES;
         let mut left = SLICES_PER_TURN_BYTES;
         while left > 0
@@ -186,7 +191,26 @@ impl Sessions {
                 let slice = if self.again.len() < FEW { SLICE_OF_FEW_BYTES } else { SLICE_OF_MANY_BYTES };
                 let next = relay::step(&mut entry.session, Share::Slice(slice), cx);
                 left = left.saturating_sub(entry.session.relay.delivered_bytes() - before);
+                self.stalled.note(slot, generation, &mut entry.session, cx.now_ms());
                 self.follow(slot, next, cx);
+            }
+        }
+    }
+
+    /// Looks at some of the sessions that keep pipes.
+    fn free_stalled(&mut self, cx: &mut ThreadContext) {
+        if self.stalled.is_empty() {
+            return;
+        }
+        let short = cx.pipes.was_short();
+        for _ in 0..LOOKS {
+            let Some(kept) = self.stalled.next(cx.now_ms()) else { return };
+            let slot = kept.slot;
+            let entry = self.slots.get_mut(slot as usize).filter(|entry| entry.generation == kept.generation);
+            let Some(entry) = entry else { continue };
+            if let Err(errno) = self.stalled.look(kept, &mut entry.session, short, cx) {
+                entry.session.error = Some(errno);
+                self.follow(slot, Next::End(Reason::InternalError), cx);
             }
         }
     }

@@ -66,4 +66,4 @@ fn slot_of(place: usize) -> u32 {
 
 #[cfg(test)]
 #[path = "walks_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -88,7 +88,7 @@ impl Table {
 }
 
 /// A session in the middle of its life, as another process would tell of it.
-fn given(on_down: &'static str, started_us: u64) -> manifest::Session {
+pub(crate) fn given(on_down: &'static str, started_us: u64) -> manifest::Session {
     let side = manifest::Side {
         fd: -1,
         readable: false,
