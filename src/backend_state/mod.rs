@@ -190,12 +190,16 @@ impl BackendState {
         Self { marked: self.marked.clone(), weight: self.weight, ..Self::new(health, now_ms) }
     }
 
-    /// Takes a verdict of its checks: it is up, or down for this cause.
+    /// Takes a verdict of its checks: it is up, or down for this cause. Failures of real traffic before it say nothing of the
+    /// time after: an ejection ends with it, whoever was asked, unless nothing was known before.
     pub fn on_verdict(&mut self, verdict: Result<(), &str>, rules: &Rules, now_ms: u64) {
         let was =
             std::mem::replace(&mut self.health, if verdict.is_ok() { Health::Up } else { Health::Down });
         self.since_ms = now_ms;
         self.cause = verdict.err().map(Arc::from);
+        if verdict.is_err() || was == Health::Down {
+            self.end_ejection(now_ms);
+        }
         match verdict {
             Ok(()) if was == Health::Down => self.rise(rules, now_ms),
             Ok(()) => {}
@@ -210,6 +214,15 @@ impl BackendState {
         let for_ms = self.ejection.begin(first_ms, now_ms)?;
         self.rising = None;
         Some(for_ms)
+    }
+
+    /// Ends an ejection before its time, with the whole weight. True: one lasted.
+    pub fn end_ejection(&mut self, now_ms: u64) -> bool {
+        let lasted = self.is_ejected();
+        if lasted {
+            self.ejection.end(now_ms);
+        }
+        lasted
     }
 
     /// A good check that began at `asked_ms` ends an ejection that began before it. True: it did.
@@ -348,13 +361,17 @@ mod tests {
     }
 
     #[test]
-    fn down_and_ejected_must_both_pass() {
+    fn a_verdict_ends_an_ejection_for_what_failed_was_before_it() {
         let mut state = BackendState::new(Health::Untested { added: false }, 0);
         state.eject(&RULES, 0);
+        state.on_verdict(Ok(()), &RULES, 50);
+        assert!(state.is_ejected(), "that it was up all the time is no news");
         state.on_verdict(Err("refused"), &RULES, 100);
-        state.on_time(None, &RULES, 10_000);
         assert!(!state.is_ejected() && !state.serves());
-        state.on_verdict(Ok(()), &RULES, 20_000);
+        state.on_verdict(Ok(()), &RULES, 200);
+        assert_eq!((state.serves(), state.tenths()), (true, 1));
+        assert_eq!(state.eject(&RULES, 300), Some(20_000), "it was one all the same");
+        assert!(state.end_ejection(400) && !state.end_ejection(400));
         assert!(state.serves());
     }
 

@@ -29,7 +29,12 @@ impl Publisher {
             }
         }
         for (pool, &slot) in settings.pools.iter().zip(&slots) {
-            self.pools[slot].follow(pool, &settings.hash_seed, &mut self.builder, now_ms);
+            let tracked = &mut self.pools[slot];
+            tracked.follow(pool, &settings.hash_seed, &mut self.builder, now_ms);
+            // Who served beside one that is ejected may have left the file.
+            if tracked.readmit_the_last(now_ms) {
+                tracked.rebuild(&settings.hash_seed, now_ms);
+            }
         }
         let views: Vec<Arc<PoolView>> =
             slots.iter().map(|slot| Arc::clone(&self.pools[*slot].view)).collect();

@@ -9,6 +9,7 @@ mod export;
 mod first_snapshot;
 mod follow;
 mod import;
+mod passive;
 mod pool_state;
 
 use std::collections::HashMap;
@@ -152,6 +153,10 @@ impl Publisher {
             first_round: Some(with.first_round),
         };
         drop(snapshot);
+        let now_ms = publisher.now_ms();
+        // Who served beside one that was ejected may have left with the file of this process.
+        publisher.pools.iter_mut().for_each(|pool| pool.changed = pool.readmit_the_last(now_ms));
+        publisher.publish();
         publisher.end_first_round();
         publisher
     }
@@ -255,8 +260,9 @@ impl Publisher {
         }
         let changed: Vec<usize> =
             (0..self.pools.len()).filter(|slot| std::mem::take(&mut self.pools[*slot].changed)).collect();
+        let now_ms = self.now_ms();
         for &slot in &changed {
-            self.pools[slot].rebuild(&self.hash_seed);
+            self.pools[slot].rebuild(&self.hash_seed, now_ms);
         }
         self.store();
         for slot in changed {

@@ -1,5 +1,5 @@
-//! Pool state: how the backends of one pool stand: verdicts, failures of real traffic and time go in, a changed view
-//! comes out.
+//! Pool state: how the backends of one pool stand: verdicts, marks and time go in, a changed view comes out. What failures of
+//! real traffic do to it stands in `passive`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) struct TrackedBackend {
     /// Its last check could not be made.
     unasked: bool,
     /// It was told that it fails and cannot be ejected, since it last had a success.
-    spared: bool,
+    pub(super) spared: bool,
 }
 
 impl TrackedBackend {
@@ -68,6 +68,7 @@ impl PoolState {
             |state: &BackendState| state.marked().is_some_and(|marked| marked.mark == Mark::Down);
         let was_marked_down = is_marked_down(&tracked.state);
         tracked.state.mark(marked, &self.rules, now_ms);
+        backend.forget_failures();
         let mut fell = backend.set_down(tracked.state.is_down());
         if !fell && !was_marked_down && is_marked_down(&tracked.state) {
             // Its checks had failed before, and `when_none: try_all` may have given it sessions since: they end as well.
@@ -136,6 +137,8 @@ impl PoolState {
                 _ => None,
             };
             tracked.state.on_verdict(cause.as_deref().map_or(Ok(()), Err), &self.rules, now_ms);
+            // What failed before says nothing of the time after: the primary of tomorrow may be the one of yesterday.
+            backend.forget_failures();
             self.fell |= backend.set_down(tracked.state.is_down());
             self.changed = true;
         }
@@ -147,48 +150,6 @@ impl PoolState {
             backend.forget_failures();
             let (pool, backend) = (&*self.view.live.name, &*backend.name);
             tracing::info!(target: "health", pool, backend, "backend answers its check: it gets sessions again");
-        }
-    }
-
-    /// Ejects backends that failed real traffic too often in a row, as many as the pool can do without.
-    pub(super) fn eject_failing(&mut self, now_ms: u64) {
-        let Some(passive) = self.view.settings.passive else { return };
-        let most = self.backends.len() * usize::from(passive.max_ejected_percent) / 100;
-        for index in 0..self.backends.len() {
-            let backend = &self.view.backends[index];
-            let failures = backend.failures_in_a_row();
-            let tracked = &self.backends[index];
-            if failures < passive.failures {
-                self.backends[index].spared = false;
-                continue;
-            }
-            if tracked.state.is_ejected() {
-                continue;
-            }
-            let out = self.backends.iter().filter(|tracked| tracked.state.is_ejected()).count();
-            let others_serve = self.backends.iter().enumerate().any(|(other, tracked)| {
-                let weight = tracked.state.weight(self.view.settings.backends[other].weight);
-                other != index && tracked.state.serves() && tracked.state.marked().is_none() && weight > 0
-            });
-            let (pool, name) = (&*self.view.live.name, &*backend.name);
-            let tracked = &mut self.backends[index];
-            if out >= most || !others_serve {
-                if !std::mem::replace(&mut tracked.spared, true) && self.view.backends.len() > 1 {
-                    let why = if others_serve {
-                        "passive.max_ejected is reached"
-                    } else {
-                        "no other backend serves"
-                    };
-                    tracing::warn!(target: "health", pool, backend = name, failures, why, "backend fails real traffic and is kept");
-                }
-                continue;
-            }
-            if let Some(for_ms) = tracked.state.eject(&self.rules, now_ms) {
-                backend.forget_failures();
-                backend.checks.ejections.add(1);
-                self.changed = true;
-                tracing::warn!(target: "health", pool, backend = name, failures, for_ms, "backend is ejected: real traffic fails there");
-            }
         }
     }
 
@@ -215,7 +176,8 @@ impl PoolState {
     }
 
     /// Makes the view that says how the backends stand now.
-    pub(super) fn rebuild(&mut self, hash_seed: &str) {
+    pub(super) fn rebuild(&mut self, hash_seed: &str, now_ms: u64) {
+        self.readmit_the_last(now_ms);
         let had = !self.view.picker.eligible().is_empty();
         let states = self.backends.iter().map(|tracked| tracked.state.clone()).collect();
         self.view = Arc::new(self.view.with_states(hash_seed, states));

@@ -109,3 +109,75 @@ fn a_snapshot_tells_how_often_each_backend_had_gone_down() {
     reload(&mut publisher, FILE);
     assert_eq!(falls(&publisher), [2, 0]);
 }
+
+/// Ejects the first backend of a pool of two, as data threads do by what they meet.
+fn eject_first(publisher: &mut Publisher, slot: usize) {
+    let first = Arc::clone(&publisher.pools[slot].view.backends[0]);
+    (0..5).for_each(|_| first.note_failure(1));
+    publisher.pools[slot].eject_failing(1);
+    publisher.publish();
+}
+
+fn eligible(publisher: &Publisher, slot: usize) -> Vec<u32> {
+    publisher.snapshots.load().pools[slot].picker.eligible().to_vec()
+}
+
+#[test]
+fn an_ejection_never_leaves_a_pool_without_anybody_however_the_others_go() {
+    let (mut publisher, _workers) = publisher(FILE);
+    eject_first(&mut publisher, 0);
+    assert_eq!(eligible(&publisher, 0), [1]);
+    let whom = Whom { pool: "closes".into(), backend: "b".into() };
+    let (reply, _outcome) = oneshot::channel();
+    publisher.obey(Order::Weight { whom, weight: Some(0), by: "test".into(), reply });
+    assert_eq!(eligible(&publisher, 0), [0], "the other has weight 0");
+
+    eject_first(&mut publisher, 1);
+    assert_eq!(eligible(&publisher, 1), [1]);
+    reload(
+        &mut publisher,
+        "
+pools:
+  closes: { backends: [{ address: '10.0.0.1:1', name: a }], health: { check: off } }
+  keeps: { backends: [{ address: '10.0.0.1:1', name: a }], health: { check: off } }
+listeners:
+  one: { bind: 1001, pool: closes }
+  two: { bind: 1002, pool: keeps }
+",
+    );
+    assert_eq!(eligible(&publisher, 1), [0], "the other left the file");
+}
+
+#[test]
+fn who_gets_no_sessions_is_not_ejected_and_begins_without_its_failures() {
+    let (mut publisher, _workers) = publisher(FILE);
+    mark(&mut publisher, "closes", Some(Mark::Drain));
+    eject_first(&mut publisher, 0);
+    assert!(!publisher.pools[0].backends[0].state.is_ejected(), "an operator drains it");
+    mark(&mut publisher, "closes", None);
+    assert_eq!(publisher.pools[0].view.backends[0].failures_in_a_row(), 0);
+    publisher.pools[0].eject_failing(2);
+    assert_eq!(eligible(&publisher, 0), [0, 1]);
+}
+
+#[test]
+fn the_next_process_takes_back_an_ejected_backend_that_is_alone_in_its_file() {
+    let (mut before, _workers) = publisher(FILE);
+    eject_first(&mut before, 0);
+    let pools = before.export();
+    let alone = settings(&FILE.replace(", { address: '10.0.0.2:1', name: b }", ""));
+    let workers = Arc::new(Workers::new(2, 10, Arc::new(Permits::new(None))).unwrap());
+    let alarm = Arc::new(Notify::new());
+    let mut import = PoolImport::new(&pools, Duration::from_secs(1));
+    let (snapshots, builder) = publish_first(&alone, &workers, &alarm, 7, &mut import);
+    let with = PublisherParts {
+        snapshots,
+        workers,
+        builder,
+        hash_seed: "seed".into(),
+        epoch: Instant::now(),
+        alarm,
+        first_round: oneshot::channel().0,
+    };
+    assert_eq!(eligible(&Publisher::new(with, &HashMap::new()), 0), [0]);
+}

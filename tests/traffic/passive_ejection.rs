@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use evenkeel::pool::Backend as Live;
 use evenkeel::reason::Reason;
+
+use crate::ports::free_port;
 
 use super::rig::{
     Backend, Balancer, Outcome, Switch, answer_with, becomes, closed_address, connect, echo, eventually,
@@ -174,6 +178,90 @@ fn a_check_of_another_port_ends_no_ejection() {
     let before = balancer.backend(0, checks);
     eventually("it was asked five more times", || balancer.backend(0, checks) >= before + 5);
     assert_eq!(balancer.ejected(), [true, false]);
+}
+
+/// Two servers with a service at one port and, at another, a door that says whether they are the primary, as Patroni's does.
+struct Pair {
+    ports: [u16; 2],
+    doors: Vec<(Backend, Arc<AtomicBool>)>,
+}
+
+const HOSTS: [&str; 2] = ["127.0.2.1", "127.0.2.2"];
+
+impl Pair {
+    fn new(primaries: [bool; 2]) -> Self {
+        let ports = [free_port(), free_port()];
+        let door = |(host, is_primary): (&str, bool)| {
+            let says = Arc::new(AtomicBool::new(is_primary));
+            let told = Arc::clone(&says);
+            let door = Backend::start_at(&format!("{host}:{}", ports[1]), move |mut stream| {
+                let answer = if told.load(Ordering::SeqCst) { "primary" } else { "replica" };
+                let _ = stream.write_all(answer.as_bytes());
+            });
+            (door, says)
+        };
+        Self { ports, doors: HOSTS.into_iter().zip(primaries).map(door).collect() }
+    }
+
+    fn service(&self, at: usize) -> Backend {
+        Backend::start_at(&format!("{}:{}", HOSTS[at], self.ports[0]), answer_with(["a", "b"][at]))
+    }
+
+    fn says(&self, at: usize, is_primary: bool) {
+        self.doors[at].1.store(is_primary, Ordering::SeqCst);
+    }
+
+    fn yaml(&self) -> String {
+        let check = "check: { tcp: { send: '', expect: primary } }, interval: 100ms, fall: 2, rise: 1";
+        let keys =
+            format!("health: {{ {check}, port: {} }}, passive: {{ failures: 3, eject: 1h }},", self.ports[1]);
+        yaml(1, &keys, &HOSTS.map(|host| format!("{host}:{}", self.ports[0]).parse().unwrap()))
+    }
+}
+
+#[test]
+fn a_primary_that_failed_before_it_was_a_replica_serves_as_soon_as_it_is_promoted_again() {
+    let pair = Pair::new([true, false]);
+    let (mut a, mut b) = (pair.service(0), pair.service(1));
+    let balancer = Balancer::start(&pair.yaml());
+    eventually("a is the primary", || short_session(balancer.address()).is_ok_and(|who| who == "a"));
+    let fail = |index| {
+        let before = balancer.backend(index, failures);
+        eventually("five sessions meet its end", || {
+            let _ = short_session(balancer.address());
+            balancer.backend(index, failures) >= before + 5
+        });
+    };
+    // The door of one that is gone still says what it was, as Patroni's does until its next look.
+    a.stop();
+    fail(0);
+    pair.says(0, false);
+    pair.says(1, true);
+    eventually("b is the primary", || short_session(balancer.address()).is_ok_and(|who| who == "b"));
+    let a = pair.service(0);
+    b.stop();
+    fail(1);
+    pair.says(1, false);
+    pair.says(0, true);
+    eventually("a is the primary again", || short_session(balancer.address()).is_ok_and(|who| who == "a"));
+    assert_eq!((balancer.backend(0, ejections), balancer.backend(1, ejections)), (0, 0));
+    drop(a);
+}
+
+#[test]
+fn an_ejected_backend_serves_again_when_no_other_is_left() {
+    let pair = Pair::new([true, true]);
+    let (mut a, _b) = (pair.service(0), pair.service(1));
+    let balancer = Balancer::start(&pair.yaml());
+    a.stop();
+    eventually("a is ejected", || {
+        let _ = short_session(balancer.address());
+        balancer.ejected() == [true, false]
+    });
+    let _a = pair.service(0);
+    pair.says(1, false);
+    eventually("a serves", || short_session(balancer.address()).is_ok_and(|who| who == "a"));
+    assert_eq!(balancer.ejected(), [false, false]);
 }
 
 #[test]
