@@ -328,8 +328,7 @@ fn a_redis_primary_is_told_from_its_replica_and_followed() {
     runtime.block_on(async {
         // A replica answers at once, and what is expected never comes: it is waited for to the end.
         let patience = Duration::from_millis(500);
-        let check =
-            || Check::TcpTalk { send: b"INFO replication\r\n".to_vec(), expect: b"role:master".to_vec() };
+        let check = || Check::TcpTalk { send: b"PING\r\nROLE\r\n".to_vec(), expect: REDIS_PRIMARY.to_vec() };
         let (first, mut of_first) = start_patient_checks(primary.address, check(), 1, patience);
         let (second, mut of_second) = start_patient_checks(replica.address, check(), 1, patience);
         while next(&mut of_first).await.verdict.state != State::Up {}
@@ -345,4 +344,54 @@ fn a_redis_primary_is_told_from_its_replica_and_followed() {
         first.stop().await;
         second.stop().await;
     });
+}
+
+/// What a primary that serves says to `PING` and `ROLE`.
+const REDIS_PRIMARY: &[u8] = b"+PONG\r\n*3\r\n$6\r\nmaster";
+
+/// A server that was restarted says that it is a master before it has its data.
+#[test]
+#[ignore = "needs redis-server"]
+fn a_redis_that_loads_its_data_is_no_primary_yet() {
+    let places = ["/usr/bin", "/usr/local/bin"];
+    let (redis, cli) = (installed("redis-server", &places), installed("redis-cli", &places));
+    let (folder, port) = (folder(), free_port());
+    let start = |more: &[&str]| {
+        let mut program = Command::new(&redis);
+        program.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--dir"]);
+        program.arg(folder.path()).args(["--enable-debug-command", "local"]).args(more);
+        Server::start(program, port, &folder.path().join("log"), || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        })
+    };
+    let say = |words: &[&str]| {
+        let mut command = Command::new(&cli);
+        command.args(["-p", &port.to_string()]).args(words);
+        run(command)
+    };
+    let before = start(&[]);
+    say(&["DEBUG", "POPULATE", "3000"]);
+    say(&["SAVE"]);
+    drop(before);
+    // A millisecond a key: it loads for 3 s at least.
+    let server = start(&["--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024"]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let talk =
+            |send: &[u8], expect: &[u8]| Check::TcpTalk { send: send.to_vec(), expect: expect.to_vec() };
+        let patience = Duration::from_millis(300);
+        let asked = talk(b"PING\r\nROLE\r\n", REDIS_PRIMARY);
+        let (checker, mut events) = start_patient_checks(server.address, asked, 1, patience);
+        let role_alone = talk(b"ROLE\r\n", b"master");
+        let (naive, mut of_naive) = start_patient_checks(server.address, role_alone, 1, patience);
+        assert_eq!(next(&mut of_naive).await.outcome, Outcome::Good, "it says so while it loads");
+        match next(&mut events).await.outcome {
+            Outcome::Bad(cause) => assert!(cause.to_string().contains("-LOADING"), "{cause}"),
+            other => panic!("{other:?}"),
+        }
+        naive.stop().await;
+        while next(&mut events).await.verdict.state != State::Up {}
+        checker.stop().await;
+    });
+    assert_eq!(say(&["DBSIZE"]).trim(), "3000", "it was up when all was there");
 }
