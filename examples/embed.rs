@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Every mistake at once, with line and column: what `evenkeel check` prints.
     let settings = config::read("embedded", text.as_bytes()).map_err(|mistakes| mistakes.to_string())?;
 
-    // The control work (health checks, publishing) runs on this runtime; bytes are moved by threads of the server's own.
+    // The control work runs on this runtime; bytes are moved, and backends asked, by threads of the server's own.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let environment = Environment::embedded(42, udp_probe::probe());

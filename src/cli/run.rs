@@ -127,7 +127,7 @@ async fn serve(
                 Later::Upgrade => drop(server.upgrade(None).await),
             },
             () = server.broken() => {
-                tracing::error!(target: "evenkeel", "a data thread has ended by a fault; stopping, so that the service manager starts anew");
+                tracing::error!(target: "evenkeel", "a thread has ended by a fault; stopping, so that the service manager starts anew");
                 return ExitCode::from(FAILED);
             }
         }

@@ -1,7 +1,8 @@
 //! Health checks (active): asks backends how they are.
 //!
 //! It sends events and changes nothing itself: what a verdict means is the receiver's business. One task, the
-//! scheduler, owns every check in flight; it lives on the control thread's runtime. One kind of check, one file.
+//! scheduler, owns every check in flight; its thread does nothing else, since a check that is answered late is one that a
+//! backend's program sees. One kind of check, one file.
 
 mod dns;
 mod outcome;
@@ -39,7 +40,7 @@ pub struct Checker {
 impl Checker {
     /// Begins: every target is asked at once, then each at its interval, with at most `min(1024, probes_max)` checks
     /// in flight (each holds a file descriptor). `seed` moves the jitter. When `events` is full, checks wait; when its
-    /// receiver is gone, they end. Must be called inside a tokio runtime with I/O and time.
+    /// receiver is gone, they end. Must be called inside a tokio runtime with I/O and time, which has nothing else to do.
     pub fn start(
         targets: impl Into<Arc<[Target]>>,
         probes_max: usize,

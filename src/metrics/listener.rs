@@ -22,7 +22,7 @@ pub struct ListenerCounters {
     pub refusals: Refusals,
 }
 
-/// The listeners there are, those that left the file and still have sessions included. For the control thread.
+/// The listeners there are, those that left the file and still have sessions included. For the control and the admin thread.
 #[derive(Debug, Default)]
 pub struct Listeners(RwLock<Vec<Arc<ListenerCounters>>>);
 

@@ -1,7 +1,7 @@
 //! Publisher of snapshots: the one task that stores them. Everyone else sends it events and orders.
 //!
 //! It gathers what comes within 10 ms and rebuilds only the pools that changed, so a rack that dies at once costs one
-//! new snapshot and not forty. Tables are built here, on the control thread, never on a data thread. How each backend
+//! new snapshot and not forty. Tables are built here, on a thread of its own. How each backend
 //! stands is worked out in `pool_state`; what a new file makes of the pools, in `follow`.
 
 mod build;

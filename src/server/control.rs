@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::environment::{Environment, File, Program};
 use super::kept_listeners::KeptListeners;
 use super::open_listeners::OpenListeners;
+use super::side_thread::SideThreads;
 use crate::admin::Watchers;
 use crate::health::Checker;
 use crate::metrics::{Listeners, Reloads};
@@ -44,6 +45,7 @@ pub(super) struct Control {
     pub(super) paused: watch::Sender<bool>,
     /// Until the end.
     pub(super) checker: Mutex<Option<Checker>>,
+    pub(super) side_threads: Mutex<Option<SideThreads>>,
     pub(super) http: Mutex<Option<ServedHttp>>,
     pub(super) socket: Mutex<Option<ServedSocket>>,
     /// The zero of the clock that all threads share.
@@ -83,6 +85,7 @@ pub(super) struct ControlParts {
     pub(super) snapshots: Arc<SnapshotCell>,
     pub(super) served: OpenListeners,
     pub(super) checker: Checker,
+    pub(super) side_threads: SideThreads,
     pub(super) orders: mpsc::Sender<Order>,
     pub(super) tasks: TaskTracker,
     pub(super) epoch: Instant,
@@ -91,7 +94,8 @@ pub(super) struct ControlParts {
 
 impl Control {
     pub(super) fn new(parts: ControlParts, with: &Environment) -> Self {
-        let ControlParts { workers, snapshots, served, checker, orders, tasks, epoch, ports } = parts;
+        let ControlParts { workers, snapshots, served, checker, side_threads, orders, tasks, epoch, ports } =
+            parts;
         Self {
             workers,
             ports,
@@ -105,6 +109,7 @@ impl Control {
             phase: watch::channel(Phase::Starting).0,
             paused: watch::channel(false).0,
             checker: Mutex::new(Some(checker)),
+            side_threads: Mutex::new(Some(side_threads)),
             http: Mutex::new(None),
             socket: Mutex::new(None),
             epoch,
@@ -130,6 +135,13 @@ impl Control {
     pub(super) fn with_checker(&self, tell: impl FnOnce(&Checker)) {
         if let Some(checker) = &*lock(&self.checker) {
             tell(checker);
+        }
+    }
+
+    /// The health checks, the publisher and the admin doors end where they stand.
+    pub(super) fn end_side_threads(&self) {
+        if let Some(threads) = lock(&self.side_threads).take() {
+            threads.end();
         }
     }
 

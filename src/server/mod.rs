@@ -16,6 +16,7 @@ mod open_listeners;
 mod orders;
 mod periodic;
 mod reload;
+mod side_thread;
 mod start;
 mod stop;
 mod terms;
@@ -54,13 +55,13 @@ pub use stop::Drained;
 pub struct Server {
     control: Arc<Control>,
     threads: Vec<JoinHandle<()>>,
-    /// Cancelled by the first thread that ends.
+    /// Cancelled by the first thread that ends, or whose work does.
     thread_ended: CancellationToken,
 }
 
 impl Server {
     /// Starts; on return it accepts. Must be called on a tokio runtime with I/O and time, which then carries the
-    /// control work. On an error nothing is left behind.
+    /// control work; health checks, the publisher and the admin doors have threads of their own. On an error nothing is left behind.
     pub async fn start(settings: &Settings, with: &Environment) -> Result<Self, StartError> {
         Self::begin(settings, with, None).await
     }
@@ -170,8 +171,8 @@ impl Server {
         self.control.listeners.named(listener.as_bytes())
     }
 
-    /// Completes when a data thread has ended although nobody asked it to: a fault of our own. The process should end
-    /// with an error then, so that its manager starts a whole one.
+    /// Completes when a data thread, the health checks or the publisher have ended although nobody asked them to: a fault of
+    /// our own. The process should end with an error then, so that its manager starts a whole one.
     pub async fn broken(&self) {
         self.thread_ended.cancelled().await;
         // Threads that were told to leave are none.

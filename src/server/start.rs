@@ -15,6 +15,7 @@ use super::error::StartError;
 use super::fd_budget::FdBudget;
 use super::handover::{FrozenWorkers, Inherited};
 use super::open_listeners::{Matched, OpenListeners};
+use super::side_thread::SideThreads;
 use super::{Server, connect_from, stop};
 use crate::config::settings::{self, Protocol, Settings};
 use crate::health::Checker;
@@ -60,6 +61,7 @@ impl Server {
             publisher::publish_first(&settings, &workers, &alarm, with.seed, &mut pool_import);
         let thread_ended = CancellationToken::new();
         let ports = Arc::new(SharedPorts::new(local_ports(), count));
+        let side_threads = SideThreads::start().map_err(StartError::Thread)?;
         let threads = spawn_threads(&workers, &snapshots, epoch, with, &ports, &thread_ended)?;
 
         let (first_round, round_over) = oneshot::channel();
@@ -78,9 +80,10 @@ impl Server {
             counted.cancel();
         }
         let may_publish = counted.clone().cancelled_owned();
-        let (checker, orders) = begin_checks(&settings, parts, &tasks, budget.probes, with.seed, may_publish);
+        let checks = ChecksPlan { probes_max: budget.probes, seed: with.seed, ended: thread_ended.clone() };
+        let (checker, orders) = begin_checks(&settings, parts, &tasks, &side_threads, checks, may_publish);
         let control = Arc::new(Control::new(
-            ControlParts { workers, snapshots, served, checker, orders, tasks, epoch, ports },
+            ControlParts { workers, snapshots, served, checker, side_threads, orders, tasks, epoch, ports },
             with,
         ));
         match inherited {
@@ -210,13 +213,20 @@ fn workers_of(settings: &Settings) -> usize {
     })
 }
 
+/// How backends are asked, and whom it concerns that nobody asks any more.
+struct ChecksPlan {
+    probes_max: usize,
+    seed: u64,
+    ended: CancellationToken,
+}
+
 /// Asks the backends of these settings from now on, and publishes what they answer once `may_publish` has completed.
 fn begin_checks(
     settings: &Settings,
     parts: PublisherParts,
     tasks: &TaskTracker,
-    probes_max: usize,
-    seed: u64,
+    threads: &SideThreads,
+    ChecksPlan { probes_max, seed, ended }: ChecksPlan,
     may_publish: impl Future<Output = ()> + Send + 'static,
 ) -> (Checker, mpsc::Sender<Order>) {
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
@@ -225,10 +235,15 @@ fn begin_checks(
     let mut targets = publisher::targets_of(settings, &views);
     publisher::note_known(&mut targets, &views);
     let publisher = Publisher::new(parts, &publisher::asked(settings, &views, &targets));
-    tasks.spawn(async move {
+    // Without checks the publisher ends as well: its end tells of both.
+    let alive = ended.drop_guard();
+    let publishing = async move {
+        let _alive = alive;
         may_publish.await;
         publisher.run(inbox, order_inbox).await;
-    });
+    };
+    tasks.spawn_on(publishing, threads.publisher.runtime());
+    let _on_its_thread = threads.health.enter();
     (Checker::start(targets, probes_max, seed, events), orders)
 }
 

@@ -38,6 +38,7 @@ impl Control {
         self.tasks.close();
         // An answer under way is given; nothing else is worth waiting for.
         let _ = timeout(DEPARTURE_MAX, self.tasks.wait()).await;
+        self.end_side_threads();
     }
 
     /// Nothing new, time for living sessions, the cut, and the end of every task.
@@ -64,6 +65,7 @@ impl Control {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        self.end_side_threads();
         summarise_refusals(&self.listeners);
         self.phase.send_replace(Phase::Stopped);
         drained

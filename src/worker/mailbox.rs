@@ -53,7 +53,7 @@ pub enum Message {
 }
 
 /// Messages that a thread has not read yet. Their number is bounded by what is posted: arrivals by the session limit,
-/// places by those who wait for one, all others by the control thread.
+/// places by those who wait for one, all others by the control thread and the publisher.
 #[derive(Debug)]
 pub struct Mailbox {
     messages: Mutex<Vec<Message>>,

@@ -6,6 +6,7 @@ mod backend_ports;
 mod binding;
 mod builds;
 mod commands;
+mod control_threads;
 mod costs;
 mod cuts;
 mod dashboard;
