@@ -184,6 +184,8 @@ fn tcp_seen(net: &Net, from: &str, to: &str) -> Result<(TcpStream, SocketAddr), 
 
 /// The metrics page, asked for from a port that is none of the range.
 fn metrics(net: &Net) -> String {
+    // A text serves all who ask within a second: what this test was given before is let grow old.
+    std::thread::sleep(Duration::from_secs(1));
     net.enter(|| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&"127.0.0.2:51000".parse::<SocketAddr>().unwrap().into()).unwrap();

@@ -28,6 +28,13 @@ pub(super) fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     response
 }
 
+/// A text of this kind that many are given.
+pub(super) fn shared(kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    response
+}
+
 /// `%5B` is `[`. What is no escape stands for itself.
 pub(super) fn unescaped(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());

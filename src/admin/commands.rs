@@ -54,6 +54,10 @@ pub(super) async fn answer(
         "/upgrade" => upgrade(&query, who, requests).await,
         _ => log(&query, requests).await,
     };
+    if is_change {
+        // Whoever gave the order finds it in what is asked next.
+        sources.texts.note_change();
+    }
     Some(outcome.unwrap_or_else(|answer| answer))
 }
 

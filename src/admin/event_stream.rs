@@ -10,10 +10,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::{Body, Bytes, Frame};
-use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::answer::written;
+use super::cached_texts::MaxAge;
 use super::connections::ConnectionLife;
 use super::history::{History, Sums};
 use super::sources::{Sources, WATCHERS_MAX, Watchers};
@@ -50,7 +50,8 @@ impl Feed {
         if told.members.is_empty() {
             return;
         }
-        let text = event("status", &status::status(sources));
+        // Others who ask are given the same.
+        let text = event("status", &status::text(sources, MaxAge::Tenth));
         told.members.retain_mut(|member| match member.texts.try_send(text.clone()) {
             Ok(()) => {
                 member.missed = 0;
@@ -99,8 +100,9 @@ impl Told {
         {
             return text.clone();
         }
-        let history = event("history", &self.history.told());
-        let text = Bytes::from([&history[..], &event("status", &status::status(sources))[..]].concat());
+        let history = event("history", written(&self.history.told()).as_bytes());
+        let status = event("status", &status::text(sources, MaxAge::Second));
+        let text = Bytes::from([history, status].concat());
         self.welcome = Some((now_ms, text.clone()));
         text
     }
@@ -137,9 +139,10 @@ impl Drop for Events {
     }
 }
 
-/// One event of the stream. JSON has no line breaks of its own.
-fn event(name: &str, value: &Value) -> Bytes {
-    Bytes::from(format!("event: {name}\ndata: {}\n\n", written(value)))
+/// One event of the stream. JSON has no line breaks of its own, but for one at its end.
+fn event(name: &str, json: &[u8]) -> Bytes {
+    let head = format!("event: {name}\ndata: ");
+    Bytes::from([head.as_bytes(), json.trim_ascii_end(), b"\n\n"].concat())
 }
 
 fn sample(history: &mut History, sources: &Sources) {

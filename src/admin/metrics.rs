@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use hyper::body::Bytes;
+
+use super::cached_texts::MaxAge;
 use super::openmetrics::OpenMetrics;
 use super::process;
 use super::sources::{Sources, WATCHERS_MAX};
@@ -11,8 +14,12 @@ use crate::metrics::{AcceptTrouble, Direction, Drop, Histogram, ListenerCounters
 use crate::pool::{Backend, PoolView, tcp_source_ports_ratio};
 use crate::sys::udp::local_ports;
 
-/// The whole page.
-pub(super) fn render(sources: &Sources) -> String {
+/// The whole page, which serves all who ask for a while.
+pub(super) fn text(sources: &Sources, max_age: MaxAge) -> Bytes {
+    sources.texts.metrics.get(sources.basis(), max_age, || render(sources))
+}
+
+fn render(sources: &Sources) -> String {
     let mut out = OpenMetrics::default();
     let all = sources.listeners.all();
     listeners(&mut out, &all);

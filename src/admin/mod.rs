@@ -1,11 +1,13 @@
-//! Admin interface over HTTP, on the control thread: `/metrics`, `/status`, `/healthz`, `/readyz` at an address,
+//! Admin interface over HTTP, on a thread of its own: `/metrics`, `/status`, `/healthz`, `/readyz` at an address,
 //! read-only, with a page for people at `/`; and at the socket of the commands also what changes things.
 
 mod answer;
+mod cached_texts;
 mod commands;
 mod connections;
 mod dashboard;
 mod event_stream;
+mod gate;
 mod history;
 mod metrics;
 mod openmetrics;
@@ -23,7 +25,7 @@ use std::time::Duration;
 
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE};
+use hyper::header::ALLOW;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request as HttpRequest, Response, StatusCode};
@@ -35,40 +37,53 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::process_phase::Phase;
-use answer::{json, text, unescaped};
+use answer::{json, shared, text, unescaped};
+pub use cached_texts::CachedTexts;
+use cached_texts::MaxAge;
 use connections::{ConnectionLife, Connections};
 use dashboard::Answer;
 use event_stream::Feed;
+pub use gate::Gate;
 use requests::Request;
 pub use socket::{Socket, adopt_socket, bind_socket, serve_socket};
 use sources::Peer;
 pub use sources::{Allows, Sources, Watchers};
 
-/// Binds the HTTP address.
-pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+/// Binds the HTTP address, for whichever thread serves there.
+pub async fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     if !address.ip().is_loopback() {
         tracing::warn!(target: "evenkeel", %address, "admin.http is open to other hosts: anyone who reaches it sees names and counters");
     }
-    TcpListener::bind(address).await
+    TcpListener::bind(address).await?.into_std()
 }
 
 /// Serves until stopped. A slow or hostile client costs one of 64 places for at most 30 s; who watches the dashboard has one of
 /// 16 others.
-pub async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: CancellationToken) {
+pub async fn serve(listener: std::net::TcpListener, sources: Arc<Sources>, stop: CancellationToken) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(target: "evenkeel", %error, "admin.http cannot be served");
+            return;
+        }
+    };
     let mut connections = Connections::default();
     let feed = Arc::<Feed>::default();
     let mut ticks = interval(event_stream::EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut paused = sources.paused.clone();
+    let mut gate = sources.gate.keeper();
     loop {
-        let is_open = !*paused.borrow_and_update();
-        // All arms may be dropped without loss: no connection is taken before the accept completes.
+        let is_open = gate.is_open();
+        // All arms may be dropped without loss: no connection is taken before the accept completes. In this order nobody is
+        // let in after the gate has closed.
         let stream = tokio::select! {
-            changed = paused.changed() => match changed {
-                Ok(()) => continue,
-                // Whoever pauses has gone, and with it everything that is told here.
-                Err(_) => return,
-            },
+            biased;
+            () = stop.cancelled() => return,
+            () = gate.changed() => continue,
+            _ = ticks.tick() => {
+                feed.tick(&sources);
+                continue;
+            }
             accepted = listener.accept(), if is_open => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -77,11 +92,6 @@ pub async fn serve(listener: TcpListener, sources: Arc<Sources>, stop: Cancellat
                     continue;
                 }
             },
-            _ = ticks.tick() => {
-                feed.tick(&sources);
-                continue;
-            }
-            () = stop.cancelled() => return,
         };
         let life = Arc::<ConnectionLife>::default();
         let door = Door::Reading { feed: Arc::clone(&feed), life: Arc::clone(&life) };
@@ -128,6 +138,7 @@ where
 
 async fn respond(request: &HttpRequest<Incoming>, sources: &Sources, door: Door) -> Answer {
     let path = request.uri().path();
+    let is_socket = matches!(door, Door::Steering { .. });
     match door {
         Door::Steering { by, requests } => {
             let query = request.uri().query();
@@ -144,23 +155,19 @@ async fn respond(request: &HttpRequest<Incoming>, sources: &Sources, door: Door)
         }
         Door::Reading { .. } => {}
     }
-    answer(request, sources).map(Either::Left)
+    let max_age = if is_socket { MaxAge::Tenth } else { MaxAge::Second };
+    answer(request, sources, max_age).map(Either::Left)
 }
 
-fn answer(request: &HttpRequest<Incoming>, sources: &Sources) -> Response<Full<Bytes>> {
+fn answer(request: &HttpRequest<Incoming>, sources: &Sources, max_age: MaxAge) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "this door is read-only: GET\n".into());
         response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     match request.uri().path() {
-        "/metrics" => {
-            let mut response = text(StatusCode::OK, metrics::render(sources));
-            let kind = hyper::header::HeaderValue::from_static(openmetrics::CONTENT_TYPE);
-            response.headers_mut().insert(CONTENT_TYPE, kind);
-            response
-        }
-        "/status" => json(StatusCode::OK, &status::status(sources)),
+        "/metrics" => shared(openmetrics::CONTENT_TYPE, metrics::text(sources, max_age)),
+        "/status" => shared("application/json", status::text(sources, max_age)),
         "/healthz" => text(StatusCode::OK, "alive\n".into()),
         "/readyz" => ready(request.uri().query(), sources),
         _ => text(

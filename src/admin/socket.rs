@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener as Listener;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::sys::unix::{self, Listening, Stays};
 /// A bound socket; its file goes with it.
 #[derive(Debug)]
 pub struct Socket {
-    listener: UnixListener,
+    listener: Listener,
     file: Listening,
 }
 
@@ -36,14 +37,14 @@ impl Socket {
 /// A socket that another process bound.
 pub fn adopt_socket(socket: OwnedFd, path: &Path) -> io::Result<Socket> {
     let file = Listening::import(path)?;
-    Ok(Socket { listener: UnixListener::from_std(socket.into())?, file })
+    Ok(Socket { listener: socket.into(), file })
 }
 
 /// Binds the socket. A file that a former process left is replaced; one behind which somebody answers, or that is no
 /// socket, is not.
 pub fn bind_socket(path: &Path) -> io::Result<Socket> {
     let (socket, file) = unix::listen(path)?;
-    Ok(Socket { listener: UnixListener::from_std(socket.into())?, file })
+    Ok(Socket { listener: socket.into(), file })
 }
 
 /// Serves until stopped. As many at once as at the HTTP door, and as long.
@@ -53,18 +54,24 @@ pub async fn serve_socket(
     requests: mpsc::Sender<Request>,
     stop: CancellationToken,
 ) {
+    let Socket { listener, file } = socket;
+    let listener = match UnixListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(target: "evenkeel", %error, "admin.socket cannot be served");
+            return;
+        }
+    };
     let mut connections = Connections::default();
-    let mut paused = sources.paused.clone();
+    let mut gate = sources.gate.keeper();
     loop {
-        let is_open = !*paused.borrow_and_update();
-        // All arms may be dropped without loss: no connection is taken before the accept completes.
+        let is_open = gate.is_open();
+        // All arms may be dropped without loss, and come in this order, as at the other door.
         let stream = tokio::select! {
-            changed = paused.changed() => match changed {
-                Ok(()) => continue,
-                // As at the other door.
-                Err(_) => break,
-            },
-            accepted = socket.listener.accept(), if is_open => match accepted {
+            biased;
+            () = stop.cancelled() => break,
+            () = gate.changed() => continue,
+            accepted = listener.accept(), if is_open => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::debug!(target: "evenkeel", %error, "a command could not be taken");
@@ -72,14 +79,13 @@ pub async fn serve_socket(
                     continue;
                 }
             },
-            () = stop.cancelled() => break,
         };
         let by = peer(&stream);
         let door = Door::Steering { by, requests: requests.clone() };
         let conversation = converse(stream, Arc::clone(&sources), door, stop.clone());
         connections.admit(conversation, COMMAND_MAX, Arc::default());
     }
-    drop(socket);
+    drop((listener, file));
     // Whoever moved the socket by a reload is still to hear that it is done.
     connections.finish(LAST_ANSWERS_MAX).await;
 }

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use super::cached_texts::{Basis, CachedTexts};
+use super::gate::Gate;
 use crate::metrics::{Listeners, Reloads};
 use crate::pool::SnapshotCell;
 use crate::process_phase::Phase;
@@ -30,8 +32,10 @@ pub struct Sources {
     pub watchers: Arc<Watchers>,
     /// The zero of the clock that all threads share.
     pub epoch: Instant,
-    /// Nobody new is let in for the moment: another process may take over, and would answer those that wait.
-    pub paused: watch::Receiver<bool>,
+    /// Closed while another process may take over, which would answer those that wait.
+    pub gate: Arc<Gate>,
+    /// What was rendered last.
+    pub texts: Arc<CachedTexts>,
     /// Where each listener accepts.
     pub addresses: Box<dyn Fn() -> Vec<(String, SocketAddr)> + Send + Sync>,
     /// Whether the `allow` and `deny` of the listener of this name let a client in; `None`: there is no such listener.
@@ -76,6 +80,13 @@ pub(super) struct Peer {
 }
 
 impl Sources {
+    /// What tells whether a text still holds.
+    pub(super) fn basis(&self) -> Basis {
+        let read = self.reloads.done.load(Ordering::Relaxed) + self.reloads.refused.load(Ordering::Relaxed);
+        let changes = self.texts.changes() + read + *self.phase.borrow() as u64;
+        Basis { at_ms: self.now_ms(), changes, generation: self.snapshots.load().generation }
+    }
+
     /// The time on the clock that all threads share.
     pub(super) fn now_ms(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)

@@ -3,8 +3,11 @@
 
 use std::sync::atomic::Ordering;
 
+use hyper::body::Bytes;
 use serde_json::{Map, Value, json};
 
+use super::answer::written;
+use super::cached_texts::MaxAge;
 use super::sources::{Sources, WATCHERS_MAX};
 use crate::backend_state::{BackendState, Health, Mark, TENTHS};
 use crate::metrics::{Direction, Drop, ListenerCounters};
@@ -12,8 +15,12 @@ use crate::pool::{Backend, PoolView, tcp_source_ports_ratio};
 use crate::sys::rlimits;
 use crate::sys::udp::local_ports;
 
-/// The whole picture.
-pub(super) fn status(sources: &Sources) -> Value {
+/// The whole picture in one line, which serves all who ask for a while.
+pub(super) fn text(sources: &Sources, max_age: MaxAge) -> Bytes {
+    sources.texts.status.get(sources.basis(), max_age, || written(&status(sources)) + "\n")
+}
+
+fn status(sources: &Sources) -> Value {
     let now_ms = sources.now_ms();
     let snapshot = sources.snapshots.load();
     let addresses = (sources.addresses)();

@@ -1,12 +1,11 @@
 //! Admin doors, HTTP listener and Unix socket: bound before anything is served, replaced when the file gives them
 //! another address.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +35,7 @@ impl HttpDoor {
 
     /// The door that another process had.
     pub(super) fn import(fd: OwnedFd) -> std::io::Result<Self> {
-        let listener = TcpListener::from_std(fd.into())?;
+        let listener = TcpListener::from(fd);
         let address = listener.local_addr()?;
         Ok(Self { listener, address, stop: CancellationToken::new() })
     }
@@ -108,7 +107,7 @@ impl Control {
             before.stop.cancel();
         }
         let Some(HttpDoor { listener, stop, .. }) = door else { return };
-        self.tasks.spawn(admin::serve(listener, Arc::new(self.sources()), stop));
+        self.tasks.spawn_on(admin::serve(listener, Arc::new(self.sources()), stop), &self.admin);
     }
 
     /// What the admin doors tell.
@@ -119,7 +118,8 @@ impl Control {
             listeners: Arc::clone(&self.listeners),
             workers: Arc::clone(&self.workers),
             phase: self.phase.subscribe(),
-            paused: self.paused.subscribe(),
+            gate: Arc::clone(&self.gate),
+            texts: Arc::clone(&self.texts),
             log_lines_dropped: Arc::clone(&self.log_lines_dropped),
             reloads: Arc::clone(&self.reloads),
             watchers: Arc::clone(&self.watchers),
@@ -147,7 +147,8 @@ impl Control {
         }
         let Some(SocketDoor { socket, path }) = door else { return };
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
-        self.tasks.spawn(admin::serve_socket(socket, Arc::new(self.sources()), requests, stop));
+        let serving = admin::serve_socket(socket, Arc::new(self.sources()), requests, stop);
+        self.tasks.spawn_on(serving, &self.admin);
         self.tasks.spawn(Arc::clone(self).obey(inbox));
         tracing::info!(target: "evenkeel", path = %path.display(), "admin.socket is ready: evenkeel status");
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,7 +17,7 @@ use super::environment::{Environment, File, Program};
 use super::kept_listeners::KeptListeners;
 use super::open_listeners::OpenListeners;
 use super::side_thread::SideThreads;
-use crate::admin::Watchers;
+use crate::admin::{CachedTexts, Gate, Watchers};
 use crate::health::Checker;
 use crate::metrics::{Listeners, Reloads};
 use crate::pool::SnapshotCell;
@@ -41,8 +42,11 @@ pub(super) struct Control {
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
     pub(super) phase: watch::Sender<Phase>,
-    /// The admin doors let nobody in for the moment.
-    pub(super) paused: watch::Sender<bool>,
+    /// Of the admin doors.
+    pub(super) gate: Arc<Gate>,
+    pub(super) texts: Arc<CachedTexts>,
+    /// Where the admin doors are served.
+    pub(super) admin: Handle,
     /// Until the end.
     pub(super) checker: Mutex<Option<Checker>>,
     pub(super) side_threads: Mutex<Option<SideThreads>>,
@@ -107,7 +111,9 @@ impl Control {
             tasks,
             stop: CancellationToken::new(),
             phase: watch::channel(Phase::Starting).0,
-            paused: watch::channel(false).0,
+            gate: Arc::default(),
+            texts: Arc::default(),
+            admin: side_threads.admin.runtime().clone(),
             checker: Mutex::new(Some(checker)),
             side_threads: Mutex::new(Some(side_threads)),
             http: Mutex::new(None),

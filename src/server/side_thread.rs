@@ -14,6 +14,8 @@ pub(super) struct SideThreads {
     pub(super) health: SideThread,
     /// Makes snapshots, and builds their tables.
     pub(super) publisher: SideThread,
+    /// Serves the admin doors, and renders what is asked there.
+    pub(super) admin: SideThread,
 }
 
 impl SideThreads {
@@ -22,6 +24,7 @@ impl SideThreads {
         Ok(Self {
             health: SideThread::start("health", Needs::Sockets)?,
             publisher: SideThread::start("publisher", Needs::Time)?,
+            admin: SideThread::start("admin", Needs::Sockets)?,
         })
     }
 
@@ -29,6 +32,7 @@ impl SideThreads {
     pub(super) fn end(self) {
         self.health.end();
         self.publisher.end();
+        self.admin.end();
     }
 }
 

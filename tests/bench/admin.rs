@@ -1,7 +1,8 @@
 //! What `/status`, `/metrics` and one second of the dashboard cost with 1,000 backends: time until the answer is whole, over a
 //! socket, at a balancer that is otherwise idle.
 //!
-//! `cargo bench --bench admin`: prints the median and the slowest of 200 of each, and whether they are under 20 ms. It fails
+//! `cargo bench --bench admin`: prints the median and the slowest of 20 of each, more than a second apart (a
+//! text serves all who ask within one), and whether they are under 20 ms. It fails
 //! only for an answer that is wrong: how fast a machine is, is no mistake of the program.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
@@ -43,6 +44,7 @@ fn main() {
     {
         let (mut took, mut bytes) = (Vec::new(), 0);
         for _ in 0..ROUNDS {
+            std::thread::sleep(Duration::from_millis(1_010));
             let began = Instant::now();
             let text = answer(http, path).unwrap();
             took.push(began.elapsed());
@@ -107,5 +109,5 @@ impl Drop for Running {
 }
 
 const BACKENDS: usize = 1_000;
-const ROUNDS: usize = 200;
+const ROUNDS: usize = 20;
 const LIMIT: Duration = Duration::from_millis(20);

@@ -85,11 +85,12 @@ impl Control {
         if phase != Phase::Running {
             return Err(HandoverError::NotRunning(phase.word()));
         }
-        // Commands that come now wait in the socket's queue for whoever answers then.
-        self.paused.send_replace(true);
+        // Commands that come now wait in the socket's queue for whoever answers then. A door that does not see it in time only
+        // answers one more itself.
+        self.gate.close().await;
         let given = self.give_all(to).await;
         if given.is_err() {
-            self.paused.send_replace(false);
+            self.gate.open();
         }
         given
     }

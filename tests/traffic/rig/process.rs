@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output};
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -23,6 +23,10 @@ pub struct Program {
     admin: u16,
     /// Processes that took over from it, one after the other.
     successors: Mutex<Vec<u32>>,
+    /// When its metrics were asked for last.
+    asked: Mutex<Option<Instant>>,
+    /// When its status was.
+    looked: Mutex<Option<Instant>>,
 }
 
 impl Program {
@@ -96,7 +100,7 @@ impl Program {
                 {
                     return (program, done);
                 }
-                std::thread::sleep(std::time::Duration::from_millis(5));
+                std::thread::sleep(Duration::from_millis(5));
             }
         }
         panic!("the balancer did not start");
@@ -120,7 +124,15 @@ impl Program {
             None => Command::new(binary),
         };
         let child = command.arg("run").arg("--config").arg(&file).stderr(log).spawn().unwrap();
-        Self { child, folder, port, admin, successors: Mutex::default() }
+        Self {
+            child,
+            folder,
+            port,
+            admin,
+            successors: Mutex::default(),
+            asked: Mutex::default(),
+            looked: Mutex::default(),
+        }
     }
 
     /// Where the commands reach it.
@@ -145,10 +157,12 @@ impl Program {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// The picture of everything.
+    /// The picture of everything, as it is now: a text serves all who ask at the socket within a tenth of a second, so one
+    /// that this test has been given is let grow old first.
     #[track_caller]
     pub fn status(&self) -> serde_json::Value {
-        serde_json::from_str(&self.say(&["status", "--json"])).unwrap()
+        let said = fresh(&self.looked, Duration::from_millis(100), || self.say(&["status", "--json"]));
+        serde_json::from_str(&said).unwrap()
     }
 
     /// The port of its HTTP door.
@@ -237,9 +251,10 @@ impl Program {
         status.unwrap()
     }
 
-    /// Everything on its metrics page.
+    /// Everything on its metrics page, as it is now: a text serves all who ask within a second, so one that this test has
+    /// been given is let grow old first.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
-        scraped(self.admin())
+        fresh(&self.asked, Duration::from_secs(1), || scraped(self.admin()))
     }
 
     /// One sample; missing ones are an error.
@@ -312,6 +327,18 @@ impl Thread {
         let line = text.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
+}
+
+/// Asks when the answer of the last time is older than this.
+#[track_caller]
+fn fresh<T>(last: &Mutex<Option<Instant>>, age: Duration, ask: impl FnOnce() -> T) -> T {
+    let before = *last.lock().unwrap();
+    if let Some(before) = before {
+        std::thread::sleep(age.saturating_sub(before.elapsed()));
+    }
+    let answer = ask();
+    *last.lock().unwrap() = Some(Instant::now());
+    answer
 }
 
 fn is_listening(port: u16) -> bool {
