@@ -191,7 +191,7 @@ fn metrics(net: &Net) -> String {
         socket.bind(&"127.0.0.2:51000".parse::<SocketAddr>().unwrap().into()).unwrap();
         socket.connect(&"127.0.0.1:9900".parse::<SocketAddr>().unwrap().into()).unwrap();
         let mut stream = TcpStream::from(socket);
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").unwrap();
         let mut page = String::new();
         stream.read_to_string(&mut page).unwrap();
         page

@@ -92,7 +92,7 @@ impl Balancer {
 
     fn page(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], self.admin))).unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut page = String::new();
         stream.read_to_string(&mut page).unwrap();

@@ -9,6 +9,7 @@ mod dashboard;
 mod event_stream;
 mod gate;
 mod history;
+mod host_check;
 mod metrics;
 mod openmetrics;
 mod process;
@@ -139,6 +140,10 @@ where
 async fn respond(request: &HttpRequest<Incoming>, sources: &Sources, door: Door) -> Answer {
     let path = request.uri().path();
     let is_socket = matches!(door, Door::Steering { .. });
+    if let Some(host) = host_check::stranger(request, &sources.has_host).filter(|_| !is_socket) {
+        tracing::debug!(target: "evenkeel", host, "admin.http was asked by a name that is not in admin.hosts");
+        return text(StatusCode::MISDIRECTED_REQUEST, not_ours(&host)).map(Either::Left);
+    }
     match door {
         Door::Steering { by, requests } => {
             let query = request.uri().query();
@@ -157,6 +162,15 @@ async fn respond(request: &HttpRequest<Incoming>, sources: &Sources, door: Door)
     }
     let max_age = if is_socket { MaxAge::Tenth } else { MaxAge::Second };
     answer(request, sources, max_age).map(Either::Left)
+}
+
+fn not_ours(host: &str) -> String {
+    // It comes from whoever asked, and may be long.
+    let name: String = host.chars().take(100).map(|c| if c.is_control() { '?' } else { c }).collect();
+    format!(
+        "admin.http does not answer to the name \"{name}\", only to addresses and localhost.\n\
+         If it is a name of this machine, add it to admin.hosts and reload.\n"
+    )
 }
 
 fn answer(request: &HttpRequest<Incoming>, sources: &Sources, max_age: MaxAge) -> Response<Full<Bytes>> {

@@ -40,6 +40,8 @@ pub struct Sources {
     pub addresses: Box<dyn Fn() -> Vec<(String, SocketAddr)> + Send + Sync>,
     /// Whether the `allow` and `deny` of the listener of this name let a client in; `None`: there is no such listener.
     pub allows: Box<Allows>,
+    /// Whether `admin.hosts` has this name.
+    pub has_host: Box<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
 /// Does the listener of this name let this client in?

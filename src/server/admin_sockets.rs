@@ -112,7 +112,7 @@ impl Control {
 
     /// What the admin doors tell.
     pub(super) fn sources(&self) -> Sources {
-        let (served, doors) = (Arc::clone(&self.served), Arc::clone(&self.served));
+        let [served, doors, named] = [(); 3].map(|()| Arc::clone(&self.served));
         Sources {
             snapshots: Arc::clone(&self.snapshots),
             listeners: Arc::clone(&self.listeners),
@@ -130,6 +130,7 @@ impl Control {
                 let listener = settings.listeners.iter().find(|listener| listener.name == name)?;
                 Some(Access::new(&listener.allow, &listener.deny).allows(client))
             }),
+            has_host: Box::new(move |name| lock(&named).settings.admin.hosts.iter().any(|host| host == name)),
         }
     }
 

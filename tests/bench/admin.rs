@@ -68,7 +68,7 @@ fn watched(http: SocketAddr, count: usize) {
     let watchers: Vec<TcpStream> = (0..count)
         .map(|_| {
             let mut stream = TcpStream::connect(http).unwrap();
-            stream.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            stream.write_all(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
             let mut copy = stream.try_clone().unwrap();
             std::thread::spawn(move || std::io::copy(&mut copy, &mut std::io::sink()));
             stream
@@ -93,7 +93,7 @@ fn cpu_seconds(http: SocketAddr) -> f64 {
 /// The whole answer; `None`: nobody is there.
 fn answer(at: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(at).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     Some(text)

@@ -365,8 +365,13 @@ fn status_of_a_thousand_backends_is_soon_there() {
 
 /// Asks the HTTP door: status and body.
 fn http(program: &Program, method: &str, path: &str) -> (u16, String) {
+    http_as(program, "127.0.0.1", method, path)
+}
+
+/// Asks the HTTP door by a name.
+fn http_as(program: &Program, host: &str, method: &str, path: &str) -> (u16, String) {
     let mut stream = connect(program.http());
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -381,6 +386,23 @@ fn ask_socket(program: &Program, method: &str, path: &str) -> (u16, String) {
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head[9..12].parse().unwrap(), body.to_owned())
+}
+
+#[test]
+fn the_http_door_answers_to_no_name_of_strangers() {
+    let good = Backend::start(answer_with("good"));
+    let program = start(&[&named("good", good.address, "")], "");
+    for path in ["/", "/events", "/metrics", "/status", "/healthz", "/readyz"] {
+        let (code, body) = http_as(&program, "rebound.example:9900", "GET", path);
+        assert_eq!(code, 421, "{path}");
+        assert!(body.contains("admin.hosts") && body.contains("rebound.example"), "{body}");
+    }
+    assert_eq!(http_as(&program, "LOCALHOST:9900", "GET", "/healthz").0, 200);
+    let file = program.file();
+    program.write_file(&file.replace("admin: {", "admin: { hosts: Rebound.example,"));
+    program.say(&["reload"]);
+    assert_eq!(http_as(&program, "rebound.example:9900", "GET", "/healthz").0, 200);
+    assert_eq!(http_as(&program, "other.example", "GET", "/healthz").0, 421);
 }
 
 #[test]

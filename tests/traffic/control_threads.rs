@@ -24,7 +24,7 @@ impl Hostile {
             let path = ["/metrics", "/status"][at % 2];
             std::thread::spawn(move || {
                 // Many questions at once: each turn of a server that answers what is there answers several.
-                let asked = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(100);
+                let asked = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").repeat(100);
                 while !stop.load(Ordering::Relaxed) {
                     let mut client = connect(door);
                     let mut asking = client.try_clone().unwrap();

@@ -12,6 +12,7 @@ mod connect_from;
 mod defaults;
 mod draft;
 mod health;
+mod hosts;
 mod keys;
 mod listeners;
 mod policy;
@@ -144,7 +145,13 @@ fn admin(top: &Fields<'_>, listeners: &[DraftListener], report: &mut Report) -> 
         }
         Some(AdminSocket::Path(path.to_owned()))
     });
-    Admin { socket: socket.unwrap_or(AdminSocket::Auto), http: http.flatten() }
+    let kind = admin.kind("hosts");
+    let hosts = admin.read("hosts", report, |entry, report| hosts::read(&kind, entry, report));
+    Admin {
+        socket: socket.unwrap_or(AdminSocket::Auto),
+        http: http.flatten(),
+        hosts: hosts.unwrap_or_default(),
+    }
 }
 
 const SMALLEST: &str =

@@ -114,6 +114,8 @@ pub struct Admin {
     pub socket: AdminSocket,
     /// Address of the read-only HTTP door.
     pub http: Option<SocketAddr>,
+    /// Names by which that may be asked, in lower case.
+    pub hosts: Vec<String>,
 }
 
 /// The `admin.socket`.

@@ -89,8 +89,17 @@ const ADMIN: Section = Section::new(
             Default::Is("off"),
             "the read-only HTTP door: a dashboard at /, and /metrics, /status, /healthz, /readyz",
         ),
+        Key::new(
+            "hosts",
+            Kind::List(Text::new("a host name, e.g. `lb1.example.net`").at_most(253), HOSTS_MAX),
+            Default::Is("[]"),
+            "names by which `http` may be asked besides addresses and localhost; others are refused (DNS rebinding)",
+        ),
     ],
 );
+
+/// Names of one machine.
+const HOSTS_MAX: usize = 64;
 
 const SHUTDOWN: Section = Section::new(
     "`shutdown`",

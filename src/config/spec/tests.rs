@@ -148,6 +148,7 @@ fn list_of(found: &Found, length: usize) -> String {
         "bind" => (0..length).map(|at| (1_000 + at).to_string()).collect(),
         // A backend of IPv4 is reached from there.
         "connect_from" => (0..length).map(|at| format!("11.0.0.{at}")).collect(),
+        "hosts" => (0..length).map(|at| format!("lb{at}.example.net")).collect(),
         _ => (0..length)
             .map(|at| format!("{}::{:x}", if at >> 16 == 0 { "a" } else { "b" }, at & 0xffff))
             .collect(),

@@ -353,7 +353,7 @@ fn is_listening(port: u16) -> bool {
 pub fn scraped(address: SocketAddr) -> BTreeMap<String, f64> {
     let mut stream = TcpStream::connect_timeout(&address, DEADLINE).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").unwrap();
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
     let samples = page.lines().filter(|line| line.starts_with("evenkeel_") || line.starts_with("process_"));
