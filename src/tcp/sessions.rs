@@ -208,7 +208,7 @@ impl Sessions {
             let slot = kept.slot;
             let entry = self.slots.get_mut(slot as usize).filter(|entry| entry.generation == kept.generation);
             let Some(entry) = entry else { continue };
-            if let Err(errno) = self.stalled.look(kept, &mut entry.session, short, cx) {
+            if let Err(errno) = self.stalled.look(&kept, &mut entry.session, short, cx) {
                 entry.session.error = Some(errno);
                 self.follow(slot, Next::End(Reason::InternalError), cx);
             }

@@ -50,14 +50,15 @@ impl Stalled {
 
     /// The next to be looked at, if it has had the time to move.
     pub(super) fn next(&mut self, now_ms: u64) -> Option<Kept> {
-        self.0.pop_front_if(|kept| now_ms >= kept.since_ms + STALLED_MS)
+        let is_due = self.0.front().is_some_and(|kept| now_ms >= kept.since_ms + STALLED_MS);
+        if is_due { self.0.pop_front() } else { None }
     }
 
     /// Looks at one. Where pipes are short and it is stalled it gives its own up. An error means that what is in its pipe can
     /// be neither written nor read.
     pub(super) fn look(
         &mut self,
-        kept: Kept,
+        kept: &Kept,
         session: &mut Session,
         short: bool,
         cx: &mut ThreadContext,
@@ -67,7 +68,7 @@ impl Stalled {
         way.in_line = way.keeps_pipe() && !(short && !moved && way.read_back(cx)?);
         if way.in_line {
             let since_ms = if moved { cx.now_ms() } else { kept.since_ms };
-            self.0.push_back(Kept { delivered_bytes: way.delivered_bytes, since_ms, ..kept });
+            self.0.push_back(Kept { delivered_bytes: way.delivered_bytes, since_ms, ..*kept });
         }
         Ok(())
     }
@@ -86,7 +87,7 @@ const LINE_MAX: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
 
@@ -98,127 +99,114 @@ mod tests {
     use crate::thread_context::PipePool;
     use crate::thread_context::trial::Trial;
 
+    /// Three sessions that splice from their backends to their clients, and the far ends of both.
+    struct Trio {
+        sessions: Sessions,
+        cx: ThreadContext,
+        ends: Vec<(TcpStream, TcpStream)>,
+        bytes: Vec<u8>,
+        sent: Vec<usize>,
+        came: Vec<usize>,
+    }
+
     fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let far = listener.accept().unwrap().0;
         near.set_nonblocking(true).unwrap();
-        (near, listener.accept().unwrap().0)
+        far.set_nonblocking(true).unwrap();
+        (near, far)
     }
 
-    /// Fills what lies between a sender and a receiver.
-    fn fill(stream: &mut TcpStream, bytes: &[u8]) -> usize {
-        stream.set_nonblocking(true).unwrap();
-        std::io::Write::write(stream, bytes).unwrap_or(0)
+    impl Trio {
+        /// With pipes of so many bytes in all.
+        fn new(pipes_bytes: u64) -> Self {
+            let trial = Trial::new("backends: ['127.0.0.1:2'], health: { check: off }");
+            let (listener, log) = (&trial.settings.listeners[0], crate::config::settings::LogSessions::Off);
+            let terms = Arc::new(Terms::new(listener, &trial.live, log, None, Arc::clone(&trial.counters)));
+            let mut cx = trial.cx();
+            cx.pipes = PipePool::new(pipes_bytes);
+            let (mut sessions, mut ends) = (Sessions::new(cx.now_ms()), Vec::new());
+            for _ in 0..3 {
+                let (client, backend) = (pair(), pair());
+                ends.push((client.1, backend.1));
+                let mut record = given("keep", cx.now_us);
+                record.to_client.mode = "splice".into();
+                let lease = Some(Lease::import(Arc::clone(&trial.backends[0])));
+                let (client, backend) = (client.0.into(), Some(backend.0.into()));
+                let (terms, pipes) = (Arc::clone(&terms), [None, None]);
+                sessions.import(Import { record, terms, client, backend, lease, pipes }, &mut cx);
+            }
+            let bytes = (0..1_000_000_u32).map(|i| (i % 251) as u8).collect();
+            Self { sessions, cx, ends, bytes, sent: vec![0; 3], came: vec![0; 3] }
+        }
+
+        /// A tenth of a second in which the backends of the first so many send what they can.
+        fn turn(&mut self, senders: usize) {
+            for (number, (_, backend)) in self.ends.iter_mut().enumerate().take(senders) {
+                let at = self.sent[number] % self.bytes.len();
+                self.sent[number] += backend.write(&self.bytes[at..]).unwrap_or(0);
+            }
+            let mut places = Vec::new();
+            for (key, slot) in &mut self.sessions.slots {
+                slot.session.client.writable = true;
+                slot.session.backend.as_mut().unwrap().readable = true;
+                places.push(u32::try_from(key).unwrap());
+            }
+            for slot in places {
+                self.sessions.follow(slot, Next::Again, &mut self.cx);
+            }
+            for _ in 0..8 {
+                self.sessions.run_again(&mut self.cx);
+            }
+            self.cx.now_us += 100_000;
+        }
+
+        /// The clients read what has come.
+        fn read(&mut self) {
+            let mut piece = vec![0; 1 << 20];
+            for (number, (client, _)) in self.ends.iter_mut().enumerate() {
+                let length = client.read(&mut piece).unwrap_or(0);
+                let wanted = (self.came[number]..).map(|at| self.bytes[at % self.bytes.len()]);
+                assert!(piece[..length].iter().copied().eq(wanted.take(length)), "{number}: another order");
+                self.came[number] += length;
+            }
+        }
+
+        /// How many of the first two keep a pipe.
+        fn kept(&self) -> usize {
+            let first = self.sessions.slots.iter().filter(|(key, _)| *key < 2);
+            first.filter(|(_, slot)| slot.session.relay.to_client.keeps_pipe()).count()
+        }
     }
 
     #[test]
     fn readers_that_stall_do_not_keep_all_pipes_and_lose_nothing() {
-        let trial = Trial::new("backends: ['127.0.0.1:2'], health: { check: off }");
-        let log = crate::config::settings::LogSessions::Off;
-        let terms =
-            Terms::new(&trial.settings.listeners[0], &trial.live, log, None, Arc::clone(&trial.counters));
-        let terms = Arc::new(terms);
-        let mut cx = trial.cx();
         // Two large pipes; memory for what is in one of them.
-        cx.pipes = PipePool::new(3 << 20);
-        let mut sessions = Sessions::new(cx.now_ms());
-        let mut ends = Vec::new();
-        for _ in 0..3 {
-            let (client, backend) = (pair(), pair());
-            ends.push((client.1, backend.1));
-            let mut record = given("keep", cx.now_us);
-            record.to_client.mode = "splice".into();
-            let lease = Some(Lease::import(Arc::clone(&trial.backends[0])));
-            sessions.import(
-                Import {
-                    record,
-                    terms: Arc::clone(&terms),
-                    client: client.0.into(),
-                    backend: Some(backend.0.into()),
-                    lease,
-                    pipes: [None, None],
-                },
-                &mut cx,
-            );
-        }
-        let bytes: Vec<u8> = (0..1_000_000_u32).map(|i| (i % 251) as u8).collect();
-        let mut sent = vec![0; 3];
-        let mut turn = |sessions: &mut Sessions,
-                        cx: &mut ThreadContext,
-                        ends: &mut [(TcpStream, TcpStream)],
-                        which: usize| {
-            for (number, (_, backend)) in
-                ends.iter_mut().enumerate().filter(|(number, _)| which & 1 << number != 0)
-            {
-                let at = sent[number] % bytes.len();
-                sent[number] += fill(backend, &bytes[at..]);
-            }
-            for (_, slot) in &mut sessions.slots {
-                let session = &mut slot.session;
-                session.client.writable = true;
-                session.backend.as_mut().unwrap().readable = true;
-            }
-            let places: Vec<(u32, u32)> = sessions
-                .slots
-                .iter()
-                .map(|(key, slot)| (u32::try_from(key).unwrap(), slot.generation))
-                .collect();
-            for (slot, _) in places {
-                sessions.follow(slot, Next::Again, cx);
-            }
-            for _ in 0..8 {
-                sessions.run_again(cx);
-            }
-            cx.now_us += 100_000;
-            sent.clone()
-        };
-        let kept = |sessions: &Sessions| {
-            sessions.slots.iter().filter(|(_, slot)| slot.session.relay.to_client.keeps_pipe()).count()
-        };
-        // The first two fill everything up to their clients, which read nothing.
+        let mut trio = Trio::new(3 << 20);
+        // Everything up to the first two clients is full, and they read nothing.
         let mut turns = 0;
-        while kept(&sessions) < 2 {
-            turn(&mut sessions, &mut cx, &mut ends, 0b011);
+        while trio.kept() < 2 {
+            trio.turn(2);
             turns += 1;
-            assert!(turns < 1_000, "{} pipes are kept", kept(&sessions));
+            assert!(turns < 1_000, "{} pipes are kept", trio.kept());
         }
-        for _ in 0..20 {
-            turn(&mut sessions, &mut cx, &mut ends, 0b011);
-        }
-        assert_eq!(kept(&sessions), 2, "nobody asked for a pipe in vain");
+        (0..20).for_each(|_| trio.turn(2));
+        assert_eq!(trio.kept(), 2, "nobody asked for a pipe in vain");
         // Others have the rest of them when the third asks.
-        let others: Vec<_> = std::iter::from_fn(|| cx.pipes.take()).collect();
-        let mut sent = Vec::new();
-        for _ in 0..30 {
-            sent = turn(&mut sessions, &mut cx, &mut ends, 0b111);
-        }
-        let stalled =
-            sessions.slots.iter().filter(|(key, slot)| *key < 2 && slot.session.relay.to_client.keeps_pipe());
-        assert!(stalled.count() < 2, "memory is there for one of them");
-        others.into_iter().for_each(|pipe| cx.pipes.give_back(pipe));
+        let others: Vec<_> = std::iter::from_fn(|| trio.cx.pipes.take()).collect();
+        (0..30).for_each(|_| trio.turn(3));
+        assert!(trio.kept() < 2, "memory is there for one of them");
+        others.into_iter().for_each(|pipe| trio.cx.pipes.give_back(pipe));
         // Everything arrives, in order.
-        for (number, (client, _)) in ends.iter_mut().enumerate() {
-            client.set_nonblocking(true).unwrap();
-            assert!(sent[number] > 0);
-        }
-        let mut came = vec![0; 3];
         for _ in 0..20_000 {
-            for (number, (client, _)) in ends.iter_mut().enumerate() {
-                let mut piece = vec![0; 1 << 20];
-                let length = client.read(&mut piece).unwrap_or(0);
-                let first = came[number];
-                assert!(
-                    piece[..length].iter().zip(first..).all(|(byte, at)| *byte == bytes[at % bytes.len()]),
-                    "{number}"
-                );
-                came[number] += length;
-            }
-            if came == sent {
+            trio.read();
+            if trio.came == trio.sent {
                 break;
             }
-            turn(&mut sessions, &mut cx, &mut ends, 0);
+            trio.turn(0);
         }
-        assert_eq!(came, sent);
-        assert_eq!(kept(&sessions), 0);
+        assert!(trio.came == trio.sent && trio.sent.iter().all(|sent| *sent > 0), "{:?}", trio.sent);
+        assert_eq!(trio.kept(), 0);
     }
 }

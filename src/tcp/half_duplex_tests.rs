@@ -1,0 +1,109 @@
+//! One direction over real sockets: order, ends, modes.
+
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::pool::{Snapshot, SnapshotCell};
+use crate::random::Random;
+use crate::sys::poller::Poller;
+use crate::thread_context::{PipePool, SCRATCH_BYTES};
+
+const SLICE_BYTES: usize = 256 * 1024;
+
+fn cx() -> ThreadContext {
+    ThreadContext {
+        worker: 0,
+        poller: Poller::new().unwrap(),
+        scratch: vec![0; SCRATCH_BYTES].into(),
+        pipes: PipePool::new(0),
+        snapshots: Arc::new(SnapshotCell::new(Snapshot { generation: 1, pools: Vec::new() })),
+        now_us: 0,
+        random: Random::new(1),
+        shortage: None,
+        give_permit_back: Box::new(|| ()),
+    }
+}
+
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    near.set_nonblocking(true).unwrap();
+    (near, listener.accept().unwrap().0)
+}
+
+/// A receiver whose queue is full when the header is to leave: nothing of the sender may pass it.
+#[test]
+fn what_leads_leaves_first_in_however_many_pieces_and_is_not_counted() {
+    let (mut cx, (from, mut client), (to, mut backend)) = (cx(), pair(), pair());
+    let mut filled = 0;
+    while let Ok(length) = socket::send(to.as_fd(), &[0xaa; 1_000]) {
+        filled += length;
+    }
+    let (mut from, mut to) = (Side::new(from.into()), Side::new(to.into()));
+    let mut way = HalfDuplex::default();
+    way.lead_with(vec![0xbb; 4_096]);
+    std::io::Write::write_all(&mut client, b"hello").unwrap();
+    drop(client);
+    let mut seen = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    backend.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+    while seen.len() < filled + 4_096 + 5 {
+        assert!(Instant::now() < deadline, "{} bytes came", seen.len());
+        // Everything is ready until the kernel says otherwise.
+        (from.readable, to.writable) = (true, true);
+        way.step(&mut from, &mut to, Share::Slice(SLICE_BYTES), &mut cx);
+        let mut piece = [0; 50_000];
+        let length = backend.read(&mut piece).unwrap_or(0);
+        seen.extend_from_slice(&piece[..length]);
+    }
+    let (lead, rest) = seen[filled..].split_at(4_096);
+    assert!(seen[..filled].iter().all(|byte| *byte == 0xaa) && lead.iter().all(|byte| *byte == 0xbb));
+    assert_eq!((rest, way.delivered_bytes, way.is_empty()), (&b"hello"[..], 5, true));
+}
+
+/// Bulk at one side, a receiver with room at the other: what is little goes at once, the rest in slices.
+#[test]
+fn bulk_moves_by_slices_and_only_in_its_turn() {
+    let (mut cx, (from, mut client), (to, mut backend)) = (cx(), pair(), pair());
+    client.set_nonblocking(true).unwrap();
+    let mut sent = 0;
+    while let Ok(length) = std::io::Write::write(&mut client, &[1; 64 * 1024]) {
+        sent += length;
+    }
+    assert!(sent > 4 * SCRATCH_BYTES, "{sent} bytes wait");
+    let reading = std::thread::spawn(move || {
+        let (mut buffer, mut came) = (vec![0; 64 * 1024], 0);
+        while let Ok(length @ 1..) = backend.read(&mut buffer) {
+            came += length;
+        }
+        came
+    });
+    let (mut from, mut to) = (Side::new(from.into()), Side::new(to.into()));
+    let mut way = HalfDuplex::default();
+    (from.readable, to.writable) = (true, true);
+    let little = Share::Little(SCRATCH_BYTES);
+    assert_eq!(way.step(&mut from, &mut to, little, &mut cx), Turn::Unfinished);
+    let at_once = way.delivered_bytes;
+    assert!(at_once <= SCRATCH_BYTES as u64);
+    // It filled the buffer: more of the same is bulk, however often its socket is ready.
+    for _ in 0..10 {
+        to.writable = true;
+        way.step(&mut from, &mut to, little, &mut cx);
+    }
+    assert_eq!(way.delivered_bytes, at_once);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    drop(client);
+    while !from.read_out || !way.is_empty() {
+        assert!(Instant::now() < deadline, "{} of {sent} bytes", way.delivered_bytes);
+        let before = way.delivered_bytes;
+        (from.readable, to.writable) = (true, true);
+        way.step(&mut from, &mut to, Share::Slice(SLICE_BYTES), &mut cx);
+        assert!(way.delivered_bytes - before <= (SLICE_BYTES + SCRATCH_BYTES) as u64);
+    }
+    drop(to);
+    assert_eq!((reading.join().unwrap(), way.delivered_bytes), (sent, sent as u64));
+}
