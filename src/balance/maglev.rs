@@ -6,7 +6,7 @@
 
 /// Which entries a member wants: `offset`, `offset + skip`, `offset + 2 * skip` ... modulo [`SIZE`], all of them in the
 /// end because `SIZE` is a prime.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Preference {
     /// Below `SIZE`.
     offset: u32,
@@ -28,16 +28,18 @@ impl Preference {
 #[derive(Debug)]
 pub(super) struct Table {
     entries: Box<[u16]>,
+    /// Whom it was filled for: they decide every entry.
+    members: Box<[(Preference, u16)]>,
 }
 
 impl Table {
     /// Fills the table for members that each have a preference and a weight above 0; at most 65,536 of them. Equal turns
     /// go by place. Without members, every entry is 0.
-    pub(super) fn new(members: &[(Preference, u16)]) -> Self {
+    pub(super) fn new(members: Vec<(Preference, u16)>) -> Self {
         let mut entries = vec![0_u16; SIZE as usize];
         let mut taken = vec![false; SIZE as usize];
         let mut wants: Vec<u32> = members.iter().map(|(preference, _)| preference.offset).collect();
-        for place in turns(members) {
+        for place in turns(&members) {
             let (want, skip) = (&mut wants[usize::from(place)], members[usize::from(place)].0.skip);
             // Ends: as many turns as entries, and each member's walk comes by all of them.
             while taken[*want as usize] {
@@ -46,7 +48,12 @@ impl Table {
             taken[*want as usize] = true;
             entries[*want as usize] = place;
         }
-        Self { entries: entries.into_boxed_slice() }
+        Self { entries: entries.into_boxed_slice(), members: members.into_boxed_slice() }
+    }
+
+    /// It is the table of these members.
+    pub(super) fn is_of(&self, members: &[(Preference, u16)]) -> bool {
+        *self.members == *members
     }
 
     /// The place a hash belongs to.
@@ -150,7 +157,7 @@ mod tests {
         ) {
             let members: Vec<_> = members.iter().map(|(o, s, weight)| (Preference::new(*o, *s), *weight)).collect();
             let weights: Vec<u64> = members.iter().map(|(_, weight)| u64::from(*weight)).collect();
-            let table = Table::new(&members);
+            let table = Table::new(members.clone());
             let mut held = vec![0_u64; members.len()];
             for place in table.entries() {
                 held[usize::from(*place)] += 1;

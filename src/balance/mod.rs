@@ -56,7 +56,8 @@ enum Algorithm {
 }
 
 impl Picker {
-    /// Builds the tables. `try_all` is `when_none: try_all`; `previous` lends its cursor, so that turns go on. Of a list
+    /// Builds the tables. `try_all` is `when_none: try_all`; `previous` lends its cursor, so that turns go on,
+    /// and a table that would be the same. Of a list
     /// longer than [`MEMBERS_MAX`], the members behind it are never eligible.
     pub fn build(
         balance: &Balance,
@@ -77,7 +78,12 @@ impl Picker {
             Balance::SourceHash(settings) => {
                 // Only the names may decide, so that balancers whose files list the backends differently agree.
                 candidates.sort_by_name(members);
-                Algorithm::SourceHash(Box::new(Affinity::new(settings, hash_seed, members, &candidates)))
+                let previous = previous.and_then(|previous| match &previous.algorithm {
+                    Algorithm::SourceHash(affinity) => Some(&**affinity),
+                    _ => None,
+                });
+                let affinity = Affinity::new(settings, hash_seed, members, &candidates, previous);
+                Algorithm::SourceHash(Box::new(affinity))
             }
         };
         let cursor = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.cursor));

@@ -1,24 +1,56 @@
 //! Reload of the pools: what a new file makes of them: what stays, what comes, what leaves.
 //!
-//! Identity is pool + name. A backend that is still there keeps everything; one of the same name at a new address keeps
+//! A file of many pools is followed in slices of time, pool by pool, so that verdicts are published meanwhile; whoever ordered it
+//! hears of it when all is published. Identity is pool + name. A backend that is still there keeps everything; one of the same name at a new address keeps
 //! its marks and counters; one that left drains. A pool that left keeps its slot while anyone may still look at it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
 
 use super::build::{CheckPolicy, PoolBuilder, asked, first_health, targets_of};
 use super::pool_state::{PoolState, TrackedBackend};
-use super::{Publisher, Reloaded, positions_of};
+use super::{Publisher, Reloaded, Reloading, SLICE, positions_of};
 use crate::backend_state::{BackendState, Health};
 use crate::config::settings::{self, Settings};
 use crate::pool::{Backend, PoolView};
 
 impl Publisher {
-    /// Publishes the pools of these settings.
-    pub(super) fn reload(&mut self, settings: &Settings) -> Reloaded {
-        let now_ms = self.now_ms();
+    /// Begins to follow these settings.
+    pub(super) fn begin_reload(&mut self, settings: Arc<Settings>, reply: oneshot::Sender<Reloaded>) {
         self.hash_seed.clone_from(&settings.hash_seed);
-        let slots: Vec<usize> = settings.pools.iter().map(|pool| self.slot_for(pool)).collect();
+        self.reloading = Some(Reloading { settings, slots: Vec::new(), reply });
+    }
+
+    /// Follows some more pools of the settings, one at least; when these were the last, publishes all and says so.
+    pub(super) fn go_on_reloading(&mut self) {
+        let Some(mut reloading) = self.reloading.take() else { return };
+        let (began, now_ms) = (Instant::now(), self.now_ms());
+        while let Some(pool) = reloading.settings.pools.get(reloading.slots.len()) {
+            let slot = self.slot_for(pool);
+            let tracked = &mut self.pools[slot];
+            tracked.follow(pool, &self.hash_seed, &mut self.builder, now_ms);
+            // Who served beside one that is ejected may have left the file.
+            if tracked.readmit_the_last(now_ms) {
+                tracked.rebuild(&self.hash_seed, now_ms);
+            }
+            reloading.slots.push(slot);
+            if began.elapsed() >= SLICE && reloading.slots.len() < reloading.settings.pools.len() {
+                // Those that were followed have their backends in other places.
+                self.positions = positions_of(&self.pools);
+                self.reloading = Some(reloading);
+                return;
+            }
+        }
+        let Reloading { settings, slots, reply } = reloading;
+        // Who asked may have gone.
+        let _ = reply.send(self.end_reload(&settings, &slots));
+    }
+
+    /// All pools of the settings are followed: those that left go, and the rest is published.
+    fn end_reload(&mut self, settings: &Settings, slots: &[usize]) -> Reloaded {
         for (slot, pool) in self.pools.iter_mut().enumerate() {
             if !slots.contains(&slot) && !pool.view.gone {
                 let states = pool.view.states.clone();
@@ -26,14 +58,6 @@ impl Publisher {
                 view.gone = true;
                 pool.view = Arc::new(view);
                 pool.backends.iter_mut().for_each(TrackedBackend::is_asked_no_more);
-            }
-        }
-        for (pool, &slot) in settings.pools.iter().zip(&slots) {
-            let tracked = &mut self.pools[slot];
-            tracked.follow(pool, &settings.hash_seed, &mut self.builder, now_ms);
-            // Who served beside one that is ejected may have left the file.
-            if tracked.readmit_the_last(now_ms) {
-                tracked.rebuild(&settings.hash_seed, now_ms);
             }
         }
         let views: Vec<Arc<PoolView>> =
@@ -116,6 +140,7 @@ impl PoolState {
             backends.push(backend);
         }
         before.live.follow(pool);
+        self.changed = false;
         self.rules = crate::pool::rules(pool);
         let leaving: Vec<_> = before
             .backends

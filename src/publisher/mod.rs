@@ -1,7 +1,8 @@
 //! Publisher of snapshots: the one task that stores them. Everyone else sends it events and orders.
 //!
 //! It gathers what comes within 10 ms and rebuilds only the pools that changed, so a rack that dies at once costs one
-//! new snapshot and not forty. Tables are built here, on a thread of its own. How each backend
+//! new snapshot and not forty. Tables are built here, on a thread of its own, and in slices: between two it hears what
+//! else has come, so that neither a reload nor a rack with a thousand Maglev tables holds up the verdict on another pool. How each backend
 //! stands is worked out in `pool_state`; what a new file makes of the pools, in `follow`.
 
 mod build;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::yield_now;
 use tokio::time::{sleep, sleep_until, timeout_at};
 
 use crate::backend_state::Mark;
@@ -47,6 +49,18 @@ pub struct Publisher {
     alarm: Arc<Notify>,
     /// Told when every backend that is asked at all has answered once, or failed to.
     first_round: Option<oneshot::Sender<()>>,
+    /// The reload under way.
+    reloading: Option<Reloading>,
+    /// Of the pools that wait to be rebuilt, those from here on come first.
+    next_slot: usize,
+}
+
+/// Settings that are followed in slices.
+struct Reloading {
+    settings: Arc<Settings>,
+    /// Where its first pools stand, which are followed.
+    slots: Vec<usize>,
+    reply: oneshot::Sender<Reloaded>,
 }
 
 /// What a publisher is made of.
@@ -151,6 +165,8 @@ impl Publisher {
             epoch: with.epoch,
             alarm: with.alarm,
             first_round: Some(with.first_round),
+            reloading: None,
+            next_slot: 0,
         };
         drop(snapshot);
         let now_ms = publisher.now_ms();
@@ -166,23 +182,25 @@ impl Publisher {
         let alarm = Arc::clone(&self.alarm);
         loop {
             let wake_at = self.next_wake();
+            // Then the next slice comes at once, and what has come by then is only collected.
+            let is_behind = self.is_behind();
             // Each arm is cancel-safe: an event is either taken or stays, a bell that was rung rings again.
             tokio::select! {
                 event = events.recv() => {
                     let Some(event) = event else { return };
                     self.apply(&event);
-                    let gathered = tokio::time::Instant::now() + GATHER;
+                    let gather = if is_behind { Duration::ZERO } else { GATHER };
+                    let gathered = tokio::time::Instant::now() + gather;
                     while let Ok(Some(event)) = timeout_at(gathered, events.recv()).await {
                         self.apply(&event);
                     }
                 }
-                Some(order) = orders.recv() => {
-                    self.obey(order);
-                    continue;
-                }
+                Some(order) = orders.recv(), if self.reloading.is_none() => self.obey(order),
                 () = alarm.notified() => {
                     // However many failures ring, this is done a hundred times a second at most.
-                    sleep(GATHER).await;
+                    if !is_behind {
+                        sleep(GATHER).await;
+                    }
                     let now_ms = self.now_ms();
                     self.pools.iter_mut().for_each(|pool| pool.eject_failing(now_ms));
                 }
@@ -190,7 +208,9 @@ impl Publisher {
                     let now_ms = self.now_ms();
                     self.pools.iter_mut().for_each(|pool| pool.on_time(now_ms));
                 }
+                () = yield_now(), if is_behind => {}
             }
+            self.go_on_reloading();
             self.publish();
             self.end_first_round();
         }
@@ -200,34 +220,32 @@ impl Publisher {
     fn obey(&mut self, order: Order) {
         // Who asked may have gone: what was ordered is done all the same.
         match order {
-            Order::Reload { settings, reply } => {
-                let reloaded = self.reload(&settings);
-                let _ = reply.send(reloaded);
-            }
+            Order::Reload { settings, reply } => self.begin_reload(settings, reply),
             Order::Export { reply } => drop(reply.send(self.export())),
             Order::Mark { whom, mark, by, reply } => {
                 let now_ms = self.now_ms();
-                let outcome = self.find(&whom).map(|(pool, index)| pool.mark(index, mark, &by, now_ms));
-                self.publish();
+                let outcome = self.find(&whom).map(|(slot, index)| {
+                    self.pools[slot].mark(index, mark, &by, now_ms);
+                    self.publish_these(&[slot]);
+                });
                 let _ = reply.send(outcome);
             }
             Order::Weight { whom, weight, by, reply } => {
-                let outcome = self.find(&whom).map(|(pool, index)| pool.set_weight(index, weight, &by));
-                self.publish();
+                let outcome = self.find(&whom).map(|(slot, index)| {
+                    self.pools[slot].set_weight(index, weight, &by);
+                    self.publish_these(&[slot]);
+                });
                 let _ = reply.send(outcome);
             }
         }
     }
 
-    fn find(&mut self, whom: &Whom) -> Result<(&mut PoolState, usize), NoSuch> {
-        let pool = self
-            .pools
-            .iter_mut()
-            .find(|pool| !pool.view.gone && *pool.view.live.name == *whom.pool)
-            .ok_or_else(|| NoSuch::Pool(whom.pool.clone()))?;
-        let index = pool.view.backends.iter().position(|backend| *backend.name == *whom.backend);
-        match index {
-            Some(index) => Ok((pool, index)),
+    fn find(&self, whom: &Whom) -> Result<(usize, usize), NoSuch> {
+        let is_it = |pool: &PoolState| !pool.view.gone && *pool.view.live.name == *whom.pool;
+        let slot = self.pools.iter().position(is_it).ok_or_else(|| NoSuch::Pool(whom.pool.clone()))?;
+        let mut backends = self.pools[slot].view.backends.iter();
+        match backends.position(|backend| *backend.name == *whom.backend) {
+            Some(index) => Ok((slot, index)),
             None => Err(NoSuch::Backend(whom.pool.clone(), whom.backend.clone())),
         }
     }
@@ -253,29 +271,56 @@ impl Publisher {
         }
     }
 
-    /// Rebuilds what changed and swaps.
+    /// There is more to build than one slice of time was enough for.
+    fn is_behind(&self) -> bool {
+        self.reloading.is_some() || self.pools.iter().any(|pool| pool.changed)
+    }
+
+    /// Rebuilds what changed, or as much of it as a slice of time is enough for, and swaps.
     fn publish(&mut self) {
-        if !self.pools.iter().any(|pool| pool.changed) {
-            return;
+        let mut changed: Vec<usize> =
+            (0..self.pools.len()).filter(|slot| self.pools[*slot].changed).collect();
+        // What is cheap never waits for what is not; then whoever would send sessions to the dead; then whose turn it is.
+        let turn = |slot: usize| (slot < self.next_slot, slot);
+        changed.sort_by_key(|slot| {
+            let pool = &self.pools[*slot];
+            (pool.has_table(), !pool.fell, turn(*slot))
+        });
+        if let Some(last) = self.publish_these(&changed) {
+            self.next_slot = last + 1;
         }
-        let changed: Vec<usize> =
-            (0..self.pools.len()).filter(|slot| std::mem::take(&mut self.pools[*slot].changed)).collect();
-        let now_ms = self.now_ms();
-        for &slot in &changed {
+    }
+
+    /// Rebuilds the first of these, one at least, for a slice of time, and swaps. The last one that was.
+    fn publish_these(&mut self, slots: &[usize]) -> Option<usize> {
+        let (began, now_ms) = (Instant::now(), self.now_ms());
+        let mut rebuilt = 0;
+        for &slot in slots {
             self.pools[slot].rebuild(&self.hash_seed, now_ms);
+            rebuilt += 1;
+            if began.elapsed() >= SLICE {
+                break;
+            }
+        }
+        let rebuilt = &slots[..rebuilt];
+        if rebuilt.is_empty() {
+            return None;
         }
         self.store();
-        for slot in changed {
+        for &slot in rebuilt {
             // A backend that came back has places for those that wait.
             self.pools[slot].view.live.hand_on();
         }
+        rebuilt.last().copied()
     }
 
     fn store(&mut self) {
         self.generation += 1;
         let pools = self.pools.iter().map(|pool| Arc::clone(&pool.view)).collect();
         self.snapshots.store(Snapshot { generation: self.generation, pools });
-        let must_look = |pool: &mut PoolState| std::mem::take(&mut pool.fell) && pool.view.live.closes();
+        // Whose view still shows the dead one would send its sessions back there.
+        let must_look =
+            |pool: &mut PoolState| !pool.changed && std::mem::take(&mut pool.fell) && pool.view.live.closes();
         // Each is asked: what fell and need not be looked for is done with.
         let looks = self.pools.iter_mut().filter_map(|pool| must_look(pool).then_some(())).count();
         if looks > 0 {
@@ -308,6 +353,8 @@ fn millis_between(epoch: Instant, at: Instant) -> u64 {
 }
 
 const GATHER: Duration = Duration::from_millis(10);
+/// What is built in one go: two or three Maglev tables, or some hundred pools without.
+const SLICE: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::build::CheckPolicy;
 use crate::backend_state::{BackendState, Health, Mark, Marked, Rules};
+use crate::config::settings::Balance;
 use crate::health::{Checked, Outcome};
 use crate::pool::{Backend, PoolView, rules};
 
@@ -175,9 +176,15 @@ impl PoolState {
         self.backends.iter().filter_map(|tracked| tracked.state.next_wake_ms(&self.rules)).min()
     }
 
+    /// To rebuild it costs milliseconds.
+    pub(super) fn has_table(&self) -> bool {
+        matches!(self.view.settings.balance, Balance::SourceHash(_))
+    }
+
     /// Makes the view that says how the backends stand now.
     pub(super) fn rebuild(&mut self, hash_seed: &str, now_ms: u64) {
         self.readmit_the_last(now_ms);
+        self.changed = false;
         let had = !self.view.picker.eligible().is_empty();
         let states = self.backends.iter().map(|tracked| tracked.state.clone()).collect();
         self.view = Arc::new(self.view.with_states(hash_seed, states));

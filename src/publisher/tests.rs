@@ -21,7 +21,9 @@ fn publisher(text: &str) -> (Publisher, Arc<Workers>) {
         alarm,
         first_round: oneshot::channel().0,
     };
-    (Publisher::new(with, &HashMap::new()), workers)
+    let views = with.snapshots.load().pools.clone();
+    let targets = targets_of(&settings, &views);
+    (Publisher::new(with, &asked(&settings, &views, &targets)), workers)
 }
 
 fn settings(text: &str) -> Settings {
@@ -48,6 +50,9 @@ fn mark(publisher: &mut Publisher, pool: &str, mark: Option<Mark>) {
 fn reload(publisher: &mut Publisher, text: &str) {
     let (reply, outcome) = oneshot::channel();
     publisher.obey(Order::Reload { settings: Arc::new(settings(text)), reply });
+    while publisher.reloading.is_some() {
+        publisher.go_on_reloading();
+    }
     assert_eq!(outcome.blocking_recv().unwrap().pools.len(), 2);
 }
 
@@ -180,4 +185,84 @@ fn the_next_process_takes_back_an_ejected_backend_that_is_alone_in_its_file() {
         first_round: oneshot::channel().0,
     };
     assert_eq!(eligible(&Publisher::new(with, &HashMap::new()), 0), [0]);
+}
+
+/// So many pools, each with a table of its own.
+fn hashed(pools: usize, hash_seed: &str) -> String {
+    let pools: String = (0..pools)
+        .map(|pool| {
+            format!("  p{pool}: {{ balance: source_hash, backends: [{{ address: '10.0.0.1:1', name: a }}, {{ address: '10.0.0.2:1', name: b{pool} }}] }}\n")
+        })
+        .collect();
+    format!("hash_seed: {hash_seed}\npools:\n{pools}listeners: {{ one: {{ bind: 1001, pool: p0 }} }}\n")
+}
+
+/// A check said that the first backend of this pool is down.
+fn fell(publisher_sees: &Snapshot, pool: usize) -> Checked {
+    let number = publisher_sees.pools[pool].backends[0].number;
+    Checked {
+        target: crate::health::TargetId(number),
+        began: Instant::now(),
+        took: Duration::ZERO,
+        outcome: crate::health::Outcome::Bad(crate::health::Cause::Refused),
+        verdict: crate::health::Verdict {
+            state: crate::liveness::State::Down,
+            change: Some(crate::liveness::Change::WentDown),
+            progress: crate::liveness::Progress { done: 0, of: 3 },
+        },
+    }
+}
+
+fn is_down(snapshots: &SnapshotCell, pool: usize) -> bool {
+    !snapshots.load().pools[pool].states[0].is_up()
+}
+
+#[tokio::test]
+async fn verdicts_are_published_while_a_reload_builds_many_tables() {
+    let (publisher, _crew) = publisher(&hashed(200, "one"));
+    let snapshots = Arc::clone(&publisher.snapshots);
+    let (events, inbox) = mpsc::channel(8);
+    let (orders, order_inbox) = mpsc::channel(8);
+    let publishing = tokio::spawn(publisher.run(inbox, order_inbox));
+    let (reply, mut reloaded) = oneshot::channel();
+    // Asked: else what comes of a check is not heard.
+    let settings = Arc::new(settings(&hashed(200, "two")));
+    assert!(orders.send(Order::Reload { settings: Arc::clone(&settings), reply }).await.is_ok());
+    let mut meanwhile = 0;
+    for pool in 0..200 {
+        if reloaded.try_recv().is_ok() {
+            break;
+        }
+        events.send(fell(&snapshots.load(), pool)).await.unwrap();
+        while !is_down(&snapshots, pool) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        meanwhile += 1;
+    }
+    assert!(meanwhile >= 3, "{meanwhile} verdicts were published while the reload was under way");
+    drop((events, orders));
+    publishing.await.unwrap();
+}
+
+#[tokio::test]
+async fn pools_whose_tables_cost_nothing_do_not_wait_for_those_that_do() {
+    let cheap = "  cheap: { backends: [{ address: '10.0.0.1:1', name: a }, { address: '10.0.0.2:1', name: b }] }\nlisteners";
+    let (publisher, _crew) = publisher(&hashed(200, "one").replace("listeners", cheap));
+    let snapshots = Arc::clone(&publisher.snapshots);
+    let (events, inbox) = mpsc::channel(256);
+    let (orders, order_inbox) = mpsc::channel(8);
+    for pool in 0..=200 {
+        events.send(fell(&snapshots.load(), pool)).await.unwrap();
+    }
+    let publishing = tokio::spawn(publisher.run(inbox, order_inbox));
+    let down = || (0..200).filter(|pool| is_down(&snapshots, *pool)).count();
+    while !is_down(&snapshots, 200) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(down() < 100, "{} pools were rebuilt before it", down());
+    while down() < 200 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop((events, orders));
+    publishing.await.unwrap();
 }

@@ -224,3 +224,26 @@ fn above_the_bound_is_better_than_nowhere() {
     fill(&list[1].load);
     assert_eq!(build(&Balance::SourceHash(settings), &list).pick(&ask(5, &[])), Pick::Member(0));
 }
+
+#[test]
+fn a_table_of_the_same_members_is_not_built_twice() {
+    let table = |picker: &Picker| match &picker.algorithm {
+        Algorithm::SourceHash(affinity) => std::ptr::from_ref(affinity.table()),
+        other => panic!("{other:?}"),
+    };
+    let next =
+        |list: &[Member], seed, before: &Picker| Picker::build(&BALANCE, seed, false, list, Some(before));
+    let mut list = members(&[1, 2, 3]);
+    let first = build(&BALANCE, &list);
+    let same = next(&list, "evenkeel", &first);
+    assert_eq!(table(&same), table(&first));
+    list.reverse();
+    let turned = next(&list, "evenkeel", &same);
+    assert_eq!(table(&turned), table(&first), "the order of the list says nothing");
+    assert_ne!(table(&next(&list, "other", &turned)), table(&first), "another seed");
+    list[0].weight += 1;
+    let heavier = next(&list, "evenkeel", &turned);
+    assert_ne!(table(&heavier), table(&first), "another weight");
+    list[0].up = false;
+    assert_ne!(table(&next(&list, "evenkeel", &heavier)), table(&heavier), "one is down");
+}
