@@ -16,6 +16,7 @@ use crate::backend_state::Mark;
 use crate::config::settings::{Level, Word};
 use crate::pool::{Outcome, Why};
 use crate::random::spread;
+use crate::reason::Reason;
 use crate::session_query::{Filter, SessionRow};
 
 /// An answer: how it went, and what to say.
@@ -78,19 +79,20 @@ fn explain(query: &Query, sources: &Sources) -> Result<Answer, Answer> {
         return Err(wrong(StatusCode::NOT_FOUND, "the listener has no pool any more"));
     };
     let now_ms = sources.now_ms();
-    let denied = (sources.allows)(listener, client.ip()) == Some(false);
+    let refused = (sources.refuses)(listener, client.ip(), now_ms * 1_000_000);
     let explanation = view.explain(client, spread(now_ms), now_ms * 1_000_000);
     let backends = explanation.backends.iter().enumerate().map(|(index, why)| {
         let state = State::of(view, index, now_ms);
         let (chance, why) = match why {
-            Why::Chosen | Why::Sticky | Why::Odds(_) | Why::NotChosen(_) if denied => {
-                (0, "the listener's `allow` and `deny` keep the client out".to_owned())
+            Why::Chosen | Why::Sticky | Why::Odds(_) | Why::NotChosen(_) if refused.is_some() => {
+                (0, refused.map_or_else(String::new, kept_out))
             }
             Why::Chosen => (1_000, "it is chosen".to_owned()),
             Why::Sticky => (1_000, "this source was here last (sticky)".to_owned()),
             Why::Odds(odds) => (*odds, "drawn by chance".to_owned()),
             Why::NotChosen(why) => (0, (*why).to_owned()),
             Why::Weight => (0, "weight 0".to_owned()),
+            Why::PoolFull { active } => (0, format!("the pool is full: {active} sessions")),
             Why::Full { active } => (0, format!("full: {active} sessions")),
             Why::Tier { own, serving } => (0, format!("tier {own}, and tier {serving} serves")),
             Why::State => {
@@ -101,7 +103,7 @@ fn explain(query: &Query, sources: &Sources) -> Result<Answer, Answer> {
         json!({ "name": &*view.backends[index].name, "chance": f64::from(chance) / 1_000.0, "why": why })
     });
     let (outcome, backend) = match explanation.outcome {
-        _ if denied => ("denied", None),
+        _ if refused.is_some() => (refused.map_or("", Reason::word), None),
         Outcome::Backend(index) => {
             ("backend", view.backends.get(index).map(|backend| backend.name.to_string()))
         }
@@ -123,6 +125,24 @@ fn explain(query: &Query, sources: &Sources) -> Result<Answer, Answer> {
             "backends": backends.collect::<Vec<_>>(),
         }),
     ))
+}
+
+/// What of the listener keeps a client out.
+fn kept_out(reason: Reason) -> String {
+    match reason {
+        Reason::Denied => "the listener's `allow` and `deny` keep the client out",
+        Reason::LimitSessions => "the listener has as many sessions as `limits.sessions` allows",
+        Reason::LimitSessionsPerSource => {
+            "the source has as many sessions as `limits.sessions_per_source` of the listener allows"
+        }
+        Reason::LimitRate => "as many sessions began as `limits.rate` of the listener allows",
+        Reason::LimitRatePerSource => {
+            "as many sessions of the source began as `limits.rate_per_source` of the listener allows"
+        }
+        Reason::LimitProcess => "the process has as many sessions as it can",
+        other => other.word(),
+    }
+    .to_owned()
 }
 
 async fn search(

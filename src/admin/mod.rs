@@ -48,7 +48,7 @@ pub use gate::Gate;
 use requests::Request;
 pub use socket::{Socket, adopt_socket, bind_socket, serve_socket};
 use sources::Peer;
-pub use sources::{Allows, Sources, Watchers};
+pub use sources::{Refuses, Sources, Watchers};
 
 /// Binds the HTTP address, for whichever thread serves there.
 pub async fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {

@@ -12,6 +12,7 @@ use super::gate::Gate;
 use crate::metrics::{Listeners, Reloads};
 use crate::pool::SnapshotCell;
 use crate::process_phase::Phase;
+use crate::reason::Reason;
 use crate::worker::Workers;
 
 /// What answers are made of: counters and the snapshot. Reading them disturbs nobody.
@@ -38,14 +39,14 @@ pub struct Sources {
     pub texts: Arc<CachedTexts>,
     /// Where each listener accepts.
     pub addresses: Box<dyn Fn() -> Vec<(String, SocketAddr)> + Send + Sync>,
-    /// Whether the `allow` and `deny` of the listener of this name let a client in; `None`: there is no such listener.
-    pub allows: Box<Allows>,
+    /// Why the lists or the limits of the listener of this name would keep a client out at this moment of the clock.
+    pub refuses: Box<Refuses>,
     /// Whether `admin.hosts` has this name.
     pub has_host: Box<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
-/// Does the listener of this name let this client in?
-pub type Allows = dyn Fn(&str, IpAddr) -> Option<bool> + Send + Sync;
+/// Why the listener of this name would refuse this client now.
+pub type Refuses = dyn Fn(&str, IpAddr, u64) -> Option<Reason> + Send + Sync;
 
 /// How many watch, and how many were not let, by all doors of the process.
 #[derive(Debug, Default)]

@@ -29,6 +29,11 @@ impl Permits {
             .is_ok()
     }
 
+    /// Is none free at this moment?
+    pub fn is_full(&self) -> bool {
+        self.most().is_some_and(|most| self.taken() >= most)
+    }
+
     /// Takes one whatever the limit: for a session that was there before this process.
     pub fn import(&self) {
         self.taken.fetch_add(1, Ordering::Relaxed);

@@ -65,6 +65,11 @@ impl RateLimit {
         self.full_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
+    /// Could one begin now? Takes nothing.
+    pub fn has_room(&self, now_ns: u64) -> bool {
+        self.pace.take(self.full_ns.load(Ordering::Relaxed), now_ns).is_some()
+    }
+
     /// The one that was taken did not begin.
     pub fn give_back(&self) {
         self.full_ns.fetch_sub(self.pace.interval_ns, Ordering::Relaxed);
@@ -108,6 +113,19 @@ impl SourceRates {
         self.pace.interval_ns
     }
 
+    /// Could a session of this source begin now? Takes nothing.
+    pub fn has_room(&self, source: IpAddr, now_ns: u64) -> bool {
+        let hash = hash_of(&self.hasher, source);
+        let mut bucket = *self.bucket(hash).lock().unwrap_or_else(PoisonError::into_inner);
+        self.pace.take(bucket.place_of(hash).full_ns, now_ns).is_some()
+    }
+
+    fn bucket(&self, hash: u64) -> &Mutex<Bucket> {
+        // The mask keeps it within the table.
+        #[allow(clippy::cast_possible_truncation)]
+        &self.buckets[hash as usize & (self.buckets.len() - 1)]
+    }
+
     /// May a session of this source begin now? If so `then` is asked, and only what it lets pass is counted.
     pub fn take<T>(
         &self,
@@ -116,10 +134,7 @@ impl SourceRates {
         then: impl FnOnce() -> Result<T, Reason>,
     ) -> Result<T, Reason> {
         let hash = hash_of(&self.hasher, source);
-        // The mask keeps it within the table.
-        #[allow(clippy::cast_possible_truncation)]
-        let bucket = &self.buckets[hash as usize & (self.buckets.len() - 1)];
-        let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bucket = self.bucket(hash).lock().unwrap_or_else(PoisonError::into_inner);
         let slot = bucket.place_of(hash);
         let full_ns = self.pace.take(slot.full_ns, now_ns).ok_or(Reason::LimitRatePerSource)?;
         let outcome = then()?;

@@ -103,6 +103,21 @@ impl SessionLimits {
         Err(reached)
     }
 
+    /// Which limit a session of this source would meet that begins now. Takes nothing.
+    pub fn foresee(&self, source: IpAddr, now_ns: u64) -> Option<Reason> {
+        if self.source_rates.as_ref().is_some_and(|rates| !rates.has_room(source, now_ns)) {
+            Some(Reason::LimitRatePerSource)
+        } else if self.sources.as_ref().is_some_and(|sources| sources.is_full_for(source)) {
+            Some(Reason::LimitSessionsPerSource)
+        } else if self.rate.as_ref().is_some_and(|rate| !rate.has_room(now_ns)) {
+            Some(Reason::LimitRate)
+        } else if self.listener.is_full() {
+            Some(Reason::LimitSessions)
+        } else {
+            self.process.as_ref().is_some_and(|process| process.is_full()).then_some(Reason::LimitProcess)
+        }
+    }
+
     /// The place of a session that was there before this process: counted, whatever the limits.
     pub fn import(&self, source: IpAddr) -> Permit {
         if let Some(process) = &self.process {
@@ -169,6 +184,31 @@ mod tests {
         assert_eq!((process.taken(), first.listener().taken(), second.listener().taken()), (0, 0, 0));
         assert_eq!(first.sources().unwrap().taken(), 0);
         assert_eq!(second.sources().unwrap().taken(), 0);
+    }
+
+    #[test]
+    fn what_is_foreseen_is_what_comes() {
+        let process = Arc::new(Permits::new(Some(4)));
+        let sources = Some(PerSource::new([7; 16], Some(2), 64));
+        let rates = Some(Arc::new(SourceRates::new([1; 16], 500_000_000, 64)));
+        let limits = SessionLimits::new(Some(process), Some(3), sources)
+            .with_rates(Some(Arc::new(RateLimit::new(100_000_000))), rates);
+        let mut met = std::collections::BTreeSet::new();
+        let mut permits = Vec::new();
+        for turn in 0..60_u64 {
+            let (source, now_ns) = (source((turn % 5) as u8), turn * 20_000_000);
+            let foreseen = limits.foresee(source, now_ns);
+            assert_eq!(limits.foresee(source, now_ns), foreseen, "looking takes nothing");
+            let taken = limits.take(source, now_ns);
+            assert_eq!(taken.as_ref().err().copied(), foreseen, "{turn}");
+            met.extend(foreseen.map(Reason::word));
+            permits.extend(taken);
+            if turn % 10 < 6 && !permits.is_empty() {
+                limits.give_back(permits.remove(0));
+            }
+        }
+        assert!(met.len() >= 2, "{met:?}");
+        permits.into_iter().for_each(|permit| limits.give_back(permit));
     }
 
     #[test]

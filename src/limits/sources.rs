@@ -100,6 +100,14 @@ impl PerSource {
         }
     }
 
+    /// Has this source as many sessions as it may? Of those that share a slot, all may be counted.
+    pub fn is_full_for(&self, source: IpAddr) -> bool {
+        let most = u64::from(self.most.load(Ordering::Relaxed));
+        let hash = hash_of(&self.hasher, source);
+        let tables = (0..=self.newest.load(Ordering::Acquire)).map(|number| self.table(number));
+        most > 0 && tables.map(|table| table[index_of(hash, table)].count(hash)).sum::<u64>() >= most
+    }
+
     /// One session less. The caller must have counted it.
     pub fn give_back(&self, source: Source) {
         let (table, bucket, slot) = source.place();

@@ -54,6 +54,11 @@ pub enum Why {
         /// Sessions it has.
         active: u32,
     },
+    /// It could, but its pool has as many sessions as it may.
+    PoolFull {
+        /// Sessions of the pool.
+        active: u32,
+    },
     /// A lower tier serves.
     Tier {
         /// Its own.
@@ -118,6 +123,10 @@ impl PoolView {
             let load = &self.backends[index].load;
             if load.is_full() {
                 return Why::Full { active: load.active() };
+            }
+            let active = self.live.sessions();
+            if self.settings.max_sessions.is_some_and(|most| active >= most) {
+                return Why::PoolFull { active };
             }
             return Why::NotChosen(match self.settings.balance {
                 Balance::RoundRobin => "it is another's turn",

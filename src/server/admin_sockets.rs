@@ -11,9 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::control::{Control, ServedHttp, ServedSocket, lock};
 use super::error::{HttpError, SocketError};
+use super::terms::foresee;
 use crate::access::Access;
 use crate::admin::{self, Socket, Sources};
 use crate::config::settings::{AdminSocket, Settings};
+use crate::reason::Reason;
 
 /// A bound HTTP door, and what ends it.
 #[derive(Debug)]
@@ -125,10 +127,16 @@ impl Control {
             watchers: Arc::clone(&self.watchers),
             epoch: self.epoch,
             addresses: Box::new(move || lock(&served).addresses()),
-            allows: Box::new(move |name, client| {
-                let settings = Arc::clone(&lock(&doors).settings);
+            refuses: Box::new(move |name, client, now_ns| {
+                let (settings, terms) = {
+                    let served = lock(&doors);
+                    (Arc::clone(&served.settings), served.terms.get(name).cloned())
+                };
                 let listener = settings.listeners.iter().find(|listener| listener.name == name)?;
-                Some(Access::new(&listener.allow, &listener.deny).allows(client))
+                if !Access::new(&listener.allow, &listener.deny).allows(client) {
+                    return Some(Reason::Denied);
+                }
+                terms.and_then(|terms| foresee(&terms, client, now_ns))
             }),
             has_host: Box::new(move |name| lock(&named).settings.admin.hosts.iter().any(|host| host == name)),
         }

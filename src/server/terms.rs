@@ -1,6 +1,7 @@
 //! Terms builder: what the sessions of each listener are born with, and what of it goes on when the file changes:
 //! counters and limits.
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,17 @@ use crate::limits::{PerSource, Permits, RateLimit, SessionLimits, SourceRates, u
 use crate::listener::Terms;
 use crate::metrics::ListenerCounters;
 use crate::pool::LivePool;
+use crate::reason::Reason;
 use crate::{flow, tcp, udp};
+
+/// Why a session of this source would be refused at a listener of these terms, if it began now.
+pub(super) fn foresee(terms: &Terms, source: IpAddr, now_ns: u64) -> Option<Reason> {
+    let limits = match terms {
+        Terms::Tcp(terms) => terms.admission.as_ref().and_then(tcp::Admission::limits),
+        Terms::Udp(terms) => Some(&*terms.flow.limits),
+    };
+    limits.and_then(|limits| limits.foresee(source, now_ns))
+}
 
 /// What all listeners have in common.
 #[derive(Debug)]

@@ -343,6 +343,37 @@ fn explain_knows_who_is_denied_who_waits_and_who_may_come_from_any_port() {
 }
 
 #[test]
+fn explain_looks_at_the_limits_of_the_listener_and_of_the_pool() {
+    let good = Backend::start(echo);
+    let explain = |keys: &str, sessions: usize| -> (String, String, String) {
+        let program = start(&[&named("good", good.address, "")], keys);
+        let mut clients: Vec<TcpStream> = (0..sessions).map(|_| connect(program.address())).collect();
+        clients.iter_mut().for_each(|client| exchange(client, b"x"));
+        let told: Value =
+            serde_json::from_str(&program.say(&["explain", "door", "127.0.0.1:4000", "--json"])).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let shown = program.say(&["explain", "door", "127.0.0.1:4000"]);
+        (text(&told["outcome"]), text(&told["backends"][0]["why"]), shown)
+    };
+    for (keys, word) in [
+        ("limits: { sessions: 2 },", "limit_sessions"),
+        ("limits: { sessions_per_source: 2 },", "limit_sessions_per_source"),
+        ("limits: { rate: 1/m },", "limit_rate"),
+        ("limits: { rate_per_source: 1/m },", "limit_rate_per_source"),
+    ] {
+        // The first of a slow rate is had at once.
+        let sessions = if word.contains("rate") { 1 } else { 2 };
+        let (outcome, why, shown) = explain(keys, sessions);
+        assert_eq!(outcome, word);
+        assert!(why.contains(&keys[9..].split(':').next().unwrap().trim().to_owned()), "{why}");
+        assert!(shown.contains(&format!("would be refused ({word})")), "{shown}");
+        assert_eq!(explain(keys, 0).0, "backend", "{word}");
+    }
+    let (outcome, why, _) = explain("max_sessions: 2,", 2);
+    assert_eq!((&*outcome, &*why), ("full", "the pool is full: 2 sessions"));
+}
+
+#[test]
 fn status_of_a_thousand_backends_is_soon_there() {
     let good = Backend::start(echo);
     let list: Vec<String> = (0..1_000).map(|number| named(&format!("b{number}"), good.address, "")).collect();

@@ -135,6 +135,7 @@ fn explanation(answer: &Value, paint: Paint) -> String {
             "would be refused (queue_full): every eligible backend is full, and so is the line".to_owned()
         }
         "denied" => "would be refused (denied): the listener's `allow` and `deny` keep it out".to_owned(),
+        limit if limit.starts_with("limit_") => format!("would be refused ({limit})"),
         "full" => "would be refused (backends_full): every eligible backend is full".to_owned(),
         _ => "would be refused (no_backend): no backend is eligible".to_owned(),
     };
