@@ -16,7 +16,7 @@
 //!  work     tcp/  udp/  health/  transfer/  systemd/  move bytes, ask backends how they are, reach the next process
 //!  lent     thread_context/                         the tools of a data thread
 //!  shared   pool/  metrics/                    what several threads look at: atomics, the one swapped snapshot
-//!  ground   config/  access/  balance/  flow/  limits/  proxy_protocol/  liveness  backend_state/  sticky  timer_wheel  durations  random  process_phase  reason  session_query  manifest   pure: values in, values out
+//!  ground   config/  access/  balance/  flow/  limits/  proxy_protocol/  liveness  backend_state/  roles/  sticky  timer_wheel  durations  random  process_phase  reason  session_query  manifest   pure: values in, values out
 //!  cellar   sys/                               the only unsafe and raw system calls; knows nothing above
 //! ```
 
@@ -41,6 +41,7 @@ pub mod proxy_protocol;
 pub mod publisher;
 pub mod random;
 pub mod reason;
+pub mod roles;
 pub mod server;
 pub mod session_query;
 pub mod sticky;

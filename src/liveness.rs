@@ -98,6 +98,13 @@ impl Liveness {
         }
     }
 
+    /// Takes an answer that decides alone, as the first one does.
+    pub fn settle_up(&mut self) -> Option<Change> {
+        let before = self.state();
+        self.counter = Some(self.top());
+        (before != State::Up).then_some(Change::CameUp)
+    }
+
     /// Up, down, or not known.
     pub fn state(&self) -> State {
         match self.counter {
@@ -178,6 +185,14 @@ mod tests {
             liveness.observe(good);
         }
         assert_eq!(liveness.progress().to_string(), "2 of 3 checks");
+    }
+
+    #[test]
+    fn an_answer_that_decides_alone_waits_for_no_other() {
+        let mut liveness = Liveness::known(200, 2, false);
+        assert_eq!(liveness.settle_up(), Some(Change::CameUp));
+        assert_eq!((liveness.settle_up(), liveness.state()), (None, State::Up));
+        assert_eq!((liveness.observe(false), liveness.observe(false)), (None, Some(Change::WentDown)));
     }
 
     #[test]

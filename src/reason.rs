@@ -51,6 +51,8 @@ pub enum Reason {
     BadProxyHeader,
     /// Its backend went down, and `on_down` is `close`.
     BackendDown,
+    /// Its backend lost the role that its listener asks for, and `roles.leave` is `close`.
+    RoleChanged,
     /// It came to a listener, or wanted to stay, while nothing new is taken.
     Drained,
     /// An operator closed it.
@@ -70,7 +72,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 29 + cfg!(feature = "manifest-next") as usize] = [
+    pub const ALL: [Self; 30 + cfg!(feature = "manifest-next") as usize] = [
         Self::ClientClosed,
         Self::BackendClosed,
         Self::ClientReset,
@@ -94,6 +96,7 @@ impl Reason {
         Self::NoSourcePort,
         Self::BadProxyHeader,
         Self::BackendDown,
+        Self::RoleChanged,
         Self::Drained,
         Self::Closed,
         Self::Responses,
@@ -135,6 +138,7 @@ impl Reason {
             Self::NoSourcePort => "no_source_port",
             Self::BadProxyHeader => "bad_proxy_header",
             Self::BackendDown => "backend_down",
+            Self::RoleChanged => "role_changed",
             Self::Drained => "drained",
             Self::Closed => "closed",
             Self::Responses => "responses",
@@ -172,6 +176,7 @@ impl Reason {
                 | Self::HalfClosed
                 | Self::Lifetime
                 | Self::BackendDown
+                | Self::RoleChanged
                 | Self::Drained
                 | Self::Closed
                 | Self::Shutdown

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use evenkeel::config::settings::{Check, Health, SendProxy};
-use evenkeel::health::{Cause, Checked, Checker, LocalError, Outcome, Target, TargetId};
+use evenkeel::health::{Cause, Checked, Checker, Haste, LocalError, Outcome, Target, TargetId};
 use evenkeel::liveness::{Change, State};
 use evenkeel::sys::probe::Route;
 use tokio::sync::mpsc;
@@ -26,7 +26,13 @@ fn talk(send: &str, expect: &str) -> Check {
 }
 
 fn target(id: u64, address: SocketAddr, health: &Arc<Health>) -> Target {
-    Target { id: TargetId(id), route: Route::to(address), health: Arc::clone(health), known: None }
+    Target {
+        id: TargetId(id),
+        route: Route::to(address),
+        health: Arc::clone(health),
+        haste: Haste::default(),
+        known: None,
+    }
 }
 
 async fn next(events: &mut mpsc::Receiver<Checked>) -> Checked {

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use evenkeel::config::settings::{Check, Health, SendProxy};
-use evenkeel::health::{Checked, Checker, Outcome, Target, TargetId};
+use evenkeel::health::{Checked, Checker, Haste, Outcome, Target, TargetId};
 use evenkeel::liveness::State;
+use evenkeel::roles::Claim;
 use evenkeel::sys::probe::Route;
 use ports::free_port;
 use tokio::sync::mpsc;
@@ -129,8 +130,13 @@ fn start_patient_checks(
         port: None,
         send_proxy: SendProxy::Off,
     });
-    let target =
-        |id| Target { id: TargetId(id), route: Route::to(address), health: Arc::clone(&health), known: None };
+    let target = |id| Target {
+        id: TargetId(id),
+        route: Route::to(address),
+        health: Arc::clone(&health),
+        haste: Haste::default(),
+        known: None,
+    };
     let (sender, events) = mpsc::channel(1);
     (Checker::start((0..targets).map(target).collect::<Vec<_>>(), 64, 1, sender), events)
 }
@@ -394,4 +400,50 @@ fn a_redis_that_loads_its_data_is_no_primary_yet() {
         checker.stop().await;
     });
     assert_eq!(say(&["DBSIZE"]).trim(), "3000", "it was up when all was there");
+}
+
+/// What docs/redis.md promises of roles: each server tells its own, and a promotion counts at the next answer.
+#[test]
+#[ignore = "needs redis-server"]
+fn redis_servers_tell_their_roles() {
+    let places = ["/usr/bin", "/usr/local/bin"];
+    let (redis, cli) = (installed("redis-server", &places), installed("redis-cli", &places));
+    let folders = [folder(), folder()];
+    let ports = [free_port(), free_port()];
+    let start = |at: usize, more: &[&str]| {
+        let mut program = Command::new(&redis);
+        program
+            .args(["--bind", "127.0.0.1", "--port", &ports[at].to_string(), "--save", "", "--dir"])
+            .arg(folders[at].path())
+            .args(more);
+        Server::start(program, ports[at], &folders[at].path().join("log"), || {
+            TcpStream::connect(("127.0.0.1", ports[at])).is_ok()
+        })
+    };
+    let primary = start(0, &[]);
+    let replica = start(1, &["--replicaof", "127.0.0.1", &ports[0].to_string()]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let check = || Check::TcpRoles {
+            send: b"PING\r\nROLE\r\n".to_vec(),
+            primary: REDIS_PRIMARY.to_vec(),
+            replica: b"+PONG\r\n*5\r\n$5\r\nslave".to_vec(),
+        };
+        let claim = |checked: Checked| match checked.outcome {
+            Outcome::Role(answer) => Some((answer.claim, checked.verdict.state)),
+            _ => None,
+        };
+        let (first, mut of_first) = start_checks(primary.address, check(), 1);
+        let (second, mut of_second) = start_checks(replica.address, check(), 1);
+        assert_eq!(claim(next(&mut of_first).await), Some((Claim::Primary, State::Up)));
+        assert_eq!(claim(next(&mut of_second).await), Some((Claim::Replica, State::Up)));
+        drop(primary);
+        while next(&mut of_first).await.verdict.state == State::Up {}
+        let mut promote = Command::new(cli);
+        promote.args(["-p", &ports[1].to_string(), "REPLICAOF", "NO", "ONE"]);
+        assert!(succeeds(promote));
+        while claim(next(&mut of_second).await) != Some((Claim::Primary, State::Up)) {}
+        first.stop().await;
+        second.stop().await;
+    });
 }

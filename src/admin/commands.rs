@@ -80,7 +80,7 @@ fn explain(query: &Query, sources: &Sources) -> Result<Answer, Answer> {
     };
     let now_ms = sources.now_ms();
     let refused = (sources.refuses)(listener, client.ip(), now_ms * 1_000_000);
-    let explanation = view.explain(client, spread(now_ms), now_ms * 1_000_000);
+    let explanation = view.explain(counters.role(), client, spread(now_ms), now_ms * 1_000_000);
     let backends = explanation.backends.iter().enumerate().map(|(index, why)| {
         let state = State::of(view, index, now_ms);
         let (chance, why) = match why {
@@ -94,6 +94,7 @@ fn explain(query: &Query, sources: &Sources) -> Result<Answer, Answer> {
             Why::Weight => (0, "weight 0".to_owned()),
             Why::PoolFull { active } => (0, format!("the pool is full: {active} sessions")),
             Why::Full { active } => (0, format!("full: {active} sessions")),
+            Why::Role(why) => (0, why.clone()),
             Why::Tier { own, serving } => (0, format!("tier {own}, and tier {serving} serves")),
             Why::State => {
                 let cause = state.cause.as_deref().map_or(String::new(), |cause| format!(": {cause}"));
@@ -119,6 +120,7 @@ fn explain(query: &Query, sources: &Sources) -> Result<Answer, Answer> {
             "listener": &*counters.listener,
             "client": client.to_string(),
             "pool": &*view.live.name,
+            "role": counters.role().word(),
             "balance": view.settings.balance.word(),
             "outcome": outcome,
             "backend": backend,

@@ -10,8 +10,10 @@ use super::openmetrics::OpenMetrics;
 use super::process;
 use super::sources::{Sources, WATCHERS_MAX};
 use crate::backend_state::TENTHS;
+use crate::config::settings::{Role, Word};
 use crate::metrics::{AcceptTrouble, Direction, Drop, Histogram, ListenerCounters};
-use crate::pool::{Backend, PoolView, tcp_source_ports_ratio};
+use crate::pool::{Backend, PoolView, RoleView, tcp_source_ports_ratio};
+use crate::roles::{Claim, Standing};
 use crate::sys::udp::local_ports;
 
 /// The whole page, which serves all who ask for a while.
@@ -28,6 +30,7 @@ fn render(sources: &Sources) -> String {
     let in_file: Vec<_> = snapshot.pools.iter().filter(|pool| !pool.gone).map(Arc::clone).collect();
     pools(&mut out, &in_file);
     backends(&mut out, &in_file);
+    roles(&mut out, &in_file);
     checks(&mut out, &in_file);
     whole_process(&mut out, sources);
     process::add(&mut out);
@@ -129,6 +132,46 @@ fn pools(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
     for pool in pools {
         let rehomed = pool.live.shards.sum(|shard| shard.rehomed.value());
         out.sample("evenkeel_flows_rehomed_total", &[("pool", &pool.live.name)], rehomed);
+    }
+}
+
+/// What only pools have whose check tells roles.
+fn roles(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
+    let told: Vec<_> = pools.iter().filter_map(|pool| Some((pool, pool.roles.as_ref()?))).collect();
+    let count = |view: &RoleView, is: fn(Claim) -> bool| {
+        (0..view.roles.standings().len()).filter(|at| view.roles.claim(*at).is_some_and(is)).count()
+    };
+    out.gauge("evenkeel_pool_primaries", "Backends that say they are the primary.");
+    for (pool, view) in &told {
+        let primaries = count(view, |claim| claim == Claim::Primary);
+        out.sample("evenkeel_pool_primaries", &[("pool", &pool.live.name)], primaries);
+    }
+    out.gauge("evenkeel_pool_primary_believed", "1: one of them is believed, and serves what writes.");
+    for (pool, view) in &told {
+        let believed = u8::from(view.roles.primary().is_some());
+        out.sample("evenkeel_pool_primary_believed", &[("pool", &pool.live.name)], believed);
+    }
+    out.gauge("evenkeel_backend_role", "1: it is believed to be that.");
+    for (pool, view) in &told {
+        for (at, backend) in pool.backends.iter().enumerate() {
+            let standing = view.standing(at);
+            let is_replica = matches!(standing, Standing::Replica | Standing::Lagging);
+            for (word, is) in [("primary", standing.is_primary()), ("replica", is_replica)] {
+                let labels = [("pool", &*pool.live.name), ("backend", &*backend.name), ("role", word)];
+                out.sample("evenkeel_backend_role", &labels, u8::from(is));
+            }
+        }
+    }
+    out.gauge("evenkeel_backend_eligible_for", "1: it may be picked for listeners of that role.");
+    for (pool, _) in &told {
+        for (word, role) in Role::WORDS {
+            let mut eligible = vec![false; pool.backends.len()];
+            pool.eligible(*role).iter().for_each(|&index| eligible[index as usize] = true);
+            for (backend, eligible) in pool.backends.iter().zip(eligible) {
+                let labels = [("pool", &*pool.live.name), ("backend", &*backend.name), ("role", *word)];
+                out.sample("evenkeel_backend_eligible_for", &labels, u8::from(eligible));
+            }
+        }
     }
 }
 

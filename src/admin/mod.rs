@@ -205,7 +205,7 @@ fn ready(query: Option<&str>, sources: &Sources) -> Response<Full<Bytes>> {
         return text(StatusCode::NOT_FOUND, "no listener has that name\n".into());
     };
     let snapshot = sources.snapshots.load();
-    let eligible = snapshot.pools.get(listener.pool()).map_or(0, |pool| pool.picker.eligible().len());
+    let eligible = snapshot.pools.get(listener.pool()).map_or(0, |pool| pool.eligible(listener.role()).len());
     if eligible == 0 {
         return text(StatusCode::SERVICE_UNAVAILABLE, "no eligible backend\n".into());
     }

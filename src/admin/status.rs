@@ -10,8 +10,10 @@ use super::answer::written;
 use super::cached_texts::MaxAge;
 use super::sources::{Sources, WATCHERS_MAX};
 use crate::backend_state::{BackendState, Health, Mark, TENTHS};
+use crate::config::settings::{Role, Word};
 use crate::metrics::{Direction, Drop, ListenerCounters};
 use crate::pool::{Backend, PoolView, tcp_source_ports_ratio};
+use crate::roles::Standing;
 use crate::sys::rlimits;
 use crate::sys::udp::local_ports;
 
@@ -89,7 +91,8 @@ fn listener(counters: &ListenerCounters, addresses: &[String], pool: Option<&Poo
         "protocol": counters.proto,
         "addresses": addresses,
         "pool": pool.map(|pool| &*pool.live.name),
-        "ready": pool.is_some_and(|pool| !pool.picker.eligible().is_empty()),
+        "role": counters.role().word(),
+        "ready": pool.is_some_and(|pool| !pool.eligible(counters.role()).is_empty()),
         "active": counters.active(),
         "begun": counters.shards.sum(|shard| shard.begun.value()),
         "ended": ended,
@@ -123,6 +126,13 @@ fn pool(view: &PoolView, now_ms: u64) -> Value {
         "remembered": view.settings.sticky.map(|_| live.remembered()),
         "eligible": view.picker.eligible().len(),
     });
+    let names = &view.backends;
+    if let Some(view) = &view.roles {
+        let primary = view.roles.primary().and_then(|at| names.get(at).map(|one| one.name.to_string()));
+        whole["primary"] = primary.into();
+        whole["primary_since_s"] = (now_ms.saturating_sub(view.roles.primary_since_ms()) / 1_000).into();
+        whole["contested"] = view.roles.standings().contains(&Standing::Contested).into();
+    }
     whole["backends"] = backends.collect();
     whole["leaving"] = leaving.collect();
     whole
@@ -144,7 +154,11 @@ fn backend(view: &PoolView, index: usize, now_ms: u64) -> Value {
         "since_s": now.since_s,
         "up": state.is_up(),
         "health": health_word(state.health()),
-        "eligible": view.is_eligible(index),
+        "eligible": view.is_eligible(index, Role::Any),
+        "role": role_of(view, index),
+        "generation": view.roles.as_ref().and_then(|view| Some(view.roles.generation(index)?.number)),
+        "lineage": view.roles.as_ref().and_then(|view| Some(view.roles.generation(index)?.lineage.to_string())),
+        "eligible_for": eligible_for(view, index),
         "mark": marked,
         "ejected_for_s": state.ejected_until_ms().map(|until_ms| until_ms.saturating_sub(now_ms).div_ceil(1_000)),
         "tier": settings.tier,
@@ -162,6 +176,22 @@ fn backend(view: &PoolView, index: usize, now_ms: u64) -> Value {
         "to_backend": bytes(Direction::ToBackend),
         "to_client": bytes(Direction::ToClient),
     })
+}
+
+/// What it is believed to be; nothing of one that is neither.
+fn role_of(view: &PoolView, index: usize) -> Option<&'static str> {
+    match view.roles.as_ref()?.standing(index) {
+        Standing::Primary => Some("primary"),
+        Standing::Replica | Standing::Lagging => Some("replica"),
+        _ => None,
+    }
+}
+
+/// The roles for which it may be picked; nothing where nobody tells roles.
+fn eligible_for(view: &PoolView, index: usize) -> Option<Vec<&'static str>> {
+    view.roles.as_ref()?;
+    let words = Role::WORDS.iter().filter(|(_, role)| view.is_eligible(index, *role));
+    Some(words.map(|(word, _)| *word).collect())
 }
 
 fn checks(backend: &Backend) -> Value {
@@ -222,7 +252,19 @@ impl State {
             let by = if state.has_own_weight() { "set at run time" } else { "by the file" };
             return Self { word: "drain", cause: Some(format!("weight 0, {by}")), since_s: health_s };
         }
-        let is_eligible = view.is_eligible(index);
+        if let Some(roles) = &view.roles {
+            let word = match roles.standing(index) {
+                Standing::Stale(_) => Some("stale primary"),
+                Standing::Contested | Standing::Foreign | Standing::Alone => Some("contested"),
+                Standing::Lagging => Some("lagging"),
+                Standing::Starting => Some("starting"),
+                Standing::Unknown | Standing::Primary | Standing::Replica => None,
+            };
+            if let Some(word) = word {
+                return Self { word, cause: Some(roles.why(index)), since_s: health_s };
+            }
+        }
+        let is_eligible = view.is_eligible(index, Role::Any);
         let cause = match state.health() {
             _ if !is_eligible => {
                 Some(format!("tier {}: a lower one serves", view.settings.backends[index].tier))
@@ -234,7 +276,7 @@ impl State {
             }
             Health::Unchecked => Some("not checked".to_owned()),
             Health::Untested { .. } => Some("not asked yet".to_owned()),
-            _ => None,
+            _ => view.roles.as_ref().map(|roles| roles.why(index)),
         };
         Self { word: if is_eligible { "up" } else { "standby" }, cause, since_s: health_s }
     }

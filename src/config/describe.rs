@@ -4,8 +4,8 @@
 
 use super::check::show_ip;
 use super::settings::{
-    Backend, Balance, Bind, Check, Cidr, ConnectFrom, Health, Listener, Pool, Rate, Settings, ShareLimit,
-    SourceHash, Word,
+    Backend, Balance, Bind, Check, Cidr, ConnectFrom, Health, Listener, Pool, Rate, Role, Settings,
+    ShareLimit, SourceHash, Word,
 };
 use super::table::table;
 use crate::durations::exact;
@@ -52,7 +52,10 @@ fn listener_row(listener: &Listener, pools: &[Pool]) -> [String; 5] {
             format!("{}{proxies}", listener.protocol.word())
         },
         binds(&listener.bind),
-        pool.map_or(String::new(), |pool| pool.name.clone()),
+        pool.map_or(String::new(), |pool| match listener.role {
+            Role::Any => pool.name.clone(),
+            role => format!("{}: {}", pool.name, role.word()),
+        }),
         pool.map_or(String::new(), |pool| balance(&pool.balance)),
     ]
 }
@@ -144,6 +147,7 @@ fn health(health: &Health) -> String {
         Check::Off => return "off".to_owned(),
         Check::Tcp => "tcp",
         Check::TcpTalk { .. } => "tcp talk",
+        Check::TcpRoles { .. } => "tcp roles",
         Check::Udp { .. } => "udp talk",
         Check::Dns { .. } => "dns",
     };

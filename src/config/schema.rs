@@ -122,6 +122,9 @@ fn value(key: &Key) -> Map<String, Value> {
         Kind::Percent(_) => pattern("^(100|[0-9]{1,2})%$"),
         Kind::Words(words) => word(words),
         Kind::Text(text) => either(self::text(text), text.words),
+        Kind::TextOr(text, section) => {
+            any_of(&[either(self::text(text), text.words), Value::Object(object(section))])
+        }
         Kind::List(text, most) => list(text, usize::from(key.default == Default::Required), *most),
     };
     match plain {

@@ -27,7 +27,8 @@ use crate::sys::probe::Route;
 pub use outcome::{Cause, Excerpt, LocalError, Outcome};
 use plan::Plan;
 use scheduler::{Prober, Scheduler};
-pub use target::{Checked, Target, TargetId, Verdict};
+pub use target::{Checked, Haste, Target, TargetId, Verdict};
+use tcp_talk::Expect;
 
 /// Checks a list of targets until stopped or dropped.
 #[derive(Debug)]
@@ -105,6 +106,11 @@ async fn ask(route: Route, health: Arc<Health>, limit: Duration) -> Outcome {
         Check::Tcp => tcp::ask(&route, limit).await,
         Check::TcpTalk { send, expect } => {
             let send = [&header(health.send_proxy, Transport::Stream), &send[..]].concat();
+            tcp_talk::ask(&route, &send, Expect::Text(expect), limit).await
+        }
+        Check::TcpRoles { send, primary, replica } => {
+            let send = [&header(health.send_proxy, Transport::Stream), &send[..]].concat();
+            let expect = Expect::Roles { primary, replica };
             tcp_talk::ask(&route, &send, expect, limit).await
         }
         Check::Udp { send, expect } => {

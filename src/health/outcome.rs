@@ -5,6 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::roles::Answer;
 use crate::sys::probe::Fault;
 
 /// What came of one check.
@@ -12,6 +13,8 @@ use crate::sys::probe::Fault;
 pub enum Outcome {
     /// The backend answered as it should.
     Good,
+    /// It said what it is, whatever that is: it lives.
+    Role(Answer),
     /// It did not.
     Bad(Cause),
     /// It could not be asked. Says nothing about the backend and leaves its liveness as it was.
@@ -102,10 +105,16 @@ impl LocalError {
 }
 
 impl Outcome {
-    /// Its word in logs and metrics: `good`, or the word of what was wrong.
+    /// The backend lives and serves, by what it said.
+    pub fn is_good(&self) -> bool {
+        matches!(self, Self::Good | Self::Role(_))
+    }
+
+    /// Its word in logs and metrics: `good`, a role, or the word of what was wrong.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Good => "good",
+            Self::Role(answer) => answer.claim.word(),
             Self::Bad(cause) => cause.word(),
             Self::Local(error) => error.word(),
         }

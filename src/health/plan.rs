@@ -16,10 +16,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::outcome::{Cause, Outcome};
-use super::target::{Checked, Target, TargetId, Verdict};
+use super::target::{Checked, Haste, Target, TargetId, Verdict};
 use crate::config::settings::{Check, Health};
 use crate::liveness::{Liveness, State};
 use crate::random::Random;
+use crate::roles::Claim;
 use crate::sys::probe::Route;
 
 /// One check to be made. Exactly one [`Plan::answered`] must follow, or its slot is lost.
@@ -32,6 +33,7 @@ pub(super) struct Ask {
     pub route: Route,
     /// What and how.
     pub health: Arc<Health>,
+    haste: Haste,
     /// How long the answer may take; at most `health.timeout`.
     pub limit: Duration,
 }
@@ -63,6 +65,7 @@ struct Entry {
     ticket: Ticket,
     route: Route,
     health: Arc<Health>,
+    haste: Haste,
     liveness: Liveness,
     pace: Pace,
 }
@@ -105,7 +108,7 @@ impl Plan {
         for target in targets.iter().filter(|target| target.health.check != Check::Off) {
             let entry = match before.remove(&target.id) {
                 Some(entry) if entry.route.to == target.route.to && entry.health == target.health => {
-                    Entry { route: target.route.clone(), ..entry }
+                    Entry { route: target.route.clone(), haste: target.haste.clone(), ..entry }
                 }
                 _ => {
                     self.tickets += 1;
@@ -115,6 +118,7 @@ impl Plan {
                         ticket,
                         route: target.route.clone(),
                         health: Arc::clone(&target.health),
+                        haste: target.haste.clone(),
                         liveness: match target.known {
                             Some(up) => Liveness::known(target.health.rise, target.health.fall, up),
                             None => Liveness::new(target.health.rise, target.health.fall),
@@ -161,12 +165,13 @@ impl Plan {
         // Always there: who leaves the list leaves the queues.
         let entry = self.entries.get(&target)?;
         let (ticket, route, health) = (entry.ticket, entry.route.clone(), Arc::clone(&entry.health));
+        let haste = entry.haste.clone();
         let limit = match pace {
             Pace::Quick if is_pressed => glance(health.timeout, self.slots, self.entries.len()),
             _ => health.timeout,
         };
         self.lane(pace).in_flight += 1;
-        Some(Ask { ticket, target, pace, route, health, limit })
+        Some(Ask { ticket, target, pace, route, health, haste, limit })
     }
 
     /// Takes the answer to `ask` and sets the next check. `None`: nobody is to be told, since the target is gone or
@@ -181,8 +186,11 @@ impl Plan {
             self.slow.due.push_back((ask.ticket, ask.target));
             return None;
         }
-        let change = match outcome {
+        let change = match &outcome {
             Outcome::Good => entry.liveness.observe(true),
+            // A promotion counts at the word: `rise` is for what may have been luck.
+            Outcome::Role(said) if said.claim == Claim::Primary => entry.liveness.settle_up(),
+            Outcome::Role(_) => entry.liveness.observe(true),
             Outcome::Bad(_) => entry.liveness.observe(false),
             Outcome::Local(_) => None,
         };
@@ -190,7 +198,7 @@ impl Plan {
             entry.pace = if took < quick_max { Pace::Quick } else { Pace::Slow };
         }
         let (state, progress) = (entry.liveness.state(), entry.liveness.progress());
-        let is_open = state == State::Untested || entry.liveness.is_changing();
+        let is_open = state == State::Untested || entry.liveness.is_changing() || ask.haste.is_asked_for();
         let pause = if is_open { ask.health.interval / 4 } else { ask.health.interval };
         // Counted from the beginning, so that the answer's time does not stretch the interval; never in the past.
         let due = (began + jittered(pause, self.random.bits())).max(now);

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::*;
 use crate::config::settings::SendProxy;
 use crate::health::LocalError;
+use crate::health::target::Haste;
 
 /// A plan, a clock, and backends that answer after a set time (`None`: never).
 struct World {
@@ -82,6 +83,7 @@ fn targets(count: u16, interval: Duration) -> Vec<Target> {
         id: TargetId(n.into()),
         route: Route::to(SocketAddr::from(([127, 0, 0, 1], n + 1))),
         health: Arc::clone(&health),
+        haste: Haste::default(),
         known: None,
     };
     (0..count).map(target).collect()

@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
     use crate::config::settings::{Check, SendProxy};
-    use crate::health::{Checker, TargetId};
+    use crate::health::{Checker, Haste, TargetId};
     use crate::liveness::State;
 
     /// Live addresses answer after 2 ms, others never; counts what is in flight, and can panic.
@@ -216,6 +216,7 @@ mod tests {
             id: TargetId(n.into()),
             route: Route::to(SocketAddr::from(([127, 0, 0, 1], n))),
             health: Arc::clone(&health),
+            haste: Haste::default(),
             known: None,
         };
         (1..=count).map(target).collect()
@@ -276,7 +277,7 @@ mod tests {
                     assert_eq!(error, LocalError::Other(0));
                     faults += 1;
                 }
-                Outcome::Good => break,
+                Outcome::Good | Outcome::Role(_) => break,
                 Outcome::Bad(_) => {}
             }
         }

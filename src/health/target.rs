@@ -1,6 +1,7 @@
 //! Target: whom the checks ask, and what is said of it: one check that is over, and the verdict after it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::outcome::Outcome;
@@ -21,9 +22,35 @@ pub struct Target {
     pub route: Route,
     /// What, how often, how long. A target with [`Check::Off`](crate::config::settings::Check::Off) is never asked and sends no event.
     pub health: Arc<Health>,
+    /// Whether it is asked sooner than its interval says.
+    pub haste: Haste,
     /// Up or down already, as a process before this one found it; `None`: it is to be tested.
     pub known: Option<bool>,
 }
+
+/// Haste of all backends of a pool: while somebody asks for it, each is asked at `interval / 4`.
+#[derive(Debug, Clone, Default)]
+pub struct Haste(Arc<AtomicBool>);
+
+impl Haste {
+    /// The one that others set as well.
+    pub fn of(shared: &Arc<AtomicBool>) -> Self {
+        Self(Arc::clone(shared))
+    }
+
+    pub(super) fn is_asked_for(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// It says when somebody is asked, not who and what: targets are the same without it.
+impl PartialEq for Haste {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Haste {}
 
 /// One check is over.
 #[derive(Debug, Clone, PartialEq, Eq)]

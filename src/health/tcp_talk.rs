@@ -1,5 +1,5 @@
 //! TCP send/expect health check, `check: { tcp: { send, expect } }`: say something to the backend's program, and listen
-//! for the right answer.
+//! for the right answer, or for one of two that tell its role.
 
 use std::io::{Error, ErrorKind};
 use std::time::Duration;
@@ -8,12 +8,13 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::outcome::{Cause, Excerpt, Outcome};
+use crate::roles::{Answer, Claim};
 use crate::sys::probe::{self, Fault, Route};
 
 /// Connects to the peer, sends `send`, and is content when `expect` shows up in the first 64 KiB of the answer; with an
 /// empty `expect`, when all is sent. Takes `limit` at most for the whole talk, unless this thread is kept from running;
 /// then an answer that has come meanwhile still counts. Cancel safe.
-pub(super) async fn ask(route: &Route, send: &[u8], expect: &[u8], limit: Duration) -> Outcome {
+pub(super) async fn ask(route: &Route, send: &[u8], expect: Expect<'_>, limit: Duration) -> Outcome {
     let began = Instant::now();
     let socket = match probe::dial(route) {
         Ok(socket) => socket,
@@ -30,9 +31,51 @@ pub(super) async fn ask(route: &Route, send: &[u8], expect: &[u8], limit: Durati
     }
 }
 
+/// What is listened for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Expect<'a> {
+    /// This; empty: nothing, and all is well when all is sent.
+    Text(&'a [u8]),
+    /// Whichever comes first. Neither is empty.
+    Roles { primary: &'a [u8], replica: &'a [u8] },
+}
+
+impl Expect<'_> {
+    fn longest(self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Roles { primary, replica } => primary.len().max(replica.len()),
+        }
+    }
+
+    /// What comes of an answer that goes on so; `None`: nothing yet.
+    fn judge(self, heard: &[u8]) -> Option<Outcome> {
+        // Where it ends: what is whole first was said first.
+        let end =
+            |text: &[u8]| heard.windows(text.len()).position(|part| part == text).map(|at| at + text.len());
+        match self {
+            Self::Text(text) => end(text).map(|_| Outcome::Good),
+            Self::Roles { primary, replica } => {
+                let claim = match (end(primary), end(replica)) {
+                    (None, None) => return None,
+                    (Some(_), None) => Claim::Primary,
+                    (None, Some(_)) => Claim::Replica,
+                    // Of two that end together the longer says more.
+                    (Some(one), Some(other)) if one == other && primary.len() > replica.len() => {
+                        Claim::Primary
+                    }
+                    (Some(one), Some(other)) if one < other => Claim::Primary,
+                    (Some(_), Some(_)) => Claim::Replica,
+                };
+                Some(Outcome::Role(Answer { claim, generation: None, position: None }))
+            }
+        }
+    }
+}
+
 struct Talk<'a> {
     socket: TcpStream,
-    expect: &'a [u8],
+    expect: Expect<'a>,
     heard: Vec<u8>,
     /// Connected, and all is sent.
     is_listening: bool,
@@ -53,7 +96,7 @@ impl Talk<'_> {
                 Err(error) => return Err(Outcome::under_way(Fault::of(&error))),
             }
         }
-        if self.expect.is_empty() {
+        if matches!(self.expect, Expect::Text(b"")) {
             return Ok(Outcome::Good);
         }
         self.is_listening = true;
@@ -94,9 +137,9 @@ impl Talk<'_> {
             }
             self.heard.truncate(ANSWER_BYTES_MAX);
             // What was heard before holds no match, but may hold the start of one.
-            let unsearched = before.saturating_sub(self.expect.len() - 1);
-            if self.heard[unsearched..].windows(self.expect.len()).any(|window| window == self.expect) {
-                return Some(Outcome::Good);
+            let unsearched = before.saturating_sub(self.expect.longest() - 1);
+            if let Some(outcome) = self.expect.judge(&self.heard[unsearched..]) {
+                return Some(outcome);
             }
             if self.heard.len() == ANSWER_BYTES_MAX {
                 return Some(wrong(&self.heard));
@@ -119,3 +162,22 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Most answers are a line; the buffer doubles from here.
 const FIRST_READ_BYTES: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_texts_the_one_that_is_whole_first_tells_the_role() {
+        let judge = |primary: &str, replica: &str, heard: &str| {
+            let expect = Expect::Roles { primary: primary.as_bytes(), replica: replica.as_bytes() };
+            expect.judge(heard.as_bytes()).map(|outcome| outcome.word())
+        };
+        assert_eq!(judge("master", "slave", "*3 master"), Some("primary"));
+        assert_eq!(judge("master", "slave", "*5 slave of the master"), Some("replica"));
+        assert_eq!(judge("master", "slave", "-LOADING mast"), None);
+        assert_eq!(judge("ready primary", "primary", "a ready primary"), Some("primary"));
+        assert_eq!(judge("primary", "no primary", "no primary"), Some("replica"));
+        assert_eq!(judge("f", "t", "t"), Some("replica"));
+    }
+}

@@ -40,7 +40,9 @@ pub use kinds::{Carried, Held, Phase};
 #[cfg(feature = "manifest-next")]
 pub use records::Next;
 pub use records::{Door, Flow, FlowTerms, HalfDuplex, Proxied, Session, Side, Terms};
-pub use state::{Backend, BackendState, Count, Ejection, ListenerCounts, Pool, Reach, Remembered};
+pub use state::{
+    Backend, BackendState, Count, Ejection, ListenerCounts, Pool, PoolRoles, Reach, Remembered, ServerRole,
+};
 pub use version::{Misfit, OLDEST_READ, OLDEST_READER, Reads, VERSION, may_be_read};
 pub use wire::{Broken, Bytes, Reader, Wire, Writer};
 pub use word::Word;

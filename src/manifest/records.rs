@@ -114,6 +114,8 @@ travels! {
         pub tried: Vec<u64>,
         /// The last error.
         pub error: Option<i32>,
+        /// Why it ends at `close_later_ms`, by the word of the reason; empty: its backend went down.
+        pub ends_for: Word = "".into(),
         /// What a later build might add.
         #[cfg(feature = "manifest-next")]
         pub next: u64 = 0,

@@ -55,6 +55,34 @@ travels! {
         pub backends: Vec<Backend>,
         /// How its backends are reached, for a pool that has left the file.
         pub reach: Reach,
+        /// What is believed of roles, where its check tells them.
+        pub roles: Option<PoolRoles> = None,
+    }
+}
+
+travels! {
+    /// What is believed of the roles of a pool.
+    pub struct PoolRoles {
+        /// The backend that is believed to be the primary.
+        pub primary: Option<String>,
+        /// The highest generation that was ever believed of each cluster, that of the pool last.
+        pub generations: Vec<(String, u64)>,
+    }
+}
+
+travels! {
+    /// What a server said of its role.
+    pub struct ServerRole {
+        /// By its word: `primary`, `replica`; `None`: nothing that counts.
+        pub claim: Option<String>,
+        /// Of which generation: the cluster, and the number.
+        pub generation: Option<(String, u64)>,
+        /// The order in which servers began to say what they say.
+        pub claimed: u64,
+        /// Its last question got no answer.
+        pub is_silent: bool,
+        /// It was too far behind.
+        pub is_lagging: bool,
     }
 }
 
@@ -85,6 +113,8 @@ travels! {
         pub backend: String,
         /// When it came last.
         pub used_ms: u64,
+        /// For which role.
+        pub role: Word = "any".into(),
     }
 }
 
@@ -111,6 +141,8 @@ travels! {
         pub latency_ns: Option<u64>,
         /// How it stands; `None`: it left the file.
         pub state: Option<BackendState>,
+        /// What it said of its role; `None`: nobody asked.
+        pub role: Option<ServerRole> = None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use super::{Counter, Direction, Named, PerWorker};
+use crate::config::settings::{Role, Word};
 use crate::reason::Reason;
 
 /// The counters of one listener, and whose they are.
@@ -16,6 +17,8 @@ pub struct ListenerCounters {
     pub proto: &'static str,
     /// Where its pool stands in the snapshot; a reload may give it another.
     pool: AtomicUsize,
+    /// Which backends of it, as the place of the role; likewise.
+    role: AtomicUsize,
     /// One shard a worker.
     pub shards: PerWorker<ListenerShard>,
     /// Which refusals may still have a log line this second.
@@ -188,6 +191,7 @@ impl ListenerCounters {
             listener: listener.into(),
             proto,
             pool: AtomicUsize::new(pool),
+            role: AtomicUsize::new(0),
             shards: PerWorker::new(workers),
             refusals: Refusals::default(),
         }
@@ -201,6 +205,16 @@ impl ListenerCounters {
     /// Its pool stands there now. Only a reload calls this.
     pub fn set_pool(&self, pool: usize) {
         self.pool.store(pool, Ordering::Relaxed);
+    }
+
+    /// Which backends of its pool it wants.
+    pub fn role(&self) -> Role {
+        Role::WORDS.get(self.role.load(Ordering::Relaxed)).map_or(Role::Any, |(_, role)| *role)
+    }
+
+    /// It wants those now. Only who makes or reloads a listener calls this.
+    pub fn set_role(&self, role: Role) {
+        self.role.store(role.index(), Ordering::Relaxed);
     }
 
     /// Sessions there are.

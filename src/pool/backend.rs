@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::LivePool;
 use crate::balance::load::Load;
-use crate::config::settings;
+use crate::config::settings::{self, Role};
 use crate::metrics::{BackendShard, CheckCounts, PerWorker};
 
 /// Identity is pool + name: a new weight, tier or limit changes nothing of what is here.
@@ -29,6 +29,8 @@ pub struct Backend {
     /// How often it went down since this process knows it. A snapshot tells the same, and each lease remembers which of them
     /// it was taken from: so a session knows whether its backend went down since, even if it is up again.
     falls: AtomicU32,
+    /// How often it lost each role since this process knows it, told in the same way.
+    losses: [AtomicU32; Role::COUNT],
     /// Failures of real traffic since its last success.
     failures_in_a_row: AtomicU32,
     /// When real traffic last failed here, in milliseconds of the shared clock; 0: never.
@@ -50,6 +52,7 @@ impl Backend {
             shards: Arc::new(PerWorker::new(workers)),
             down: AtomicBool::new(false),
             falls: AtomicU32::new(0),
+            losses: [const { AtomicU32::new(0) }; Role::COUNT],
             failures_in_a_row: AtomicU32::new(0),
             failed_ms: AtomicU64::new(0),
             checks: Arc::default(),
@@ -100,6 +103,17 @@ impl Backend {
     /// How often it went down.
     pub fn falls(&self) -> u32 {
         self.falls.load(Ordering::Relaxed)
+    }
+
+    /// It serves this role no more: those who have a place for it leave. Only the publisher calls this, before it makes the
+    /// snapshot that tells the same.
+    pub fn lose(&self, role: Role) {
+        self.losses[role.index()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it lost each role.
+    pub fn losses(&self) -> [u32; Role::COUNT] {
+        self.losses.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 
     /// Where a client that came to `client_port` is sent.

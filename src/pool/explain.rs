@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::PoolView;
 use crate::balance::{Ask, Preview};
-use crate::config::settings::Balance;
+use crate::config::settings::{Balance, Role};
 use crate::sticky::Source;
 
 /// What a client would get.
@@ -59,6 +59,8 @@ pub enum Why {
         /// Sessions of the pool.
         active: u32,
     },
+    /// It has not the role that is asked for: why.
+    Role(String),
     /// A lower tier serves.
     Tier {
         /// Its own.
@@ -70,16 +72,17 @@ pub enum Why {
 
 impl PoolView {
     /// What would come of a new session of this client. The clock is the shared one.
-    pub fn explain(&self, client: SocketAddr, random: u64, now_ns: u64) -> Explanation {
+    pub fn explain(&self, role: Role, client: SocketAddr, random: u64, now_ns: u64) -> Explanation {
         let ask = Ask { client, random, now_ns, tried: &[] };
         let sticky = self.settings.sticky.and_then(|sticky| {
             let (source, now_ms) = (Source::from(client.ip()), now_ns / 1_000_000);
-            let index = self.live.recall(source, &sticky, now_ms, |name| self.eligible_index(name))?;
+            let index =
+                self.live.recall(source, role, &sticky, now_ms, |name| self.eligible_index(name, role))?;
             let index = index as usize;
             (!self.backends.get(index)?.load.is_full()).then_some(index)
         });
         let pool_full = self.settings.max_sessions.is_some_and(|most| self.live.sessions() >= most);
-        let foreseen = if self.picker.eligible().is_empty() {
+        let foreseen = if self.eligible(role).is_empty() {
             Preview::NoneEligible
         } else if pool_full || self.live.waiting() > 0 {
             Preview::Full
@@ -87,7 +90,7 @@ impl PoolView {
             // An index of the list, which is shorter than 2^32.
             Preview::Member(u32::try_from(index).unwrap_or(u32::MAX))
         } else {
-            self.picker.preview(&ask)
+            self.picker_for(role).map_or(Preview::NoneEligible, |picker| picker.preview(&ask))
         };
         let outcome = match &foreseen {
             Preview::Member(index) => Outcome::Backend(*index as usize),
@@ -109,17 +112,17 @@ impl PoolView {
             }
             Preview::Odds(odds) => {
                 let own = odds.binary_search_by_key(&index, |(member, _)| *member as usize);
-                own.map_or_else(|_| self.why_not(index), |place| Why::Odds(odds[place].1))
+                own.map_or_else(|_| self.why_not(index, role), |place| Why::Odds(odds[place].1))
             }
-            _ => self.why_not(index),
+            _ => self.why_not(index, role),
         };
         Explanation { outcome, backends: (0..self.backends.len()).map(why).collect() }
     }
 
-    fn why_not(&self, index: usize) -> Why {
+    fn why_not(&self, index: usize, role: Role) -> Why {
         let (state, settings) = (&self.states[index], &self.settings.backends[index]);
-        let eligible = self.picker.eligible();
-        if self.is_eligible(index) {
+        let eligible = self.eligible(role);
+        if self.is_eligible(index, role) {
             let load = &self.backends[index].load;
             if load.is_full() {
                 return Why::Full { active: load.active() };
@@ -141,6 +144,11 @@ impl PoolView {
         }
         if state.weight(settings.weight) == 0 {
             return Why::Weight;
+        }
+        if let Some(roles) = &self.roles
+            && !roles.fits(index, role)
+        {
+            return Why::Role(roles.why(index));
         }
         let serving = eligible.first().and_then(|member| self.settings.backends.get(*member as usize));
         Why::Tier { own: settings.tier, serving: serving.map_or(0, |backend| backend.tier) }

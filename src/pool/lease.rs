@@ -6,6 +6,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::{Backend, PoolView};
 use crate::balance::{Ask, Pick};
+use crate::config::settings::Role;
 use crate::sticky::Source;
 
 /// A place at a backend and in its pool. Dropping it gives the place back, to the longest waiter if somebody waits.
@@ -14,6 +15,8 @@ pub struct Lease {
     backend: Arc<Backend>,
     /// How often the backend had gone down by the snapshot that it was picked from.
     falls: u32,
+    /// How often it had lost each role by it.
+    losses: [u32; Role::COUNT],
 }
 
 /// Why there is no place.
@@ -30,12 +33,12 @@ pub enum Refusal {
 impl Lease {
     /// Picks and takes a place, in one step as far as anyone else can see: `max_sessions` is never exceeded, and those
     /// that wait come first.
-    pub fn take(view: &PoolView, ask: &Ask<'_>) -> Result<Self, Refusal> {
-        if view.live.queue.waiting() > 0 {
-            let none = view.picker.eligible().is_empty();
+    pub fn take(view: &PoolView, role: Role, ask: &Ask<'_>) -> Result<Self, Refusal> {
+        if view.live.line(role).waiting() > 0 {
+            let none = view.eligible(role).is_empty();
             return Err(if none { Refusal::NoBackend } else { Refusal::Full });
         }
-        let taken = Self::take_place(view, ask);
+        let taken = Self::take_place(view, role, ask);
         if taken.is_err() && view.settings.max_sessions.is_some() {
             // The pool's place was held for a moment: somebody may have seen it taken and joined the line.
             view.live.hand_on();
@@ -44,15 +47,15 @@ impl Lease {
     }
 
     /// The same without regard to those that wait.
-    pub(super) fn take_place(view: &PoolView, ask: &Ask<'_>) -> Result<Self, Refusal> {
+    pub(super) fn take_place(view: &PoolView, role: Role, ask: &Ask<'_>) -> Result<Self, Refusal> {
         let permits = &view.live.permits;
         if !permits.try_take() {
-            let none = view.picker.eligible().is_empty();
+            let none = view.eligible(role).is_empty();
             return Err(if none { Refusal::NoBackend } else { Refusal::Full });
         }
         let taken = match view.settings.sticky {
-            Some(sticky) => Self::take_sticky(view, ask, &sticky),
-            None => Self::take_backend(view, ask),
+            Some(sticky) => Self::take_sticky(view, role, ask, &sticky),
+            None => Self::take_backend(view, role, ask),
         };
         if taken.is_err() {
             permits.give_back();
@@ -63,32 +66,34 @@ impl Lease {
     /// At the backend that this source had last, if that can take it.
     fn take_sticky(
         view: &PoolView,
+        role: Role,
         ask: &Ask<'_>,
         sticky: &crate::config::settings::Sticky,
     ) -> Result<Self, Refusal> {
         let (source, now_ms) = (Source::from(ask.client.ip()), ask.now_ns / 1_000_000);
-        let index = view.live.recall(source, sticky, now_ms, |name| view.eligible_index(name));
+        let index = view.live.recall(source, role, sticky, now_ms, |name| view.eligible_index(name, role));
         if let Some(index) = index
             && let Some(backend) = view.backends.get(index as usize)
             && !ask.tried.contains(&index)
         {
             if backend.load.try_take() {
-                view.live.remember(source, &backend.name, sticky, now_ms);
+                view.live.remember(source, role, &backend.name, sticky, now_ms);
                 return Ok(Self::at(view, backend, index));
             }
             // Only full: this session goes elsewhere, and the source comes back when there is room.
-            return Self::take_backend(view, ask);
+            return Self::take_backend(view, role, ask);
         }
-        let taken = Self::take_backend(view, ask)?;
-        view.live.remember(source, &taken.backend.name, sticky, now_ms);
+        let taken = Self::take_backend(view, role, ask)?;
+        view.live.remember(source, role, &taken.backend.name, sticky, now_ms);
         Ok(taken)
     }
 
-    fn take_backend(view: &PoolView, ask: &Ask<'_>) -> Result<Self, Refusal> {
+    fn take_backend(view: &PoolView, role: Role, ask: &Ask<'_>) -> Result<Self, Refusal> {
+        let Some(picker) = view.picker_for(role) else { return Err(Refusal::NoBackend) };
         // A pick that lost the last place to another worker asks again; the loser of as many races as there are
         // backends has seen each of them full.
         for _ in 0..=view.backends.len() {
-            match view.picker.pick(ask) {
+            match picker.pick(ask) {
                 Pick::Member(index) => {
                     let Some(backend) = view.backends.get(index as usize) else {
                         return Err(Refusal::NoBackend);
@@ -109,7 +114,8 @@ impl Lease {
     fn at(view: &PoolView, backend: &Arc<Backend>, index: u32) -> Self {
         // Each backend of the view has its number there.
         let falls = view.falls.get(index as usize).copied().unwrap_or(0);
-        Self { backend: Arc::clone(backend), falls }
+        let losses = view.losses.get(index as usize).copied().unwrap_or_default();
+        Self { backend: Arc::clone(backend), falls, losses }
     }
 
     /// The place of a session that was there before this process: held, whatever the limits.
@@ -117,12 +123,17 @@ impl Lease {
         backend.pool.permits.import();
         backend.load.import();
         // A process begins to count when it begins.
-        Self { backend, falls: 0 }
+        Self { backend, falls: 0, losses: [0; Role::COUNT] }
     }
 
     /// The backend went down since the place was taken. It may be up again.
     pub fn fell(&self) -> bool {
         self.backend.falls() != self.falls
+    }
+
+    /// The backend lost this role since the place was taken. It may have it again.
+    pub fn lost(&self, role: Role) -> bool {
+        self.backend.losses()[role.index()] != self.losses[role.index()]
     }
 
     /// Where the place is.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::queue::Queue;
 use super::{Lease, PoolSlot, SnapshotCell, Waiter};
-use crate::config::settings::{self, OnDown};
+use crate::config::settings::{self, OnDown, Role};
 use crate::limits::Permits;
 use crate::manifest::Count;
 use crate::metrics::{Histogram, PerWorker, PoolShard};
@@ -26,12 +26,15 @@ pub struct LivePool {
     pub check_seconds: Histogram,
     /// `max_sessions` of the pool.
     pub(super) permits: Permits,
-    /// Who waits for a place.
-    pub(super) queue: Queue,
-    sticky: Mutex<Sticky>,
+    /// Who waits for a place, a line for each role.
+    lines: [Queue; Role::COUNT],
+    /// Who was sent where, for each role.
+    sticky: [Mutex<Sticky>; Role::COUNT],
     hooks: PoolHooks,
     /// `passive.failures`; 0: off.
     failures_max: AtomicU32,
+    /// Its backends are asked sooner than their interval says: nobody is known to be the primary.
+    haste: Arc<AtomicBool>,
     /// It has, or had, sessions that end with their backend: only then somebody must look for them when one goes down.
     closes: AtomicBool,
 }
@@ -67,10 +70,11 @@ impl LivePool {
             shards: PerWorker::new(workers),
             check_seconds: Histogram::default(),
             permits: Permits::new(None),
-            queue: Queue::default(),
-            sticky: Mutex::new(Sticky::new(hash_key)),
+            lines: Default::default(),
+            sticky: std::array::from_fn(|_| Mutex::new(Sticky::new(hash_key))),
             hooks,
             failures_max: AtomicU32::new(0),
+            haste: Arc::default(),
             closes: AtomicBool::new(false),
         };
         live.follow(settings);
@@ -97,6 +101,11 @@ impl LivePool {
         self.closes.load(Ordering::Relaxed)
     }
 
+    /// Whether its backends are to be asked sooner. The publisher alone writes, and the checks read.
+    pub fn haste(&self) -> &Arc<AtomicBool> {
+        &self.haste
+    }
+
     /// Sessions of the pool, those being dialled included.
     pub fn sessions(&self) -> u32 {
         self.permits.taken()
@@ -104,12 +113,17 @@ impl LivePool {
 
     /// Sessions that wait for a place.
     pub fn waiting(&self) -> u32 {
-        self.queue.waiting()
+        self.lines.iter().map(Queue::waiting).sum()
     }
 
-    /// Entries of the sticky table.
+    /// Those that wait for a backend of this role.
+    pub(super) fn line(&self, role: Role) -> &Queue {
+        &self.lines[role.index()]
+    }
+
+    /// Entries of the sticky tables.
     pub fn remembered(&self) -> usize {
-        self.sticky().len()
+        ROLES.map(|role| self.sticky(role).len()).iter().sum()
     }
 
     /// Everything that is counted of it, for the next process.
@@ -147,41 +161,46 @@ impl LivePool {
     pub(super) fn recall(
         &self,
         source: Source,
+        role: Role,
         settings: &settings::Sticky,
         now_ms: u64,
         place_of: impl FnOnce(&str) -> Option<u32>,
     ) -> Option<u32> {
-        self.sticky().find(source, millis(settings), now_ms).and_then(|name| place_of(name))
+        self.sticky(role).find(source, millis(settings), now_ms).and_then(|name| place_of(name))
     }
 
     /// It is sent there now. A little of what ran out is forgotten on the way.
     pub(super) fn remember(
         &self,
         source: Source,
+        role: Role,
         backend: &Arc<str>,
         settings: &settings::Sticky,
         now_ms: u64,
     ) {
-        let mut sticky = self.sticky();
+        let mut sticky = self.sticky(role);
         sticky.sweep(millis(settings), now_ms, SWEPT_PER_USE);
         sticky.note(source, backend, settings.entries as usize, now_ms);
     }
 
-    /// Who was sent where last, the least recently used first.
-    pub fn remembered_sources(&self) -> Vec<(Source, Arc<str>, u64)> {
-        let sticky = self.sticky();
+    /// Who was sent where last for a role, the least recently used first.
+    pub fn remembered_sources(&self, role: Role) -> Vec<(Source, Arc<str>, u64)> {
+        let sticky = self.sticky(role);
         sticky.entries().map(|(source, backend, used_ms)| (source, Arc::clone(backend), used_ms)).collect()
     }
 
     /// Remembers what the process before remembered, in that order.
-    pub fn import_remembered(&self, source: Source, backend: &Arc<str>, most: u32, used_ms: u64) {
-        self.sticky().note(source, backend, most as usize, used_ms);
+    pub fn import_remembered(&self, source: Source, role: Role, backend: &Arc<str>, most: u32, used_ms: u64) {
+        self.sticky(role).note(source, backend, most as usize, used_ms);
     }
 
-    fn sticky(&self) -> std::sync::MutexGuard<'_, Sticky> {
-        self.sticky.lock().unwrap_or_else(PoisonError::into_inner)
+    fn sticky(&self, role: Role) -> std::sync::MutexGuard<'_, Sticky> {
+        self.sticky[role.index()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Each of them.
+pub(super) const ROLES: [Role; Role::COUNT] = [Role::Any, Role::Primary, Role::Replica, Role::PreferReplica];
 
 fn millis(settings: &settings::Sticky) -> u64 {
     u64::try_from(settings.lasts.as_millis()).unwrap_or(u64::MAX)

@@ -9,6 +9,7 @@ mod explain;
 mod lease;
 mod live;
 mod queue;
+mod role_view;
 mod snapshot;
 mod source_ports;
 
@@ -17,5 +18,6 @@ pub use explain::{Explanation, Outcome, Why};
 pub use lease::{Lease, Refusal};
 pub use live::{LivePool, PoolHooks};
 pub use queue::{End, Ticket, Waiter};
+pub use role_view::RoleView;
 pub use snapshot::{PoolSlot, PoolView, Snapshot, SnapshotCell, rules};
 pub use source_ports::tcp_source_ports_ratio;

@@ -15,8 +15,10 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::live::ROLES;
 use super::{Lease, LivePool, Refusal};
 use crate::balance::Ask;
+use crate::config::settings::Role;
 use crate::random::spread;
 
 /// A session in the line.
@@ -28,6 +30,8 @@ pub struct Waiter {
     pub slot: u32,
     /// Which of the sessions of that place.
     pub generation: u32,
+    /// Which backends it waits for.
+    pub role: Role,
     /// Who asks.
     pub client: SocketAddr,
     /// When it joined.
@@ -84,9 +88,12 @@ impl Queue {
 impl LivePool {
     /// Joins the line; the place will be delivered. `None`: `most` wait already.
     pub fn wait(&self, waiter: Waiter, end: End, most: u32) -> Option<Ticket> {
+        let queue = self.line(waiter.role);
+        let others = self.waiting().saturating_sub(queue.waiting()) as usize;
         let ticket = {
-            let mut line = self.queue.line();
-            if line.waiters.len() >= most as usize {
+            let mut line = queue.line();
+            // Of several lines each counts the others as they were a moment ago.
+            if line.waiters.len() + others >= most as usize {
                 return None;
             }
             let joined = &mut line.joined[end as usize];
@@ -96,7 +103,7 @@ impl LivePool {
                 End::Front => MIDDLE - *joined,
             });
             line.waiters.insert(ticket, waiter);
-            self.queue.tell_length(&line);
+            queue.tell_length(&line);
             ticket
         };
         self.look_for_places();
@@ -106,14 +113,15 @@ impl LivePool {
     /// Joins the line in the place that a process before this one knew: before all that come now, in the order in which
     /// they came then. Whatever the length of the line.
     pub fn wait_since(&self, waiter: Waiter, since_us: u64) -> Ticket {
+        let queue = self.line(waiter.role);
         let ticket = {
-            let mut line = self.queue.line();
+            let mut line = queue.line();
             line.adopted += 1;
             // Milliseconds of some 30 years, and numbers for more sessions than there can be in one of them.
             let came = ((since_us / 1_000) & SINCE_MASK) << ADOPTED_BITS;
             let ticket = Ticket(MIDDLE / 2 + came + (line.adopted & ADOPTED_MASK));
             line.waiters.insert(ticket, waiter);
-            self.queue.tell_length(&line);
+            queue.tell_length(&line);
             ticket
         };
         self.look_for_places();
@@ -129,21 +137,27 @@ impl LivePool {
     }
 
     /// Leaves the line. A place that is on its way already comes all the same.
-    pub fn leave(&self, ticket: Ticket) {
-        let mut line = self.queue.line();
+    pub fn leave(&self, ticket: Ticket, role: Role) {
+        let queue = self.line(role);
+        let mut line = queue.line();
         line.waiters.remove(&ticket);
-        self.queue.tell_length(&line);
+        queue.tell_length(&line);
     }
 
     /// Gives what places are free to those that wait longest. Cheap while nobody waits.
     pub fn hand_on(&self) {
-        if self.queue.waiting() == 0 {
+        ROLES.iter().for_each(|role| self.hand_on_to(*role));
+    }
+
+    fn hand_on_to(&self, role: Role) {
+        let queue = self.line(role);
+        if queue.waiting() == 0 {
             return;
         }
         let Some(snapshots) = self.snapshots() else { return };
         let snapshot = snapshots.load();
         let Some(view) = snapshot.pools.get(self.slot.0) else { return };
-        let mut line = self.queue.line();
+        let mut line = queue.line();
         let (mut from, mut passed_over) = (Bound::Unbounded, 0);
         loop {
             line.handed_on += 1;
@@ -155,10 +169,10 @@ impl LivePool {
                 now_ns: waiter.now_ns,
                 tried: &view.failing_places_of(&waiter.tried),
             };
-            match Lease::take_place(view, &ask) {
+            match Lease::take_place(view, role, &ask) {
                 Ok(lease) => {
                     if let Some(waiter) = line.waiters.remove(&ticket) {
-                        self.queue.tell_length(&line);
+                        queue.tell_length(&line);
                         self.deliver(waiter, lease);
                     }
                 }

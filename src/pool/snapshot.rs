@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::{Backend, LivePool};
+use super::{Backend, LivePool, RoleView};
 use crate::backend_state::{BackendState, Health, Rules, TENTHS};
 use crate::balance::{Member, Picker};
-use crate::config::settings;
+use crate::config::settings::{self, Role};
+use crate::roles::Roles;
 
 /// All pools at one moment.
 #[derive(Debug)]
@@ -40,8 +41,12 @@ pub struct PoolView {
     pub leaving: Vec<Arc<Backend>>,
     /// The pool itself left the file; sessions that it has stay.
     pub gone: bool,
-    /// Chooses among them.
+    /// Chooses among them for those that do not care for roles.
     pub picker: Picker,
+    /// How often each had lost each role, in the same order as the backends.
+    pub losses: Vec<[u32; Role::COUNT]>,
+    /// The roles, where the check tells them.
+    pub roles: Option<RoleView>,
     /// Where each backend stands in the list, by its number, in the order of the numbers.
     by_number: Vec<(u64, u32)>,
     /// The same by name, where sources are remembered, which is by names.
@@ -60,10 +65,17 @@ impl PoolView {
         backends: Vec<Arc<Backend>>,
         states: Vec<BackendState>,
         hash_seed: &str,
+        roles: Option<&Roles>,
         previous: Option<&Self>,
     ) -> Self {
-        let picker =
-            build_picker(&settings, hash_seed, &backends, &states, previous.map(|view| &view.picker));
+        let members = members_of(&settings, &backends, &states, roles);
+        let try_all = settings.when_none == settings::WhenNone::TryAll;
+        let before = previous.map(|view| &view.picker);
+        let picker = Picker::build(&settings.balance, hash_seed, try_all, &members, before);
+        let roles = roles.map(|roles| {
+            let before = previous.and_then(|view| view.roles.as_ref());
+            RoleView::new(roles, &settings.balance, hash_seed, &members, before)
+        });
         // A list of backends is shorter than 2^32.
         let places = || (0_u32..).zip(&backends);
         let mut by_number: Vec<(u64, u32)> = places().map(|(index, one)| (one.number, index)).collect();
@@ -72,6 +84,8 @@ impl PoolView {
         Self {
             live,
             falls: backends.iter().map(|backend| backend.falls()).collect(),
+            losses: backends.iter().map(|backend| backend.losses()).collect(),
+            roles,
             by_number,
             by_name: by_name.map_or_else(HashMap::new, Iterator::collect),
             settings,
@@ -84,23 +98,36 @@ impl PoolView {
     }
 
     /// The same pool when its backends stand otherwise.
-    pub fn with_states(&self, hash_seed: &str, states: Vec<BackendState>) -> Self {
+    pub fn with_states(&self, hash_seed: &str, states: Vec<BackendState>, roles: Option<&Roles>) -> Self {
         let (live, settings) = (Arc::clone(&self.live), Arc::clone(&self.settings));
-        let view = Self::new(live, settings, self.backends.clone(), states, hash_seed, Some(self));
+        let view = Self::new(live, settings, self.backends.clone(), states, hash_seed, roles, Some(self));
         let still_there = |backend: &&Arc<Backend>| backend.load.active() > 0;
         let leaving = self.leaving.iter().filter(still_there).map(Arc::clone).collect();
         Self { leaving, gone: self.gone, ..view }
     }
 
-    /// May the backend at this place of the list be picked?
-    pub fn is_eligible(&self, index: usize) -> bool {
+    /// Who may be picked for a role, in the order of the list. Where nobody tells roles, nobody has one.
+    pub fn eligible(&self, role: Role) -> &[u32] {
+        self.picker_for(role).map_or(&[], Picker::eligible)
+    }
+
+    /// Who chooses for a role.
+    pub(super) fn picker_for(&self, role: Role) -> Option<&Picker> {
+        match role {
+            Role::Any => Some(&self.picker),
+            _ => self.roles.as_ref().and_then(|roles| roles.picker(role)),
+        }
+    }
+
+    /// May the backend at this place of the list be picked for this role?
+    pub fn is_eligible(&self, index: usize, role: Role) -> bool {
         // They are in the order of the list.
-        u32::try_from(index).is_ok_and(|index| self.picker.eligible().binary_search(&index).is_ok())
+        u32::try_from(index).is_ok_and(|index| self.eligible(role).binary_search(&index).is_ok())
     }
 
     /// The place in the list of an eligible backend of this name, in a pool that remembers sources.
-    pub(super) fn eligible_index(&self, name: &str) -> Option<u32> {
-        self.by_name.get(name).copied().filter(|index| self.is_eligible(*index as usize))
+    pub(super) fn eligible_index(&self, name: &str, role: Role) -> Option<u32> {
+        self.by_name.get(name).copied().filter(|index| self.is_eligible(*index as usize, role))
     }
 
     /// The places in the list of the backends of these numbers, for `Ask::tried`. One that left the list is not picked
@@ -119,8 +146,8 @@ impl PoolView {
     }
 
     /// There is an eligible backend that is none of these: when all that have room are, it is full.
-    pub fn has_other_than(&self, places: &[u32]) -> bool {
-        self.picker.eligible().iter().any(|index| !places.contains(index))
+    pub fn has_other_than(&self, places: &[u32], role: Role) -> bool {
+        self.eligible(role).iter().any(|index| !places.contains(index))
     }
 }
 
@@ -150,13 +177,13 @@ pub fn rules(settings: &settings::Pool) -> Rules {
     }
 }
 
-fn build_picker(
+/// What a picker is given of each backend.
+fn members_of(
     settings: &settings::Pool,
-    hash_seed: &str,
     backends: &[Arc<Backend>],
     states: &[BackendState],
-    previous: Option<&Picker>,
-) -> Picker {
+    roles: Option<&Roles>,
+) -> Vec<Member> {
     assert_eq!(backends.len(), states.len(), "each backend has a standing");
     let tenths: Vec<u16> = states.iter().map(BackendState::tenths).collect();
     // While all weights are whole, they are as the file has them: shorter tables.
@@ -168,21 +195,22 @@ fn build_picker(
     let each = || settings.backends.iter().zip(states);
     // One that was added waits for its first good answer, unless there is no other.
     let others_serve = each().any(|(settings, state)| state.serves() && !is_out(settings, state));
-    let serves = |state: &BackendState| {
-        state.serves() || (!others_serve && state.health() == Health::Untested { added: true })
+    let serves = |at: usize, state: &BackendState| {
+        let standing = roles.and_then(|roles| roles.standings().get(at));
+        let serves = state.serves() || (!others_serve && state.health() == Health::Untested { added: true });
+        serves && standing.is_none_or(|standing| standing.is_any())
     };
-    let members: Vec<Member> = each()
+    each()
         .zip(backends)
         .zip(tenths)
-        .map(|(((settings, state), backend), tenths)| Member {
+        .enumerate()
+        .map(|(at, (((settings, state), backend), tenths))| Member {
             name: Arc::clone(&backend.name),
             weight: state.weight(settings.weight) * if whole { 1 } else { tenths },
             tier: settings.tier,
-            up: serves(state),
+            up: serves(at, state),
             out: is_out(settings, state),
             load: Arc::clone(&backend.load),
         })
-        .collect();
-    let try_all = settings.when_none == settings::WhenNone::TryAll;
-    Picker::build(&settings.balance, hash_seed, try_all, &members, previous)
+        .collect()
 }

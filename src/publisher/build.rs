@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::backend_state::{BackendState, Health};
 use crate::config::settings::{self, Check, ConnectFrom, Protocol, SendProxy, Settings};
-use crate::health::{Target, TargetId};
+use crate::health::{Haste, Target, TargetId};
 use crate::pool::{Backend, LivePool, PoolHooks, PoolSlot, PoolView, SnapshotCell};
 use crate::random::Random;
 use crate::sys::probe::Route;
@@ -104,6 +104,7 @@ pub fn targets_of(settings: &Settings, views: &[Arc<PoolView>]) -> Vec<Target> {
                     id: TargetId(there.number),
                     route: Route { to: SocketAddr::new(backend.ip, port), from: own(backend.ip) },
                     health: Arc::clone(health),
+                    haste: Haste::of(view.live.haste()),
                     known: None,
                 });
             }
@@ -132,7 +133,7 @@ pub fn asked(settings: &Settings, views: &[Arc<PoolView>], targets: &[Target]) -
     for (at, (pool, view)) in settings.pools.iter().zip(views).enumerate() {
         let protocol = match pool.health.check {
             Check::Udp { .. } | Check::Dns { .. } => Protocol::Udp,
-            Check::Off | Check::Tcp | Check::TcpTalk { .. } => Protocol::Tcp,
+            Check::Off | Check::Tcp | Check::TcpTalk { .. } | Check::TcpRoles { .. } => Protocol::Tcp,
         };
         let same_port = pool.health.port.is_none();
         let clears_ejection = same_port && users(settings, at).any(|listener| listener.protocol == protocol);

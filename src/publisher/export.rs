@@ -1,9 +1,10 @@
 //! Export of the pools: what the publisher knows of every one, for the next process.
 
 use super::Publisher;
+use super::pool_roles;
 use super::pool_state::PoolState;
 use crate::backend_state::BackendState;
-use crate::config::settings::{self, ConnectFrom};
+use crate::config::settings::{self, ConnectFrom, Role, Word};
 use crate::manifest;
 use crate::metrics::BackendShard;
 use crate::pool::Backend;
@@ -19,11 +20,17 @@ impl Publisher {
 impl PoolState {
     fn export(&self, now_ns: u64) -> manifest::Pool {
         let (view, live) = (&self.view, &self.view.live);
-        let remembered = live.remembered_sources().into_iter().map(|(source, backend, used_ms)| {
-            manifest::Remembered { source: source.into(), backend: backend.to_string(), used_ms }
+        let remembered = Role::WORDS.iter().flat_map(|(word, role)| {
+            live.remembered_sources(*role).into_iter().map(move |(source, backend, used_ms)| {
+                let (backend, role) = (backend.to_string(), (*word).into());
+                manifest::Remembered { source: source.into(), backend, used_ms, role }
+            })
         });
-        let listed = view.backends.iter().zip(&self.backends);
-        let listed = listed.map(|(backend, tracked)| tell(backend, Some(&tracked.state), now_ns));
+        let listed = view.backends.iter().zip(&self.backends).enumerate();
+        let listed = listed.map(|(at, (backend, tracked))| {
+            let role = self.roles.as_ref().and_then(|roles| pool_roles::export_server(roles, at));
+            manifest::Backend { role, ..tell(backend, Some(&tracked.state), now_ns) }
+        });
         let leaving = view.leaving.iter().map(|backend| tell(backend, None, now_ns));
         manifest::Pool {
             name: live.name.to_string(),
@@ -31,6 +38,7 @@ impl PoolState {
             remembered: remembered.collect(),
             backends: listed.chain(leaving).collect(),
             reach: reach(&view.settings),
+            roles: self.roles.as_ref().map(|roles| pool_roles::export(roles, &view.settings)),
         }
     }
 }
@@ -65,5 +73,6 @@ fn tell(backend: &Backend, state: Option<&BackendState>, now_ns: u64) -> manifes
         failed_ms: backend.failed_ms().unwrap_or(0),
         latency_ns,
         state: state.map(BackendState::export),
+        role: None,
     }
 }

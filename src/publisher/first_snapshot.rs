@@ -34,7 +34,9 @@ pub fn publish_first(
                 backend.begin_down(state.is_down());
             }
             let pool = Arc::new(pool.clone());
-            let mut view = PoolView::new(live, pool, backends, states, &settings.hash_seed, None);
+            let roles = pool_import.roles(&pool);
+            let (seed, roles) = (&settings.hash_seed, roles.as_ref());
+            let mut view = PoolView::new(live, pool, backends, states, seed, roles, None);
             view.leaving = leaving;
             Arc::new(view)
         });

@@ -11,11 +11,13 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::build::{CheckPolicy, PoolBuilder, asked, first_health, targets_of};
+use super::pool_roles;
 use super::pool_state::{PoolState, TrackedBackend};
 use super::{Publisher, Reloaded, Reloading, SLICE, positions_of};
 use crate::backend_state::{BackendState, Health};
 use crate::config::settings::{self, Settings};
 use crate::pool::{Backend, PoolView};
+use crate::roles::{Memory, Roles, Standing};
 
 impl Publisher {
     /// Begins to follow these settings.
@@ -54,7 +56,7 @@ impl Publisher {
         for (slot, pool) in self.pools.iter_mut().enumerate() {
             if !slots.contains(&slot) && !pool.view.gone {
                 let states = pool.view.states.clone();
-                let mut view = pool.view.with_states(&self.hash_seed, states);
+                let mut view = pool.view.with_states(&self.hash_seed, states, pool.roles.as_ref());
                 view.gone = true;
                 pool.view = Arc::new(view);
                 pool.backends.iter_mut().for_each(TrackedBackend::is_asked_no_more);
@@ -87,6 +89,7 @@ impl Publisher {
             Vec::new(),
             &self.hash_seed,
             None,
+            None,
         );
         let state = PoolState::new(&Arc::new(view), &HashMap::new());
         if free == self.pools.len() {
@@ -113,6 +116,8 @@ impl PoolState {
         let mut states: Vec<Option<TrackedBackend>> =
             std::mem::take(&mut self.backends).into_iter().map(Some).collect();
         let mut backends = Vec::with_capacity(pool.backends.len());
+        // Where each stood before; an address that is new is another server.
+        let mut places = Vec::with_capacity(pool.backends.len());
         // One that had left that place and still has sessions, which count.
         let back_at = |settings: &settings::Backend| {
             let same = |backend: &&Arc<Backend>| *backend.name == *settings.name && backend.is_at(settings);
@@ -120,6 +125,7 @@ impl PoolState {
         };
         for settings in &pool.backends {
             let known = before.backends.iter().position(|backend| *backend.name == *settings.name);
+            places.push(known.filter(|at| before.backends[*at].is_at(settings)));
             let known = known.and_then(|at| {
                 Some((&before.backends[at], before.settings.backends.get(at)?, states.get_mut(at)?.take()?))
             });
@@ -150,10 +156,40 @@ impl PoolState {
             .map(Arc::clone)
             .collect();
         let states = self.backends.iter().map(|tracked| tracked.state.clone()).collect();
+        let stood = self.follow_roles(pool, &places, now_ms);
         let (live, settings) = (Arc::clone(&before.live), Arc::new(pool.clone()));
-        let mut view = PoolView::new(live, settings, backends, states, hash_seed, Some(&before));
+        let roles = self.roles.as_ref();
+        let mut view = PoolView::new(live, settings, backends, states, hash_seed, roles, Some(&before));
         view.leaving = leaving;
         self.view = Arc::new(view);
+        self.note_roles(&stood, now_ms);
+        if self.lost {
+            // The view tells how often each had lost a role.
+            self.rebuild(hash_seed, now_ms);
+        }
+        self.tell_haste();
+    }
+
+    /// The roles of those that stay are as they were; who comes is nobody until it has answered. Tells how they stood.
+    fn follow_roles(
+        &mut self,
+        pool: &settings::Pool,
+        places: &[Option<usize>],
+        now_ms: u64,
+    ) -> Vec<Standing> {
+        let rules = pool_roles::rules(pool);
+        let tells = pool.health.check.tells_roles();
+        let before = self.roles.take().filter(|_| tells);
+        let stood = |roles: &Roles| {
+            let stood = |place: &Option<usize>| place.and_then(|at| roles.standings().get(at).copied());
+            places.iter().map(|place| stood(place).unwrap_or(Standing::Unknown)).collect()
+        };
+        let stood = before.as_ref().map_or_else(Vec::new, stood);
+        self.roles = match before {
+            Some(before) => Some(before.with_servers(rules, places, now_ms)),
+            None => tells.then(|| Roles::new(rules, places.len(), Memory::default())),
+        };
+        stood
     }
 
     fn note_asked(&mut self, asked: &HashMap<u64, CheckPolicy>) {

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::build::PoolBuilder;
+use super::pool_roles;
 use crate::backend_state::{BackendState, Health};
-use crate::config::settings::{self, Balance, ConnectFrom, OnDown, SendProxy, Settings};
+use crate::config::settings::{self, Balance, ConnectFrom, OnDown, Role, SendProxy, Settings, Word};
 use crate::manifest;
 use crate::metrics::BackendShard;
 use crate::pool::{Backend, LivePool, PoolView};
+use crate::roles::Roles;
 use crate::sticky::Source;
 
 /// What is known of the pools from before; nothing in a balancer that begins.
@@ -71,10 +73,17 @@ impl<'a> PoolImport<'a> {
                 let name =
                     known.map_or_else(|| entry.backend.as_str().into(), |known| Arc::clone(&known.name));
                 let source = Source::from(entry.source);
-                live.import_remembered(source, &name, sticky.entries, entry.used_ms);
+                let role = Role::of_word(entry.role.as_str()).unwrap_or(Role::Any);
+                live.import_remembered(source, role, &name, sticky.entries, entry.used_ms);
             }
         }
         (states, leaving)
+    }
+
+    /// Who was what in a pool of these settings; `None`: its check does not tell.
+    pub fn roles(&self, pool: &settings::Pool) -> Option<Roles> {
+        let before = self.pools.iter().find(|before| before.name == pool.name);
+        pool_roles::resumed(pool, before, self.now_ns / 1_000_000)
     }
 
     /// Views of pools that had left the file and still have sessions.
@@ -111,7 +120,9 @@ impl<'a> PoolImport<'a> {
                 backend.begin_down(state.is_down());
             }
             let pool = Arc::new(pool);
-            let mut view = PoolView::new(live, pool, backends, states, &settings.hash_seed, None);
+            let roles = self.roles(&pool);
+            let (seed, roles) = (&settings.hash_seed, roles.as_ref());
+            let mut view = PoolView::new(live, pool, backends, states, seed, roles, None);
             view.leaving = leaving;
             view.gone = true;
             views.push(Arc::new(view));

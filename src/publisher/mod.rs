@@ -11,6 +11,7 @@ mod first_snapshot;
 mod follow;
 mod import;
 mod passive;
+mod pool_roles;
 mod pool_state;
 
 use std::collections::HashMap;
@@ -284,7 +285,7 @@ impl Publisher {
         let turn = |slot: usize| (slot < self.next_slot, slot);
         changed.sort_by_key(|slot| {
             let pool = &self.pools[*slot];
-            (pool.has_table(), !pool.fell, turn(*slot))
+            (pool.has_table(), !(pool.fell || pool.lost), turn(*slot))
         });
         if let Some(last) = self.publish_these(&changed) {
             self.next_slot = last + 1;
@@ -319,8 +320,13 @@ impl Publisher {
         let pools = self.pools.iter().map(|pool| Arc::clone(&pool.view)).collect();
         self.snapshots.store(Snapshot { generation: self.generation, pools });
         // Whose view still shows the dead one would send its sessions back there.
-        let must_look =
-            |pool: &mut PoolState| !pool.changed && std::mem::take(&mut pool.fell) && pool.view.live.closes();
+        let must_look = |pool: &mut PoolState| {
+            if pool.changed {
+                return false;
+            }
+            let (fell, lost) = (std::mem::take(&mut pool.fell), std::mem::take(&mut pool.lost));
+            fell && pool.view.live.closes() || lost
+        };
         // Each is asked: what fell and need not be looked for is done with.
         let looks = self.pools.iter_mut().filter_map(|pool| must_look(pool).then_some(())).count();
         if looks > 0 {

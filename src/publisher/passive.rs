@@ -26,11 +26,14 @@ impl PoolState {
             let out = self.backends.iter().filter(|tracked| tracked.state.is_ejected()).count();
             let others_serve =
                 (0..self.backends.len()).any(|other| other != index && self.gets_sessions(other));
+            let is_primary = self.is_primary(index);
             let (pool, name) = (&*self.view.live.name, &*backend.name);
             let tracked = &mut self.backends[index];
-            if out >= most || !others_serve {
+            if out >= most || !others_serve || is_primary {
                 if !std::mem::replace(&mut tracked.spared, true) && self.view.backends.len() > 1 {
-                    let why = if others_serve {
+                    let why = if is_primary {
+                        "it is the primary"
+                    } else if others_serve {
                         "passive.max_ejected is reached"
                     } else {
                         "no other backend serves"

@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::build::CheckPolicy;
 use crate::backend_state::{BackendState, Health, Mark, Marked, Rules};
 use crate::config::settings::Balance;
 use crate::health::{Checked, Outcome};
 use crate::pool::{Backend, PoolView, rules};
+use crate::roles::Roles;
 
 /// One pool as the publisher keeps it.
 pub(super) struct PoolState {
@@ -17,7 +19,11 @@ pub(super) struct PoolState {
     pub(super) changed: bool,
     /// A backend went down since a view was last published.
     pub(super) fell: bool,
+    /// A backend lost a role since a view was last published.
+    pub(super) lost: bool,
     pub(super) rules: Rules,
+    /// Who is what, where the check tells it.
+    pub(super) roles: Option<Roles>,
     pub(super) backends: Vec<TrackedBackend>,
 }
 
@@ -55,7 +61,21 @@ impl PoolState {
             view: Arc::clone(view),
             changed: false,
             fell: false,
+            lost: false,
+            roles: view.roles.as_ref().map(|view| view.roles.clone()),
         }
+        .with_haste()
+    }
+
+    /// While nobody is known to be the primary, the checks hurry.
+    fn with_haste(self) -> Self {
+        self.tell_haste();
+        self
+    }
+
+    pub(super) fn tell_haste(&self) {
+        let haste = self.roles.as_ref().is_some_and(|roles| roles.primary().is_none());
+        self.view.live.haste().store(haste, Ordering::Relaxed);
     }
 
     /// Says something of a backend, or takes back what was said.
@@ -113,7 +133,7 @@ impl PoolState {
         }
         let first = std::mem::take(&mut tracked.awaited);
         match &event.outcome {
-            Outcome::Good => backend.checks.good.add(1),
+            Outcome::Good | Outcome::Role(_) => backend.checks.good.add(1),
             Outcome::Bad(_) => backend.checks.bad.add(1),
             Outcome::Local(_) => backend.checks.local.add(1),
         }
@@ -124,7 +144,7 @@ impl PoolState {
         let unasked = matches!(event.outcome, Outcome::Local(_));
         let still_unasked = std::mem::replace(&mut tracked.unasked, unasked) && unasked;
         // That all is well from the start is told once, for all; that it cannot be asked, when that begins.
-        if !(first && event.outcome == Outcome::Good || still_unasked) {
+        if !(first && event.outcome.is_good() || still_unasked) {
             let for_s = now_ms.saturating_sub(tracked.state.since_ms()) / 1_000;
             tell(event, &self.view.live.name, &backend.name, for_s);
         }
@@ -143,7 +163,7 @@ impl PoolState {
             self.fell |= backend.set_down(tracked.state.is_down());
             self.changed = true;
         }
-        if event.outcome == Outcome::Good
+        if event.outcome.is_good()
             && tracked.asked.clears_ejection
             && tracked.state.on_good_check(asked_ms, &self.rules, now_ms)
         {
@@ -152,6 +172,7 @@ impl PoolState {
             let (pool, backend) = (&*self.view.live.name, &*backend.name);
             tracing::info!(target: "health", pool, backend, "backend answers its check: it gets sessions again");
         }
+        self.hear_role(index, &event.outcome, now_ms);
     }
 
     /// Does what time has brought.
@@ -187,7 +208,8 @@ impl PoolState {
         self.changed = false;
         let had = !self.view.picker.eligible().is_empty();
         let states = self.backends.iter().map(|tracked| tracked.state.clone()).collect();
-        self.view = Arc::new(self.view.with_states(hash_seed, states));
+        self.view = Arc::new(self.view.with_states(hash_seed, states, self.roles.as_ref()));
+        self.tell_haste();
         let has = !self.view.picker.eligible().is_empty();
         let pool = &*self.view.live.name;
         if had && !has {

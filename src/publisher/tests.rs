@@ -4,7 +4,9 @@ use super::PoolImport;
 use super::publish_first;
 use super::*;
 use crate::config;
+use crate::config::settings::Role;
 use crate::limits::Permits;
+use crate::roles::Claim;
 
 /// A publisher of these pools, and the threads that it tells.
 fn publisher(text: &str) -> (Publisher, Arc<Workers>) {
@@ -49,11 +51,13 @@ fn mark(publisher: &mut Publisher, pool: &str, mark: Option<Mark>) {
 
 fn reload(publisher: &mut Publisher, text: &str) {
     let (reply, outcome) = oneshot::channel();
-    publisher.obey(Order::Reload { settings: Arc::new(settings(text)), reply });
+    let settings = settings(text);
+    let pools = settings.pools.len();
+    publisher.obey(Order::Reload { settings: Arc::new(settings), reply });
     while publisher.reloading.is_some() {
         publisher.go_on_reloading();
     }
-    assert_eq!(outcome.blocking_recv().unwrap().pools.len(), 2);
+    assert_eq!(outcome.blocking_recv().unwrap().pools.len(), pools);
 }
 
 const FILE: &str = "
@@ -265,4 +269,57 @@ async fn pools_whose_tables_cost_nothing_do_not_wait_for_those_that_do() {
     }
     drop((events, orders));
     publishing.await.unwrap();
+}
+
+const ROLES: &str = "
+pools:
+  p:
+    backends: [{ address: '10.0.0.1:1', name: a }, { address: '10.0.0.2:1', name: b }]
+    health: { check: { tcp: { expect: { primary: x, replica: y } } } }
+listeners:
+  write: { bind: 1001, pool: p, role: primary }
+";
+
+/// What a backend said of its role is published.
+fn says(publisher: &mut Publisher, index: usize, claim: Claim) {
+    let number = publisher.pools[0].view.backends[index].number;
+    let answer = crate::roles::Answer { claim, generation: None, position: None };
+    let verdict = crate::health::Verdict {
+        state: crate::liveness::State::Up,
+        change: None,
+        progress: crate::liveness::Progress { done: 0, of: 3 },
+    };
+    publisher.apply(&Checked {
+        target: crate::health::TargetId(number),
+        outcome: crate::health::Outcome::Role(answer),
+        verdict,
+        ..fell(&publisher.snapshots.load(), 0)
+    });
+    publisher.publish();
+}
+
+#[test]
+fn threads_look_for_sessions_when_a_role_is_lost_and_a_reload_gives_nobody_a_role() {
+    let (mut publisher, workers) = publisher(ROLES);
+    let haste = Arc::clone(publisher.pools[0].view.live.haste());
+    let is_asked_for = || haste.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(is_asked_for(), "nobody is known to be the primary");
+    let may = |publisher: &Publisher, role| publisher.snapshots.load().pools[0].eligible(role).to_vec();
+    assert_eq!(may(&publisher, Role::Any), [0, 1], "as without roles");
+    assert_eq!(may(&publisher, Role::PreferReplica), [] as [u32; 0], "nobody was asked");
+    says(&mut publisher, 0, Claim::Primary);
+    says(&mut publisher, 1, Claim::Replica);
+    assert_eq!((may(&publisher, Role::Primary), may(&publisher, Role::Replica)), (vec![0], vec![1]));
+    assert!(!is_asked_for());
+    assert_eq!(told(&workers), [0, 0], "nobody lost anything");
+
+    // Another order, and a third one that nobody knows.
+    let more = ROLES.replace("[{", "[{ address: '10.0.0.3:1', name: c }, {");
+    reload(&mut publisher, &more);
+    assert_eq!((may(&publisher, Role::Primary), may(&publisher, Role::Replica)), (vec![1], vec![2]));
+    says(&mut publisher, 1, Claim::Replica);
+    assert_eq!((may(&publisher, Role::Primary), told(&workers)), (vec![], [1, 1]));
+    let view = Arc::clone(&publisher.snapshots.load().pools[0]);
+    assert_eq!(view.losses[1], view.backends[1].losses());
+    assert_eq!(view.losses[1][Role::Primary.index()], 1);
 }

@@ -287,6 +287,7 @@ impl Control {
             Arc::new(ListenerCounters::new(&listener.name, proto, pool.slot.0, self.workers.count()))
         });
         counters.set_pool(pool.slot.0);
+        counters.set_role(listener.role);
         counters
     }
 

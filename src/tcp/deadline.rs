@@ -54,7 +54,7 @@ fn ends_of(session: &Session) -> [Option<(u64, Reason)>; 4] {
         after(session.terms.idle_ms, Reason::Idle),
         after(half_closed_ms, Reason::HalfClosed),
         relay.lifetime_end_ms.map(|at_ms| (at_ms, Reason::Lifetime)),
-        session.close_later_ms.map(|at_ms| (at_ms, Reason::BackendDown)),
+        session.close_later_ms.map(|at_ms| (at_ms, session.ends_for.unwrap_or(Reason::BackendDown))),
     ]
 }
 

@@ -25,10 +25,10 @@ pub(super) fn attempt(session: &mut Session, token: Token, cx: &mut ThreadContex
         let tried = view.places_of(&session.tried);
         let (client, random, now_ns) = (session.client_address, cx.random.bits(), cx.now_us * 1_000);
         let ask = Ask { client, random, now_ns, tried: &tried };
-        let lease = match (Lease::take(view, &ask), view.settings.queue) {
+        let lease = match (Lease::take(view, session.terms.role, &ask), view.settings.queue) {
             (Ok(lease), _) => lease,
             // Another one is only full: to wait for it beats asking those again that failed.
-            (Err(Refusal::AllTried), Some(queue)) if view.has_other_than(&tried) => {
+            (Err(Refusal::AllTried), Some(queue)) if view.has_other_than(&tried, session.terms.role) => {
                 return wait_in_line(session, token, view, &queue, cx);
             }
             (Err(Refusal::AllTried), _) => {
@@ -73,7 +73,7 @@ pub(super) fn leave_line(session: &mut Session, cx: &ThreadContext) {
     let Phase::Queued { ticket, since_us, until_ms } = session.phase else { return };
     note_waited(session, since_us, cx);
     if let Some(view) = cx.snapshots.load().pools.get(session.terms.pool.0) {
-        view.live.leave(ticket);
+        view.live.leave(ticket, session.terms.role);
     }
     session.phase = Phase::Pausing { until_ms };
 }
@@ -91,6 +91,7 @@ fn wait_in_line(
         worker: cx.worker,
         slot,
         generation,
+        role: session.terms.role,
         client: session.client_address,
         now_ns: cx.now_us * 1_000,
         tried: session.tried.clone(),
@@ -114,7 +115,8 @@ pub(super) fn rejoin(
 ) -> Next {
     let Token::Session { slot, generation, .. } = token else { return Next::End(Reason::InternalError) };
     let (worker, client, now_ns) = (cx.worker, session.client_address, cx.now_us * 1_000);
-    let waiter = Waiter { worker, slot, generation, client, now_ns, tried: session.tried.clone() };
+    let (role, tried) = (session.terms.role, session.tried.clone());
+    let waiter = Waiter { worker, slot, generation, role, client, now_ns, tried };
     let ticket = {
         let snapshots = cx.snapshots.load();
         let view = snapshots.pools.get(session.terms.pool.0);
@@ -210,6 +212,16 @@ pub(super) fn on_backend_ready(
         socket::reset_on_close(side.fd());
         return failed(session, token, Errno::CONNREFUSED, cx);
     }
+    if session.lost_role() {
+        // The pick is older than what is known now. Nothing was said yet: another backend may have the role.
+        session.backend = None;
+        session.leave_backend();
+        return if session.attempts < attempts_of(session, cx) {
+            attempt(session, token, cx)
+        } else {
+            Next::End(Reason::RoleChanged)
+        };
+    }
     let took_us = cx.now_us.saturating_sub(began_us);
     session.connect_us = Some(took_us);
     session.error = None;
@@ -231,6 +243,12 @@ pub(super) fn on_backend_ready(
         side.broken = broken;
     }
     relay::begin(session, cx)
+}
+
+/// How often it may be tried; once where its pool is gone.
+fn attempts_of(session: &Session, cx: &ThreadContext) -> u8 {
+    let snapshots = cx.snapshots.load();
+    snapshots.pools.get(session.terms.pool.0).map_or(1, |view| view.settings.connect.attempts)
 }
 
 /// A backend may answer and reset before its connect is noticed here. What it said is delivered; without a word of it

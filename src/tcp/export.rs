@@ -159,6 +159,7 @@ impl Session {
             attempts: self.attempts,
             tried: self.tried.clone(),
             error: self.error.map(Errno::raw_os_error),
+            ends_for: self.ends_for.map_or("", Reason::word).into(),
             #[cfg(feature = "manifest-next")]
             next: self.started_us,
         }
@@ -208,6 +209,7 @@ impl Session {
             connect_us: record.connect_us,
             queue_us: record.queue_us,
             close_later_ms: record.close_later_ms,
+            ends_for: Reason::named(record.ends_for.as_str()),
             on_down,
             attempts: record.attempts,
             tried: record.tried,

@@ -39,6 +39,8 @@ pub(super) struct Session {
     pub(super) queue_us: Option<u64>,
     /// Its end, because its backend went down.
     pub(super) close_later_ms: Option<u64>,
+    /// Why, while that is to come.
+    pub(super) ends_for: Option<Reason>,
     /// What happens to it when its backend goes down; as its pool had it when it was dialled.
     pub(super) on_down: OnDown,
     /// Attempts at a backend so far.
@@ -106,6 +108,7 @@ impl Session {
             connect_us: None,
             queue_us: None,
             close_later_ms: None,
+            ends_for: None,
             on_down: OnDown::Keep,
             attempts: 0,
             tried: Vec::new(),
@@ -122,16 +125,25 @@ impl Session {
     /// Its backend went down since it was given it, and it is to end with it. Not so while it still tells one side of the
     /// end of the other.
     pub(super) fn is_to_close(&self) -> bool {
-        self.on_down == OnDown::Close
-            && self.close_later_ms.is_none()
-            && matches!(self.phase, Phase::Relaying | Phase::Dialling { .. })
-            && self.lease.as_ref().is_some_and(Lease::fell)
+        let fell = self.on_down == OnDown::Close && self.lease.as_ref().is_some_and(Lease::fell);
+        // One that is to end within a second ends now, when its backend loses the role meanwhile.
+        self.lost_role() && self.ends_for != Some(Reason::RoleChanged)
+            || fell && self.close_later_ms.is_none() && self.has_backend()
+    }
+
+    /// Its backend lost the role that it came for since it was given it.
+    pub(super) fn lost_role(&self) -> bool {
+        self.has_backend() && self.lease.as_ref().is_some_and(|lease| lease.lost(self.terms.role))
+    }
+
+    fn has_backend(&self) -> bool {
+        matches!(self.phase, Phase::Relaying | Phase::Dialling { .. })
     }
 
     /// The backend it had is no matter of it any more: it failed, and another is picked.
     pub(super) fn leave_backend(&mut self) {
         self.tried.extend(self.lease.take().map(|lease| lease.backend().number));
-        self.close_later_ms = None;
+        (self.close_later_ms, self.ends_for) = (None, None);
     }
 
     /// Does an operator look for it?
@@ -163,9 +175,15 @@ impl Session {
         }
     }
 
-    /// Its end is near, at a moment of its own, so that the clients of one backend do not all return at once.
+    /// Its end is near, at a moment of its own, so that the clients of one backend do not all return at once. Where a role
+    /// was lost it is now: what is written to a former primary is lost.
     pub(super) fn close_later(&mut self, cx: &mut ThreadContext) {
-        self.close_later_ms = Some(cx.now_ms() + cx.random.bits() % CLOSES_SPREAD_MS);
+        let (reason, spread_ms) = if self.lost_role() {
+            (Reason::RoleChanged, 0)
+        } else {
+            (Reason::BackendDown, cx.random.bits() % CLOSES_SPREAD_MS)
+        };
+        (self.close_later_ms, self.ends_for) = (Some(cx.now_ms() + spread_ms), Some(reason));
         self.deadline_moved = true;
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Admission;
 use crate::access::TrustedProxies;
-use crate::config::settings::{Listener, LogSessions};
+use crate::config::settings::{Listener, LogSessions, Role};
 use crate::metrics::ListenerCounters;
 use crate::pool::{LivePool, PoolSlot};
 use crate::reason::Reason;
@@ -18,6 +18,8 @@ pub struct Terms {
     pub listener: Arc<str>,
     /// Where its pool stands in the snapshot.
     pub pool: PoolSlot,
+    /// Which of its backends.
+    pub role: Role,
     /// The pool itself: while anyone holds it, no other gets its slot.
     pub live: Arc<LivePool>,
     /// Who may come in, and how many; `None`: everyone.
@@ -54,6 +56,7 @@ impl Terms {
         Self {
             listener: Arc::clone(&counters.listener),
             pool: live.slot,
+            role: listener.role,
             live: Arc::clone(live),
             admission,
             backlog: listener.backlog,
@@ -73,6 +76,7 @@ impl Terms {
         Self {
             listener: Arc::clone(&counters.listener),
             pool: live.slot,
+            role: Role::Any,
             live: Arc::clone(live),
             admission: None,
             backlog: None,

@@ -6,6 +6,7 @@ use super::super::session::{Phase, Session};
 use super::super::{Import, Terms};
 use super::*;
 use crate::balance::Ask;
+use crate::config::settings::Role;
 use crate::manifest;
 use crate::pool::Lease;
 use crate::session_query::Filter;
@@ -52,7 +53,7 @@ impl Table {
     fn pick(&self) -> Lease {
         let snapshot = self.trial.snapshots.load();
         let ask = Ask { client: "10.0.0.1:1".parse().unwrap(), random: 0, now_ns: 0, tried: &[] };
-        Lease::take(&snapshot.pools[0], &ask).unwrap()
+        Lease::take(&snapshot.pools[0], Role::Any, &ask).unwrap()
     }
 
     fn add_one(&mut self, lease: Lease) {
@@ -132,6 +133,7 @@ pub(crate) fn given(on_down: &'static str, started_us: u64) -> manifest::Session
         attempts: 1,
         tried: Vec::new(),
         error: None,
+        ends_for: "".into(),
     }
 }
 

@@ -41,7 +41,7 @@ impl Trial {
         let made = (1..).zip(&pool.backends).map(|(number, one)| Backend::new(number, &live, one, 1));
         let backends: Vec<Arc<Backend>> = made.map(Arc::new).collect();
         let standings = backends.iter().map(|_| BackendState::new(Health::Unchecked, 0)).collect();
-        let view = PoolView::new(Arc::clone(&live), pool, backends.clone(), standings, "seed", None);
+        let view = PoolView::new(Arc::clone(&live), pool, backends.clone(), standings, "seed", None, None);
         let snapshots = Arc::new(SnapshotCell::new(Snapshot { generation: 1, pools: vec![Arc::new(view)] }));
         let proto = settings.listeners[0].protocol.word();
         let counters = Arc::new(ListenerCounters::new("door", proto, 0, 1));
@@ -52,7 +52,7 @@ impl Trial {
     pub(crate) fn publish(&self) {
         let before = self.snapshots.load();
         let view = &before.pools[0];
-        let view = view.with_states("seed", view.states.clone());
+        let view = view.with_states("seed", view.states.clone(), None);
         let generation = before.generation + 1;
         self.snapshots.store(Snapshot { generation, pools: vec![Arc::new(view)] });
     }

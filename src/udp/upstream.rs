@@ -7,7 +7,7 @@ use super::BatchSize;
 use super::connect_from::{Origin, Origins};
 use super::refusals::{Refusals, Sender};
 use crate::balance::Ask;
-use crate::config::settings::{OnDown, SendProxy};
+use crate::config::settings::{OnDown, Role, SendProxy};
 use crate::manifest;
 use crate::metrics::Drop;
 use crate::pool::{Lease, PoolView, Refusal};
@@ -75,7 +75,7 @@ impl Upstream {
         let tried = view.places_of(but.as_slice());
         let random = cx.random.bits();
         let ask = Ask { client, random, now_ns: cx.now_us * 1_000, tried: &tried };
-        let lease = Lease::take(view, &ask).map_err(NoUpstream::Refused)?;
+        let lease = Lease::take(view, Role::Any, &ask).map_err(NoUpstream::Refused)?;
         let backend = lease.backend().address(client_port);
         let (fd, origin) = origins.connect(view, client, backend, cx.worker)?;
         if let Err(errno) = cx.poller.watch_input(&fd, Token::Flow(flow).pack()) {

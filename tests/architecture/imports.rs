@@ -26,6 +26,7 @@ pub const GROUND: &[&str] = &[
     "proxy_protocol",
     "liveness",
     "backend_state",
+    "roles",
     "sticky",
     "timer_wheel",
     "durations",

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use evenkeel::config::settings::{Check, Health, SendProxy};
-use evenkeel::health::{Checker, Outcome, Target, TargetId};
+use evenkeel::health::{Checker, Haste, Outcome, Target, TargetId};
 use evenkeel::sys::probe::Route;
 
 fn main() {
@@ -57,6 +57,7 @@ fn measure(port: u16, span: Duration) -> f64 {
             id: TargetId(n.into()),
             route: Route::to(SocketAddr::from(([127, 1, (n / 250) as u8, (n % 250) as u8 + 1], port))),
             health: Arc::clone(&health),
+            haste: Haste::default(),
             known: None,
         };
         let (sender, mut events) = tokio::sync::mpsc::channel(64);

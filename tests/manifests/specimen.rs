@@ -1,6 +1,6 @@
 //! One manifest with everything in it that this build writes: every record, every kind, every counter and reason.
 
-use evenkeel::config::settings::{LogSessions, OnDown, SendProxy};
+use evenkeel::config::settings::{LogSessions, OnDown, Role, SendProxy, Word as _};
 use evenkeel::manifest::*;
 use evenkeel::metrics::{BackendShard, CheckCounts, Histogram, ListenerShard, Named, PerWorker, PoolShard};
 use evenkeel::reason::Reason;
@@ -111,6 +111,7 @@ fn pool(send_proxy: SendProxy, on_down: OnDown) -> Pool {
             source: "2001:db8::1".parse().unwrap(),
             backend: "db1".into(),
             used_ms: 77,
+            role: Role::PreferReplica.word().into(),
         }],
         backends: vec![backend("db1", Some(standing())), backend("gone", None)],
         reach: Reach {
@@ -121,6 +122,7 @@ fn pool(send_proxy: SendProxy, on_down: OnDown) -> Pool {
             from_client: false,
             from: vec!["10.0.0.8".parse().unwrap()],
         },
+        roles: Some(PoolRoles { primary: Some("db1".into()), generations: vec![("7361".into(), 5)] }),
     }
 }
 
@@ -142,6 +144,13 @@ fn backend(name: &str, standing: Option<BackendState>) -> Backend {
         failed_ms: 88,
         latency_ns: Some(99_000),
         state: standing,
+        role: Some(ServerRole {
+            claim: Some("primary".into()),
+            generation: Some(("7361".into(), 5)),
+            claimed: 4,
+            is_silent: true,
+            is_lagging: true,
+        }),
     }
 }
 
@@ -230,6 +239,7 @@ fn session(fd: i32, phase: Phase) -> Session {
         attempts: 2,
         tried: vec![0, 3],
         error: Some(111),
+        ends_for: Reason::RoleChanged.word().into(),
     }
 }
 

@@ -30,6 +30,7 @@ mod queue;
 mod reload;
 mod retries;
 mod rig;
+mod roles;
 mod send_buffers;
 mod shutdown;
 mod splice;

@@ -99,7 +99,7 @@ fn bulk_without_pipes_is_copied() {
             let live = Arc::new(LivePool::new(&pool, PoolSlot(0), [0; 16], 1, hooks));
             let backends = vec![Arc::new(evenkeel::pool::Backend::new(1, &live, &pool.backends[0], 1))];
             let states = vec![BackendState::new(Health::Unchecked, 0)];
-            let view = PoolView::new(Arc::clone(&live), pool, backends, states, "seed", None);
+            let view = PoolView::new(Arc::clone(&live), pool, backends, states, "seed", None, None);
             let snapshots =
                 Arc::new(SnapshotCell::new(Snapshot { generation: 1, pools: vec![Arc::new(view)] }));
             let workers =

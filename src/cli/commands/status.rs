@@ -73,13 +73,13 @@ fn pool_picture(pool: &Value, paint: Paint) -> String {
     let mut out = format!(
         "pool {}: {}, {eligible} of {} eligible, {} sessions{}\n",
         text(pool, "name"),
-        text(pool, "balance"),
+        primary_told(pool) + text(pool, "balance"),
         backends.len(),
         number(pool, "sessions"),
         if waiting > 0 { format!(", {waiting} waiting") } else { String::new() },
     );
-    let mut rows =
-        vec![["BACKEND", "ADDRESS", "STATE", "FOR", "WEIGHT", "ACTIVE", "FAILED", "WHY"].map(str::to_owned)];
+    let head = ["BACKEND", "ADDRESS", "STATE", "ROLE", "FOR", "WEIGHT", "ACTIVE", "FAILED", "WHY"];
+    let mut rows = vec![head.map(str::to_owned)];
     for backend in backends {
         let (weight, file) = (number(backend, "weight"), number(backend, "file_weight"));
         let max = backend.get("max_sessions").and_then(Value::as_u64);
@@ -87,6 +87,7 @@ fn pool_picture(pool: &Value, paint: Paint) -> String {
             text(backend, "name").to_owned(),
             text(backend, "address").to_owned(),
             text(backend, "state").to_owned(),
+            backend.get("role").and_then(Value::as_str).unwrap_or("-").to_owned(),
             age(number(backend, "since_s")),
             if weight == file { weight.to_string() } else { format!("{weight} (file {file})") },
             max.map_or_else(
@@ -98,17 +99,36 @@ fn pool_picture(pool: &Value, paint: Paint) -> String {
         ]);
     }
     for backend in list(pool, "leaving") {
-        let cells = ["", "leaving", "", "", &number(backend, "active").to_string(), "", "left the file"]
-            .map(str::to_owned);
-        let [address, state, span, weight, active, failed, why] = cells;
-        rows.push([text(backend, "name").to_owned(), address, state, span, weight, active, failed, why]);
+        let active = number(backend, "active").to_string();
+        let cells = [text(backend, "name"), "", "leaving", "-", "", "", &active, "", "left the file"];
+        rows.push(cells.map(str::to_owned));
     }
     let state = |row: usize| rows.get(row).map_or("", |row| row[2].as_str());
-    out.push_str(&explained(&rows, |row, column, cell| match column {
+    let painted = |row: usize, column: usize, cell: String| match column {
         2 if row > 0 => paint.paint(mood_of(state(row)), cell),
         _ => headed(paint, row, cell),
-    }));
+    };
+    out.push_str(&if pool.get("primary").is_some() {
+        explained(&rows, painted)
+    } else {
+        // Nobody tells roles there.
+        let without = |[name, address, state, _, rest @ ..]: &[String; 9]| {
+            let [span, weight, active, failed, why] = rest.clone();
+            [name.clone(), address.clone(), state.clone(), span, weight, active, failed, why]
+        };
+        explained(&rows.iter().map(without).collect::<Vec<_>>(), painted)
+    });
     out
+}
+
+/// Who is the primary, and since when, or that nobody is; nothing of a pool where nobody tells.
+fn primary_told(pool: &Value) -> String {
+    let since = age(number(pool, "primary_since_s"));
+    match pool.get("primary") {
+        None => String::new(),
+        Some(Value::String(name)) => format!("{name} is the primary for {since}, "),
+        Some(_) => format!("nobody is the primary for {since}, "),
+    }
 }
 
 /// The first row is the head.
@@ -119,7 +139,7 @@ fn headed(paint: Paint, row: usize, cell: String) -> String {
 fn mood_of(state: &str) -> Mood {
     match state {
         "up" | "standby" => Mood::Good,
-        "down" | "marked down" => Mood::Bad,
+        "down" | "marked down" | "stale primary" | "contested" => Mood::Bad,
         _ => Mood::Doubtful,
     }
 }

@@ -18,7 +18,9 @@ impl Ink {
     pub(super) fn state(self, state: &str) -> Style {
         match state {
             "up" | "standby" => self.of(Color::Green),
-            "down" | "marked down" => self.of(Color::Red).add_modifier(Modifier::BOLD),
+            "down" | "marked down" | "stale primary" | "contested" => {
+                self.of(Color::Red).add_modifier(Modifier::BOLD)
+            }
             "" => Style::new(),
             _ => self.of(Color::Yellow),
         }

@@ -260,7 +260,7 @@ fn order(sort: Sort, a: (&Backend, Rates), b: (&Backend, Rates)) -> Ordering {
 fn urgency(state: &str) -> u8 {
     match state {
         "down" => 0,
-        "ejected" => 1,
+        "ejected" | "stale primary" | "contested" => 1,
         "marked down" => 2,
         "untested" => 3,
         "drain" => 4,

@@ -8,9 +8,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::address::show_ip;
 use super::draft::{DraftListener, DraftPool, PoolChoice};
+use super::policy::ROLES_HINT;
 use crate::config::mistake::{Place, Report, quoted};
 use crate::config::nearest::nearest;
-use crate::config::settings::{Bind, Check, Listener, OnDown, Pool, Protocol, SendProxy};
+use crate::config::settings::{
+    Bind, Check, Listener, OnDown, Pool, Protocol, Role, SendProxy, WhenNone, Word,
+};
 use crate::config::spec::{POOL, Section, TOP};
 use crate::config::units::show_whole;
 
@@ -32,6 +35,7 @@ pub(super) fn join(
         if let Some(pool) = found {
             listeners[at].settings.pool = pool;
             users[pool].push(at);
+            check_role(&mut listeners[at], &pools[pool].settings, report);
         }
     }
     for (pool, users) in pools.iter_mut().zip(&users) {
@@ -63,6 +67,31 @@ pub(super) fn admin_apart(admin: SocketAddr, place: Place, listeners: &[DraftLis
     if let Some(listener) = doors.find(|listener| listener.settings.bind.iter().any(takes)) {
         let name = quoted(&listener.settings.name);
         report.tell(place, format!("`http`: port {} is taken by the listener {name}", admin.port()));
+    }
+}
+
+/// A role that nobody tells, and one that `try_all` would give to anybody.
+fn check_role(listener: &mut DraftListener, pool: &Pool, report: &mut Report) {
+    let role = listener.settings.role;
+    // That a role is for tcp was told.
+    if role == Role::Any || listener.role_place.is_some() && listener.settings.protocol == Protocol::Udp {
+        return;
+    }
+    let Some(place) = listener.role_place else {
+        if !pool.health.check.tells_roles() || listener.settings.protocol == Protocol::Udp {
+            listener.settings.role = Role::Any;
+        }
+        return;
+    };
+    let (role, name) = (role.word(), quoted(&pool.name));
+    if !pool.health.check.tells_roles() {
+        let message = format!("`role: {role}`: the check of the pool {name} tells no roles");
+        report.tell_with_hint(place, message, ROLES_HINT);
+    } else if pool.when_none == WhenNone::TryAll {
+        let message = format!(
+            "`role: {role}`: with `when_none: try_all` the pool {name} would give its clients to anybody"
+        );
+        report.tell(place, message);
     }
 }
 

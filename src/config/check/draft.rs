@@ -10,6 +10,8 @@ pub(super) struct DraftListener {
     pub(super) place: Place,
     /// One for each bind.
     pub(super) bind_places: Vec<Place>,
+    /// Where its role is written; a default is for those it is for.
+    pub(super) role_place: Option<Place>,
     pub(super) pool: PoolChoice,
 }
 

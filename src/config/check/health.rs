@@ -9,7 +9,7 @@ use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Report, quoted};
 use crate::config::nearest::nearest;
 use crate::config::settings::{Check, Health, RECORD_TYPES, SendProxy};
-use crate::config::spec::{CHECK, DNS, Kind, Section, TALK, UDP_TALK};
+use crate::config::spec::{CHECK, DNS, EXPECT, Kind, Section, TALK, UDP_TALK};
 
 /// The health settings that these fields describe, in a pool with this `send_proxy`.
 pub(super) fn read(fields: &Fields<'_>, send_proxy: SendProxy, report: &mut Report) -> Health {
@@ -66,6 +66,9 @@ fn check(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Check> {
 }
 
 fn tcp_talk(choice: &Entry, report: &mut Report) -> Option<Check> {
+    if let Some(roles) = tcp_roles(choice, report) {
+        return roles;
+    }
     let (send, expect) = talk(choice, &TALK, report)?;
     if send.is_empty() && expect.is_empty() {
         report.tell(
@@ -74,6 +77,34 @@ fn tcp_talk(choice: &Entry, report: &mut Report) -> Option<Check> {
         );
     }
     Some(Check::TcpTalk { send, expect })
+}
+
+/// A conversation whose `expect` is a text for each role. `None`: it is none.
+fn tcp_roles(choice: &Entry, report: &mut Report) -> Option<Option<Check>> {
+    let talk = Fields::open(&choice.value, &TALK, &mut Report::default())?;
+    let expect = talk.get("expect").filter(|entry| matches!(entry.value.value, Value::Map(_)))?;
+    // Opened once more, so that unknown keys are told.
+    Fields::open(&choice.value, &TALK, report)?;
+    let texts = Fields::open(&expect.value, &EXPECT, report)?;
+    let mut said = |fields: &Fields<'_>, key| {
+        let kind = fields.kind(key);
+        let read = |entry: &Entry, report: &mut Report| Some(bytes_of(&kind, entry, report));
+        fields.read(key, report, read).flatten()
+    };
+    let (send, primary, replica) = (said(&talk, "send"), said(&texts, "primary"), said(&texts, "replica"));
+    for (key, bytes) in [("primary", &primary), ("replica", &replica)] {
+        if bytes.as_ref().is_some_and(Vec::is_empty) || texts.get(key).is_none() {
+            report.tell(expect.place, format!("`expect` needs `{key}`: what such a server says"));
+        }
+    }
+    if primary.is_some() && primary == replica {
+        report.tell(expect.place, "`expect`: a primary and a replica that say the same cannot be told apart");
+    }
+    Some(send.zip(primary).zip(replica).map(|((send, primary), replica)| Check::TcpRoles {
+        send,
+        primary,
+        replica,
+    }))
 }
 
 /// `name` and `type` of a DNS question.

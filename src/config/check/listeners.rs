@@ -35,7 +35,8 @@ pub(super) fn read(
     let (pool, own_pool) = pool_choice(name, place, fields, own_pool, report);
     let (bind, bind_places) = binds.into_iter().unzip();
     let settings = Listener { bind, ..settings(name, protocol, fields, report) };
-    (DraftListener { settings, place, bind_places, pool }, own_pool)
+    let role_place = fields.get("role").filter(|entry| !entry.is_default).map(|entry| entry.value.place);
+    (DraftListener { settings, place, bind_places, role_place, pool }, own_pool)
 }
 
 /// What a listener says besides where it listens and which pool it uses.
@@ -51,6 +52,7 @@ pub(super) fn settings(name: &str, protocol: Protocol, fields: &Fields<'_>, repo
         bind: Vec::new(),
         protocol,
         pool: 0,
+        role: fields.word_of("role", report),
         timeouts: timeouts(protocol, &fields.section("timeouts", report), report),
         keepalive: fields.section_or_off("keepalive", report, keepalive),
         allow: networks("allow", report),

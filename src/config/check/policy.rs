@@ -5,7 +5,7 @@
 
 use super::section::Fields;
 use crate::config::mistake::Report;
-use crate::config::settings::{Balance, Passive, Pool, Queue, Sticky};
+use crate::config::settings::{Balance, Passive, Pool, Queue, Roles, Sticky};
 
 /// What `passive` says; written or not.
 pub(super) fn passive(fields: &Fields<'_>, report: &mut Report) -> Option<Passive> {
@@ -32,6 +32,15 @@ pub(super) fn queue(fields: &Fields<'_>, report: &mut Report) -> Option<Queue> {
     })
 }
 
+/// What `roles` says.
+pub(super) fn roles(fields: &Fields<'_>, report: &mut Report) -> Roles {
+    Roles {
+        contested: fields.word_of("contested", report),
+        majority: fields.switch("majority", report),
+        leave: fields.word_of("leave", report),
+    }
+}
+
 /// What these keys and the rest of the pool do not do for each other.
 pub(super) fn check_sense(fields: &Fields<'_>, pool: &Pool, report: &mut Report) {
     let why_not = match pool.balance {
@@ -46,6 +55,14 @@ pub(super) fn check_sense(fields: &Fields<'_>, pool: &Pool, report: &mut Report)
     if let (Some(why_not), Some(entry), Some(_)) = (why_not, written("slow_start"), pool.slow_start) {
         report.tell(entry.place, format!("`slow_start` does nothing here: {why_not}"));
     }
+    let asks_nothing = pool.health.check.tells_roles() || pool.roles == Roles::DEFAULT;
+    if let (Some(entry), false) = (written("roles"), asks_nothing) {
+        report.tell_with_hint(
+            entry.place,
+            "`roles` does nothing here: the check of this pool tells no roles",
+            ROLES_HINT,
+        );
+    }
     let nobody_fills = fields.get("max_sessions").is_none()
         && pool.backends.iter().all(|backend| backend.max_sessions.is_none());
     if let (true, Some(entry), Some(_)) = (nobody_fills, written("queue"), pool.queue) {
@@ -56,3 +73,6 @@ pub(super) fn check_sense(fields: &Fields<'_>, pool: &Pool, report: &mut Report)
         );
     }
 }
+
+/// How to ask for roles.
+pub(super) const ROLES_HINT: &str = "e.g. `check: { tcp: { send: 'PING\\r\\nROLE\\r\\n', expect: { primary: 'master', replica: 'slave' } } }`";

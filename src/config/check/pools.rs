@@ -92,6 +92,7 @@ pub(super) fn settings(name: &str, fields: &Fields<'_>, report: &mut Report) -> 
         on_down: OnDown::Keep,
         when_none: fields.word_of("when_none", report),
         queue: policy::queue(fields, report),
+        roles: policy::roles(&fields.section("roles", report), report),
     }
 }
 

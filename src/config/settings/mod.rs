@@ -165,6 +165,8 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Index into `Settings::pools`.
     pub pool: usize,
+    /// Which of its backends it wants.
+    pub role: Role,
     /// When a session is ended for being too quiet or too old.
     pub timeouts: Timeouts,
     /// TCP keepalive probes, both sides; nothing for udp.
@@ -185,6 +187,29 @@ pub struct Listener {
     pub udp: Udp,
     /// Whose connections begin with a PROXY header, and whose datagrams may.
     pub accept_proxy: Vec<Cidr>,
+}
+
+/// The `role` of a listener: which backends of a replicated pool it wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It does not care.
+    Any,
+    /// The one that takes writes.
+    Primary,
+    /// Those that follow it.
+    Replica,
+    /// Those; while there is none, the primary.
+    PreferReplica,
+}
+
+impl Role {
+    /// Its place where there is one thing for each role.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// How many there are.
+    pub const COUNT: usize = Self::WORDS.len();
 }
 
 /// The `protocol` of a listener.

@@ -36,6 +36,42 @@ pub struct Pool {
     pub when_none: WhenNone,
     /// Sessions wait when every eligible backend is full; `None` is `off`.
     pub queue: Option<Queue>,
+    /// What is believed of roles, where the check tells them.
+    pub roles: Roles,
+}
+
+/// The `roles` of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    /// Two primaries, and neither is provably the later.
+    pub contested: Contested,
+    /// A primary is believed only while more than half of the pool answers.
+    pub majority: bool,
+    /// What happens to a session whose backend lost the role of its listener.
+    pub leave: Leave,
+}
+
+impl Roles {
+    /// As it is where nothing is written.
+    pub const DEFAULT: Self = Self { contested: Contested::Refuse, majority: false, leave: Leave::Close };
+}
+
+/// The `contested` of `roles`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contested {
+    /// Nobody is believed.
+    Refuse,
+    /// The one that was believed before.
+    Keep,
+}
+
+/// The `leave` of `roles`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// A reset, at once.
+    Close,
+    /// It stays.
+    Keep,
 }
 
 /// The `sticky` of a pool.
@@ -213,6 +249,15 @@ pub enum Check {
         /// Must appear in the first 64 KiB answered.
         expect: Vec<u8>,
     },
+    /// A TCP conversation whose answer tells the role: what is found first in the first 64 KiB.
+    TcpRoles {
+        /// Sent after the connect.
+        send: Vec<u8>,
+        /// A primary says this. Not empty.
+        primary: Vec<u8>,
+        /// A replica says this. Not empty.
+        replica: Vec<u8>,
+    },
     /// A datagram, and one that answers it.
     Udp {
         /// The question.
@@ -227,6 +272,13 @@ pub enum Check {
         /// The number of the record type asked for.
         record_type: u16,
     },
+}
+
+impl Check {
+    /// Its answer is a role.
+    pub fn tells_roles(&self) -> bool {
+        matches!(self, Self::TcpRoles { .. })
+    }
 }
 
 /// The `on_down` of a pool.

@@ -2,7 +2,10 @@
 //!
 //! The rules read by these tables, the table of keys lists their words, and whoever shows a setting asks for its word.
 
-use super::{Balance, HashKey, Level, LogFormat, LogSessions, OnDown, Protocol, SendProxy, WhenNone};
+use super::{
+    Balance, Contested, HashKey, Leave, Level, LogFormat, LogSessions, OnDown, Protocol, Role, SendProxy,
+    WhenNone,
+};
 
 /// A choice of the file, and its words in the order in which people are told of them.
 pub trait Word: Copy + PartialEq + 'static {
@@ -48,6 +51,23 @@ impl Word for LogSessions {
 
 impl Word for Protocol {
     const WORDS: &'static [(&'static str, Self)] = &[("tcp", Self::Tcp), ("udp", Self::Udp)];
+}
+
+impl Word for Role {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("any", Self::Any),
+        ("primary", Self::Primary),
+        ("replica", Self::Replica),
+        ("prefer_replica", Self::PreferReplica),
+    ];
+}
+
+impl Word for Contested {
+    const WORDS: &'static [(&'static str, Self)] = &[("refuse", Self::Refuse), ("keep", Self::Keep)];
+}
+
+impl Word for Leave {
+    const WORDS: &'static [(&'static str, Self)] = &[("close", Self::Close), ("keep", Self::Keep)];
 }
 
 impl Word for SendProxy {
@@ -122,6 +142,9 @@ mod tests {
         holds(&[SendProxy::Off, SendProxy::V1, SendProxy::V2]);
         holds(&[OnDown::Keep, OnDown::Close, OnDown::Rehome]);
         holds(&[WhenNone::Reject, WhenNone::TryAll]);
+        holds(&[Role::Any, Role::Primary, Role::Replica, Role::PreferReplica]);
+        holds(&[Contested::Refuse, Contested::Keep]);
+        holds(&[Leave::Close, Leave::Keep]);
         holds(&[HashKey::SourceIp, HashKey::SourceIpPort]);
         assert_eq!(Level::listed(), "error, warn, info, debug or trace");
     }

@@ -63,7 +63,20 @@ pub(in crate::config) const TALK: Section = Section::new(
     "`tcp`",
     &[
         Key::new("send", BYTES, Default::Is(""), "what is sent after the connect"),
-        Key::new("expect", BYTES, Default::Is(""), "what must appear in the first 64 KiB of the answer"),
+        Key::new(
+            "expect",
+            Kind::TextOr(BYTES_TEXT, &EXPECT),
+            Default::Is(""),
+            "what must appear in the first 64 KiB of the answer; a map tells roles: what is found first",
+        ),
+    ],
+);
+
+pub(in crate::config) const EXPECT: Section = Section::new(
+    "`expect`",
+    &[
+        Key::new("primary", BYTES, Default::Required, "what a server says that takes writes"),
+        Key::new("replica", BYTES, Default::Required, "what a server says that follows another"),
     ],
 );
 
@@ -95,5 +108,5 @@ pub(in crate::config) const DNS: Section = Section::new(
 const CHECKS: [&str; 2] = ["off", "tcp"];
 const TYPES: [&str; 8] = spelt(&RECORD_TYPES);
 /// A health check is a line or two.
-const BYTES: Kind =
-    Kind::Text(Text { numbers: ANY_NUMBER, ..Text::new("text, e.g. 'PING\\r\\n'").at_most(4_096) });
+const BYTES_TEXT: Text = Text { numbers: ANY_NUMBER, ..Text::new("text, e.g. 'PING\\r\\n'").at_most(4_096) };
+const BYTES: Kind = Kind::Text(BYTES_TEXT);

@@ -9,7 +9,7 @@ use super::{
     Default, Key, Kind, NAME, OFF, SESSIONS_MAX, Section, Text, hours, minutes, ms, seconds, spelt,
     spelt_between,
 };
-use crate::config::settings::{LogSessions, Protocol, Word};
+use crate::config::settings::{LogSessions, Protocol, Role, Word};
 
 pub(in crate::config) const LISTENER: Section =
     Section { what: "a listener", keys: &KEYS, inline: Some(&POOL), choice: false };
@@ -17,7 +17,7 @@ pub(in crate::config) const LISTENER: Section =
 pub(in crate::config) const DEFAULTS_LISTENER: Section =
     Section::new("the `listener` of `defaults`", KEYS.split_at(2).1);
 
-const KEYS: [Key; 13] = [
+const KEYS: [Key; 14] = [
     Key::new(
         "bind",
         Kind::List(
@@ -37,6 +37,13 @@ const KEYS: [Key; 13] = [
         "which pool it uses; a pool of its own keys has the name of the listener",
     ),
     Key::new("protocol", Kind::Words(&PROTOCOLS), Default::Is("tcp"), "connections or flows of datagrams"),
+    Key::new(
+        "role",
+        Kind::Words(&ROLES),
+        Default::Is("any"),
+        "which backends of its pool it wants; needs a check that tells roles",
+    )
+    .tcp(),
     Key::new(
         "allow",
         Kind::List(NETWORK, NETWORKS_MAX),
@@ -237,6 +244,7 @@ const UDP: Section = Section::new(
 );
 
 const PROTOCOLS: [&str; 2] = spelt(Protocol::WORDS);
+const ROLES: [&str; 4] = spelt(Role::WORDS);
 const SESSIONS: [&str; 4] = spelt_between(&["inherit"], LogSessions::WORDS, &[]);
 const SHARE: &[&str] = &["auto", "off"];
 const NETWORK: Text = Text::new("a network like 10.0.0.0/8 or 2001:db8::/32, or an address");

@@ -23,7 +23,7 @@ use super::document::{Entry, Node, Value};
 use super::mistake::Place;
 use super::settings::Protocol;
 
-pub(super) use checks::{CHECK, DNS, TALK, UDP_TALK};
+pub(super) use checks::{CHECK, DNS, EXPECT, TALK, UDP_TALK};
 pub(super) use find::sections;
 pub use find::{Asked, Found, all, ask, blocks, table_of_all};
 pub(super) use listener::{DEFAULTS_LISTENER, LISTENER};
@@ -186,6 +186,8 @@ pub enum Kind {
     Words(&'static [&'static str]),
     /// Text of a form of its own.
     Text(Text),
+    /// Such a text, or a map of keys.
+    TextOr(Text, &'static Section),
     /// One, or a list of at most so many, of a form of its own.
     List(Text, usize),
 }

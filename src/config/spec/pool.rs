@@ -7,7 +7,7 @@ use super::{
     Default, Key, Kind, NAME, OFF, Section, Text, hours, minutes, ms, seconds, spelt, spelt_between,
 };
 use crate::config::settings::{
-    Balance, HashKey, OnDown, SOURCE_HASH as HASH_WORD, SendProxy, WhenNone, Word,
+    Balance, Contested, HashKey, Leave, OnDown, SOURCE_HASH as HASH_WORD, SendProxy, WhenNone, Word,
 };
 
 pub(in crate::config) const POOL: Section = Section::new("a pool", &KEYS);
@@ -15,7 +15,7 @@ pub(in crate::config) const POOL: Section = Section::new("a pool", &KEYS);
 pub(in crate::config) const DEFAULTS_POOL: Section =
     Section::new("the `pool` of `defaults`", KEYS.split_at(1).1);
 
-const KEYS: [Key; 13] = [
+const KEYS: [Key; 14] = [
     Key::new(
         "backends",
         Kind::Backends(&BACKEND, 10_000),
@@ -85,6 +85,13 @@ const KEYS: [Key; 13] = [
         Kind::SectionOr(&QUEUE, OFF),
         Default::Is("off"),
         "sessions wait when every eligible backend is full; needs a max_sessions",
+    )
+    .tcp(),
+    Key::new(
+        "roles",
+        Kind::Section(&ROLES),
+        Default::Parts,
+        "who is believed to be the primary; needs a check that tells roles",
     )
     .tcp(),
 ];
@@ -224,9 +231,35 @@ const QUEUE: Section = Section::new(
     ],
 );
 
+const ROLES: Section = Section::new(
+    "`roles`",
+    &[
+        Key::new(
+            "contested",
+            Kind::Words(&CONTESTED),
+            Default::Is("refuse"),
+            "two say they are the primary, and neither is provably the later: believe none, or the one believed before",
+        ),
+        Key::new(
+            "majority",
+            Kind::Words(&["on", "off"]),
+            Default::Is("off"),
+            "believe a primary only while more than half of the backends answer",
+        ),
+        Key::new(
+            "leave",
+            Kind::Words(&LEAVE),
+            Default::Is("close"),
+            "what happens to a session whose backend lost the role of its listener: a reset at once, or it stays",
+        ),
+    ],
+);
+
 const SESSIONS: Kind = Kind::Whole(1, u32::MAX as u64, OFF);
 const BALANCES: [&str; 7] = spelt_between(&[], Balance::WORDS, &[HASH_WORD]);
 const HASH_KEYS: [&str; 2] = spelt(HashKey::WORDS);
 const SEND_PROXY: [&str; 3] = spelt(SendProxy::WORDS);
 const ON_DOWN: [&str; 4] = spelt_between(&["auto"], OnDown::WORDS, &[]);
+const CONTESTED: [&str; 2] = spelt(Contested::WORDS);
+const LEAVE: [&str; 2] = spelt(Leave::WORDS);
 const WHEN_NONE: [&str; 2] = spelt(WhenNone::WORDS);

@@ -25,7 +25,7 @@ impl Kind {
             Self::Percent(_) => "percentage",
             Self::Factor(..) => "number",
             Self::Words(_) => "word",
-            Self::Text(_) => "text",
+            Self::Text(_) | Self::TextOr(..) => "text",
             Self::List(..) => "list",
         }
     }
@@ -37,6 +37,7 @@ impl Kind {
             | Self::SectionOr(section, _)
             | Self::Choice(_, section)
             | Self::Named(section, _)
+            | Self::TextOr(_, section)
             | Self::Backends(section, _) => Some(section),
             _ => None,
         }
@@ -52,7 +53,7 @@ impl Kind {
             | Self::Rate(_, words)
             | Self::Factor(_, _, words)
             | Self::Words(words) => words,
-            Self::Text(text) | Self::List(text, _) => text.words,
+            Self::Text(text) | Self::TextOr(text, _) | Self::List(text, _) => text.words,
             Self::Section(_)
             | Self::Named(..)
             | Self::Backends(..)
@@ -66,7 +67,7 @@ impl Kind {
     pub(in crate::config) fn most(&self) -> usize {
         match self {
             Self::Named(_, most) | Self::Backends(_, most) | Self::List(_, most) => *most,
-            Self::Text(text) => text.most,
+            Self::Text(text) | Self::TextOr(text, _) => text.most,
             _ => usize::MAX,
         }
     }
@@ -84,9 +85,12 @@ impl Kind {
             Self::Percent(max) => format!("0% to {max}%"),
             Self::Factor(min, max, _) => format!("{min}.0 to {max}"),
             Self::List(_, most) | Self::Named(_, most) | Self::Backends(_, most) => at_most(most),
-            Self::Section(_) | Self::SectionOr(..) | Self::Choice(..) | Self::Words(_) | Self::Text(_) => {
-                return None;
-            }
+            Self::Section(_)
+            | Self::SectionOr(..)
+            | Self::Choice(..)
+            | Self::Words(_)
+            | Self::Text(_)
+            | Self::TextOr(..) => return None,
         })
     }
 
@@ -144,6 +148,10 @@ impl Display for Expected<'_> {
             Kind::Factor(..) => write!(f, "a number from {bounds}, e.g. 1.25{or_words}"),
             Kind::Words(_) | Kind::Choice(..) => f.write_str(&words),
             Kind::Text(text) | Kind::List(text, _) => f.write_str(text.form),
+            Kind::TextOr(text, section) => {
+                let keys: Vec<&str> = section.keys.iter().map(|key| key.name).collect();
+                write!(f, "{}, or a map of {}", text.form, keys.join(", "))
+            }
             Kind::SectionOr(section, words) => {
                 write!(f, "`{}` or a map like `{}`", words.join("`, `"), section.example())
             }

@@ -16,6 +16,7 @@ fn file(path: &str, value: Option<&str>, protocol: Protocol) -> String {
                 unless(rest[0] == "bind", "bind: 1000"),
                 unless(rest[0] == "protocol", &protocol),
                 unless(rest[0] == "pool" && value.is_some(), "backends: [10.0.0.1:1]"),
+                unless(rest[0] != "role", TELLS_ROLES),
             ];
             let pool = if rest[0] == "pool" { "pools: { p: { backends: [10.0.0.1:1] } }" } else { "" };
             format!("listeners: {{ l: {{ {}{} }} }}\n{pool}", own.concat(), nested(rest, value))
@@ -24,6 +25,7 @@ fn file(path: &str, value: Option<&str>, protocol: Protocol) -> String {
             let own = [
                 unless(rest == ["max_sessions"], "max_sessions: 9"),
                 unless(rest[0].starts_with("backends"), "backends: [10.0.0.1:1]"),
+                unless(rest[0] != "roles", TELLS_ROLES),
             ];
             let (own, inner) = (own.concat(), nested(rest, value));
             format!(
@@ -52,6 +54,8 @@ fn nested(steps: &[&str], value: Option<&str>) -> String {
                 ("dns", ["type"]) => "name: example.org, ",
                 (_, ["send"]) => "expect: x, ",
                 (_, ["expect"]) => "send: x, ",
+                ("expect", ["primary"]) => "replica: y, ",
+                ("expect", ["replica"]) => "primary: y, ",
                 _ => "",
             };
             let inner = nested(rest, value);
@@ -63,6 +67,9 @@ fn nested(steps: &[&str], value: Option<&str>) -> String {
         }
     }
 }
+
+/// What a role and `roles` need besides.
+const TELLS_ROLES: &str = "health: { check: { tcp: { expect: { primary: x, replica: y } } } }";
 
 /// The protocols of a row.
 fn protocols(found: &Found) -> Vec<Protocol> {
