@@ -19,5 +19,5 @@ pub use lease::{Lease, Refusal};
 pub use live::{LivePool, PoolHooks};
 pub use queue::{End, Ticket, Waiter};
 pub use role_view::RoleView;
-pub use snapshot::{PoolSlot, PoolView, Snapshot, SnapshotCell, rules};
+pub use snapshot::{Lends, PoolSlot, PoolView, Snapshot, SnapshotCell, picker_when_all_serve, rules};
 pub use source_ports::tcp_source_ports_ratio;

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 
 use super::{Backend, LivePool, RoleView};
 use crate::backend_state::{BackendState, Health, Rules, TENTHS};
+use crate::balance::load::Load;
 use crate::balance::{Member, Picker};
 use crate::config::settings::{self, Role};
 use crate::roles::Roles;
@@ -53,12 +54,21 @@ pub struct PoolView {
     by_name: HashMap<Arc<str>, u32>,
 }
 
+/// What a view takes over from one before it: turns, and tables where they are the same.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Lends<'a> {
+    /// Of the pool.
+    pub picker: Option<&'a Picker>,
+    /// Of its roles.
+    pub roles: Option<&'a RoleView>,
+}
+
 /// The one swapped pointer. The publisher alone stores.
 #[derive(Debug)]
 pub struct SnapshotCell(ArcSwap<Snapshot>);
 
 impl PoolView {
-    /// A pool of these backends. `previous` lends its turns.
+    /// A pool of these backends.
     pub fn new(
         live: Arc<LivePool>,
         settings: Arc<settings::Pool>,
@@ -66,16 +76,13 @@ impl PoolView {
         states: Vec<BackendState>,
         hash_seed: &str,
         roles: Option<&Roles>,
-        previous: Option<&Self>,
+        previous: Lends<'_>,
     ) -> Self {
         let members = members_of(&settings, &backends, &states, roles);
         let try_all = settings.when_none == settings::WhenNone::TryAll;
-        let before = previous.map(|view| &view.picker);
-        let picker = Picker::build(&settings.balance, hash_seed, try_all, &members, before);
-        let roles = roles.map(|roles| {
-            let before = previous.and_then(|view| view.roles.as_ref());
-            RoleView::new(roles, &settings.balance, hash_seed, &members, before)
-        });
+        let picker = Picker::build(&settings.balance, hash_seed, try_all, &members, previous.picker);
+        let roles =
+            roles.map(|roles| RoleView::new(roles, &settings.balance, hash_seed, &members, previous.roles));
         // A list of backends is shorter than 2^32.
         let places = || (0_u32..).zip(&backends);
         let mut by_number: Vec<(u64, u32)> = places().map(|(index, one)| (one.number, index)).collect();
@@ -100,10 +107,16 @@ impl PoolView {
     /// The same pool when its backends stand otherwise.
     pub fn with_states(&self, hash_seed: &str, states: Vec<BackendState>, roles: Option<&Roles>) -> Self {
         let (live, settings) = (Arc::clone(&self.live), Arc::clone(&self.settings));
-        let view = Self::new(live, settings, self.backends.clone(), states, hash_seed, roles, Some(self));
+        let (backends, previous) = (self.backends.clone(), self.lends());
+        let view = Self::new(live, settings, backends, states, hash_seed, roles, previous);
         let still_there = |backend: &&Arc<Backend>| backend.load.active() > 0;
         let leaving = self.leaving.iter().filter(still_there).map(Arc::clone).collect();
         Self { leaving, gone: self.gone, ..view }
+    }
+
+    /// What it lends to the view that comes after it.
+    pub fn lends(&self) -> Lends<'_> {
+        Lends { picker: Some(&self.picker), roles: self.roles.as_ref() }
     }
 
     /// Who may be picked for a role, in the order of the list. Where nobody tells roles, nobody has one.
@@ -175,6 +188,24 @@ pub fn rules(settings: &settings::Pool) -> Rules {
         eject_ms: settings.passive.map(|passive| millis(passive.eject)),
         slow_start_ms: settings.slow_start.map(millis),
     }
+}
+
+/// What a pool of these settings picks by when all its backends serve, where building that takes long (a Maglev table): so
+/// that it can be built while nobody waits. `None`: it takes no time.
+pub fn picker_when_all_serve(settings: &settings::Pool, hash_seed: &str) -> Option<Picker> {
+    if !matches!(settings.balance, settings::Balance::SourceHash(_)) {
+        return None;
+    }
+    let member = |backend: &settings::Backend| Member {
+        name: backend.name.as_str().into(),
+        weight: backend.weight,
+        tier: backend.tier,
+        up: true,
+        out: backend.weight == 0,
+        load: Arc::new(Load::new(None)),
+    };
+    let members: Vec<Member> = settings.backends.iter().map(member).collect();
+    Some(Picker::build(&settings.balance, hash_seed, false, &members, None))
 }
 
 /// What a picker is given of each backend.

@@ -9,7 +9,7 @@ use super::build::{PoolBuilder, first_health};
 use super::import::PoolImport;
 use crate::backend_state::BackendState;
 use crate::config::settings::Settings;
-use crate::pool::{PoolView, Snapshot, SnapshotCell};
+use crate::pool::{Lends, PoolView, Snapshot, SnapshotCell};
 use crate::worker::Workers;
 
 /// The first snapshot: every backend counts as up until it has answered, unless more is known from before.
@@ -36,7 +36,8 @@ pub fn publish_first(
             let pool = Arc::new(pool.clone());
             let roles = pool_import.roles(&pool);
             let (seed, roles) = (&settings.hash_seed, roles.as_ref());
-            let mut view = PoolView::new(live, pool, backends, states, seed, roles, None);
+            let built = Lends { picker: pool_import.pickers.get(&pool.name), roles: None };
+            let mut view = PoolView::new(live, pool, backends, states, seed, roles, built);
             view.leaving = leaving;
             Arc::new(view)
         });

@@ -16,7 +16,7 @@ use super::pool_state::{PoolState, TrackedBackend};
 use super::{Publisher, Reloaded, Reloading, SLICE, positions_of};
 use crate::backend_state::{BackendState, Health};
 use crate::config::settings::{self, Settings};
-use crate::pool::{Backend, PoolView};
+use crate::pool::{Backend, Lends, PoolView};
 use crate::roles::{Memory, Roles, Standing};
 
 impl Publisher {
@@ -89,7 +89,7 @@ impl Publisher {
             Vec::new(),
             &self.hash_seed,
             None,
-            None,
+            Lends::default(),
         );
         let state = PoolState::new(&Arc::new(view), &HashMap::new());
         if free == self.pools.len() {
@@ -159,7 +159,7 @@ impl PoolState {
         let stood = self.follow_roles(pool, &places, now_ms);
         let (live, settings) = (Arc::clone(&before.live), Arc::new(pool.clone()));
         let roles = self.roles.as_ref();
-        let mut view = PoolView::new(live, settings, backends, states, hash_seed, roles, Some(&before));
+        let mut view = PoolView::new(live, settings, backends, states, hash_seed, roles, before.lends());
         view.leaving = leaving;
         self.view = Arc::new(view);
         self.note_roles(&stood, now_ms);

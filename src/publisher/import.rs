@@ -9,12 +9,24 @@ use std::time::Duration;
 use super::build::PoolBuilder;
 use super::pool_roles;
 use crate::backend_state::{BackendState, Health};
+use crate::balance::Picker;
 use crate::config::settings::{self, Balance, ConnectFrom, OnDown, Role, SendProxy, Settings, Word};
 use crate::manifest;
 use crate::metrics::BackendShard;
-use crate::pool::{Backend, LivePool, PoolView};
+use crate::pool::{Backend, Lends, LivePool, PoolView, picker_when_all_serve};
 use crate::roles::Roles;
 use crate::sticky::Source;
+
+/// What pools pick by, by their names.
+pub type Pickers = HashMap<String, Picker>;
+
+/// Builds what takes long for these settings, as it is when every backend serves: a process that takes over must be quick
+/// once it has everything, since no session moves until then.
+pub fn build_ahead(settings: &Settings) -> Pickers {
+    let ahead =
+        |pool: &settings::Pool| Some((pool.name.clone(), picker_when_all_serve(pool, &settings.hash_seed)?));
+    settings.pools.iter().filter_map(ahead).collect()
+}
 
 /// What is known of the pools from before; nothing in a balancer that begins.
 #[derive(Debug, Default)]
@@ -23,16 +35,19 @@ pub struct PoolImport<'a> {
     pub pools: &'a [manifest::Pool],
     /// The time on the shared clock.
     pub now_ns: u64,
+    /// What was built for pools of these names while nobody waited.
+    pub pickers: Pickers,
     /// Backends by the numbers they had.
     pub backends: HashMap<u64, Arc<Backend>>,
 }
 
 impl<'a> PoolImport<'a> {
     /// These pools; the shared clock is so old.
-    pub fn new(pools: &'a [manifest::Pool], age: Duration) -> Self {
+    pub fn new(pools: &'a [manifest::Pool], age: Duration, pickers: Pickers) -> Self {
         let now_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
-        Self { pools, now_ns, backends: HashMap::new() }
+        Self { pools, now_ns, pickers, backends: HashMap::new() }
     }
+
     /// What was known of a pool and of its backends of these names and places becomes theirs; the rest leaves. Tells how
     /// each stands that stood before, and those that leave.
     pub fn settle(
@@ -122,7 +137,7 @@ impl<'a> PoolImport<'a> {
             let pool = Arc::new(pool);
             let roles = self.roles(&pool);
             let (seed, roles) = (&settings.hash_seed, roles.as_ref());
-            let mut view = PoolView::new(live, pool, backends, states, seed, roles, None);
+            let mut view = PoolView::new(live, pool, backends, states, seed, roles, Lends::default());
             view.leaving = leaving;
             view.gone = true;
             views.push(Arc::new(view));

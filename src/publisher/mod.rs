@@ -30,7 +30,7 @@ use crate::pool::{LivePool, Snapshot, SnapshotCell};
 use crate::worker::{Message, Workers};
 pub use build::{CheckPolicy, PoolBuilder, asked, hash_key, note_known, targets_of};
 pub use first_snapshot::publish_first;
-pub use import::PoolImport;
+pub use import::{Pickers, PoolImport, build_ahead};
 use pool_state::PoolState;
 
 /// The writer of snapshots.

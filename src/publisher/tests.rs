@@ -177,7 +177,7 @@ fn the_next_process_takes_back_an_ejected_backend_that_is_alone_in_its_file() {
     let alone = settings(&FILE.replace(", { address: '10.0.0.2:1', name: b }", ""));
     let workers = Arc::new(Workers::new(2, 10, Arc::new(Permits::new(None))).unwrap());
     let alarm = Arc::new(Notify::new());
-    let mut import = PoolImport::new(&pools, Duration::from_secs(1));
+    let mut import = PoolImport::new(&pools, Duration::from_secs(1), Pickers::new());
     let (snapshots, builder) = publish_first(&alone, &workers, &alarm, 7, &mut import);
     let with = PublisherParts {
         snapshots,

@@ -56,7 +56,8 @@ impl Server {
         let epoch = inherited.as_ref().map_or_else(Instant::now, Inherited::epoch);
         let before =
             inherited.as_ref().map(|inherited| inherited.manifest().pools.clone()).unwrap_or_default();
-        let mut pool_import = PoolImport::new(&before, epoch.elapsed());
+        let pickers = inherited.as_mut().map(Inherited::take_pickers).unwrap_or_default();
+        let mut pool_import = PoolImport::new(&before, epoch.elapsed(), pickers);
         let (snapshots, builder) =
             publisher::publish_first(&settings, &workers, &alarm, with.seed, &mut pool_import);
         let thread_ended = CancellationToken::new();

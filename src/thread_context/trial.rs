@@ -12,7 +12,7 @@ use crate::backend_state::{BackendState, Health};
 use crate::config;
 use crate::config::settings::Settings;
 use crate::metrics::ListenerCounters;
-use crate::pool::{Backend, LivePool, PoolHooks, PoolSlot, PoolView, Snapshot, SnapshotCell};
+use crate::pool::{Backend, Lends, LivePool, PoolHooks, PoolSlot, PoolView, Snapshot, SnapshotCell};
 use crate::sys::poller::Poller;
 use crate::sys::rlimits::raise_open_files;
 
@@ -41,7 +41,15 @@ impl Trial {
         let made = (1..).zip(&pool.backends).map(|(number, one)| Backend::new(number, &live, one, 1));
         let backends: Vec<Arc<Backend>> = made.map(Arc::new).collect();
         let standings = backends.iter().map(|_| BackendState::new(Health::Unchecked, 0)).collect();
-        let view = PoolView::new(Arc::clone(&live), pool, backends.clone(), standings, "seed", None, None);
+        let view = PoolView::new(
+            Arc::clone(&live),
+            pool,
+            backends.clone(),
+            standings,
+            "seed",
+            None,
+            Lends::default(),
+        );
         let snapshots = Arc::new(SnapshotCell::new(Snapshot { generation: 1, pools: vec![Arc::new(view)] }));
         let proto = settings.listeners[0].protocol.word();
         let counters = Arc::new(ListenerCounters::new("door", proto, 0, 1));

@@ -78,7 +78,7 @@ fn bulk_without_pipes_is_copied() {
 
     use evenkeel::backend_state::{BackendState, Health};
     use evenkeel::listener::{self, Wanted};
-    use evenkeel::pool::{LivePool, PoolHooks, PoolSlot, PoolView, Snapshot, SnapshotCell};
+    use evenkeel::pool::{Lends, LivePool, PoolHooks, PoolSlot, PoolView, Snapshot, SnapshotCell};
     use evenkeel::tcp::Terms;
     use evenkeel::worker::{self, Message, Plan, Workers};
 
@@ -99,7 +99,8 @@ fn bulk_without_pipes_is_copied() {
             let live = Arc::new(LivePool::new(&pool, PoolSlot(0), [0; 16], 1, hooks));
             let backends = vec![Arc::new(evenkeel::pool::Backend::new(1, &live, &pool.backends[0], 1))];
             let states = vec![BackendState::new(Health::Unchecked, 0)];
-            let view = PoolView::new(Arc::clone(&live), pool, backends, states, "seed", None, None);
+            let view =
+                PoolView::new(Arc::clone(&live), pool, backends, states, "seed", None, Lends::default());
             let snapshots =
                 Arc::new(SnapshotCell::new(Snapshot { generation: 1, pools: vec![Arc::new(view)] }));
             let workers =

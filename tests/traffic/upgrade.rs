@@ -392,3 +392,24 @@ fn at_the_limit_of_open_files_it_succeeds_or_changes_nothing() {
     eventually("there is room again", || program.command(&["status"]).status.success());
     program.upgrade();
 }
+
+#[test]
+fn many_tables_do_not_outlast_the_standstill() {
+    let backend = Backend::start(echo);
+    // Each of these has a table that takes some 2 ms to fill, together more than the second that a handover may take.
+    let pools: String = (0..700)
+        .map(|at| {
+            format!(
+                "  p{at}: {{ balance: source_hash, health: {{ check: off }}, backends: [{{ address: '{}', name: a{at} }}, {{ address: '{}', name: b{at} }}] }}\n",
+                backend.address, backend.address
+            )
+        })
+        .collect();
+    let program = Program::start(&format!(
+        "workers: 1\npools:\n{pools}listeners: {{ door: {{ bind: '127.0.0.1:PORT', pool: p0 }} }}"
+    ));
+    let mut client = connect(program.address());
+    exchange(&mut client, b"before");
+    assert_eq!(program.upgrade(), 1);
+    exchange(&mut client, b"after");
+}

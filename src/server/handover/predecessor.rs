@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::receive::Inherited;
 use super::spawn::HANDOVER_VARIABLE;
 use crate::config::{self, settings::Settings};
+use crate::publisher::{Pickers, build_ahead};
 use crate::server::Server;
 use crate::server::config_file::read_document;
 use crate::server::environment::{Document, Environment};
@@ -118,6 +119,8 @@ impl Predecessor {
         let (carried, inherited) = match self {
             Self::Nobody => return Ok(None),
             Self::Process(channel) => {
+                // Before it says that it is ready: from then on sessions stand still for it.
+                let pickers = build_ahead(&document.settings);
                 let bundle = async {
                     channel.say_ready().await?;
                     channel.receive_bundle().await
@@ -129,7 +132,7 @@ impl Predecessor {
                 let heard = Arc::clone(&channel);
                 giver = Some(Arc::clone(&channel));
                 let go = async move { channel.await_go(&count).await.map_err(|error| error.to_string()) };
-                (carried, Inherited::new(bundle, go, async move { heard.await_main().await }))
+                (carried, Inherited::new(bundle, go, async move { heard.await_main().await }, pickers))
             }
             Self::Gone(Stashed { bundle, stash }) => {
                 let carried = carried(&bundle);
@@ -137,7 +140,7 @@ impl Predecessor {
                     stash.clear();
                     Ok(())
                 };
-                (carried, Inherited::new(*bundle, go, std::future::ready(())))
+                (carried, Inherited::new(*bundle, go, std::future::ready(()), Pickers::new()))
             }
         };
         let mut served = carried.unwrap_or_else(|| document.clone());

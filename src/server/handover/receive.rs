@@ -19,6 +19,7 @@ use crate::listener::{DoorSocket, Terms, Wanted};
 use crate::manifest::{self, Held, Manifest};
 use crate::metrics::{ListenerCounters, ListenerShard};
 use crate::pool::{Backend, Lease, LivePool};
+use crate::publisher::Pickers;
 use crate::reason::Reason;
 use crate::server::admin_sockets::{HttpDoor, SocketDoor};
 use crate::server::control::Control;
@@ -38,20 +39,29 @@ pub struct Inherited {
     heard: Pin<Box<dyn Future<Output = ()>>>,
     /// Ids of doors: before, and now.
     ids: HashMap<u64, u64>,
+    /// What was built before everything came.
+    pickers: Pickers,
 }
 
 impl Inherited {
-    /// This bundle, which may be touched when `go` has completed well; the service manager listens when `heard` has.
+    /// This bundle, which may be touched when `go` has completed well; the service manager listens when `heard` has. `pickers`
+    /// were built before it came.
     pub fn new(
         bundle: Bundle,
         go: impl Future<Output = Result<(), String>> + 'static,
         heard: impl Future<Output = ()> + 'static,
+        pickers: Pickers,
     ) -> Self {
-        Self { bundle, go: Box::pin(go), heard: Box::pin(heard), ids: HashMap::new() }
+        Self { bundle, go: Box::pin(go), heard: Box::pin(heard), ids: HashMap::new(), pickers }
     }
 
     pub(in crate::server) fn manifest(&self) -> &Manifest {
         &self.bundle.manifest
+    }
+
+    /// What was built before everything came.
+    pub(in crate::server) fn take_pickers(&mut self) -> Pickers {
+        std::mem::take(&mut self.pickers)
     }
 
     /// The zero of the shared clock: where it was.
