@@ -1,12 +1,12 @@
-//! Periodic work, once a second: summaries of unlogged refusals, the status line, the watchdog (does every data thread
-//! turn).
+//! Periodic work, once a second: summaries of unlogged refusals, the status line, the watchdog (does every thread turn).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::control::Control;
+use super::control::{Control, lock};
+use super::side_thread::{SideThreads, Sign};
 use crate::metrics::Listeners;
 use crate::pool::{SnapshotCell, tcp_source_ports_ratio};
 use crate::process_phase::Phase;
@@ -27,7 +27,7 @@ impl Control {
                 _ = phase.wait_for(|phase| *phase != Phase::Running) => {}
             }
         });
-        let watchdog = keep_watchdog_quiet(Arc::clone(&self.workers), self.notify);
+        let watchdog = Arc::clone(self).keep_watchdog_quiet();
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             tokio::select! {
@@ -35,6 +35,35 @@ impl Control {
                 () = stop.cancelled() => {}
             }
         });
+    }
+
+    /// Tells the service manager that the program is alive while every thread turns; works until it is dropped.
+    ///
+    /// Each round asks all threads for a sign. A thread that has not given the sign of the round before is stuck, and then
+    /// nothing is told: the manager ends the process when its time is over.
+    async fn keep_watchdog_quiet(self: Arc<Self>) {
+        let (workers, Some(limit)) = (&self.workers, self.notify.watchdog_interval()) else { return };
+        let mut ticks = interval((limit / 3).max(Duration::from_millis(10)));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tickets = vec![0u64; workers.count()];
+        let mut signs = Vec::new();
+        loop {
+            ticks.tick().await;
+            let stuck = (0..workers.count()).find(|&worker| !workers.has_answered(worker, tickets[worker]));
+            if let Some(worker) = stuck {
+                tracing::error!(target: "evenkeel", worker, "a data thread does not turn: the watchdog is not fed");
+                continue;
+            }
+            if let Some(thread) = signs.iter().find(|sign: &&Sign| !sign.is_given()).map(|sign| sign.name) {
+                tracing::error!(target: "evenkeel", thread, "a thread does not turn: the watchdog is not fed");
+                continue;
+            }
+            self.notify.watchdog();
+            for (worker, ticket) in tickets.iter_mut().enumerate() {
+                *ticket = workers.ping(worker);
+            }
+            signs = lock(&self.side_threads).as_ref().map(SideThreads::ask_for_signs).unwrap_or_default();
+        }
     }
 
     /// What the service manager shows, and the log at the start.
@@ -86,29 +115,6 @@ impl Periodic {
     fn ports_run_out(&self, ports: (u16, u16)) -> bool {
         let snapshot = self.control.snapshots.load();
         tcp_source_ports_ratio(&self.control.listeners.all(), &snapshot, ports) >= PORTS_WARNING_RATIO
-    }
-}
-
-/// Tells the service manager that the program is alive while every data thread turns; works until it is dropped.
-///
-/// Each round asks all threads for a sign. A thread that has not given the sign of the round before is stuck, and then
-/// nothing is told: the manager ends the process when its time is over.
-async fn keep_watchdog_quiet(workers: Arc<Workers>, notify: Notify) {
-    let Some(limit) = notify.watchdog_interval() else { return };
-    let mut ticks = interval((limit / 3).max(Duration::from_millis(10)));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut tickets = vec![0u64; workers.count()];
-    loop {
-        ticks.tick().await;
-        let stuck = (0..workers.count()).find(|&worker| !workers.has_answered(worker, tickets[worker]));
-        if let Some(worker) = stuck {
-            tracing::error!(target: "evenkeel", worker, "a data thread does not turn: the watchdog is not fed");
-            continue;
-        }
-        notify.watchdog();
-        for (worker, ticket) in tickets.iter_mut().enumerate() {
-            *ticket = workers.ping(worker);
-        }
     }
 }
 

@@ -2,6 +2,8 @@
 //! them waits for another, nor for what the control thread does.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use tokio::runtime::{Builder, EnterGuard, Handle};
@@ -28,6 +30,11 @@ impl SideThreads {
         })
     }
 
+    /// Asks each for a sign of life.
+    pub(super) fn ask_for_signs(&self) -> Vec<Sign> {
+        [&self.health, &self.publisher, &self.admin].map(SideThread::ask_for_sign).into()
+    }
+
     /// Ends all and waits for it: for no longer than the turns take that they are in.
     pub(super) fn end(self) {
         self.health.end();
@@ -39,9 +46,25 @@ impl SideThreads {
 /// A thread with a runtime of its own. When this is dropped, the thread ends and drops what still runs there.
 #[derive(Debug)]
 pub(super) struct SideThread {
+    name: &'static str,
     runtime: Handle,
     end: DropGuard,
     thread: JoinHandle<()>,
+}
+
+/// A sign of life that a thread was asked for.
+#[derive(Debug)]
+pub(super) struct Sign {
+    /// The thread's name.
+    pub(super) name: &'static str,
+    given: Arc<AtomicBool>,
+}
+
+impl Sign {
+    /// The thread has turned since it was asked.
+    pub(super) fn is_given(&self) -> bool {
+        self.given.load(Ordering::Relaxed)
+    }
 }
 
 /// What runs there may need.
@@ -55,7 +78,7 @@ enum Needs {
 
 impl SideThread {
     /// A thread of this name, which has nothing to do yet.
-    fn start(name: &str, needs: Needs) -> io::Result<Self> {
+    fn start(name: &'static str, needs: Needs) -> io::Result<Self> {
         let mut builder = Builder::new_current_thread();
         if needs == Needs::Sockets {
             builder.enable_io();
@@ -67,7 +90,14 @@ impl SideThread {
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
             runtime.block_on(ended.cancelled());
         })?;
-        Ok(Self { runtime: handle, end: end.drop_guard(), thread })
+        Ok(Self { name, runtime: handle, end: end.drop_guard(), thread })
+    }
+
+    fn ask_for_sign(&self) -> Sign {
+        let given = Arc::<AtomicBool>::default();
+        let sign = Sign { name: self.name, given: Arc::clone(&given) };
+        self.runtime.spawn(async move { given.store(true, Ordering::Relaxed) });
+        sign
     }
 
     /// Where tasks are to be spawned.
@@ -92,6 +122,25 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_thread_that_does_not_turn_gives_no_sign() {
+        let side = SideThread::start("side", Needs::Time).unwrap();
+        let (free, held) = std::sync::mpsc::channel::<()>();
+        let (told, holds) = std::sync::mpsc::channel();
+        side.runtime().spawn(async move {
+            told.send(()).unwrap();
+            let _ = held.recv();
+        });
+        holds.recv().unwrap();
+        let sign = side.ask_for_sign();
+        assert!(!sign.is_given());
+        drop(free);
+        while !sign.is_given() {
+            thread::yield_now();
+        }
+        side.end();
+    }
 
     #[test]
     fn what_is_spawned_runs_there_and_ends_with_it() {
