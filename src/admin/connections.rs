@@ -1,5 +1,5 @@
-//! Connection limit of an admin door: so many at once, each for so long; a newcomer who finds no room is given that of
-//! the longest there, so that silent ones cannot lock others out. Those who watch stay longer and have permits of their
+//! Connection limit of an admin door: so many at once, each for so long; a newcomer who finds no room, or only one of the
+//! last descriptors, is given that of the longest there, so that silent ones cannot lock others out. Those who watch stay longer and have permits of their
 //! own, which `event_stream` counts.
 
 use std::collections::VecDeque;
@@ -18,6 +18,8 @@ pub(super) struct ConnectionLife {
     pub(super) watches: AtomicBool,
     /// Ends it where it stands.
     pub(super) cut: CancellationToken,
+    /// It has one of the last descriptors: others end for it, and it may not watch.
+    pub(super) is_crowded: bool,
 }
 
 impl ConnectionLife {
@@ -44,7 +46,7 @@ impl Connections {
         while self.conversations.try_join_next().is_some() {}
         self.by_age.retain(|(conversation, _)| !conversation.is_finished());
         let others = self.by_age.iter().filter(|(_, life)| !life.is_watcher()).count();
-        if others >= CONVERSATIONS_MAX
+        if (others >= CONVERSATIONS_MAX || (life.is_crowded && others > 0))
             && let Some(place) = self.by_age.iter().position(|(_, life)| !life.is_watcher())
             && let Some((oldest, _)) = self.by_age.remove(place)
         {
@@ -112,6 +114,19 @@ mod tests {
         watcher.watches.store(false, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_secs(31)).await;
         assert!(!lives(&watching), "it watches no more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_descriptors_run_out_the_oldest_gives_way() {
+        let mut connections = Connections::default();
+        let life = Arc::<ConnectionLife>::default();
+        let all: Vec<_> = (0..3).map(|_| endless(&mut connections, LONG, &life)).collect();
+        let crowded = Arc::new(ConnectionLife { is_crowded: true, ..ConnectionLife::default() });
+        let last = endless(&mut connections, LONG, &crowded);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!lives(&all[0]) && all[1..].iter().all(lives) && lives(&last));
+        let mut alone = Connections::default();
+        assert!(lives(&endless(&mut alone, LONG, &crowded)), "there is nobody to give way");
     }
 
     #[tokio::test(start_paused = true)]

@@ -73,7 +73,7 @@ impl Feed {
     /// Lets one more watch, whose conversation stays for it. `None`: there is no place.
     pub(super) fn join(&self, sources: &Sources, life: &Arc<ConnectionLife>) -> Option<Events> {
         let mut told = self.lock();
-        if sources.watchers.now() >= WATCHERS_MAX {
+        if sources.watchers.now() >= WATCHERS_MAX || life.is_crowded {
             sources.watchers.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }

@@ -262,6 +262,11 @@ fn whole_process(out: &mut OpenMetrics, sources: &Sources) {
     // Never above the number, which is small.
     let ratio = sources.watchers.now() as f64 / WATCHERS_MAX as f64;
     out.sample("evenkeel_limit_in_use_ratio", &[("limit", "watchers")], ratio);
+    out.gauge(
+        "evenkeel_accepting_rests",
+        "1: connections wait at the doors, since file descriptors or memory ran out.",
+    );
+    out.sample("evenkeel_accepting_rests", &[], u8::from(sources.workers.accepting_rests()));
     out.counter("evenkeel_watchers_refused", "Who could not watch the dashboard: no place, or too slow.");
     out.sample("evenkeel_watchers_refused_total", &[("reason", "limit")], sources.watchers.refused());
     out.sample("evenkeel_watchers_refused_total", &[("reason", "slow")], sources.watchers.cut());

@@ -94,7 +94,8 @@ pub async fn serve(listener: std::net::TcpListener, sources: Arc<Sources>, stop:
                 }
             },
         };
-        let life = Arc::<ConnectionLife>::default();
+        let life =
+            Arc::new(ConnectionLife { is_crowded: sources.is_crowded(&stream), ..ConnectionLife::default() });
         let door = Door::Reading { feed: Arc::clone(&feed), life: Arc::clone(&life) };
         connections.admit(converse(stream, Arc::clone(&sources), door, stop.clone()), CONNECTION_MAX, life);
     }
@@ -191,19 +192,29 @@ fn answer(request: &HttpRequest<Incoming>, sources: &Sources, max_age: MaxAge) -
     }
 }
 
-/// 200 while accepting; with `?listener=NAME`, while that listener has an eligible backend.
+/// 200 while accepting; with `?listener=NAME`, while that listener has an eligible backend. Connections that wait at the
+/// doors of tcp listeners, since descriptors ran out, are none that are accepted.
 fn ready(query: Option<&str>, sources: &Sources) -> Response<Full<Bytes>> {
     let phase = *sources.phase.borrow();
     if phase != Phase::Running {
         return text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", phase.word()));
     }
-    let Some(query) = query else { return text(StatusCode::OK, "accepting\n".into()) };
+    let rests = sources.workers.accepting_rests();
+    let resting = || {
+        text(StatusCode::SERVICE_UNAVAILABLE, "accepting rests: out of file descriptors or memory\n".into())
+    };
+    let Some(query) = query else {
+        return if rests { resting() } else { text(StatusCode::OK, "accepting\n".into()) };
+    };
     let Some(name) = query.strip_prefix("listener=").map(unescaped) else {
         return text(StatusCode::BAD_REQUEST, "the only question here is ?listener=NAME\n".into());
     };
     let Some(listener) = sources.listeners.named(&name) else {
         return text(StatusCode::NOT_FOUND, "no listener has that name\n".into());
     };
+    if rests && listener.proto == "tcp" {
+        return resting();
+    }
     let snapshot = sources.snapshots.load();
     let eligible = snapshot.pools.get(listener.pool()).map_or(0, |pool| pool.eligible(listener.role()).len());
     if eligible == 0 {

@@ -10,9 +10,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::connections::{ConnectionLife, Connections};
 use super::requests::Request;
 use super::sources::{Peer, Sources};
-use super::{Door, connections::Connections, converse};
+use super::{Door, converse};
 use crate::sys::unix::{self, Listening, Stays};
 
 /// A bound socket; its file goes with it.
@@ -80,10 +81,11 @@ pub async fn serve_socket(
                 }
             },
         };
+        let life = ConnectionLife { is_crowded: sources.is_crowded(&stream), ..ConnectionLife::default() };
         let by = peer(&stream);
         let door = Door::Steering { by, requests: requests.clone() };
         let conversation = converse(stream, Arc::clone(&sources), door, stop.clone());
-        connections.admit(conversation, COMMAND_MAX, Arc::default());
+        connections.admit(conversation, COMMAND_MAX, Arc::new(life));
     }
     drop((listener, file));
     // Whoever moved the socket by a reload is still to hear that it is done.

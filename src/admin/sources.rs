@@ -1,6 +1,7 @@
 //! Sources of all answers: what the admin doors read, who watches, and who gives an order.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -37,6 +38,8 @@ pub struct Sources {
     pub gate: Arc<Gate>,
     /// What was rendered last.
     pub texts: Arc<CachedTexts>,
+    /// Descriptors from this number on are the last ones, which handovers need.
+    pub last_numbers: u64,
     /// Where each listener accepts.
     pub addresses: Box<dyn Fn() -> Vec<(String, SocketAddr)> + Send + Sync>,
     /// Why the lists or the limits of the listener of this name would keep a client out at this moment of the clock.
@@ -88,6 +91,11 @@ impl Sources {
         let read = self.reloads.done.load(Ordering::Relaxed) + self.reloads.refused.load(Ordering::Relaxed);
         let changes = self.texts.changes() + read + *self.phase.borrow() as u64;
         Basis { at_ms: self.now_ms(), changes, generation: self.snapshots.load().generation }
+    }
+
+    /// This connection has one of the last descriptors: the kernel gives the lowest that is free.
+    pub(super) fn is_crowded(&self, connection: &impl AsRawFd) -> bool {
+        u64::try_from(connection.as_raw_fd()).is_ok_and(|number| number >= self.last_numbers)
     }
 
     /// The time on the clock that all threads share.

@@ -43,6 +43,7 @@ fn status(sources: &Sources) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "phase": sources.phase.borrow().word(),
+        "accepting_rests": workers.accepting_rests(),
         "uptime_s": now_ms / 1_000,
         "uptime_ms": now_ms,
         "config": config(sources),

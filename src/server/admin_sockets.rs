@@ -126,6 +126,7 @@ impl Control {
             reloads: Arc::clone(&self.reloads),
             watchers: Arc::clone(&self.watchers),
             epoch: self.epoch,
+            last_numbers: self.last_numbers,
             addresses: Box::new(move || lock(&served).addresses()),
             refuses: Box::new(move |name, client, now_ns| {
                 let (settings, terms) = {

@@ -54,6 +54,8 @@ pub(super) struct Control {
     pub(super) socket: Mutex<Option<ServedSocket>>,
     /// The zero of the clock that all threads share.
     pub(super) epoch: Instant,
+    /// Descriptors from this number on are for handovers and what they ask.
+    pub(super) last_numbers: u64,
     pub(super) usual_socket: Option<PathBuf>,
     pub(super) notify: Notify,
     pub(super) file: File,
@@ -97,7 +99,7 @@ pub(super) struct ControlParts {
 }
 
 impl Control {
-    pub(super) fn new(parts: ControlParts, with: &Environment) -> Self {
+    pub(super) fn new(parts: ControlParts, last_numbers: u64, with: &Environment) -> Self {
         let ControlParts { workers, snapshots, served, checker, side_threads, orders, tasks, epoch, ports } =
             parts;
         Self {
@@ -119,6 +121,7 @@ impl Control {
             http: Mutex::new(None),
             socket: Mutex::new(None),
             epoch,
+            last_numbers,
             usual_socket: with.usual_socket.clone(),
             notify: with.notify,
             text: Mutex::new(Arc::clone(&with.file.text)),

@@ -152,6 +152,7 @@ impl Control {
         let budget = FdBudget::new(open_files, settings, self.workers.count());
         warn_of_shortage(&budget, open_files);
         self.workers.set_tcp_sessions_max(budget.tcp_sessions);
+        self.workers.set_tcp_sessions_room(budget.tcp_sessions_room);
         self.workers.udp_permits().set_most(Some(budget.udp_sessions));
     }
 

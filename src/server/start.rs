@@ -28,6 +28,7 @@ use crate::random::spread;
 use crate::sys::rlimits as system;
 use crate::sys::udp::local_ports;
 use crate::systemd::FdStore;
+use crate::thread_context::PIPE_BYTES_MIN;
 use crate::udp::{self, SharedPorts};
 use crate::worker::{self, Plan, Workers};
 
@@ -48,10 +49,7 @@ impl Server {
         let mut kept = std::mem::take(&mut *control::lock(&with.kept));
         let names: Vec<String> = kept.kept.iter().map(|(name, _)| name.clone()).collect();
         let bound = BoundSockets::bind(&settings, with, &mut served, inherited.as_mut(), &mut kept).await?;
-        let udp_permits = Arc::new(Permits::new(Some(budget.udp_sessions)));
-        let workers = Workers::new(count, budget.tcp_sessions, udp_permits)
-            .map_err(|errno| StartError::Thread(errno.into()))?;
-        let workers = Arc::new(workers);
+        let workers = workers_within(&budget, count)?;
         let alarm = Arc::new(tokio::sync::Notify::new());
         let epoch = inherited.as_ref().map_or_else(Instant::now, Inherited::epoch);
         let before =
@@ -63,7 +61,8 @@ impl Server {
         let thread_ended = CancellationToken::new();
         let ports = Arc::new(SharedPorts::new(local_ports(), count));
         let side_threads = SideThreads::start().map_err(StartError::Thread)?;
-        let threads = spawn_threads(&workers, &snapshots, epoch, with, &ports, &thread_ended)?;
+        let lent = Lent { snapshots: &snapshots, ports: &ports, pipes: budget.pipes, epoch };
+        let threads = spawn_threads(&workers, &lent, with, &thread_ended)?;
 
         let (first_round, round_over) = oneshot::channel();
         let parts = PublisherParts {
@@ -85,6 +84,7 @@ impl Server {
         let (checker, orders) = begin_checks(&settings, parts, &tasks, &side_threads, checks, may_publish);
         let control = Arc::new(Control::new(
             ControlParts { workers, snapshots, served, checker, side_threads, orders, tasks, epoch, ports },
+            budget.last_numbers,
             with,
         ));
         match inherited {
@@ -214,6 +214,15 @@ fn workers_of(settings: &Settings) -> usize {
     })
 }
 
+/// Threads that are yet to be spawned, with as many sessions as there are descriptors for.
+fn workers_within(budget: &FdBudget, count: usize) -> Result<Arc<Workers>, StartError> {
+    let udp_permits = Arc::new(Permits::new(Some(budget.udp_sessions)));
+    let workers = Workers::new(count, budget.tcp_sessions, udp_permits)
+        .map_err(|errno| StartError::Thread(errno.into()))?;
+    workers.set_tcp_sessions_room(budget.tcp_sessions_room);
+    Ok(Arc::new(workers))
+}
+
 /// How backends are asked, and whom it concerns that nobody asks any more.
 struct ChecksPlan {
     probes_max: usize,
@@ -248,27 +257,35 @@ fn begin_checks(
     (Checker::start(targets, probes_max, seed, events), orders)
 }
 
+/// What all data threads share.
+struct Lent<'a> {
+    snapshots: &'a Arc<SnapshotCell>,
+    ports: &'a Arc<SharedPorts>,
+    pipes: u64,
+    epoch: Instant,
+}
+
 fn spawn_threads(
     workers: &Arc<Workers>,
-    snapshots: &Arc<SnapshotCell>,
-    epoch: Instant,
+    lent: &Lent<'_>,
     with: &Environment,
-    ports: &Arc<SharedPorts>,
     ended: &CancellationToken,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     let (count, seed) = (workers.count(), with.seed);
     // A quarter is left to other programs of the same user, and to pipes under way.
     let pipes_bytes = system::pipe_budget_bytes().unwrap_or(PIPES_WITHOUT_LIMIT_BYTES) / 4 * 3;
+    // None is smaller, so there are no more than these.
+    let pipes_bytes = pipes_bytes.min(lent.pipes * PIPE_BYTES_MIN);
     let spawn = |worker| {
         let plan = Plan {
             worker,
             workers: Arc::clone(workers),
-            snapshots: Arc::clone(snapshots),
-            epoch,
+            snapshots: Arc::clone(lent.snapshots),
+            epoch: lent.epoch,
             seed: spread(seed.wrapping_add(worker as u64)),
             pipe_budget_bytes: pipes_bytes / count as u64,
             flow_hash_key: hash_key(seed.rotate_left(17)),
-            ports: Arc::clone(ports),
+            ports: Arc::clone(lent.ports),
             offloads: with.offloads,
         };
         worker::spawn(plan, ended.clone().drop_guard())
@@ -293,7 +310,7 @@ pub(super) fn warn_of_shortage(budget: &FdBudget, open_files: u64) {
             target: "evenkeel", wanted,
             room,
             open_files,
-            "limits: more sessions than the open-file limit allows: accepting will pause when files run out; raise LimitNOFILE="
+            "limits: more sessions than the open-file limit allows: accepting pauses, and flows are refused, before the files run out; raise LimitNOFILE="
         );
     }
 }

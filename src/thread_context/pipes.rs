@@ -96,11 +96,15 @@ impl PipePool {
 }
 
 fn in_budget(pipe: &Pipe) -> i64 {
-    i64::try_from(pipe.size_bytes()).unwrap_or(i64::MAX)
+    // The kernel may have granted less; a pipe is two descriptors all the same.
+    let bytes = u64::try_from(pipe.size_bytes()).unwrap_or(u64::MAX).max(PIPE_BYTES_MIN);
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// From the size that moves bulk best to the smallest that is still better than copying.
 const SIZES_BYTES: [usize; 3] = [1 << 20, 256 << 10, 64 << 10];
+/// No pipe has less, or counts for less.
+pub const PIPE_BYTES_MIN: u64 = 64 << 10;
 /// Empty pipes kept open for the next bulk; two descriptors each.
 const EMPTY_MAX: usize = 16;
 /// What is read back may be so small a part of the pipes' budget: 16 MiB of the usual 48.

@@ -2,7 +2,8 @@
 //! when the system cannot give another socket.
 //!
 //! No accept error ends a door. Out of descriptors or memory, accepting pauses with a growing delay while the sessions
-//! there are go on; everything else concerns one connection and is counted.
+//! there are go on; out of descriptors means that only those are left that sessions never get. Everything else concerns one
+//! connection and is counted.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -133,6 +134,7 @@ impl Doors {
         }
         if self.doors.is_empty() {
             self.pause = None;
+            workers.note_rests(cx.worker, false);
         }
     }
 
@@ -147,11 +149,12 @@ impl Doors {
     }
 
     /// Ends a pause that has lasted long enough.
-    pub(super) fn on_time(&mut self, cx: &ThreadContext) {
+    pub(super) fn on_time(&mut self, workers: &Workers, cx: &ThreadContext) {
         if self.pause.as_ref().is_none_or(|pause| cx.now_ms() < pause.until_ms) {
             return;
         }
         self.pause = None;
+        workers.note_rests(cx.worker, false);
         for (key, door) in &self.doors {
             if let Err(errno) = self.watch(key, cx) {
                 let listener = &*door.terms.listener;
@@ -173,11 +176,13 @@ impl Doors {
         for taken in 0..most {
             // A door may be gone when an event of the same batch closed it.
             let Some(door) = self.doors.get(key) else { return taken };
-            match socket::accept(door.fd.as_fd()) {
+            let accepted =
+                if workers.is_out_of_files() { Err(Errno::MFILE) } else { socket::accept(door.fd.as_fd()) };
+            match accepted {
                 Ok((fd, client)) => {
                     let terms = Arc::clone(&door.terms);
                     admit(Arrival { fd, client, local_port: door.port, terms }, workers, sessions, cx);
-                    if self.rest_if_short(cx) {
+                    if self.rest_if_short(workers, cx) {
                         return taken;
                     }
                     self.next_pause_ms = PAUSE_MIN_MS;
@@ -185,7 +190,7 @@ impl Doors {
                 Err(Errno::AGAIN) => return taken,
                 Err(errno) => {
                     let counters = Arc::clone(&door.terms.counters);
-                    if self.on_trouble(errno, &counters, cx) {
+                    if self.on_trouble(errno, &counters, workers, cx) {
                         return taken;
                     }
                 }
@@ -196,17 +201,24 @@ impl Doors {
 
     /// Pauses if a dial found that nothing is left: the clients behind that one wait at the door instead of being taken
     /// and reset one by one.
-    pub(super) fn rest_if_short(&mut self, cx: &mut ThreadContext) -> bool {
-        cx.shortage.take().is_some_and(|(errno, counters)| self.on_trouble(errno, &counters, cx))
+    pub(super) fn rest_if_short(&mut self, workers: &Workers, cx: &mut ThreadContext) -> bool {
+        cx.shortage.take().is_some_and(|(errno, counters)| self.on_trouble(errno, &counters, workers, cx))
     }
 
     /// Counts what went wrong; true: accepting pauses.
-    fn on_trouble(&mut self, errno: Errno, counters: &ListenerCounters, cx: &ThreadContext) -> bool {
+    fn on_trouble(
+        &mut self,
+        errno: Errno,
+        counters: &ListenerCounters,
+        workers: &Workers,
+        cx: &ThreadContext,
+    ) -> bool {
         let kind = kind_of(errno);
         counters.shards.of(cx.worker).trouble(kind).add(1);
         let short = is_shortage(kind);
         if short {
             self.pause(&counters.listener, errno, cx);
+            workers.note_rests(cx.worker, true);
         }
         short
     }

@@ -142,8 +142,8 @@ impl EventLoop {
             self.doors.go_on_closing(&self.workers, &mut self.sessions, &mut self.cx);
         }
         self.answer_pings();
-        self.doors.rest_if_short(&mut self.cx);
-        self.doors.on_time(&self.cx);
+        self.doors.rest_if_short(&self.workers, &mut self.cx);
+        self.doors.on_time(&self.workers, &self.cx);
     }
 
     /// Whoever asked may have had doors closed before, and wants to know that they are.

@@ -1,7 +1,7 @@
 //! Workers: what the data threads know of each other: how many sessions each holds, and where to post to it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::{Mailbox, Message};
 use crate::limits::Permits;
@@ -14,6 +14,8 @@ pub struct Workers {
     /// Sessions of all threads, those on their way to a thread included.
     tcp_sessions: AtomicU32,
     tcp_sessions_max: AtomicU32,
+    /// For so many there are descriptors.
+    tcp_sessions_room: AtomicU32,
     /// Flows of all threads.
     udp_permits: Arc<Permits>,
 }
@@ -28,6 +30,8 @@ struct Member {
     beats: AtomicU64,
     /// How much of its local ports towards one backend is in use.
     ports_permille: AtomicU32,
+    /// It lets its doors rest: there is nothing to serve another connection with.
+    rests: AtomicBool,
     mailbox: Mailbox,
 }
 
@@ -40,6 +44,7 @@ impl Workers {
                 pings: AtomicU64::new(0),
                 beats: AtomicU64::new(0),
                 ports_permille: AtomicU32::new(0),
+                rests: AtomicBool::new(false),
                 mailbox: Mailbox::new()?,
             })
         };
@@ -47,6 +52,7 @@ impl Workers {
             members: (0..workers).map(member).collect::<Result<_, Errno>>()?,
             tcp_sessions: AtomicU32::new(0),
             tcp_sessions_max: AtomicU32::new(tcp_sessions_max),
+            tcp_sessions_room: AtomicU32::new(u32::MAX),
             udp_permits,
         })
     }
@@ -98,6 +104,26 @@ impl Workers {
     /// Changes how many there may be; those above a lowered limit stay.
     pub fn set_tcp_sessions_max(&self, most: u32) {
         self.tcp_sessions_max.store(most, Ordering::Relaxed);
+    }
+
+    /// Says for how many there are descriptors; none by itself.
+    pub fn set_tcp_sessions_room(&self, room: u32) {
+        self.tcp_sessions_room.store(room, Ordering::Relaxed);
+    }
+
+    /// Another session would take descriptors that are kept for everything else. False where it would be refused anyway.
+    pub fn is_out_of_files(&self) -> bool {
+        let now = self.tcp_sessions();
+        now >= self.tcp_sessions_room.load(Ordering::Relaxed) && now < self.tcp_sessions_max()
+    }
+
+    /// Connections wait at the doors of some thread, since there is nothing to serve them with.
+    pub fn accepting_rests(&self) -> bool {
+        self.is_out_of_files() || self.members.iter().any(|member| member.rests.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn note_rests(&self, worker: usize, rests: bool) {
+        self.members[worker].rests.store(rests, Ordering::Relaxed);
     }
 
     /// Sessions of one thread.

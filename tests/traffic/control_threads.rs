@@ -106,7 +106,7 @@ fn hostile_clients_of_the_admin_door_hold_up_no_check() {
         dead = dying.local_addr().unwrap(),
     ));
     let quiet = checks_per_s(&program);
-    let hostile = Hostile::begin(8, program.http());
+    let hostile = Hostile::begin(64, program.http());
     let (answered, seen_before) = (hostile.answered.load(Ordering::Relaxed), seen.load(Ordering::Relaxed));
     let loud = checks_per_s(&program);
     drop(dying);

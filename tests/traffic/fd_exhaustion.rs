@@ -60,6 +60,62 @@ fn exhaust(open_files: u64) {
     assert!(warnings <= 1 + 6, "{warnings} warnings although they are limited to one in 10 s");
 }
 
+/// What a process that sessions have filled still does for those who look after it.
+#[test]
+fn full_of_sessions_it_answers_its_operators_and_hands_over() {
+    let backend = Backend::start(echo);
+    let yaml = format!(
+        "workers: 2\nlog: {{ format: json, sessions: off }}\nlimits: {{ tcp_sessions: 5000 }}\nlisteners: {{ door: {{ bind: '127.0.0.1:PORT', backends: ['{}'], health: {{ interval: 200ms }} }} }}",
+        backend.address
+    );
+    let mut program = Program::start_limited(&yaml, Some(200));
+    assert!(asked(&program, "/readyz").contains("200 OK"));
+    let mut clients: Vec<_> = (0..150).map(|_| connect(program.address())).collect();
+    eventually("accepting pauses", || program.log().contains("accepting pauses"));
+    for client in &mut clients {
+        client.set_nonblocking(true).unwrap();
+        assert!(client.write_all(b"?").is_ok(), "nobody is reset: who is not served waits");
+    }
+    let mut served = Vec::new();
+    eventually("as many are served as there is room for", || {
+        let (here, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut clients)
+            .into_iter()
+            .partition(|mut client: &std::net::TcpStream| matches!(client.read(&mut [0; 1]), Ok(1)));
+        served.extend(here);
+        clients = waiting;
+        served.len() >= 45
+    });
+    // A crowd of admin clients takes nothing of what a handover needs.
+    let _crowd: Vec<_> = (0..40).map(|_| connect(program.admin())).collect();
+    assert!(asked(&program, "/healthz").contains("alive"));
+    assert!(asked(&program, "/readyz").contains("503"), "{}", asked(&program, "/readyz"));
+    assert_eq!(program.metric("evenkeel_accepting_rests"), 1.0);
+    assert_eq!(program.status()["accepting_rests"], true);
+    let checks = |program: &Program| program.status()["pools"][0]["backends"][0]["checks"].clone();
+    let good = checks(&program)["good"].as_u64().unwrap();
+    eventually("checks go on", || checks(&program)["good"].as_u64().unwrap() > good + 5);
+    assert_eq!(checks(&program)["local"], 0);
+    let sessions = program.upgrade();
+    assert!(sessions >= served.len() as u64, "{sessions} of {}", served.len());
+    for client in &mut served {
+        client.set_nonblocking(false).unwrap();
+        exchange(client, b"still here");
+    }
+    assert!(asked(&program, "/healthz").contains("alive"), "the next one is as full, and answers");
+    drop((served, clients));
+    eventually("it accepts again", || asked(&program, "/readyz").contains("200 OK"));
+    program.wait();
+}
+
+/// What the HTTP door says.
+fn asked(program: &Program, path: &str) -> String {
+    let mut client = connect(program.admin());
+    let mut answer = String::new();
+    let asked = client.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes());
+    let _ = asked.and_then(|()| client.read_to_string(&mut answer));
+    answer
+}
+
 /// Sends a byte and waits a little for its echo.
 fn is_answered(client: &mut std::net::TcpStream) -> bool {
     if client.write_all(b"?").is_err() {

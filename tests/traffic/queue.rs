@@ -114,9 +114,10 @@ fn who_only_finished_sending_is_served_and_who_reset_has_left() {
 
 #[test]
 fn ten_thousand_waiters_that_hang_up_at_once_leave_the_line_empty() {
-    // The balancer is a process of its own: the descriptors of one would not hold both ends.
+    // The balancer is a process of its own: the descriptors of one would not hold both ends. Each that waits may need a second
+    // one, which is kept for it.
     let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(1 << 20);
-    let waiters = usize::try_from(open_files).unwrap().saturating_sub(4_000).min(10_000);
+    let waiters = (usize::try_from(open_files).unwrap() / 2).saturating_sub(1_500).min(10_000);
     let backend = Backend::start(echo);
     let program = Program::start(&format!(
         "workers: 4\nlimits: {{ tcp_sessions: 20000 }}\nlisteners: {{ door: {{ bind: '127.0.0.1:PORT', \
