@@ -1,7 +1,8 @@
 //! Job of systemd: is this stop a stop, or half of a restart? The manager tells over D-Bus, of which three calls are
 //! spoken here.
 //!
-//! Nobody answering, an answer that is not understood, and anything but a restart all mean: for good.
+//! That it cannot be asked (D-Bus is silent, out of reach or not understood, descriptors have run out) is none of the two:
+//! what follows of that is the caller's to say.
 
 use std::io;
 use std::time::Duration;
@@ -12,22 +13,35 @@ use tokio::time::timeout;
 
 use super::dbus::{self, Value};
 
-/// Does the manager stop this service to start it again, and does it keep what was left with it?
-pub async fn is_restart() -> bool {
+/// What a stop by the manager is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopKind {
+    /// The first half of a restart: it keeps what is left with it.
+    Restart,
+    /// For good; or it keeps nothing, which comes to the same.
+    ForGood,
+    /// It could not be asked.
+    Unknown,
+}
+
+/// What is this stop?
+pub async fn stop_kind() -> StopKind {
     let answer = timeout(ANSWER_MAX, ask()).await;
     match answer {
-        Ok(Ok(is_restart)) => is_restart,
+        Ok(Ok(true)) => StopKind::Restart,
+        Ok(Ok(false)) => StopKind::ForGood,
         Ok(Err(error)) => {
-            tracing::warn!(target: "evenkeel", %error, "whether this is a restart is not known, since D-Bus does not answer: it is taken for a stop");
-            false
+            tracing::warn!(target: "evenkeel", %error, "whether this is a restart is not known, since D-Bus does not answer: it is taken for one, so that no session ends for that");
+            StopKind::Unknown
         }
         Err(_) => {
-            tracing::warn!(target: "evenkeel", "whether this is a restart is not known, since D-Bus is silent: it is taken for a stop");
-            false
+            tracing::warn!(target: "evenkeel", "whether this is a restart is not known, since D-Bus is silent: it is taken for one, so that no session ends for that");
+            StopKind::Unknown
         }
     }
 }
 
+/// Does the manager stop this service to start it again, and does it keep what was left with it?
 async fn ask() -> io::Result<bool> {
     let mut bus = Bus::connect().await?;
     let unit =

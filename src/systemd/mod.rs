@@ -7,5 +7,5 @@ mod job;
 mod notify;
 
 pub use fd_store::{DOORS_KEPT_MAX, FdStore, STASH, door_name};
-pub use job::is_restart;
+pub use job::{StopKind, stop_kind};
 pub use notify::Notify;
