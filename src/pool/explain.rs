@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::PoolView;
 use crate::balance::{Ask, Preview};
-use crate::config::settings::{Balance, Role};
+use crate::config::settings::{Balance, Role, WhenNone};
 use crate::sticky::Source;
 
 /// What a client would get.
@@ -100,7 +100,12 @@ impl PoolView {
                 Some(queue) if self.live.waiting() >= queue.sessions => Outcome::QueueFull,
                 Some(_) => Outcome::Waits,
             },
-            Preview::NoneEligible => Outcome::NoBackend,
+            Preview::NoneEligible if self.settings.when_none != WhenNone::Wait => Outcome::NoBackend,
+            Preview::NoneEligible => match self.settings.queue {
+                None => Outcome::NoBackend,
+                Some(queue) if self.live.waiting() >= queue.sessions => Outcome::QueueFull,
+                Some(_) => Outcome::Waits,
+            },
         };
         let why = |index: usize| match &foreseen {
             Preview::Member(chosen) if *chosen as usize == index => {

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use super::build::CheckPolicy;
 use crate::backend_state::{BackendState, Health, Mark, Marked, Rules};
 use crate::config::settings::Balance;
+use crate::config::settings::WhenNone;
 use crate::health::{Checked, Outcome};
 use crate::pool::{Backend, PoolView, rules};
 use crate::roles::Roles;
@@ -213,7 +214,11 @@ impl PoolState {
         let has = !self.view.picker.eligible().is_empty();
         let pool = &*self.view.live.name;
         if had && !has {
-            tracing::error!(target: "evenkeel", pool, "no backend of the pool is eligible: its clients are refused");
+            if self.view.settings.when_none == WhenNone::Wait {
+                tracing::error!(target: "evenkeel", pool, "no backend of the pool is eligible: its clients wait");
+            } else {
+                tracing::error!(target: "evenkeel", pool, "no backend of the pool is eligible: its clients are refused");
+            }
         } else if has && !had {
             tracing::info!(target: "health", pool, "the pool has an eligible backend again");
         }

@@ -7,7 +7,7 @@ use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, Side};
 use super::{ThreadContext, Token, connect_from, proxy_header, relay};
 use crate::balance::Ask;
-use crate::config::settings;
+use crate::config::settings::{self, WhenNone};
 use crate::pool::{End, Lease, PoolView, Refusal, Waiter};
 use crate::reason::Reason;
 use crate::sys::poller::Ready;
@@ -35,6 +35,10 @@ pub(super) fn attempt(session: &mut Session, token: Token, cx: &mut ThreadContex
                 return pause(session, view.settings.connect.timeout.as_millis(), cx);
             }
             (Err(Refusal::Full), Some(queue)) => return wait_in_line(session, token, view, &queue, cx),
+            // One will be: the primary of a failover is a matter of seconds.
+            (Err(Refusal::NoBackend), Some(queue)) if view.settings.when_none == WhenNone::Wait => {
+                return wait_in_line(session, token, view, &queue, cx);
+            }
             // What the first attempt met is the better explanation.
             (Err(_), _) if session.attempts > 0 => return Next::End(given_up(session)),
             (Err(Refusal::NoBackend), _) => return Next::End(Reason::NoBackend),

@@ -217,6 +217,32 @@ fn failures_of_real_traffic_do_not_eject_the_primary() {
 }
 
 #[test]
+fn while_nobody_is_the_primary_new_sessions_wait_in_line_and_all_are_served() {
+    let mut cluster = Cluster::new(9, &[PRIMARY, REPLICA]);
+    let pool = "    when_none: wait\n    queue: { sessions: 100, timeout: 1m }\n    connect: { timeout: 1s, attempts: 16 }\n";
+    let balancer = start(&cluster.yaml(9, QUICK, pool));
+    let [write, read] = [0, 1].map(|at| door(&balancer, at));
+    eventually("both have told", || who(write) == 'a' && who(read) == 'b');
+    // As after a kill: the service is gone first, and the door a little later.
+    cluster.stop(0);
+    let clients: Vec<_> = (0..40)
+        .map(|at| {
+            std::thread::sleep(Duration::from_millis(10));
+            if at == 20 {
+                cluster.says(0, NOTHING);
+            }
+            std::thread::spawn(move || who(write))
+        })
+        .collect();
+    becomes("sessions in line", 40, || balancer.waiting());
+    assert_eq!(who(read), 'b', "nobody waits for a replica");
+    cluster.says(1, PRIMARY);
+    let served: Vec<char> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+    assert_eq!(served, ['b'; 40]);
+    assert_eq!((balancer.waiting(), balancer.ended(Reason::NoBackend)), (0, 0), "{:?}", balancer.reasons());
+}
+
+#[test]
 fn the_next_process_knows_the_primary_without_asking() {
     let cluster = Cluster::new(7, &[PRIMARY, REPLICA]);
     let health = "interval: 1h, timeout: 200ms, fall: 5";

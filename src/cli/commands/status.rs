@@ -150,9 +150,9 @@ fn explanation(answer: &Value, paint: Paint) -> String {
     let outcome = match text(answer, "outcome") {
         "backend" => format!("would get {}", text(answer, "backend")),
         "chance" => "would get one of these by chance".to_owned(),
-        "waits" => "would wait in line: every eligible backend is full".to_owned(),
+        "waits" => "would wait in line: no eligible backend has room".to_owned(),
         "queue_full" => {
-            "would be refused (queue_full): every eligible backend is full, and so is the line".to_owned()
+            "would be refused (queue_full): no eligible backend has room, nor has the line".to_owned()
         }
         "denied" => "would be refused (denied): the listener's `allow` and `deny` keep it out".to_owned(),
         limit if limit.starts_with("limit_") => format!("would be refused ({limit})"),

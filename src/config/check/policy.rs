@@ -5,7 +5,7 @@
 
 use super::section::Fields;
 use crate::config::mistake::Report;
-use crate::config::settings::{Balance, Passive, Pool, Queue, Roles, Sticky};
+use crate::config::settings::{Balance, Passive, Pool, Queue, Roles, Sticky, WhenNone};
 
 /// What `passive` says; written or not.
 pub(super) fn passive(fields: &Fields<'_>, report: &mut Report) -> Option<Passive> {
@@ -63,13 +63,21 @@ pub(super) fn check_sense(fields: &Fields<'_>, pool: &Pool, report: &mut Report)
             ROLES_HINT,
         );
     }
-    let nobody_fills = fields.get("max_sessions").is_none()
+    if let (Some(entry), WhenNone::Wait, None) = (written("when_none"), pool.when_none, pool.queue) {
+        report.tell_with_hint(
+            entry.place,
+            "`when_none: wait` needs `queue`: the line to wait in",
+            "`queue: { sessions: 1000, timeout: 15s }`",
+        );
+    }
+    let nobody_fills = pool.when_none != WhenNone::Wait
+        && fields.get("max_sessions").is_none()
         && pool.backends.iter().all(|backend| backend.max_sessions.is_none());
     if let (true, Some(entry), Some(_)) = (nobody_fills, written("queue"), pool.queue) {
         report.tell_with_hint(
             entry.place,
             "`queue` does nothing here: no backend of this pool can be full",
-            "give the pool or its backends `max_sessions`",
+            "give the pool or its backends `max_sessions`, or the pool `when_none: wait`",
         );
     }
 }

@@ -315,4 +315,6 @@ pub enum WhenNone {
     Reject,
     /// Every backend no operator took out is tried.
     TryAll,
+    /// The client waits in the line of the pool until one is.
+    Wait,
 }

@@ -80,7 +80,8 @@ impl Word for OnDown {
 }
 
 impl Word for WhenNone {
-    const WORDS: &'static [(&'static str, Self)] = &[("reject", Self::Reject), ("try_all", Self::TryAll)];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("reject", Self::Reject), ("try_all", Self::TryAll), ("wait", Self::Wait)];
 }
 
 impl Word for HashKey {
@@ -141,7 +142,7 @@ mod tests {
         holds(&[Protocol::Tcp, Protocol::Udp]);
         holds(&[SendProxy::Off, SendProxy::V1, SendProxy::V2]);
         holds(&[OnDown::Keep, OnDown::Close, OnDown::Rehome]);
-        holds(&[WhenNone::Reject, WhenNone::TryAll]);
+        holds(&[WhenNone::Reject, WhenNone::TryAll, WhenNone::Wait]);
         holds(&[Role::Any, Role::Primary, Role::Replica, Role::PreferReplica]);
         holds(&[Contested::Refuse, Contested::Keep]);
         holds(&[Leave::Close, Leave::Keep]);

@@ -78,7 +78,7 @@ const KEYS: [Key; 14] = [
         "when_none",
         Kind::Words(&WHEN_NONE),
         Default::Is("reject"),
-        "no backend is eligible: a reset for the client, or try every one that no operator took out",
+        "no backend is eligible: a reset for the client, try every one that no operator took out, or wait in the queue",
     ),
     Key::new(
         "queue",
@@ -262,4 +262,4 @@ const SEND_PROXY: [&str; 3] = spelt(SendProxy::WORDS);
 const ON_DOWN: [&str; 4] = spelt_between(&["auto"], OnDown::WORDS, &[]);
 const CONTESTED: [&str; 2] = spelt(Contested::WORDS);
 const LEAVE: [&str; 2] = spelt(Leave::WORDS);
-const WHEN_NONE: [&str; 2] = spelt(WhenNone::WORDS);
+const WHEN_NONE: [&str; 3] = spelt(WhenNone::WORDS);

@@ -26,6 +26,7 @@ fn file(path: &str, value: Option<&str>, protocol: Protocol) -> String {
                 unless(rest == ["max_sessions"], "max_sessions: 9"),
                 unless(rest[0].starts_with("backends"), "backends: [10.0.0.1:1]"),
                 unless(rest[0] != "roles", TELLS_ROLES),
+                unless(value != Some("wait"), "queue: {}"),
             ];
             let (own, inner) = (own.concat(), nested(rest, value));
             format!(
