@@ -272,7 +272,7 @@ impl HalfDuplex {
                 }
                 return;
             }
-            Err(Errno::AGAIN) => from.readable = false,
+            Err(Errno::AGAIN) => from.nothing_yet(),
             Err(Errno::INTR) => {}
             Err(Errno::INVAL | Errno::NOSYS) => self.mode = Mode::CopyOnly,
             // The pipe got no pages: copying needs none.
@@ -291,7 +291,7 @@ impl HalfDuplex {
             }
             Ok(length) => length,
             Err(Errno::AGAIN) => {
-                from.readable = false;
+                from.nothing_yet();
                 return;
             }
             // Another try comes; the bytes are where they were.
@@ -343,6 +343,16 @@ impl HalfDuplex {
                 Err(Errno::AGAIN) => to.writable = false,
                 Err(Errno::INTR) => {}
                 Err(errno) if is_shortage(errno) => {}
+                // This socket takes no splices: what is in the pipe goes the other way.
+                Err(Errno::INVAL | Errno::NOSYS) => {
+                    if let Ok(bytes) = pipe.read() {
+                        self.drop_held(cx);
+                        self.held = Held::Bytes { bytes: bytes.into(), from: 0, lent: 0 };
+                        self.mode = Mode::CopyOnly;
+                    } else {
+                        to.write_failed(Errno::INVAL);
+                    }
+                }
                 Err(errno) => to.write_failed(errno),
             },
         }

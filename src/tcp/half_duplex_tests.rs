@@ -107,3 +107,23 @@ fn bulk_moves_by_slices_and_only_in_its_turn() {
     drop(to);
     assert_eq!((reading.join().unwrap(), way.delivered_bytes), (sent, sent as u64));
 }
+
+/// A write can fail though the peer, which says nothing, never ends its stream: nobody may wait for that end.
+#[test]
+fn a_connection_that_a_write_found_gone_is_read_out_when_it_has_nothing_more() {
+    let (mut cx, (from, mut client), (to, mut backend)) = (cx(), pair(), pair());
+    std::io::Write::write_all(&mut client, b"last words").unwrap();
+    let (mut from, mut to) = (Side::new(from.into()), Side::new(to.into()));
+    let mut way = HalfDuplex::default();
+    from.write_failed(Errno::PIPE);
+    to.writable = true;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !from.read_out {
+        assert!(Instant::now() < deadline, "it waits for an end that never comes");
+        from.readable = true;
+        way.step(&mut from, &mut to, Share::Slice(SLICE_BYTES), &mut cx);
+    }
+    let mut seen = [0; 10];
+    backend.read_exact(&mut seen).unwrap();
+    assert_eq!(&seen, b"last words");
+}

@@ -107,6 +107,12 @@ impl Side {
         }
     }
 
+    /// A read found nothing. Of a connection that is gone nothing more will come.
+    pub(super) fn nothing_yet(&mut self) {
+        self.readable = false;
+        self.read_out |= self.broken.is_some();
+    }
+
     /// A write found the connection gone. The kernel has forgotten the error now, and what was received before it is
     /// still to be read.
     pub(super) fn write_failed(&mut self, errno: Errno) {
