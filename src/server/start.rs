@@ -28,7 +28,6 @@ use crate::random::spread;
 use crate::sys::rlimits as system;
 use crate::sys::udp::local_ports;
 use crate::systemd::FdStore;
-use crate::thread_context::PIPE_BYTES_MIN;
 use crate::udp::{self, SharedPorts};
 use crate::worker::{self, Plan, Workers};
 
@@ -274,8 +273,6 @@ fn spawn_threads(
     let (count, seed) = (workers.count(), with.seed);
     // A quarter is left to other programs of the same user, and to pipes under way.
     let pipes_bytes = system::pipe_budget_bytes().unwrap_or(PIPES_WITHOUT_LIMIT_BYTES) / 4 * 3;
-    // None is smaller, so there are no more than these.
-    let pipes_bytes = pipes_bytes.min(lent.pipes * PIPE_BYTES_MIN);
     let spawn = |worker| {
         let plan = Plan {
             worker,
@@ -284,6 +281,7 @@ fn spawn_threads(
             epoch: lent.epoch,
             seed: spread(seed.wrapping_add(worker as u64)),
             pipe_budget_bytes: pipes_bytes / count as u64,
+            pipes_max: lent.pipes / count as u64,
             flow_hash_key: hash_key(seed.rotate_left(17)),
             ports: Arc::clone(lent.ports),
             offloads: with.offloads,

@@ -13,7 +13,7 @@ use crate::pool::SnapshotCell;
 use crate::random::Random;
 use crate::sys::Errno;
 use crate::sys::poller::Poller;
-pub use pipes::{PIPE_BYTES_MIN, PipePool};
+pub use pipes::PipePool;
 pub use token::{GENERATION_MASK, Token};
 pub use walk::{ENDS_PER_TURN, LOOKS_PER_TURN, Slice, Sought, Walk};
 

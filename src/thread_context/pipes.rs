@@ -15,6 +15,8 @@ pub struct PipePool {
     empty: Vec<Pipe>,
     /// What may still be made. Below zero while pipes of the process before, which were many, are in use.
     budget_bytes: i64,
+    /// Likewise, for the two descriptors of each.
+    pipes_left: i64,
     /// Takes that are still answered without asking the kernel, because it refused.
     refused_takes: u32,
     /// Somebody asked in vain since this was last looked at.
@@ -28,12 +30,20 @@ impl PipePool {
     pub fn new(budget_bytes: u64) -> Self {
         let memory_bytes = usize::try_from(budget_bytes / MEMORY_PART).unwrap_or(usize::MAX);
         let budget_bytes = i64::try_from(budget_bytes).unwrap_or(i64::MAX);
-        Self { empty: Vec::new(), budget_bytes, refused_takes: 0, short: false, memory_bytes }
+        let pipes_left = i64::MAX;
+        Self { empty: Vec::new(), budget_bytes, pipes_left, refused_takes: 0, short: false, memory_bytes }
+    }
+
+    /// The same, with no more than so many pipes at once: two descriptors each.
+    #[must_use]
+    pub fn with_pipes_max(self, pipes: u64) -> Self {
+        Self { pipes_left: i64::try_from(pipes).unwrap_or(i64::MAX), ..self }
     }
 
     /// Counts a pipe that another process made and that came here with what is in it.
     pub fn import(&mut self, pipe: &Pipe) {
         self.budget_bytes -= in_budget(pipe);
+        self.pipes_left -= 1;
     }
 
     /// Has anyone asked in vain since the last time?
@@ -68,12 +78,13 @@ impl PipePool {
             // Large pipes leave a quarter of the budget to smaller ones: the last sessions to come get a little too.
             let wanted = if size == SIZES_BYTES[0] { size * 4 / 3 } else { size };
             let wanted = i64::try_from(wanted).unwrap_or(i64::MAX);
-            if wanted > self.budget_bytes {
+            if wanted > self.budget_bytes || self.pipes_left <= 0 {
                 continue;
             }
             asked = true;
             if let Ok(pipe) = Pipe::new(size) {
                 self.budget_bytes -= in_budget(&pipe);
+                self.pipes_left -= 1;
                 return Some(pipe);
             }
         }
@@ -91,20 +102,17 @@ impl PipePool {
             self.empty.push(pipe);
         } else {
             self.budget_bytes += in_budget(&pipe);
+            self.pipes_left += 1;
         }
     }
 }
 
 fn in_budget(pipe: &Pipe) -> i64 {
-    // The kernel may have granted less; a pipe is two descriptors all the same.
-    let bytes = u64::try_from(pipe.size_bytes()).unwrap_or(u64::MAX).max(PIPE_BYTES_MIN);
-    i64::try_from(bytes).unwrap_or(i64::MAX)
+    i64::try_from(pipe.size_bytes()).unwrap_or(i64::MAX)
 }
 
 /// From the size that moves bulk best to the smallest that is still better than copying.
 const SIZES_BYTES: [usize; 3] = [1 << 20, 256 << 10, 64 << 10];
-/// No pipe has less, or counts for less.
-pub const PIPE_BYTES_MIN: u64 = 64 << 10;
 /// Empty pipes kept open for the next bulk; two descriptors each.
 const EMPTY_MAX: usize = 16;
 /// What is read back may be so small a part of the pipes' budget: 16 MiB of the usual 48.
@@ -150,5 +158,16 @@ mod tests {
         });
         assert_eq!(pool.budget_bytes, 1 << 20);
         assert!(pool.take().is_some());
+    }
+
+    #[test]
+    fn there_are_no_more_pipes_than_descriptors_for_them() {
+        let mut pool = PipePool::new(1 << 30).with_pipes_max(2);
+        let (first, second) = (pool.take().unwrap(), pool.take().unwrap());
+        assert!(pool.take().is_none() && pool.was_short());
+        pool.give_back(first);
+        let again = pool.take().unwrap();
+        assert!(pool.take().is_none(), "an empty one that is kept is one of them");
+        drop((second, again));
     }
 }

@@ -33,6 +33,8 @@ pub struct Plan {
     pub seed: u64,
     /// Its share of the pipe pages.
     pub pipe_budget_bytes: u64,
+    /// Its share of the descriptors for pipes, two each.
+    pub pipes_max: u64,
     /// Permits flows in tables where nobody outside can foresee them.
     pub flow_hash_key: [u8; 16],
     /// Local ports towards backends; one for all threads.
@@ -79,7 +81,7 @@ impl EventLoop {
                 worker: plan.worker,
                 poller,
                 scratch: vec![0; SCRATCH_BYTES].into(),
-                pipes: PipePool::new(plan.pipe_budget_bytes),
+                pipes: PipePool::new(plan.pipe_budget_bytes).with_pipes_max(plan.pipes_max),
                 snapshots: Arc::clone(&plan.snapshots),
                 now_us,
                 random: Random::new(plan.seed),

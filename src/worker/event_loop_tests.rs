@@ -24,6 +24,7 @@ fn thread(trial: &Trial, sessions: usize) -> EventLoop {
         epoch: Instant::now(),
         seed: 1,
         pipe_budget_bytes: 0,
+        pipes_max: 0,
         flow_hash_key: [0; 16],
         ports: Arc::new(SharedPorts::new((40_000, 40_009), 1)),
         offloads: Offloads { merging: lack(), splitting: lack() },

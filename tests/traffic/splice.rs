@@ -112,6 +112,7 @@ fn bulk_without_pipes_is_copied() {
                 epoch: Instant::now(),
                 seed: 1,
                 pipe_budget_bytes: 0,
+                pipes_max: 0,
                 flow_hash_key: [0; 16],
                 ports: Arc::new(evenkeel::udp::SharedPorts::new((40_000, 40_009), 1)),
                 offloads: evenkeel::sys::udp_probe::probe(),
