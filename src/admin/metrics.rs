@@ -162,6 +162,34 @@ fn roles(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
             }
         }
     }
+    let each = |tell: &mut dyn FnMut((&RoleView, usize), &Backend, [(&str, &str); 2])| {
+        for (pool, view) in &told {
+            for (at, backend) in pool.backends.iter().enumerate() {
+                tell((view, at), backend, [("pool", &*pool.live.name), ("backend", &*backend.name)]);
+            }
+        }
+    };
+    out.gauge("evenkeel_backend_generation", "Of which promotion it is: its timeline.");
+    each(&mut |(view, at), _, labels| {
+        if let Some(generation) = view.roles.generation(at) {
+            out.sample("evenkeel_backend_generation", &labels, generation.number);
+        }
+    });
+    out.gauge("evenkeel_backend_lag_seconds", "How far it is behind the primary, in time.");
+    each(&mut |_, backend, labels| {
+        if let Some(lag) = backend.lag() {
+            out.sample("evenkeel_backend_lag_seconds", &labels, lag.ms as f64 / 1_000.0);
+        }
+    });
+    out.gauge(
+        "evenkeel_backend_lag_bytes",
+        "How far it is behind the primary, in bytes of the stream of changes.",
+    );
+    each(&mut |_, backend, labels| {
+        if let Some(lag) = backend.lag() {
+            out.sample("evenkeel_backend_lag_bytes", &labels, lag.bytes);
+        }
+    });
     out.gauge("evenkeel_backend_eligible_for", "1: it may be picked for listeners of that role.");
     for (pool, _) in &told {
         for (word, role) in Role::WORDS {

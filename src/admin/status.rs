@@ -143,6 +143,7 @@ fn backend(view: &PoolView, index: usize, now_ms: u64) -> Value {
     let (backend, state, settings) =
         (&view.backends[index], &view.states[index], &view.settings.backends[index]);
     let now = State::of(view, index, now_ms);
+    let lag = backend.lag();
     let bytes = |direction| backend.shards.sum(|shard| shard.bytes(direction).value());
     let marked = state.marked().map(|marked| {
         json!({ "mark": marked.mark.word(), "by": &*marked.by, "since_s": now_ms.saturating_sub(marked.since_ms) / 1_000 })
@@ -159,6 +160,8 @@ fn backend(view: &PoolView, index: usize, now_ms: u64) -> Value {
         "role": role_of(view, index),
         "generation": view.roles.as_ref().and_then(|view| Some(view.roles.generation(index)?.number)),
         "lineage": view.roles.as_ref().and_then(|view| Some(view.roles.generation(index)?.lineage.to_string())),
+        "lag_s": lag.map(|lag| lag.ms as f64 / 1_000.0),
+        "lag_bytes": lag.map(|lag| lag.bytes),
         "eligible_for": eligible_for(view, index),
         "mark": marked,
         "ejected_for_s": state.ejected_until_ms().map(|until_ms| until_ms.saturating_sub(now_ms).div_ceil(1_000)),
@@ -262,7 +265,11 @@ impl State {
                 Standing::Unknown | Standing::Primary | Standing::Replica => None,
             };
             if let Some(word) = word {
-                return Self { word, cause: Some(roles.why(index)), since_s: health_s };
+                return Self {
+                    word,
+                    cause: Some(roles.why(index, view.backends[index].lag())),
+                    since_s: health_s,
+                };
             }
         }
         let is_eligible = view.is_eligible(index, Role::Any);
@@ -277,7 +284,7 @@ impl State {
             }
             Health::Unchecked => Some("not checked".to_owned()),
             Health::Untested { .. } => Some("not asked yet".to_owned()),
-            _ => view.roles.as_ref().map(|roles| roles.why(index)),
+            _ => view.roles.as_ref().map(|roles| roles.why(index, view.backends[index].lag())),
         };
         Self { word: if is_eligible { "up" } else { "standby" }, cause, since_s: health_s }
     }

@@ -148,6 +148,7 @@ fn health(health: &Health) -> String {
         Check::Tcp => "tcp",
         Check::TcpTalk { .. } => "tcp talk",
         Check::TcpRoles { .. } => "tcp roles",
+        Check::Patroni => "patroni",
         Check::Udp { .. } => "udp talk",
         Check::Dns { .. } => "dns",
     };

@@ -6,6 +6,7 @@
 
 mod dns;
 mod outcome;
+mod patroni;
 mod plan;
 mod scheduler;
 mod target;
@@ -112,6 +113,10 @@ async fn ask(route: Route, health: Arc<Health>, limit: Duration) -> Outcome {
             let send = [&header(health.send_proxy, Transport::Stream), &send[..]].concat();
             let expect = Expect::Roles { primary, replica };
             tcp_talk::ask(&route, &send, expect, limit).await
+        }
+        Check::Patroni => {
+            let send = [&header(health.send_proxy, Transport::Stream), patroni::QUESTION].concat();
+            tcp_talk::ask(&route, &send, Expect::Judged(patroni::judge), limit).await
         }
         Check::Udp { send, expect } => {
             let send = [&header(health.send_proxy, Transport::Datagram), &send[..]].concat();

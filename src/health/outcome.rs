@@ -45,6 +45,12 @@ pub enum Cause {
         /// How it began, escaped and short.
         excerpt: Excerpt,
     },
+    /// It said that it serves nobody: it starts, stops, or gave its role up.
+    #[error("serves nobody: {excerpt}")]
+    Unready {
+        /// What it said, short.
+        excerpt: Excerpt,
+    },
     /// Anything else the kernel reports of the connection, by its number.
     #[error("connection failed (error {0})")]
     Other(i32),
@@ -60,6 +66,7 @@ impl Cause {
             Self::Reset => "reset",
             Self::Closed => "closed",
             Self::WrongAnswer { .. } => "wrong_answer",
+            Self::Unready { .. } => "starting",
             Self::Other(_) => "other",
         }
     }

@@ -36,6 +36,8 @@ pub(super) async fn ask(route: &Route, send: &[u8], expect: Expect<'_>, limit: D
 pub(super) enum Expect<'a> {
     /// This; empty: nothing, and all is well when all is sent.
     Text(&'a [u8]),
+    /// What this makes of all that was heard.
+    Judged(fn(&[u8]) -> Option<Outcome>),
     /// Whichever comes first. Neither is empty.
     Roles { primary: &'a [u8], replica: &'a [u8] },
 }
@@ -44,6 +46,8 @@ impl Expect<'_> {
     fn longest(self) -> usize {
         match self {
             Self::Text(text) => text.len(),
+            // Nothing of it is searched already.
+            Self::Judged(_) => usize::MAX,
             Self::Roles { primary, replica } => primary.len().max(replica.len()),
         }
     }
@@ -55,6 +59,7 @@ impl Expect<'_> {
             |text: &[u8]| heard.windows(text.len()).position(|part| part == text).map(|at| at + text.len());
         match self {
             Self::Text(text) => end(text).map(|_| Outcome::Good),
+            Self::Judged(judge) => judge(heard),
             Self::Roles { primary, replica } => {
                 let claim = match (end(primary), end(replica)) {
                     (None, None) => return None,

@@ -8,6 +8,7 @@ use super::LivePool;
 use crate::balance::load::Load;
 use crate::config::settings::{self, Role};
 use crate::metrics::{BackendShard, CheckCounts, PerWorker};
+use crate::roles::Lag;
 
 /// Identity is pool + name: a new weight, tier or limit changes nothing of what is here.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct Backend {
     falls: AtomicU32,
     /// How often it lost each role since this process knows it, told in the same way.
     losses: [AtomicU32; Role::COUNT],
+    /// How far it is behind the primary, in milliseconds and bytes; the largest number: nobody knows.
+    lag: [AtomicU64; 2],
     /// Failures of real traffic since its last success.
     failures_in_a_row: AtomicU32,
     /// When real traffic last failed here, in milliseconds of the shared clock; 0: never.
@@ -53,6 +56,7 @@ impl Backend {
             down: AtomicBool::new(false),
             falls: AtomicU32::new(0),
             losses: [const { AtomicU32::new(0) }; Role::COUNT],
+            lag: [const { AtomicU64::new(u64::MAX) }; 2],
             failures_in_a_row: AtomicU32::new(0),
             failed_ms: AtomicU64::new(0),
             checks: Arc::default(),
@@ -114,6 +118,19 @@ impl Backend {
     /// How often it lost each role.
     pub fn losses(&self) -> [u32; Role::COUNT] {
         self.losses.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// So far it is behind the primary. Only the publisher calls this, after each answer: a snapshot is for what changes picks.
+    pub fn note_lag(&self, lag: Option<Lag>) {
+        let (ms, bytes) = lag.map_or((u64::MAX, u64::MAX), |lag| (lag.ms, lag.bytes));
+        self.lag[0].store(ms, Ordering::Relaxed);
+        self.lag[1].store(bytes, Ordering::Relaxed);
+    }
+
+    /// How far it is behind the primary; `None`: nobody knows, or it is the primary.
+    pub fn lag(&self) -> Option<Lag> {
+        let [ms, bytes] = self.lag.each_ref().map(|part| part.load(Ordering::Relaxed));
+        (ms != u64::MAX).then_some(Lag { bytes, ms })
     }
 
     /// Where a client that came to `client_port` is sent.

@@ -3,7 +3,7 @@
 
 use crate::balance::{Member, Picker};
 use crate::config::settings::{Balance, Role};
-use crate::roles::{Roles, Standing};
+use crate::roles::{Lag, Roles, Standing};
 
 /// The roles of one pool at one moment.
 #[derive(Debug)]
@@ -72,10 +72,10 @@ impl RoleView {
     }
 
     /// What there is to say of the server at this place.
-    pub fn why(&self, at: usize) -> String {
+    pub fn why(&self, at: usize, lag: Option<Lag>) -> String {
         let own =
             self.roles.generation(at).map_or(String::new(), |own| format!(" of generation {}", own.number));
-        let behind = self.roles.lag(at).map_or(String::new(), |lag| {
+        let behind = lag.map_or(String::new(), |lag| {
             format!(", {} bytes and {}.{} s behind", lag.bytes, lag.ms / 1_000, lag.ms % 1_000 / 100)
         });
         match self.standing(at) {

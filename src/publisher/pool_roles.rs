@@ -4,14 +4,14 @@
 use super::pool_state::PoolState;
 use crate::backend_state::Health;
 use crate::config::settings::{self, Leave, Role};
-use crate::health::Outcome;
+use crate::health::{Cause, Outcome};
 use crate::manifest;
 use crate::roles::{Claim, Contested, Generation, Known, Memory, Roles, Rules, Said, Standing};
 
 /// What of a pool's settings decides whom it believes.
 pub(super) fn rules(pool: &settings::Pool) -> Rules {
     Rules {
-        max_lag_ms: None,
+        max_lag_ms: pool.roles.max_lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
         max_lag_bytes: None,
         contested: match pool.roles.contested {
             settings::Contested::Refuse => Contested::Refuse,
@@ -79,6 +79,7 @@ impl PoolState {
         let Some(roles) = &mut self.roles else { return };
         let said = match outcome {
             Outcome::Role(answer) => Said::Role(answer.clone()),
+            Outcome::Bad(Cause::Unready { .. }) => Said::Starting,
             Outcome::Bad(_) => Said::Nothing,
             // That this machine could not ask says nothing of the server.
             Outcome::Good | Outcome::Local(_) => return,
@@ -86,7 +87,11 @@ impl PoolState {
         // What an operator says of it changes nothing of what it is.
         let is_down = self.backends.get(at).is_some_and(|tracked| tracked.state.health() == Health::Down);
         let before: Vec<Standing> = roles.standings().to_vec();
-        if roles.hear(at, said, is_down, now_ms) {
+        let changed = roles.hear(at, said, is_down, now_ms);
+        if let Some(backend) = self.view.backends.get(at) {
+            backend.note_lag(roles.lag(at));
+        }
+        if changed {
             self.changed = true;
             self.note_roles(&before, now_ms);
         }

@@ -156,7 +156,7 @@ impl Roles {
         next
     }
 
-    /// Takes what a server said. `is_down`: its checks have given it up. True: somebody stands otherwise than before.
+    /// Takes what a server said. `is_down`: its checks have given it up. True: somebody stands otherwise than before, or says so.
     pub fn hear(&mut self, at: usize, said: Said, is_down: bool, now_ms: u64) -> bool {
         let Some(server) = self.servers.get(at) else { return false };
         let position = match &said {
@@ -165,6 +165,7 @@ impl Roles {
         };
         let next = self.after(server, said, is_down, now_ms);
         let is_news = !next.is_as(server);
+        let says_otherwise = (next.claim, &next.generation) != (server.claim, &server.generation);
         let before = if is_news { self.standings.clone() } else { Vec::new() };
         self.claims = self.claims.max(next.claimed);
         self.servers[at] = next;
@@ -176,7 +177,7 @@ impl Roles {
         if lag_changed {
             self.judge(now_ms);
         }
-        lag_changed || is_news && self.standings != before
+        lag_changed || says_otherwise || is_news && self.standings != before
     }
 
     /// What becomes of a server that said this.

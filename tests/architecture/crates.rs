@@ -18,7 +18,7 @@ pub const HOMES: [(&str, &[&str]); 22] = [
     ("ratatui", &["cli/top/"]),
     ("rustix", &["sys/"]),
     ("sd_notify", &["systemd/notify.rs"]),
-    ("serde_json", &["admin/", "cli/", "config/schema.rs"]),
+    ("serde_json", &["admin/", "cli/", "config/schema.rs", "health/patroni.rs"]),
     ("siphasher", &["balance/", "flow/", "transfer/", "limits/", "sticky.rs"]),
     ("slab", &["tcp/", "worker/", "sticky.rs"]),
     ("strsim", &["config/nearest.rs"]),

@@ -6,7 +6,7 @@ use super::imports::GROUND;
 use super::source::Source;
 
 /// Pure files and folders of rooms that are not, as beginnings of places below `src/`.
-pub const PURE: [&str; 13] = [
+pub const PURE: [&str; 14] = [
     "admin/history.rs",
     "admin/openmetrics.rs",
     "cli/top/picture.rs",
@@ -14,6 +14,7 @@ pub const PURE: [&str; 13] = [
     "cli/top/table.rs",
     "cli/top/view.rs",
     "health/outcome.rs",
+    "health/patroni.rs",
     "health/plan.rs",
     "metrics/counter.rs",
     "server/fd_budget.rs",

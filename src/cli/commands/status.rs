@@ -78,7 +78,7 @@ fn pool_picture(pool: &Value, paint: Paint) -> String {
         number(pool, "sessions"),
         if waiting > 0 { format!(", {waiting} waiting") } else { String::new() },
     );
-    let head = ["BACKEND", "ADDRESS", "STATE", "ROLE", "FOR", "WEIGHT", "ACTIVE", "FAILED", "WHY"];
+    let head = ["BACKEND", "ADDRESS", "STATE", "ROLE", "LAG", "FOR", "WEIGHT", "ACTIVE", "FAILED", "WHY"];
     let mut rows = vec![head.map(str::to_owned)];
     for backend in backends {
         let (weight, file) = (number(backend, "weight"), number(backend, "file_weight"));
@@ -88,6 +88,10 @@ fn pool_picture(pool: &Value, paint: Paint) -> String {
             text(backend, "address").to_owned(),
             text(backend, "state").to_owned(),
             backend.get("role").and_then(Value::as_str).unwrap_or("-").to_owned(),
+            backend
+                .get("lag_s")
+                .and_then(Value::as_f64)
+                .map_or("-".to_owned(), |lag_s| format!("{lag_s:.1} s")),
             age(number(backend, "since_s")),
             if weight == file { weight.to_string() } else { format!("{weight} (file {file})") },
             max.map_or_else(
@@ -100,7 +104,7 @@ fn pool_picture(pool: &Value, paint: Paint) -> String {
     }
     for backend in list(pool, "leaving") {
         let active = number(backend, "active").to_string();
-        let cells = [text(backend, "name"), "", "leaving", "-", "", "", &active, "", "left the file"];
+        let cells = [text(backend, "name"), "", "leaving", "-", "-", "", "", &active, "", "left the file"];
         rows.push(cells.map(str::to_owned));
     }
     let state = |row: usize| rows.get(row).map_or("", |row| row[2].as_str());
@@ -112,7 +116,7 @@ fn pool_picture(pool: &Value, paint: Paint) -> String {
         explained(&rows, painted)
     } else {
         // Nobody tells roles there.
-        let without = |[name, address, state, _, rest @ ..]: &[String; 9]| {
+        let without = |[name, address, state, _, _, rest @ ..]: &[String; 10]| {
             let [span, weight, active, failed, why] = rest.clone();
             [name.clone(), address.clone(), state.clone(), span, weight, active, failed, why]
         };

@@ -14,15 +14,16 @@ use crate::config::spec::{CHECK, DNS, EXPECT, Kind, Section, TALK, UDP_TALK};
 /// The health settings that these fields describe, in a pool with this `send_proxy`.
 pub(super) fn read(fields: &Fields<'_>, send_proxy: SendProxy, report: &mut Report) -> Health {
     let kind = fields.kind("check");
+    let check = fields.read("check", report, |entry, report| check(&kind, entry, report));
+    let check = check.unwrap_or(Check::Off);
+    let is_apart = check == Check::Patroni && fields.get("port").is_none();
     Health {
-        check: fields
-            .read("check", report, |entry, report| check(&kind, entry, report))
-            .unwrap_or(Check::Off),
         interval: fields.duration("interval", report),
         timeout: fields.duration("timeout", report),
         rise: fields.whole("rise", report),
         fall: fields.whole("fall", report),
-        port: fields.whole_or("port", report),
+        port: if is_apart { Some(PATRONI_PORT) } else { fields.whole_or("port", report) },
+        check,
         send_proxy,
     }
 }
@@ -33,6 +34,9 @@ fn check(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Check> {
     }
     if is_word(&entry.value, "tcp") {
         return Some(Check::Tcp);
+    }
+    if is_word(&entry.value, "patroni") {
+        return Some(Check::Patroni);
     }
     if !matches!(entry.value.value, Value::Map(_)) {
         let text = scalar("check", &entry.value, EXPECTED, report)?;
@@ -151,5 +155,7 @@ fn bytes_of(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Vec<u8>> 
     bytes.ok()
 }
 
-const EXPECTED: &str = "`off`, `tcp`, `{ tcp: { send: '...', expect: '...' } }`, \
+/// Where its REST API usually is.
+const PATRONI_PORT: u16 = 8008;
+const EXPECTED: &str = "`off`, `tcp`, `patroni`, `{ tcp: { send: '...', expect: '...' } }`, \
      `{ udp: { send: '...', expect: '...' } }` or `{ dns: { name: example.org, type: A } }`";

@@ -38,6 +38,7 @@ pub(super) fn roles(fields: &Fields<'_>, report: &mut Report) -> Roles {
         contested: fields.word_of("contested", report),
         majority: fields.switch("majority", report),
         leave: fields.word_of("leave", report),
+        max_lag: fields.duration_or("max_lag", report),
     }
 }
 
@@ -61,6 +62,15 @@ pub(super) fn check_sense(fields: &Fields<'_>, pool: &Pool, report: &mut Report)
             entry.place,
             "`roles` does nothing here: the check of this pool tells no roles",
             ROLES_HINT,
+        );
+    }
+    if let (Some(entry), Some(_)) = (written("roles"), pool.roles.max_lag)
+        && !pool.health.check.tells_positions()
+    {
+        report.tell_with_hint(
+            entry.place,
+            "`max_lag` does nothing here: the check of this pool does not tell how far its servers are",
+            "`check: patroni` does",
         );
     }
     if let (Some(entry), WhenNone::Wait, None) = (written("when_none"), pool.when_none, pool.queue) {

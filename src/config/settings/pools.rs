@@ -49,11 +49,14 @@ pub struct Roles {
     pub majority: bool,
     /// What happens to a session whose backend lost the role of its listener.
     pub leave: Leave,
+    /// A replica so far behind the primary leaves, and returns below half of it; `None` is `off`.
+    pub max_lag: Option<Duration>,
 }
 
 impl Roles {
     /// As it is where nothing is written.
-    pub const DEFAULT: Self = Self { contested: Contested::Refuse, majority: false, leave: Leave::Close };
+    pub const DEFAULT: Self =
+        Self { contested: Contested::Refuse, majority: false, leave: Leave::Close, max_lag: None };
 }
 
 /// The `contested` of `roles`.
@@ -258,6 +261,8 @@ pub enum Check {
         /// A replica says this. Not empty.
         replica: Vec<u8>,
     },
+    /// What Patroni says of a PostgreSQL server.
+    Patroni,
     /// A datagram, and one that answers it.
     Udp {
         /// The question.
@@ -277,7 +282,12 @@ pub enum Check {
 impl Check {
     /// Its answer is a role.
     pub fn tells_roles(&self) -> bool {
-        matches!(self, Self::TcpRoles { .. })
+        matches!(self, Self::TcpRoles { .. } | Self::Patroni)
+    }
+
+    /// It tells how far each is in the stream of changes.
+    pub fn tells_positions(&self) -> bool {
+        matches!(self, Self::Patroni)
     }
 }
 

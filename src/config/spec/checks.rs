@@ -12,7 +12,7 @@ pub(super) const HEALTH: Section = Section::new(
             "check",
             Kind::Choice(&CHECKS, &CHECK),
             Default::Is("tcp"),
-            "what is asked; tcp: a handshake that the server's program never sees; off: every backend counts as up",
+            "what is asked; tcp: a handshake that the server's program never sees; patroni: its REST API; off: every backend counts as up",
         )
         .tcp(),
         Key::new(
@@ -40,7 +40,7 @@ pub(super) const HEALTH: Section = Section::new(
             "port",
             Kind::Whole(1, 65_535, &["same"]),
             Default::Is("same"),
-            "check another port than the one that serves",
+            "check another port than the one that serves; with `check: patroni` 8008 where none is written",
         ),
     ],
 );
@@ -105,7 +105,7 @@ pub(in crate::config) const DNS: Section = Section::new(
     ],
 );
 
-const CHECKS: [&str; 2] = ["off", "tcp"];
+const CHECKS: [&str; 3] = ["off", "tcp", "patroni"];
 const TYPES: [&str; 8] = spelt(&RECORD_TYPES);
 /// A health check is a line or two.
 const BYTES_TEXT: Text = Text { numbers: ANY_NUMBER, ..Text::new("text, e.g. 'PING\\r\\n'").at_most(4_096) };

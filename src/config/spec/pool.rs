@@ -235,6 +235,12 @@ const ROLES: Section = Section::new(
     "`roles`",
     &[
         Key::new(
+            "max_lag",
+            Kind::Duration(ms(100), hours(24), OFF),
+            Default::Is("off"),
+            "a replica so far behind the primary gets nothing new until it is back below half of it",
+        ),
+        Key::new(
             "contested",
             Kind::Words(&CONTESTED),
             Default::Is("refuse"),

@@ -25,7 +25,7 @@ fn file(path: &str, value: Option<&str>, protocol: Protocol) -> String {
             let own = [
                 unless(rest == ["max_sessions"], "max_sessions: 9"),
                 unless(rest[0].starts_with("backends"), "backends: [10.0.0.1:1]"),
-                unless(rest[0] != "roles", TELLS_ROLES),
+                unless(rest[0] != "roles", "health: { check: patroni }"),
                 unless(value != Some("wait"), "queue: {}"),
             ];
             let (own, inner) = (own.concat(), nested(rest, value));
