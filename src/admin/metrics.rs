@@ -162,7 +162,7 @@ fn roles(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
             }
         }
     }
-    let each = |tell: &mut dyn FnMut((&RoleView, usize), &Backend, [(&str, &str); 2])| {
+    let each = |tell: &mut TellRole<'_>| {
         for (pool, view) in &told {
             for (at, backend) in pool.backends.iter().enumerate() {
                 tell((view, at), backend, [("pool", &*pool.live.name), ("backend", &*backend.name)]);
@@ -202,6 +202,9 @@ fn roles(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
         }
     }
 }
+
+/// What is told of one backend: where it stands among the roles, itself, and its labels.
+type TellRole<'a> = dyn FnMut((&RoleView, usize), &Backend, [(&str, &str); 2]) + 'a;
 
 fn backends(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
     out.counter("evenkeel_connect_failures", "Attempts at a backend that failed.");
