@@ -281,7 +281,7 @@ fn checks(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
 fn whole_process(out: &mut OpenMetrics, sources: &Sources) {
     out.gauge("evenkeel_limit_in_use_ratio", "How much of a limit is used, 0 to 1.");
     let ratio =
-        f64::from(sources.workers.tcp_sessions()) / f64::from(sources.workers.tcp_sessions_max().max(1));
+        f64::from(sources.workers.tcp_sessions()) / f64::from(sources.workers.tcp_sessions_served().max(1));
     out.sample("evenkeel_limit_in_use_ratio", &[("limit", "tcp_sessions")], ratio);
     let flows = sources.workers.udp_permits();
     let ratio = f64::from(flows.taken()) / f64::from(flows.most().unwrap_or(u32::MAX).max(1));

@@ -111,6 +111,11 @@ impl Workers {
         self.tcp_sessions_room.store(room, Ordering::Relaxed);
     }
 
+    /// How many can be served: as many as there may be, or as there are descriptors for.
+    pub fn tcp_sessions_served(&self) -> u32 {
+        self.tcp_sessions_max().min(self.tcp_sessions_room.load(Ordering::Relaxed))
+    }
+
     /// Another session would take descriptors that are kept for everything else. False where it would be refused anyway.
     pub fn is_out_of_files(&self) -> bool {
         let now = self.tcp_sessions();

@@ -90,6 +90,7 @@ fn full_of_sessions_it_answers_its_operators_and_hands_over() {
     assert!(asked(&program, "/healthz").contains("alive"));
     assert!(asked(&program, "/readyz").contains("503"), "{}", asked(&program, "/readyz"));
     assert_eq!(program.metric("evenkeel_accepting_rests"), 1.0);
+    assert!(program.metric("evenkeel_limit_in_use_ratio{limit=\"tcp_sessions\"}") > 0.9);
     assert_eq!(program.status()["accepting_rests"], true);
     let checks = |program: &Program| program.status()["pools"][0]["backends"][0]["checks"].clone();
     let good = checks(&program)["good"].as_u64().unwrap();
