@@ -168,6 +168,10 @@ impl PoolState {
             self.rebuild(hash_seed, now_ms);
         }
         self.tell_haste();
+        if self.roles.is_none() {
+            // Nobody would take back what an earlier check had told.
+            self.view.backends.iter().for_each(|backend| backend.note_lag(None));
+        }
     }
 
     /// The roles of those that stay are as they were; who comes is nobody until it has answered. Tells how they stood.
