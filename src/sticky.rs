@@ -117,6 +117,19 @@ impl Sticky {
         })
     }
 
+    /// The entries that were used since then, the least recently used first. Looks at no others.
+    pub fn used_since(&self, since_ms: u64) -> Vec<(Source, &Arc<str>, u64)> {
+        let mut next = self.newest;
+        let from_newest = std::iter::from_fn(|| {
+            let entry = self.entries.get(next?)?;
+            next = entry.older;
+            (entry.used_ms >= since_ms).then_some((entry.source, &entry.backend, entry.used_ms))
+        });
+        let mut used: Vec<_> = from_newest.collect();
+        used.reverse();
+        used
+    }
+
     /// Forgets up to `most` of those that were not used within `for_ms`.
     pub fn sweep(&mut self, for_ms: u64, now_ms: u64, most: usize) {
         for _ in 0..most {

@@ -80,6 +80,16 @@ impl Load {
         }
     }
 
+    /// Begins anew with this expectation.
+    pub fn set_latency(&self, now_ns: u64, latency_ns: u64) {
+        self.latency.store(Latency::UNKNOWN.observe(now_ns, latency_ns).to_bits(), Ordering::Relaxed);
+    }
+
+    /// Another number whenever something was measured.
+    pub fn latency_mark(&self) -> u64 {
+        self.latency.load(Ordering::Relaxed)
+    }
+
     /// What a connect or first answer is expected to take; `None`: nothing was measured.
     pub fn latency_ns(&self, now_ns: u64) -> Option<f32> {
         self.latency().estimate_ns(now_ns)

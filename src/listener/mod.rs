@@ -69,6 +69,11 @@ pub struct DoorSocket {
 }
 
 impl BoundDoor {
+    /// It has a socket for each of so many data threads.
+    pub fn is_complete(&self, workers: usize) -> bool {
+        self.sockets.len() >= workers
+    }
+
     /// Its sockets, by worker.
     pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.sockets.iter().map(|socket| socket.fd.as_fd())
@@ -103,7 +108,7 @@ pub fn bind(doors: &[Wanted<'_>], workers: usize) -> Result<Vec<BoundDoor>, Bind
 }
 
 /// The same, with sockets that are there already: `known` tells where one is bound and its sockets, in the order in which
-/// the kernel knows them.
+/// the kernel knows them. A door that has fewer than `workers` of them lacks the others until [`complete`] binds them.
 pub fn bind_with(
     doors: &[Wanted<'_>],
     workers: usize,
@@ -118,7 +123,7 @@ pub fn bind_with(
         .zip(known)
         .map(|(door, known)| {
             let bound = match known {
-                Some((address, sockets)) => adopt_door(door, address, sockets, workers),
+                Some((address, sockets)) => adopt_door(door, address, sockets),
                 None => bind_door(door, workers),
             };
             bound.map_err(|errno| failure(door, errno))
@@ -188,18 +193,25 @@ fn probe(listener: &Listener, at: &Bind) -> Result<(), Errno> {
     }
 }
 
-/// A door whose sockets are there, with one for each data thread at least.
-fn adopt_door(
-    door: &Wanted<'_>,
-    address: SocketAddr,
-    mut sockets: Vec<DoorSocket>,
-    workers: usize,
-) -> Result<BoundDoor, Errno> {
-    while sockets.len() < workers {
-        sockets.push(DoorSocket { fd: bind_socket(door, address.port())?, lost_seen: 0 });
-    }
+/// A door whose sockets are there.
+fn adopt_door(door: &Wanted<'_>, address: SocketAddr, sockets: Vec<DoorSocket>) -> Result<BoundDoor, Errno> {
     let granted = prepare(door, &sockets)?;
     Ok(BoundDoor { id: door.id, address, ip: door.at.ip, sockets, granted })
+}
+
+/// Binds what doors whose sockets were there lack: one for each data thread. The kernel gives some of who comes to these
+/// from then on: whoever had the others must not serve any more.
+pub fn complete(doors: &mut [(BoundDoor, &Listener, Bind)], workers: usize) -> Result<(), BindError> {
+    for (bound, listener, at) in doors {
+        let wanted = Wanted { id: bound.id, listener, at: *at, beside_own: true };
+        let there = bound.sockets.len();
+        while bound.sockets.len() < workers {
+            let fd = bind_socket(&wanted, bound.address.port()).map_err(|errno| failure(&wanted, errno))?;
+            bound.sockets.push(DoorSocket { fd, lost_seen: 0 });
+        }
+        prepare(&wanted, &bound.sockets[there..]).map_err(|errno| failure(&wanted, errno))?;
+    }
+    Ok(())
 }
 
 /// Makes the sockets of a door what its listener wants; tells the room for datagrams that the kernel grants.

@@ -184,6 +184,11 @@ impl Manifest {
         Ok((all, descriptors.ok_or(Broken)?.numbers))
     }
 
+    /// The numbers of its backends.
+    pub fn backends(&self) -> impl Iterator<Item = u64> {
+        self.pools.iter().flat_map(|pool| &pool.backends).map(|backend| backend.number)
+    }
+
     /// The descriptors that its records name.
     pub fn descriptors(&self) -> Vec<i32> {
         let head = &self.head;

@@ -57,12 +57,17 @@ impl<'a> Named<'a> {
 /// What came from the process before under words that this program has no counter for: it stays as it is and goes on to the
 /// next process, so that nothing is lost between builds of which one counts more than the other.
 #[derive(Debug, Default)]
-pub(super) struct Kept(OnceLock<Box<[Count]>>);
+pub(super) struct Kept(OnceLock<Box<[(Count, AtomicU64)]>>);
 
 impl Kept {
     /// All of it.
-    pub(super) fn all(&self) -> &[Count] {
-        self.0.get().map_or(&[], |kept| kept)
+    pub(super) fn all(&self) -> impl Iterator<Item = Count> {
+        self.each().map(|(count, value)| Count { value, ..count.clone() })
+    }
+
+    fn each(&self) -> impl Iterator<Item = (&Count, u64)> {
+        let kept = self.0.get().map_or(&[][..], |kept| kept);
+        kept.iter().map(|(count, value)| (count, value.load(Ordering::Relaxed)))
     }
 
     /// Sets counters to the values of their words, and keeps the rest. What fell into a bucket that there is not here goes to
@@ -70,16 +75,44 @@ impl Kept {
     pub(super) fn resume(&self, counters: &[Named<'_>], values: &[Count]) {
         let mut kept = Vec::new();
         for count in values {
-            let of = |named: &&Named<'_>| named.family == count.family.as_str();
-            let known = counters.iter().filter(of).find(|named| named.word == count.word.as_str());
-            match known.or_else(|| larger_bucket(counters.iter().filter(of), count)) {
-                Some(named) => named.counter.add(count.value),
-                None => kept.push(count.clone()),
+            match counter_of(counters, count) {
+                Some(counter) => counter.add(count.value),
+                None => kept.push((count.clone(), AtomicU64::new(count.value))),
             }
         }
         // A process takes over once.
         let _ = self.0.set(kept.into());
     }
+
+    /// The process before has counted on since it told `before`. While nobody counts here.
+    pub(super) fn catch_up(&self, counters: &[Named<'_>], before: &[Count], now: &[Count]) {
+        for (at, count) in now.iter().enumerate() {
+            let is_it = |one: &&Count| one.family == count.family && one.word == count.word;
+            // It tells them in the same order each time.
+            let was = before.get(at).filter(is_it).or_else(|| before.iter().find(is_it));
+            let grown = count.value.wrapping_sub(was.map_or(0, |was| was.value));
+            if grown == 0 {
+                continue;
+            }
+            match counter_of(counters, count) {
+                Some(counter) => counter.add(grown),
+                None => {
+                    let mut kept = self.0.get().into_iter().flatten();
+                    // Whatever it counts it has told before.
+                    if let Some((_, value)) = kept.find(|(one, _)| is_it(&one)) {
+                        value.store(count.value, Ordering::Relaxed);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The counter that a value goes to; `None`: it is kept.
+fn counter_of<'a>(counters: &[Named<'a>], count: &Count) -> Option<&'a Counter> {
+    let of = |named: &&Named<'_>| named.family == count.family.as_str();
+    let known = counters.iter().filter(of).find(|named| named.word == count.word.as_str());
+    known.or_else(|| larger_bucket(counters.iter().filter(of), count)).map(|named| named.counter)
 }
 
 /// The bucket of the smallest bound above that of a bucket that there is not here.
@@ -91,6 +124,23 @@ fn larger_bucket<'a, 'b: 'a>(
     let wanted = bound(count.word.as_str())?;
     let larger = family.filter_map(|named| Some((bound(named.word)?, named)));
     larger.filter(|(bound, _)| *bound > wanted).min_by_key(|(bound, _)| *bound).map(|(_, named)| named)
+}
+
+/// One number for many: another one, as good as surely, when any of them is another.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Fingerprint(u64);
+
+impl Fingerprint {
+    /// The next of them.
+    pub fn note(&mut self, value: u64) {
+        // An odd factor: no bit is lost, and each changes all above it.
+        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    /// Of all so far.
+    pub fn value(self) -> u64 {
+        self.0
+    }
 }
 
 /// How long something took, in fixed buckets.
@@ -167,7 +217,7 @@ impl<T> PerWorker<T> {
                 total.value = total.value.wrapping_add(named.counter.value());
             }
         }
-        totals.extend_from_slice(self.kept.all());
+        totals.extend(self.kept.all());
         totals
     }
 
@@ -178,10 +228,29 @@ impl<T> PerWorker<T> {
         }
     }
 
+    /// Catches up with totals that grew to `now` after they were told as `before`. While no worker counts.
+    pub fn catch_up<'a>(
+        &'a self,
+        before: &[Count],
+        now: &[Count],
+        counters: impl Fn(&'a T) -> Vec<Named<'a>>,
+    ) {
+        if let Some(shard) = self.shards.first() {
+            self.kept.catch_up(&counters(&shard.0), before, now);
+        }
+    }
+
+    /// Every value of every worker, in an order that stays.
+    pub fn each_value(&self, counters: impl Fn(&T) -> Vec<Named<'_>>, mut note: impl FnMut(u64)) {
+        for shard in self.iter() {
+            counters(shard).iter().for_each(|named| note(named.counter.value()));
+        }
+    }
+
     /// What is kept of this family beside its counters: word and value.
     pub fn kept(&self, family: &str) -> impl Iterator<Item = (&str, u64)> {
-        let of = move |count: &&Count| count.family.as_str() == family;
-        self.kept.all().iter().filter(of).map(|count| (count.word.as_str(), count.value))
+        let of = move |(count, _): &(&Count, u64)| count.family.as_str() == family;
+        self.kept.each().filter(of).map(|(count, value)| (count.word.as_str(), value))
     }
 
     /// The shard of this worker. Only that worker may write to it.
@@ -251,6 +320,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_counted_since_it_was_told_is_caught_up_with() {
+        fn named(shard: &(Counter, Counter)) -> Vec<Named<'_>> {
+            vec![Named::new("a", "x", &shard.0), Named::new("b", "", &shard.1)]
+        }
+        let count = |family: &'static str, value| Count { family: family.into(), word: "".into(), value };
+        let shards = PerWorker::<(Counter, Counter)>::new(2);
+        let before = [count("b", 3), count("later", 9), count("still", 1)];
+        shards.begin_with(&before, named);
+        // It may come in another order, and count what it did not before.
+        let now = [count("later", 11), count("b", 10), count("still", 1)];
+        shards.catch_up(&before, &now, named);
+        assert_eq!((shards.of(0).0.value(), shards.of(0).1.value()), (0, 10));
+        assert_eq!(shards.kept("later").chain(shards.kept("still")).collect::<Vec<_>>(), [("", 11), ("", 1)]);
+        let mut values = Vec::new();
+        shards.each_value(named, |value| values.push(value));
+        assert_eq!(values, [0, 10, 0, 0]);
+    }
+
+    #[test]
     fn a_bucket_that_there_is_not_here_counts_in_the_next_larger_one() {
         let (histogram, kept) = (Histogram::default(), Kept::default());
         let count = |word: &'static str| Count { family: "connect".into(), word: word.into(), value: 1 };
@@ -258,6 +346,6 @@ mod tests {
         kept.resume(&histogram.counters("connect").collect::<Vec<_>>(), &came);
         let counts = histogram.counts();
         assert_eq!((counts[0], counts[1], counts[2], counts[12]), (1, 2, 1, 2));
-        assert_eq!((histogram.sum_us(), kept.all()), (1, &came[7..]));
+        assert_eq!((histogram.sum_us(), kept.all().collect::<Vec<_>>()), (1, came[7..].to_vec()));
     }
 }

@@ -11,7 +11,7 @@ mod counter;
 mod listener;
 mod pool;
 
-pub use counter::{Counter, Histogram, Named, PerWorker};
+pub use counter::{Counter, Fingerprint, Histogram, Named, PerWorker};
 pub use listener::{AcceptTrouble, Drop, ListenerCounters, ListenerShard, Listeners, Refusals};
 pub use pool::{BackendShard, CheckCounts, PoolShard};
 

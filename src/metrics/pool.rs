@@ -62,12 +62,17 @@ impl CheckCounts {
     /// What is counted, by its words, and what is kept beside it.
     pub fn totals(&self) -> Vec<Count> {
         let own = self.counters().map(|named| named.count(named.counter.value()));
-        own.into_iter().chain(self.kept.all().iter().cloned()).collect()
+        own.into_iter().chain(self.kept.all()).collect()
     }
 
     /// Begins with these totals.
     pub fn begin_with(&self, totals: &[Count]) {
         self.kept.resume(&self.counters(), totals);
+    }
+
+    /// Catches up with totals that grew to `now` after they were told as `before`.
+    pub fn catch_up(&self, before: &[Count], now: &[Count]) {
+        self.kept.catch_up(&self.counters(), before, now);
     }
 
     /// By their words.

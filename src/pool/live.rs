@@ -140,6 +140,19 @@ impl LivePool {
         });
     }
 
+    /// Catches up with the process before, which counted on from `before` to `now`.
+    pub fn catch_up(&self, before: &[Count], now: &[Count]) {
+        self.shards.catch_up(before, now, |shard| {
+            shard.counters().into_iter().chain(self.check_seconds.counters(CHECKS)).collect()
+        });
+    }
+
+    /// Every value that is counted of it, in an order that stays.
+    pub fn each_value(&self, mut note: impl FnMut(u64)) {
+        self.shards.each_value(PoolShard::counters, &mut note);
+        self.check_seconds.counters(CHECKS).for_each(|named| note(named.counter.value()));
+    }
+
     pub(super) fn snapshots(&self) -> Option<Arc<SnapshotCell>> {
         self.hooks.snapshots.upgrade()
     }
@@ -187,6 +200,13 @@ impl LivePool {
     pub fn remembered_sources(&self, role: Role) -> Vec<(Source, Arc<str>, u64)> {
         let sticky = self.sticky(role);
         sticky.entries().map(|(source, backend, used_ms)| (source, Arc::clone(backend), used_ms)).collect()
+    }
+
+    /// Likewise those who were sent somewhere since then.
+    pub fn remembered_since(&self, role: Role, since_ms: u64) -> Vec<(Source, Arc<str>, u64)> {
+        let sticky = self.sticky(role);
+        let used = sticky.used_since(since_ms).into_iter();
+        used.map(|(source, backend, used_ms)| (source, Arc::clone(backend), used_ms)).collect()
     }
 
     /// Remembers what the process before remembered, in that order.

@@ -113,11 +113,12 @@ pub fn targets_of(settings: &Settings, views: &[Arc<PoolView>]) -> Vec<Target> {
     targets
 }
 
-/// Notes which of these are known to be up or down from before.
-pub fn note_known(targets: &mut [Target], views: &[Arc<PoolView>]) {
+/// Notes which of these are known to be up or down from before: by the views, or by what became of them since.
+pub fn note_known(targets: &mut [Target], views: &[Arc<PoolView>], since: &HashMap<u64, BackendState>) {
     let state = |(backend, state): (&Arc<Backend>, &BackendState)| (backend.number, state.health());
     let all = views.iter().flat_map(|view| view.backends.iter().zip(&view.states).map(state));
-    let known: HashMap<u64, Health> = all.collect();
+    let since = since.iter().map(|(number, state)| (*number, state.health()));
+    let known: HashMap<u64, Health> = all.chain(since).collect();
     for target in targets {
         target.known = match known.get(&target.id.0) {
             Some(Health::Up) => Some(true),

@@ -13,7 +13,7 @@ use crate::balance::Picker;
 use crate::config::settings::{self, Balance, ConnectFrom, OnDown, Role, SendProxy, Settings, Word};
 use crate::manifest;
 use crate::metrics::BackendShard;
-use crate::pool::{Backend, Lends, LivePool, PoolView, picker_when_all_serve};
+use crate::pool::{Backend, Lends, LivePool, PoolView, Snapshot, SnapshotCell, picker_when_all_serve};
 use crate::roles::Roles;
 use crate::sticky::Source;
 
@@ -82,16 +82,7 @@ impl<'a> PoolImport<'a> {
             self.resume(&backend, record);
             self.backends.insert(record.number, backend);
         }
-        if let Some(sticky) = pool.sticky {
-            for entry in &before.remembered {
-                let known = backends.iter().find(|backend| *backend.name == *entry.backend);
-                let name =
-                    known.map_or_else(|| entry.backend.as_str().into(), |known| Arc::clone(&known.name));
-                let source = Source::from(entry.source);
-                let role = Role::of_word(entry.role.as_str()).unwrap_or(Role::Any);
-                live.import_remembered(source, role, &name, sticky.entries, entry.used_ms);
-            }
-        }
+        remember(&before.remembered, pool, live, backends);
         (states, leaving)
     }
 
@@ -148,10 +139,91 @@ impl<'a> PoolImport<'a> {
     fn resume(&self, backend: &Backend, record: &manifest::Backend) {
         backend.shards.begin_with(&record.counts, BackendShard::counters);
         backend.checks.begin_with(&record.checks);
-        backend.adopt_failures(record.failures_in_a_row, record.failed_ms);
-        if let Some(latency_ns) = record.latency_ns {
-            backend.load.observe_latency(self.now_ns, latency_ns);
+        follow(backend, record, self.now_ns);
+    }
+
+    /// The process before has gone on since it told of its pools: these are otherwise now. Tells how backends stand that
+    /// stood otherwise, by their numbers here: of these the tables are to be built anew. While nobody counts here.
+    pub fn catch_up(&self, pools: &[manifest::Pool], views: &[Arc<PoolView>]) -> HashMap<u64, BackendState> {
+        let mut states = HashMap::new();
+        let before: HashMap<&str, _> = self.pools.iter().map(|pool| (pool.name.as_str(), pool)).collect();
+        let views: HashMap<&str, _> = views.iter().map(|view| (&*view.live.name, view)).collect();
+        for now in pools {
+            let (Some(before), Some(view)) = (before.get(now.name.as_str()), views.get(now.name.as_str()))
+            else {
+                continue;
+            };
+            view.live.catch_up(&before.counts, &now.counts);
+            remember(&now.remembered, &view.settings, &view.live, &view.backends);
+            for record in &now.backends {
+                // They are in the order in which they were, but for some that have left.
+                let was = before.backends.iter().find(|was| was.number == record.number);
+                let (Some(was), Some(backend)) = (was, self.backends.get(&record.number)) else { continue };
+                backend.shards.catch_up(&was.counts, &record.counts, BackendShard::counters);
+                backend.checks.catch_up(&was.checks, &record.checks);
+                follow(backend, record, self.now_ns);
+                if was.state != record.state
+                    && let Some(state) = record.state.as_ref().and_then(BackendState::import)
+                {
+                    backend.begin_down(state.is_down());
+                    states.insert(backend.number, state);
+                }
+            }
         }
+        states
+    }
+
+    /// Likewise with who is what: published at once, since nobody may be given a server that lost its role meanwhile. The
+    /// publisher does not run yet.
+    pub fn catch_up_roles(
+        &self,
+        pools: &[manifest::Pool],
+        snapshots: &SnapshotCell,
+        states: &HashMap<u64, BackendState>,
+        hash_seed: &str,
+        now_ms: u64,
+    ) {
+        let before = snapshots.load();
+        let mut views = before.pools.clone();
+        let mut changed = false;
+        for now in pools.iter().filter(|now| now.roles.is_some()) {
+            let Some(view) = views.iter_mut().find(|view| *view.live.name == *now.name) else { continue };
+            let Some(roles) = pool_roles::resumed(&view.settings, Some(now), now_ms) else { continue };
+            let state = |(backend, state): (&Arc<Backend>, &BackendState)| {
+                states.get(&backend.number).unwrap_or(state).clone()
+            };
+            let states = view.backends.iter().zip(&view.states).map(state).collect();
+            *view = Arc::new(view.with_states(hash_seed, states, Some(&roles)));
+            changed = true;
+        }
+        if changed {
+            snapshots.store(Snapshot { generation: before.generation + 1, pools: views });
+        }
+    }
+}
+
+/// What is told of a backend at this moment, whatever was told before.
+fn follow(backend: &Backend, record: &manifest::Backend, now_ns: u64) {
+    backend.adopt_failures(record.failures_in_a_row, record.failed_ms);
+    if let Some(latency_ns) = record.latency_ns {
+        backend.load.set_latency(now_ns, latency_ns);
+    }
+}
+
+/// Notes who was sent where, the least recently used first.
+fn remember(
+    remembered: &[manifest::Remembered],
+    pool: &settings::Pool,
+    live: &LivePool,
+    backends: &[Arc<Backend>],
+) {
+    let Some(sticky) = pool.sticky else { return };
+    for entry in remembered {
+        let known = backends.iter().find(|backend| *backend.name == *entry.backend);
+        let name = known.map_or_else(|| entry.backend.as_str().into(), |known| Arc::clone(&known.name));
+        let source = Source::from(entry.source);
+        let role = Role::of_word(entry.role.as_str()).unwrap_or(Role::Any);
+        live.import_remembered(source, role, &name, sticky.entries, entry.used_ms);
     }
 }
 

@@ -22,13 +22,14 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::yield_now;
 use tokio::time::{sleep, sleep_until, timeout_at};
 
-use crate::backend_state::Mark;
+use crate::backend_state::{BackendState, Mark};
 use crate::config::settings::Settings;
 use crate::health::{Checked, Target};
 use crate::manifest;
 use crate::pool::{LivePool, Snapshot, SnapshotCell};
 use crate::worker::{Message, Workers};
 pub use build::{CheckPolicy, PoolBuilder, asked, hash_key, note_known, targets_of};
+pub use export::Told;
 pub use first_snapshot::publish_first;
 pub use import::{Pickers, PoolImport, build_ahead};
 use pool_state::PoolState;
@@ -91,10 +92,12 @@ pub enum Order {
         /// What came of it.
         reply: oneshot::Sender<Reloaded>,
     },
-    /// Tell everything of every pool.
+    /// Tell everything of every pool; of those that were told before, what is otherwise.
     Export {
-        /// By their slots.
-        reply: oneshot::Sender<Vec<manifest::Pool>>,
+        /// What was told before.
+        told: Option<Arc<Told>>,
+        /// By their slots, and what to ask with the next time.
+        reply: oneshot::Sender<(Vec<manifest::Pool>, Told)>,
     },
     /// Say this of a backend, or take back what was said.
     Mark {
@@ -178,9 +181,26 @@ impl Publisher {
         publisher
     }
 
+    /// Backends stand otherwise than the snapshot says, by their numbers: the process before saw to that when the snapshot
+    /// was made already. Published as soon as this runs.
+    pub fn correct(&mut self, states: &HashMap<u64, BackendState>) {
+        if states.is_empty() {
+            return;
+        }
+        for pool in &mut self.pools {
+            for (tracked, backend) in pool.backends.iter_mut().zip(&pool.view.backends) {
+                if let Some(state) = states.get(&backend.number) {
+                    tracked.state = state.clone();
+                    pool.changed = true;
+                }
+            }
+        }
+    }
+
     /// Serves events and orders until nobody checks any more: the balancer stops.
     pub async fn run(mut self, mut events: mpsc::Receiver<Checked>, mut orders: mpsc::Receiver<Order>) {
         let alarm = Arc::clone(&self.alarm);
+        self.publish();
         loop {
             let wake_at = self.next_wake();
             // Then the next slice comes at once, and what has come by then is only collected.
@@ -222,7 +242,7 @@ impl Publisher {
         // Who asked may have gone: what was ordered is done all the same.
         match order {
             Order::Reload { settings, reply } => self.begin_reload(settings, reply),
-            Order::Export { reply } => drop(reply.send(self.export())),
+            Order::Export { told, reply } => drop(reply.send(self.export(told.as_deref()))),
             Order::Mark { whom, mark, by, reply } => {
                 let now_ms = self.now_ms();
                 let outcome = self.find(&whom).map(|(slot, index)| {

@@ -173,7 +173,7 @@ fn who_gets_no_sessions_is_not_ejected_and_begins_without_its_failures() {
 fn the_next_process_takes_back_an_ejected_backend_that_is_alone_in_its_file() {
     let (mut before, _workers) = publisher(FILE);
     eject_first(&mut before, 0);
-    let pools = before.export();
+    let (pools, _) = before.export(None);
     let alone = settings(&FILE.replace(", { address: '10.0.0.2:1', name: b }", ""));
     let workers = Arc::new(Workers::new(2, 10, Arc::new(Permits::new(None))).unwrap());
     let alarm = Arc::new(Notify::new());

@@ -47,7 +47,7 @@ pub(super) struct Control {
     pub(super) texts: Arc<CachedTexts>,
     /// Where the admin doors are served.
     pub(super) admin: Handle,
-    /// Until the end.
+    /// From the first question to the end.
     pub(super) checker: Mutex<Option<Checker>>,
     pub(super) side_threads: Mutex<Option<SideThreads>>,
     pub(super) http: Mutex<Option<ServedHttp>>,
@@ -90,18 +90,15 @@ pub(super) struct ControlParts {
     pub(super) workers: Arc<Workers>,
     pub(super) snapshots: Arc<SnapshotCell>,
     pub(super) served: OpenListeners,
-    pub(super) checker: Checker,
     pub(super) side_threads: SideThreads,
     pub(super) orders: mpsc::Sender<Order>,
-    pub(super) tasks: TaskTracker,
     pub(super) epoch: Instant,
     pub(super) ports: Arc<SharedPorts>,
 }
 
 impl Control {
     pub(super) fn new(parts: ControlParts, last_numbers: u64, with: &Environment) -> Self {
-        let ControlParts { workers, snapshots, served, checker, side_threads, orders, tasks, epoch, ports } =
-            parts;
+        let ControlParts { workers, snapshots, served, side_threads, orders, epoch, ports } = parts;
         Self {
             workers,
             ports,
@@ -110,13 +107,13 @@ impl Control {
             served: Arc::new(Mutex::new(served)),
             reloading: tokio::sync::Mutex::new(()),
             orders,
-            tasks,
+            tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             phase: watch::channel(Phase::Starting).0,
             gate: Arc::default(),
             texts: Arc::default(),
             admin: side_threads.admin.runtime().clone(),
-            checker: Mutex::new(Some(checker)),
+            checker: Mutex::new(None),
             side_threads: Mutex::new(Some(side_threads)),
             http: Mutex::new(None),
             socket: Mutex::new(None),

@@ -36,7 +36,7 @@ use crate::pool::SnapshotCell;
 use crate::process_phase::Phase;
 pub use crate::publisher::{NoSuch, Whom};
 pub use crate::systemd::Notify;
-use crate::transfer::{Channel, Stash};
+use crate::transfer::Stash;
 use crate::worker::Workers;
 pub use config_file::read_document;
 pub use connect_from::ForeignError;
@@ -74,12 +74,6 @@ impl Server {
         inherited: Inherited,
     ) -> Result<Self, StartError> {
         Self::begin(settings, with, Some(inherited)).await
-    }
-
-    /// Gives everything to the process at the other end of the line. On an error everything goes on as before; afterwards
-    /// this process has nothing left to do.
-    pub async fn hand_over(&self, channel: &Channel) -> Result<HandedOver, HandoverError> {
-        self.control.hand_over(channel).await
     }
 
     /// Starts the program anew, from its own file or another, and gives it everything. On an error everything goes on here.

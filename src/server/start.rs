@@ -1,22 +1,23 @@
 //! Start: everything bound, threads spawned, checks begun, doors opened; with or without what another process had.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::admin_sockets::{HttpDoor, SocketDoor};
 use super::control::{self, Control, ControlParts};
 use super::environment::Environment;
 use super::error::StartError;
 use super::fd_budget::FdBudget;
-use super::handover::{FrozenWorkers, Inherited};
+use super::handover::{FrozenWorkers, Inherited, Stuck};
 use super::open_listeners::{Matched, OpenListeners};
 use super::side_thread::SideThreads;
 use super::{Server, connect_from, stop};
+use crate::backend_state::BackendState;
 use crate::config::settings::{self, Protocol, Settings};
 use crate::health::Checker;
 use crate::limits::Permits;
@@ -27,6 +28,7 @@ use crate::publisher::{self, Order, PoolImport, Publisher, PublisherParts, hash_
 use crate::random::spread;
 use crate::sys::rlimits as system;
 use crate::sys::udp::local_ports;
+use crate::sys::unix::Stays;
 use crate::systemd::FdStore;
 use crate::udp::{self, SharedPorts};
 use crate::worker::{self, Plan, Workers};
@@ -64,7 +66,7 @@ impl Server {
         let threads = spawn_threads(&workers, &lent, with, &thread_ended)?;
 
         let (first_round, round_over) = oneshot::channel();
-        let parts = PublisherParts {
+        let publisher_parts = PublisherParts {
             snapshots: Arc::clone(&snapshots),
             workers: Arc::clone(&workers),
             builder,
@@ -73,22 +75,20 @@ impl Server {
             alarm,
             first_round,
         };
-        let tasks = TaskTracker::new();
-        let counted = CancellationToken::new();
-        if inherited.is_none() {
-            counted.cancel();
-        }
-        let may_publish = counted.clone().cancelled_owned();
-        let checks = ChecksPlan { probes_max: budget.probes, seed: with.seed, ended: thread_ended.clone() };
-        let (checker, orders) = begin_checks(&settings, parts, &tasks, &side_threads, checks, may_publish);
+        let (orders, order_inbox) = mpsc::channel(ORDERS_MAX);
         let control = Arc::new(Control::new(
-            ControlParts { workers, snapshots, served, checker, side_threads, orders, tasks, epoch, ports },
+            ControlParts { workers, snapshots, served, side_threads, orders, epoch, ports },
             budget.last_numbers,
             with,
         ));
+        let (probes_max, seed, ended) = (budget.probes, with.seed, thread_ended.clone());
+        let checks = Checks { publisher_parts, order_inbox, probes_max, seed, ended };
         match inherited {
-            None => control.open(&settings, bound, round_over).await,
-            Some(inherited) => control.inherit(&settings, bound, inherited, &pool_import, &counted).await?,
+            None => {
+                control.begin_checks(&settings, checks, &HashMap::new());
+                control.open(&settings, bound, round_over).await;
+            }
+            Some(inherited) => control.inherit(&settings, bound, inherited, &pool_import, checks).await?,
         }
         let names = names.iter().map(String::as_str);
         control::lock(&control.kept_listeners).forget_strangers(with.notify, names);
@@ -116,39 +116,106 @@ impl Control {
         self.open_doors(settings, bound.matched, bound.doors);
     }
 
-    /// Opens the doors with everything behind them that another process had, when that process lets go of it.
+    /// Opens the doors with everything behind them that another process had, when that process lets go of it. Until then
+    /// nothing of it is touched, and whatever goes wrong here leaves it to that process.
     async fn inherit(
         self: &Arc<Self>,
         settings: &Arc<Settings>,
         bound: BoundSockets,
         mut inherited: Inherited,
         pool_import: &PoolImport<'_>,
-        counted: &CancellationToken,
+        checks: Checks,
     ) -> Result<(), StartError> {
+        let failed = StartError::Inherited;
+        let stuck = |stuck: Stuck| failed(stuck.to_string());
+        let BoundSockets { mut matched, mut doors, http, socket } = bound;
+        let stays = socket.as_ref().map(|door| door.socket.stays());
+        // The file of the socket is the other's as well.
+        stays.iter().for_each(Stays::set);
         // What the threads are told meanwhile they read at once: sessions and flows stand in their tables before the
         // first event of any door.
-        let still = FrozenWorkers::begin(&self.workers)
-            .await
-            .map_err(|stuck| StartError::Inherited(stuck.to_string()))?;
-        if let Err(error) = inherited.may_begin().await {
-            stop::dismiss(&self.workers);
-            return Err(StartError::Inherited(error));
-        }
+        let in_time = || tokio::time::Instant::now() + ADOPTION_MAX;
+        let mut still = FrozenWorkers::begin_empty(&self.workers, in_time()).await.map_err(stuck)?;
         inherited.resume_counters(self, settings);
-        self.open_doors(settings, bound.matched, bound.doors);
-        inherited.hand_on(self, &pool_import.backends);
+        let complete = doors.iter().all(|door| door.is_complete(self.workers.count()));
+        if complete {
+            self.open_doors(settings, std::mem::take(&mut matched), std::mem::take(&mut doors));
+            still.read_mail(in_time()).await.map_err(stuck)?;
+        }
+        inherited.take_rest().await.map_err(failed)?;
+        // From here on nobody is served anywhere.
+        if !complete {
+            let doors = bind_missing(settings, &matched, doors, self.workers.count())?;
+            self.open_doors(settings, matched, doors);
+        }
+        inherited.catch_up_counters(self);
+        let views = self.snapshots.load().pools.clone();
+        let states = pool_import.catch_up(inherited.changed_pools(), &views);
+        let now_ms = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (pools, seed) = (inherited.changed_pools(), &settings.hash_seed);
+        pool_import.catch_up_roles(pools, &self.snapshots, &states, seed, now_ms);
+        let taken = inherited.hand_on(self, &pool_import.backends);
+        still.read_mail(in_time()).await.map_err(stuck)?;
+        #[cfg(feature = "manifest-next")]
+        fail_if_asked();
+        inherited.may_begin(&taken).await.map_err(failed)?;
+        still.go_on();
+        stays.iter().for_each(Stays::unset);
         // Until here a backend that left the file and has sessions looked as if it had none.
-        counted.cancel();
-        drop(still);
-        // What is counted of sessions is right from here on.
+        self.begin_checks(settings, checks, &states);
         stop::wait_for_mail(&self.workers).await;
         inherited.be_heard().await;
-        self.serve_http(bound.http);
-        self.serve_socket(bound.socket);
+        self.serve_http(http);
+        self.serve_socket(socket);
         let status = self.status_line();
         tracing::info!(target: "evenkeel", "taken over, {status}");
         Ok(())
     }
+
+    /// Asks the backends of these settings from now on, and publishes what they answer; some stand otherwise than the first
+    /// snapshot says.
+    fn begin_checks(&self, settings: &Settings, checks: Checks, states: &HashMap<u64, BackendState>) {
+        let Checks { publisher_parts, order_inbox, probes_max, seed, ended } = checks;
+        let (events, inbox) = mpsc::channel(EVENTS_MAX);
+        let views = publisher_parts.snapshots.load().pools.clone();
+        let mut targets = publisher::targets_of(settings, &views);
+        publisher::note_known(&mut targets, &views, states);
+        let asked = publisher::asked(settings, &views, &targets);
+        let mut publisher = Publisher::new(publisher_parts, &asked);
+        publisher.correct(states);
+        // Without checks the publisher ends as well: its end tells of both.
+        let alive = ended.drop_guard();
+        let publishing = async move {
+            let _alive = alive;
+            publisher.run(inbox, order_inbox).await;
+        };
+        let threads = control::lock(&self.side_threads);
+        let Some(threads) = &*threads else { return };
+        self.tasks.spawn_on(publishing, threads.publisher.runtime());
+        let _on_its_thread = threads.health.enter();
+        *control::lock(&self.checker) = Some(Checker::start(targets, probes_max, seed, events));
+    }
+}
+
+/// Fails as a later program might when it has taken everything: `EVENKEEL_NEXT_FAILS` says how.
+#[cfg(feature = "manifest-next")]
+fn fail_if_asked() {
+    match std::env::var("EVENKEEL_NEXT_FAILS").as_deref() {
+        Ok("panic") => panic!("asked to fail"),
+        // Long enough for whoever waits.
+        Ok("silence") => std::thread::sleep(Duration::from_secs(20)),
+        _ => {}
+    }
+}
+
+/// What it takes to ask backends for their health and to publish what they answer.
+struct Checks {
+    publisher_parts: PublisherParts,
+    order_inbox: mpsc::Receiver<Order>,
+    probes_max: usize,
+    seed: u64,
+    /// Whom it concerns that nobody asks any more.
+    ended: CancellationToken,
 }
 
 /// What is bound and not served yet.
@@ -203,6 +270,8 @@ fn open_doors(
             Some((address, sockets.into_iter().map(|fd| DoorSocket { fd, lost_seen: 0 }).collect()))
         }
     })?;
+    // Nobody serves them but this process.
+    let doors = if inherited.is_none() { bind_missing(settings, &matched, doors, workers)? } else { doors };
     Ok((matched, doors))
 }
 
@@ -222,38 +291,17 @@ fn workers_within(budget: &FdBudget, count: usize) -> Result<Arc<Workers>, Start
     Ok(Arc::new(workers))
 }
 
-/// How backends are asked, and whom it concerns that nobody asks any more.
-struct ChecksPlan {
-    probes_max: usize,
-    seed: u64,
-    ended: CancellationToken,
-}
-
-/// Asks the backends of these settings from now on, and publishes what they answer once `may_publish` has completed.
-fn begin_checks(
+/// The sockets that doors of before lack for so many data threads.
+fn bind_missing(
     settings: &Settings,
-    parts: PublisherParts,
-    tasks: &TaskTracker,
-    threads: &SideThreads,
-    ChecksPlan { probes_max, seed, ended }: ChecksPlan,
-    may_publish: impl Future<Output = ()> + Send + 'static,
-) -> (Checker, mpsc::Sender<Order>) {
-    let (events, inbox) = mpsc::channel(EVENTS_MAX);
-    let (orders, order_inbox) = mpsc::channel(ORDERS_MAX);
-    let views = parts.snapshots.load().pools.clone();
-    let mut targets = publisher::targets_of(settings, &views);
-    publisher::note_known(&mut targets, &views);
-    let publisher = Publisher::new(parts, &publisher::asked(settings, &views, &targets));
-    // Without checks the publisher ends as well: its end tells of both.
-    let alive = ended.drop_guard();
-    let publishing = async move {
-        let _alive = alive;
-        may_publish.await;
-        publisher.run(inbox, order_inbox).await;
-    };
-    tasks.spawn_on(publishing, threads.publisher.runtime());
-    let _on_its_thread = threads.health.enter();
-    (Checker::start(targets, probes_max, seed, events), orders)
+    matched: &Matched,
+    doors: Vec<BoundDoor>,
+    workers: usize,
+) -> Result<Vec<BoundDoor>, BindError> {
+    let missing = doors.into_iter().zip(&matched.missing);
+    let mut all: Vec<_> = missing.map(|(door, (at, bind))| (door, &settings.listeners[*at], *bind)).collect();
+    listener::complete(&mut all, workers)?;
+    Ok(all.into_iter().map(|(door, ..)| door).collect())
 }
 
 /// What all data threads share.
@@ -319,5 +367,7 @@ const FIRST_ROUND_MAX: Duration = Duration::from_secs(2);
 const ORDERS_MAX: usize = 64;
 /// Verdicts on their way to the publisher; the checker waits when they are not taken.
 const EVENTS_MAX: usize = 1_024;
+/// A thread that takes what it is given needs microseconds for each session; the process before waits no longer anyway.
+const ADOPTION_MAX: Duration = Duration::from_secs(30);
 /// Where the system sets no limit, the usual one is kept to.
 const PIPES_WITHOUT_LIMIT_BYTES: u64 = 64 << 20;

@@ -31,6 +31,11 @@ impl Stays {
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
+
+    /// No more: the file goes with its [`Listening`].
+    pub fn unset(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Listening {

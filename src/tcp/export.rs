@@ -12,7 +12,7 @@ use super::half_duplex::HalfDuplex;
 use super::proxy_header::Proxied;
 use super::relay::Relay;
 use super::session::{Next, Phase, Session};
-use super::sessions::{Sessions, Slot};
+use super::sessions::{Sessions, Slot, ToBegin};
 use super::side::{BACKEND, CLIENT, Side};
 use super::{Terms, ThreadContext, Token, dial};
 use crate::config::settings::OnDown;
@@ -21,7 +21,7 @@ use crate::pool::Lease;
 use crate::reason::Reason;
 use crate::sys::Errno;
 use crate::sys::pipe::Pipe;
-use crate::thread_context::GENERATION_MASK;
+use crate::thread_context::{ENDS_PER_TURN, GENERATION_MASK, LOOKS_PER_TURN};
 
 /// What a thread tells of its sessions.
 #[derive(Debug, Default)]
@@ -65,7 +65,8 @@ impl Sessions {
         export
     }
 
-    /// Goes on with a session of the process before. Its place among the sessions of the process is taken already.
+    /// Takes a session of the process before into the table. Its place among the sessions of the process is taken already.
+    /// Nothing of it is touched before [`Self::begin_imported`].
     pub fn import(&mut self, adopted: Import, cx: &mut ThreadContext) {
         adopted.terms.counters.shards.of(cx.worker).active.add(1);
         #[cfg(feature = "manifest-next")]
@@ -87,22 +88,55 @@ impl Sessions {
             session.close_later(cx);
         }
         let backend_token = dial::backend_token(slot, generation);
+        // Not all of it is understood here, or what was in a pipe did not come along, so that bytes of it could get lost: its
+        // peers are to see a reset, and until then nothing happens to it.
+        if is_foreign || lacks {
+            session.deadline_moved = false;
+            self.to_begin.push_back((slot, generation, ToBegin::Ends));
+            return;
+        }
         let watched = session.watch(Token::Session { slot, generation, side: CLIENT }, backend_token, cx);
         let next = match (watched, phase) {
             (Err(errno), _) => {
                 session.error = Some(errno);
-                Next::End(Reason::HandoverFailed)
+                self.to_begin.push_back((slot, generation, ToBegin::Ends));
+                Next::Wait
             }
-            // Not all of it is understood here, or what was in a pipe did not come along, so that bytes of it could get lost: its peers see a reset.
-            (Ok(()), _) if is_foreign || lacks => Next::End(Reason::HandoverFailed),
             (Ok(()), manifest::Phase::Queued(since_us, until_ms)) => {
-                dial::rejoin(session, backend_token, (since_us, until_ms), cx)
+                self.to_begin.push_back((slot, generation, ToBegin::Rejoins(since_us, until_ms)));
+                Next::Wait
             }
             // What can move moves in the next turn: what the kernel reported to the process before it does not repeat.
             (Ok(()), manifest::Phase::Relaying) => Next::Again,
             (Ok(()), _) => Next::Wait,
         };
         self.follow(slot, next, cx);
+    }
+
+    /// What was imported is this process's from now on: some of those that wait for a place join their line again, in the
+    /// order in which they stood, and some that cannot stay end; true: there are more.
+    pub fn begin_imported(&mut self, cx: &mut ThreadContext) -> bool {
+        let mut ends = 0;
+        for _ in 0..LOOKS_PER_TURN {
+            if ends == ENDS_PER_TURN {
+                break;
+            }
+            let Some((slot, generation, what)) = self.to_begin.pop_front() else { return false };
+            // It may have gone since, and another may stand there.
+            let Some(entry) = self.slots.get_mut(slot as usize).filter(|e| e.generation == generation) else {
+                continue;
+            };
+            let token = dial::backend_token(slot, generation);
+            let next = match what {
+                ToBegin::Rejoins(since_us, until_ms) => {
+                    dial::rejoin(&mut entry.session, token, (since_us, until_ms), cx)
+                }
+                ToBegin::Ends => Next::End(Reason::HandoverFailed),
+            };
+            ends += usize::from(matches!(next, Next::End(_)));
+            self.follow(slot, next, cx);
+        }
+        !self.to_begin.is_empty()
     }
 }
 

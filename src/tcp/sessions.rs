@@ -48,6 +48,17 @@ pub struct Sessions {
     /// Sessions whose deadlines have come and that had no turn for it yet.
     expired: Vec<u32>,
     stalled: Stalled,
+    /// Sessions of the process before that do something before anything else: place, generation, what.
+    pub(super) to_begin: VecDeque<(u32, u32, ToBegin)>,
+}
+
+/// What an imported session does first, when it may be touched.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ToBegin {
+    /// It joins the line in which it stood since then, for no longer than until then.
+    Rejoins(u64, u64),
+    /// It ends as `handover_failed`.
+    Ends,
 }
 
 pub(super) struct Slot {
@@ -68,6 +79,7 @@ impl Sessions {
             next_generation: 0,
             expired: Vec::new(),
             stalled: Stalled::default(),
+            to_begin: VecDeque::new(),
         }
     }
 

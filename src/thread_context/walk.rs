@@ -72,11 +72,6 @@ impl Slice {
         Self { looks: LOOKS_PER_TURN, ends: ENDS_PER_TURN }
     }
 
-    /// No end to it: for a thread whose sessions stand still anyway.
-    pub fn unlimited() -> Self {
-        Self { looks: usize::MAX, ends: usize::MAX }
-    }
-
     /// A session or flow was ended, which costs much more than a look.
     pub fn note_end(&mut self) {
         self.ends = self.ends.saturating_sub(1);

@@ -141,8 +141,8 @@ impl Arriving {
         self.head.is_some()
     }
 
-    /// The bundle, if it is whole.
-    pub(super) fn finish(self) -> Result<Bundle, BundleError> {
+    /// The bundle, if it is whole. Its sessions may be with backends that are known from before.
+    pub(super) fn finish(self, known: &HashSet<u64>) -> Result<Bundle, BundleError> {
         let Head { expected, checksum: promised, sealed } = self.head.ok_or(BundleError::Foreign)?;
         let found = self.descriptors.len();
         if found != expected {
@@ -155,7 +155,10 @@ impl Arriving {
         let (manifest, numbers) = Manifest::decode(&bytes).map_err(|_| BundleError::Damaged)?;
         let count = numbers.len();
         let descriptors: HashMap<i32, OwnedFd> = numbers.into_iter().zip(self.descriptors).collect();
-        if count != expected || descriptors.len() != expected || !holds_together(&manifest, &descriptors) {
+        if count != expected
+            || descriptors.len() != expected
+            || !holds_together(&manifest, &descriptors, known)
+        {
             return Err(BundleError::Damaged);
         }
         Ok(Bundle { manifest, descriptors, stashed: false })
@@ -169,18 +172,25 @@ impl Bundle {
         self
     }
 
-    /// Somebody takes it up: its streams end as streams do.
-    pub fn is_taken_up(&self) {
-        if self.stashed {
-            let sockets = self.manifest.session_sockets().filter_map(|number| self.descriptors.get(&number));
-            fd_passing::reset_when_dropped(sockets.map(AsRawFd::as_raw_fd), false);
+    /// The sockets of its streams that are reset when the last who has them closes them, as long as nobody takes them up:
+    /// [`is_taken_up`] says that of them.
+    pub fn reset_if_dropped(&self) -> Vec<RawFd> {
+        if !self.stashed {
+            return Vec::new();
         }
+        let sockets = self.manifest.session_sockets().filter_map(|number| self.descriptors.get(&number));
+        sockets.map(AsRawFd::as_raw_fd).collect()
     }
 
     /// The descriptor that had this number; each is taken once.
     pub fn descriptor(&mut self, number: i32) -> Option<OwnedFd> {
         self.descriptors.remove(&number)
     }
+}
+
+/// Somebody takes these up: their streams end as streams do.
+pub fn is_taken_up(sockets: Vec<RawFd>) {
+    fd_passing::reset_when_dropped(sockets.into_iter(), false);
 }
 
 fn head_of(bytes: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<Head, BundleError> {
@@ -198,7 +208,7 @@ fn head_of(bytes: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<Head, BundleEr
 }
 
 /// What a record names is there: each descriptor once, since two sessions cannot have one socket.
-fn holds_together(manifest: &Manifest, descriptors: &HashMap<i32, OwnedFd>) -> bool {
+fn holds_together(manifest: &Manifest, descriptors: &HashMap<i32, OwnedFd>, known: &HashSet<u64>) -> bool {
     let mut named = manifest.descriptors();
     // Sorted, not hashed: nothing moves until this is done.
     named.sort_unstable();
@@ -206,16 +216,15 @@ fn holds_together(manifest: &Manifest, descriptors: &HashMap<i32, OwnedFd>) -> b
     if !is_once || !named.iter().all(|number| descriptors.contains_key(number)) {
         return false;
     }
-    let backends: HashSet<u64> =
-        manifest.pools.iter().flat_map(|pool| &pool.backends).map(|backend| backend.number).collect();
+    let own: HashSet<u64> = manifest.backends().collect();
+    let is_backend = |number: &u64| known.contains(number) || own.contains(number);
     let is_listed = |number: u32, length: usize| usize::try_from(number).is_ok_and(|number| number < length);
     manifest.sessions.iter().all(|session| {
-        is_listed(session.terms, manifest.terms.len())
-            && session.lease.is_none_or(|lease| backends.contains(&lease))
+        is_listed(session.terms, manifest.terms.len()) && session.lease.as_ref().is_none_or(is_backend)
     }) && manifest
         .flows
         .iter()
-        .all(|flow| is_listed(flow.terms, manifest.flow_terms.len()) && backends.contains(&flow.lease))
+        .all(|flow| is_listed(flow.terms, manifest.flow_terms.len()) && is_backend(&flow.lease))
 }
 
 fn checksum(bytes: &[u8]) -> u64 {

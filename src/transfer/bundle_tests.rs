@@ -45,7 +45,7 @@ fn carry(messages: &[(Vec<u8>, Vec<RawFd>)]) -> Result<Bundle, BundleError> {
         let length = arrived.length;
         arriving.take(&buffer[..length], arrived)?;
     }
-    arriving.finish()
+    arriving.finish(&HashSet::new())
 }
 
 #[test]

@@ -1,9 +1,13 @@
 //! Channel (Unix socket pair) between a process and the successor that it started.
 //!
 //! ```text
-//!  successor: ready NEWEST OLDEST the file is read and right; which formats of a manifest it reads
-//!  old:       the bundle          its data threads stand still from here on
-//!  successor: have N              everything came and is understood; nothing of it was touched
+//!  successor: ready NEWEST OLDEST the file is read and right; which formats of a manifest it reads; behind that the word
+//!             [prepare]           `prepare`, if it takes first what it can build while the old process still serves
+//!  old:       prepare, a bundle   to such a one: configuration, doors, pools
+//!  successor: prepared            the pools are built, the threads spawned, the doors ready
+//!  old:       the bundle          its data threads stand still from here on; after `prepare` it holds the sessions, and of
+//!                                 what came first what is otherwise by now
+//!  successor: have N              everything came, is understood and in its place; nothing of it was touched
 //!  old:       go                  from here on it is the successor's
 //!  old:       main                the service manager knows: before this it would not listen to the successor
 //!  successor: serving             the file as it is now is served, or refused
@@ -13,8 +17,10 @@
 //!
 //! The two may be of different builds. So these messages stay as they are: a later build may put words behind them, and
 //! messages between them, and whoever does not know those passes over them. What one side must answer a message that the
-//! other may not know, it must be able to do without.
+//! other may not know, it must be able to do without: a successor that does not say `prepare` gets everything at once, and so
+//! does one that says it to a process that does not know it.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::net;
@@ -31,6 +37,15 @@ use crate::sys::fd_passing::{self, Arrived};
 pub struct Channel {
     /// It keeps messages whole, which the type does not say.
     end: UnixStream,
+}
+
+/// What a process gives first.
+#[derive(Debug)]
+pub enum First {
+    /// What can be built while it still serves; the sessions follow when that is done.
+    Prepare(Bundle),
+    /// Everything: it stands still already.
+    All(Bundle),
 }
 
 /// Why there is no handover.
@@ -68,10 +83,21 @@ impl Channel {
         Ok(Self { end: UnixStream::from_std(net::UnixStream::from(end))? })
     }
 
-    /// The old process waits for a successor that has read its file, and understands what it would get.
-    pub async fn await_ready(&self) -> Result<(), ChannelError> {
+    /// The old process waits for a successor that has read its file, and understands what it would get. True: it can
+    /// prepare itself.
+    pub async fn await_ready(&self) -> Result<bool, ChannelError> {
         let words = self.hear("ready").await?;
-        Ok(Reads::parse(&words).ok_or(ChannelError::Confused)?.may_be_given()?)
+        Reads::parse(&words).ok_or(ChannelError::Confused)?.may_be_given()?;
+        Ok(words.split_whitespace().skip(2).any(|word| word == PREPARE))
+    }
+
+    /// The old process gives what can be built before anything stands still, and waits until it is.
+    pub async fn prepare(&self, manifest: &Manifest) -> Result<(), ChannelError> {
+        self.send(PREPARE.as_bytes(), &[]).await?;
+        for (bytes, descriptors) in Messages::new(manifest)?.iter() {
+            self.send(&bytes, &descriptors).await?;
+        }
+        self.hear("prepared").await.map(drop)
     }
 
     /// The old process gives everything and waits until all of it has come.
@@ -84,9 +110,11 @@ impl Channel {
         if is_all { Ok(()) } else { Err(ChannelError::Confused) }
     }
 
-    /// The old process lets go: the successor may touch everything now.
-    pub async fn let_go(&self) -> Result<(), ChannelError> {
-        Ok(self.send(b"go", &[]).await?)
+    /// The old process lets go: the successor may touch everything now. At once, or not at all: nobody may stop waiting for
+    /// it when it may have been said already.
+    pub fn let_go(&self) -> Result<(), ChannelError> {
+        // The successor has read everything else, so there is room.
+        fd_passing::send(self.end.as_fd(), b"go", &[]).map_err(|errno| ChannelError::System(errno.into()))
     }
 
     /// The service manager was told who the service is now.
@@ -96,7 +124,7 @@ impl Channel {
 
     /// The successor has read its file.
     pub async fn say_ready(&self) -> Result<(), ChannelError> {
-        Ok(self.send(format!("ready {}", Reads::OWN).as_bytes(), &[]).await?)
+        Ok(self.send(format!("ready {} {PREPARE}", Reads::OWN).as_bytes(), &[]).await?)
     }
 
     /// The successor cannot take over.
@@ -111,22 +139,35 @@ impl Channel {
         Ok(self.send(words.as_bytes(), &[]).await?)
     }
 
-    /// The successor takes what comes.
-    pub async fn receive_bundle(&self) -> Result<Bundle, ChannelError> {
+    /// The successor takes what comes first.
+    pub async fn receive_first(&self) -> Result<First, ChannelError> {
+        let (bundle, to_prepare) = self.receive_bundle(&HashSet::new()).await?;
+        Ok(if to_prepare { First::Prepare(bundle) } else { First::All(bundle) })
+    }
+
+    /// The successor has built what came first, and takes the rest, whose sessions may be with these backends.
+    pub async fn receive_rest(&self, backends: &HashSet<u64>) -> Result<Bundle, ChannelError> {
+        self.send(b"prepared", &[]).await?;
+        Ok(self.receive_bundle(backends).await?.0)
+    }
+
+    /// A bundle; true: it is the one to prepare with.
+    async fn receive_bundle(&self, backends: &HashSet<u64>) -> Result<(Bundle, bool), ChannelError> {
         let mut arriving = Arriving::default();
-        let mut passed_over = 0;
+        let (mut passed_over, mut to_prepare) = (0, false);
         loop {
             let (bytes, arrived) = self.receive().await?;
             let is_word = !bytes.starts_with(MAGIC) && arrived.descriptors.is_empty() && !arrived.cut;
             if is_word && !arriving.has_begun() && passed_over < PASSED_OVER_MAX {
                 passed_over += 1;
+                to_prepare |= bytes.split(|byte| *byte == b' ').next() == Some(PREPARE.as_bytes());
             } else if arriving.take(&bytes, arrived)? {
-                return Ok(arriving.finish()?);
+                return Ok((arriving.finish(backends)?, to_prepare));
             }
         }
     }
 
-    /// The successor has everything, and waits until it may touch it.
+    /// The successor has everything in its place, and waits until it may touch it.
     pub async fn await_go(&self, count: &str) -> Result<(), ChannelError> {
         self.send(format!("have {count}").as_bytes(), &[]).await?;
         self.hear("go").await.map(drop)
@@ -209,6 +250,8 @@ pub fn count_of(manifest: &Manifest) -> String {
     format!("{}+{}", manifest.sessions.len(), manifest.flows.len())
 }
 
+/// What a successor says of itself, and is told.
+const PREPARE: &str = "prepare";
 const WORDS_MAX: usize = 4_096;
 /// Messages of a later build that may come where another one is waited for.
 const PASSED_OVER_MAX: usize = 16;

@@ -31,7 +31,7 @@ fn manifest() -> Manifest {
 async fn answer_to(words: &str) -> Result<(), String> {
     let (line, theirs) = line();
     say(&theirs, words);
-    line.await_ready().await.map_err(|error| error.to_string())
+    line.await_ready().await.map(drop).map_err(|error| error.to_string())
 }
 
 #[tokio::test]
@@ -75,7 +75,111 @@ async fn a_bundle_may_have_words_in_front_of_it() {
     for (bytes, descriptors) in Messages::new(&manifest()).unwrap().iter() {
         fd_passing::send(theirs.as_fd(), &bytes, &descriptors).unwrap();
     }
-    assert_eq!(line.receive_bundle().await.unwrap().manifest, manifest());
+    let First::All(bundle) = line.receive_first().await.unwrap() else { panic!("nobody said prepare") };
+    assert_eq!(bundle.manifest, manifest());
+}
+
+#[tokio::test]
+async fn a_successor_that_prepares_itself_is_told_first_and_given_the_rest_afterwards() {
+    let (old, theirs) = line();
+    let new = Channel::new(theirs).unwrap();
+    let successor = async {
+        new.say_ready().await.unwrap();
+        let First::Prepare(first) = new.receive_first().await.unwrap() else { panic!("all at once") };
+        let rest = new.receive_rest(&HashSet::new()).await.unwrap();
+        assert_eq!((&first.manifest, &rest.manifest), (&manifest(), &manifest()));
+        new.await_go("0+0").await.unwrap();
+    };
+    let old = async {
+        assert!(old.await_ready().await.unwrap(), "it says that it can");
+        old.prepare(&manifest()).await.unwrap();
+        old.send_bundle(&manifest()).await.unwrap();
+        old.let_go().unwrap();
+    };
+    tokio::join!(successor, old);
+}
+
+/// As the release before says it, and what it is given: everything at once.
+#[tokio::test]
+async fn a_successor_that_does_not_know_how_to_prepare_gets_everything_at_once() {
+    let (line, theirs) = line();
+    say(&theirs, &format!("ready {VERSION} {VERSION}"));
+    assert!(!line.await_ready().await.unwrap());
+    say(&theirs, "ready 99 3 prepared");
+    assert!(!line.await_ready().await.unwrap(), "another word");
+}
+
+/// What it says must be a line that the release before takes for `ready`.
+#[tokio::test]
+async fn a_process_that_does_not_know_how_to_prepare_hears_that_it_may_give_everything() {
+    let (line, theirs) = line();
+    line.say_ready().await.unwrap();
+    let mut buffer = [0; 64];
+    let arrived = fd_passing::receive(theirs.as_fd(), &mut buffer, false).unwrap().unwrap();
+    let said = std::str::from_utf8(&buffer[..arrived.length]).unwrap();
+    let (word, words) = said.split_once(' ').unwrap();
+    assert_eq!((word, Reads::parse(words)), ("ready", Some(Reads::OWN)));
+}
+
+#[tokio::test]
+async fn sessions_of_the_rest_may_be_with_backends_that_came_first() {
+    let leased = |lease: u64| {
+        let mut all = manifest();
+        all.flow_terms = vec![crate::manifest::FlowTerms {
+            listener: "door".into(),
+            pool: "pool".into(),
+            idle_ms: None,
+            lifetime_ms: None,
+            responses: 0,
+            requests: 0,
+            log_sessions: "all".into(),
+        }];
+        all.flows = vec![crate::manifest::Flow { lease, fd: 2, ..flow() }];
+        all
+    };
+    for (lease, is_known) in [(7, true), (8, false)] {
+        let (old, theirs) = line();
+        let new = Channel::new(theirs).unwrap();
+        for (bytes, descriptors) in Messages::new(&leased(lease)).unwrap().iter() {
+            old.send(&bytes, &descriptors).await.unwrap();
+        }
+        let rest = new.receive_rest(&HashSet::from([7])).await;
+        assert_eq!(rest.is_ok(), is_known, "{rest:?}");
+    }
+}
+
+fn flow() -> crate::manifest::Flow {
+    let somewhere = "127.0.0.1:1".parse().unwrap();
+    crate::manifest::Flow {
+        worker: 0,
+        terms: 0,
+        door: 0,
+        client: somewhere,
+        local: somewhere,
+        proxied: None,
+        began_ms: 0,
+        client_ms: 0,
+        backend_ms: 0,
+        to_backend: (0, 0),
+        to_client: (0, 0),
+        owed: 0,
+        since_pick: 0,
+        rehomed: 0,
+        lifetime_end_ms: 0,
+        fd: 2,
+        lease: 0,
+        backend: somewhere,
+        origin: (somewhere, false),
+        on_down: "keep".into(),
+        owes_header: false,
+        refused: false,
+        asked_us: 0,
+        answered: false,
+        refusals: 0,
+        is_exclusive: false,
+        #[cfg(feature = "manifest-next")]
+        next: String::new(),
+    }
 }
 
 #[tokio::test]

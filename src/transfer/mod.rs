@@ -7,6 +7,6 @@ mod bundle;
 mod channel;
 mod stash;
 
-pub use bundle::{Bundle, BundleError};
-pub use channel::{Channel, ChannelError, count_of};
+pub use bundle::{Bundle, BundleError, is_taken_up};
+pub use channel::{Channel, ChannelError, First, count_of};
 pub use stash::{Stash, StashError};

@@ -4,6 +4,7 @@
 //! A successor looks at everything first and takes it only when it is about to go on with it: one that ends before that
 //! leaves all of it to the next.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -84,7 +85,7 @@ impl Stash {
                 }
                 Ok(None) | Err(Errno::AGAIN) if !arriving.has_begun() => return Ok(None),
                 Ok(None) | Err(Errno::AGAIN) => {
-                    return arriving.finish().map(|bundle| Some(bundle.of_a_stash()));
+                    return arriving.finish(&HashSet::new()).map(|bundle| Some(bundle.of_a_stash()));
                 }
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),

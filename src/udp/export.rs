@@ -1,19 +1,22 @@
 //! Export and import of flows, from process to process. Between two turns nothing of a datagram is left here: what
-//! waits, waits in the sockets, and goes with them. But for the backlogs of doors that are full (`backlog`): those stay.
+//! waits, waits in the sockets, and goes with them. But for the backlogs of doors that are full (`backlog`): those stay, and
+//! are told, so that the next process counts them as dropped.
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
+use super::backlog::Backlog;
 use super::proxy_header::Proxied;
-use super::pump::{Pump, Side};
+use super::pump::{Pump, Side, ToEnd};
 use super::upstream::Upstream;
 use super::{Door, Terms, close};
 use crate::flow::{Ended, Flow, FlowId, FlowKey, FlowRecord, Traffic};
 use crate::manifest;
+use crate::metrics::ListenerCounters;
 use crate::pool::Lease;
 use crate::reason::Reason;
-use crate::thread_context::{ThreadContext, Token};
+use crate::thread_context::{ENDS_PER_TURN, ThreadContext, Token};
 
 /// What a thread tells of its flows.
 #[derive(Debug, Default)]
@@ -22,9 +25,8 @@ pub struct Export {
     pub terms: Vec<manifest::FlowTerms>,
     /// In the order of the table.
     pub flows: Vec<manifest::Flow>,
-    /// Sockets of doors: the door's id, the number among its sockets, the socket, and how many datagrams the kernel had lost
-    /// there.
-    pub doors: Vec<(u64, u32, RawFd, u32)>,
+    /// Replies that wait here for room at a door of this listener: they do not go along.
+    pub unsent: Vec<(Arc<ListenerCounters>, u64)>,
 }
 
 /// A flow of the process before, with everything that its record only names.
@@ -54,12 +56,33 @@ impl Pump {
             let door = self.doors.get(side.door).map_or(0, |door| door.id);
             export.flows.push(side.export(worker, number, door, &flow_record));
         }
-        let tell = |(_, door): (u32, &Door)| (door.id, door.number, door.fd.as_raw_fd(), door.lost_seen);
-        export.doors = self.doors.iter().map(tell).collect();
+        export.unsent = self.unsent();
         export
     }
 
-    /// Goes on with a flow of the process before. Its door must be open here. One that cannot stay ends as `drained`.
+    /// Sockets of doors: the door's id, the number among its sockets, the socket, and how many datagrams the kernel had lost
+    /// there.
+    pub fn export_doors(&self) -> impl Iterator<Item = (u64, u32, RawFd, u32)> {
+        let tell = |(_, door): (u32, &Door)| (door.id, door.number, door.fd.as_raw_fd(), door.lost_seen);
+        self.doors.iter().map(tell)
+    }
+
+    fn unsent(&self) -> Vec<(Arc<ListenerCounters>, u64)> {
+        let of_door = |(number, backlog): (&u32, &Backlog)| {
+            Some((Arc::clone(&self.doors.get(*number)?.terms.counters), backlog.len() as u64))
+        };
+        self.backlogs.iter().filter_map(of_door).filter(|(_, waiting)| *waiting > 0).collect()
+    }
+
+    /// The kernel had lost so many datagrams at this socket when the process before was last told.
+    pub fn import_lost(&mut self, (id, number, lost_seen): (u64, u32, u32)) {
+        if let Some(door) = self.doors.iter_mut().find(|door| (door.id, door.number) == (id, number)) {
+            door.lost_seen = lost_seen;
+        }
+    }
+
+    /// Takes a flow of the process before into the table. Its door must be open here. Nothing of it is touched before
+    /// [`Self::begin_imported`]: one that cannot stay ends there.
     pub fn import(&mut self, adopted: Import, cx: &mut ThreadContext) {
         let Import { mut record, terms, fd, lease } = adopted;
         let is_foreign = record.is_foreign();
@@ -81,18 +104,11 @@ impl Pump {
             takes_no_parts: false,
         };
         // Its client may have begun it anew with another thread's datagram meanwhile: then this one is over.
-        let id = self.flows.import(&flow_record, side.origin().ip(), &side.terms.flow);
-        let watched = id.is_some_and(|id| {
-            cx.poller.watch_input(side.upstream.fd(), Token::Flow(id.pack()).pack()).is_ok()
-        });
-        let Some(id) = id else {
-            let counts = side.terms.counters.shards.of(cx.worker);
-            counts.active.sub(1);
-            counts.ended(Reason::Drained).add(1);
-            close::log(&side, &Ended { id: side.id, reason: Reason::Drained, flow: flow_record.flow }, cx);
-            side.upstream.close(&mut self.origins);
+        let Some(id) = self.flows.import(&flow_record, side.origin().ip(), &side.terms.flow) else {
+            self.to_end.push(ToEnd::Outside(Box::new((side, flow_record.flow))));
             return;
         };
+        let watched = cx.poller.watch_input(side.upstream.fd(), Token::Flow(id.pack()).pack()).is_ok();
         side.id = id;
         let place = id.index as usize;
         if self.sides.len() <= place {
@@ -106,10 +122,28 @@ impl Pump {
             Some(side) if side.upstream.is_to_close() => Some(Reason::BackendDown),
             _ => None,
         };
-        if let Some(reason) = over {
-            self.flows.end(id, reason);
-            self.close_ended(cx);
+        self.to_end.extend(over.map(|reason| ToEnd::InTable(id, reason)));
+    }
+
+    /// What was imported is this process's from now on: some of what cannot stay ends; true: there is more.
+    pub fn begin_imported(&mut self, cx: &mut ThreadContext) -> bool {
+        for _ in 0..ENDS_PER_TURN {
+            match self.to_end.pop() {
+                // One that has ended by itself meanwhile is not there.
+                Some(ToEnd::InTable(id, reason)) => drop(self.flows.end(id, reason)),
+                Some(ToEnd::Outside(outside)) => {
+                    let (side, flow) = *outside;
+                    let counts = side.terms.counters.shards.of(cx.worker);
+                    counts.active.sub(1);
+                    counts.ended(Reason::Drained).add(1);
+                    close::log(&side, &Ended { id: side.id, reason: Reason::Drained, flow }, cx);
+                    side.upstream.close(&mut self.origins);
+                }
+                None => break,
+            }
         }
+        self.close_ended(cx);
+        !self.to_end.is_empty()
     }
 }
 

@@ -13,7 +13,8 @@ use super::offloads::GsoFallback;
 use super::proxy_header::Proxied;
 use super::upstream::Upstream;
 use super::{Door, Terms, close};
-use crate::flow::{FlowId, Flows};
+use crate::flow::{Flow, FlowId, Flows};
+use crate::reason::Reason;
 use crate::sys::udp;
 use crate::sys::udp_batch::{Batch, Outgoing};
 use crate::sys::udp_probe::Offloads;
@@ -41,6 +42,8 @@ pub struct Pump {
     /// The kernel makes several datagrams of one.
     pub(super) splits: bool,
     pub(super) gso_fallback: GsoFallback,
+    /// Of what was imported: what cannot stay.
+    pub(super) to_end: Vec<ToEnd>,
     /// Reused: datagrams of one flow that go out together.
     pub(super) run: Vec<Outgoing>,
     /// Counts them.
@@ -67,6 +70,15 @@ pub(super) struct Side {
     pub(super) takes_no_parts: bool,
 }
 
+/// A flow of the process before that cannot stay.
+#[derive(Debug)]
+pub(super) enum ToEnd {
+    /// It has a place in the table, and ends for this.
+    InTable(FlowId, Reason),
+    /// Its client has another flow already.
+    Outside(Box<(Side, Flow)>),
+}
+
 impl Pump {
     /// Without doors yet.
     pub fn new(flows: Flows, origins: Origins, offloads: Offloads) -> Self {
@@ -83,6 +95,7 @@ impl Pump {
             backlogs: HashMap::new(),
             splits: offloads.splitting.is_ok(),
             gso_fallback: GsoFallback::default(),
+            to_end: Vec::new(),
             run: Vec::with_capacity(SLOTS),
             turn: 0,
             ports_seen_ms: 0,

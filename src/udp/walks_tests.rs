@@ -13,6 +13,7 @@ use crate::pool::Lease;
 use crate::session_query::Filter;
 use crate::sys::Errno;
 use crate::sys::udp;
+use crate::sys::udp_batch::Outgoing;
 use crate::sys::udp_probe::Lack;
 use crate::sys::udp_probe::Offloads;
 use crate::thread_context::trial::{Trial, quiet};
@@ -219,5 +220,23 @@ fn a_flow_that_is_taken_over_after_its_backend_fell_ends_and_one_before_does_not
     table.add(1, 0, 1);
     assert!(table.trial.backends[1].set_down(true));
     table.add(1, 1, 1);
+    // Until the process before has let go it may want it back as it was.
+    assert_eq!((table.pump.flows.len(), table.ended(Reason::BackendDown)), (2, 0));
+    assert!(!table.pump.begin_imported(&mut table.cx));
     assert_eq!((table.pump.flows.len(), table.ended(Reason::BackendDown)), (1, 1));
+}
+
+#[test]
+fn replies_that_wait_for_a_busy_link_are_told_and_stay() {
+    let mut table = Table::new("keep");
+    let outgoing = Outgoing { slot: 0, start: 0, length: 1, to: None, from: None, part: None, mark: 0 };
+    let (number, _) = table.pump.doors.iter().next().unwrap();
+    for _ in 0..3 {
+        assert!(table.pump.backlogs.entry(number).or_default().push(b"x", outgoing, 1 << 20));
+    }
+    for _ in 0..2 {
+        let unsent = table.pump.export(0).unsent;
+        let told: Vec<_> = unsent.iter().map(|(listener, waiting)| (&*listener.listener, *waiting)).collect();
+        assert_eq!(told, [(&*table.trial.counters.listener, 3)]);
+    }
 }

@@ -139,8 +139,8 @@ impl Doors {
     }
 
     /// Its sockets: the door's id, the number, the socket.
-    pub(super) fn export(&self) -> Vec<(u64, u32, RawFd)> {
-        self.doors.iter().map(|(_, door)| (door.id, door.number, door.fd.as_raw_fd())).collect()
+    pub(super) fn export(&self) -> impl Iterator<Item = (u64, u32, RawFd)> {
+        self.doors.iter().map(|(_, door)| (door.id, door.number, door.fd.as_raw_fd()))
     }
 
     /// When [`Self::on_time`] is to be called.

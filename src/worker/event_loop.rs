@@ -5,7 +5,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::accept::Doors;
-use super::freeze::{Freeze, FreezeOrder, FreezeReply, ThreadExport, ThreadImport};
+use super::freeze::{self, Freeze, FreezeOrder, FreezeReply, ThreadExport, ThreadImport};
 use super::walks::Walks;
 use super::{Message, Workers};
 use crate::flow::Flows;
@@ -68,6 +68,8 @@ struct EventLoop {
     pings: u32,
     /// To stand still at the end of this turn.
     freeze: Option<Freeze>,
+    /// Some of what was imported has not begun yet.
+    begins: bool,
     leaving: bool,
 }
 
@@ -102,6 +104,7 @@ impl EventLoop {
             walks: Walks::default(),
             pings: 0,
             freeze: None,
+            begins: false,
             leaving: false,
         }
     }
@@ -128,6 +131,10 @@ impl EventLoop {
     fn turn(&mut self, events: &Events) {
         // One look at the clock serves the whole batch.
         self.cx.now_us = micros_since(self.epoch);
+        if self.begins {
+            // Before anybody who comes now: they came first.
+            self.begins = self.sessions.begin_imported(&mut self.cx) | self.pump.begin_imported(&mut self.cx);
+        }
         for event in events.iter() {
             self.serve(&event);
         }
@@ -140,6 +147,7 @@ impl EventLoop {
             self.workers.note_source_ports(self.cx.worker, permille);
         }
         self.walks.go_on(&mut self.sessions, &mut self.pump, &mut self.cx);
+        self.workers.note_walks(self.cx.worker, !self.walks.is_empty());
         if self.doors.is_closing() {
             self.doors.go_on_closing(&self.workers, &mut self.sessions, &mut self.cx);
         }
@@ -163,6 +171,7 @@ impl EventLoop {
         loop {
             match freeze.orders.recv() {
                 Ok(FreezeOrder::ReadMail) => {
+                    self.cx.now_us = micros_since(self.epoch);
                     self.read_mail();
                     // What is left of it for the doors leaves now: nothing may wait in a thread that stands.
                     self.pump.end_turn(&mut self.cx);
@@ -175,10 +184,13 @@ impl EventLoop {
                 Ok(FreezeOrder::Export) => {
                     // Who was to end ends here, as whoever ordered it was promised, and who ends with a backend takes
                     // his moment along: the next process does not know of it.
-                    self.walks.finish(&mut self.sessions, &mut self.pump, &mut self.cx);
+                    if !self.walks.finish(&mut self.sessions, &mut self.pump, &mut self.cx) {
+                        say(FreezeReply::Unfinished);
+                        continue;
+                    }
                     let worker = u32::try_from(self.cx.worker).unwrap_or(u32::MAX);
                     let (tcp, udp) = (self.sessions.export(worker), self.pump.export(worker));
-                    say(FreezeReply::Export(Box::new(ThreadExport { doors: self.doors.export(), tcp, udp })));
+                    say(FreezeReply::Export(Box::new(ThreadExport { doors: self.export_doors(), tcp, udp })));
                 }
                 Ok(FreezeOrder::Leave) => return false,
                 Ok(FreezeOrder::GoOn) | Err(mpsc::RecvError) => return true,
@@ -186,16 +198,26 @@ impl EventLoop {
         }
     }
 
-    /// Goes on with what another process had.
+    fn export_doors(&self) -> freeze::Doors {
+        let tcp = self.doors.export().map(|(id, number, fd)| (id, number, fd, 0));
+        tcp.chain(self.pump.export_doors()).collect()
+    }
+
+    /// Takes what another process had into the tables. It begins when this thread goes on: until then it may still be the
+    /// other's.
     fn import(&mut self, import: ThreadImport) {
-        let ThreadImport { sessions, flows } = import;
+        #[cfg(feature = "manifest-next")]
+        assert!(std::env::var_os("EVENKEEL_NEXT_FAILS").is_none_or(|how| how != "thread"), "asked to fail");
+        let ThreadImport { sessions, flows, lost } = import;
+        lost.into_iter().for_each(|lost| self.pump.import_lost(lost));
         sessions.into_iter().for_each(|session| self.sessions.import(session, &mut self.cx));
         flows.into_iter().for_each(|flow| self.pump.import(flow, &mut self.cx));
+        self.begins = true;
     }
 
     /// How long nothing is due; `None`: until something is ready.
     fn sleep(&self) -> Option<Duration> {
-        if self.sessions.is_busy() || !self.walks.is_empty() || self.doors.is_closing() {
+        if self.begins || self.sessions.is_busy() || !self.walks.is_empty() || self.doors.is_closing() {
             return Some(Duration::ZERO);
         }
         let wake_ms = [self.sessions.next_wake_ms(), self.pump.next_wake_ms(), self.doors.next_wake_ms()]
@@ -245,6 +267,7 @@ impl EventLoop {
                 Message::Search(search) => {
                     self.walks.search(*search, &self.sessions, &self.pump, &self.cx);
                 }
+                Message::TellDoors(freeze::DoorsAsked(reply)) => reply(self.export_doors()),
                 Message::Freeze(freeze) => self.freeze = Some(freeze),
                 Message::Import(import) => self.import(*import),
                 Message::Ping => self.pings += 1,

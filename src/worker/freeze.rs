@@ -2,7 +2,8 @@
 //! from one.
 //!
 //! It stands until it is told to go on or to leave, or until whoever ordered it is gone: then it goes on. What must stay
-//! true: nothing moves while it stands, so what was told stays exact.
+//! true: nothing moves while it stands, so what was told stays exact. What is imported takes its place in the tables while
+//! the thread stands, and nothing of it is touched before the thread goes on: until then it may still be another process's.
 
 use std::fmt;
 use std::os::fd::RawFd;
@@ -32,17 +33,28 @@ pub enum FreezeReply {
     MailRead,
     /// Everything.
     Export(Box<ThreadExport>),
+    /// It cannot tell yet: so much is half done that to finish it would take longer than anybody should stand.
+    Unfinished,
 }
 
 /// Everything that a thread has.
 #[derive(Debug)]
 pub struct ThreadExport {
-    /// Sockets of tcp doors: the door's id, the number among its sockets, the socket.
-    pub doors: Vec<(u64, u32, RawFd)>,
+    /// Its doors.
+    pub doors: Doors,
     /// Its sessions.
     pub tcp: tcp::Export,
-    /// Its flows, and the sockets of udp doors.
+    /// Its flows.
     pub udp: udp::Export,
+}
+
+/// Who wants to know what doors a thread has.
+pub struct DoorsAsked(pub Box<dyn FnOnce(Doors) + Send>);
+
+impl fmt::Debug for DoorsAsked {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("DoorsAsked")
+    }
 }
 
 /// The line between a thread that stands and whoever told it to.
@@ -66,4 +78,11 @@ pub struct ThreadImport {
     pub sessions: Vec<tcp::Import>,
     /// Its flows.
     pub flows: Vec<udp::Import>,
+    /// Of doors of datagrams: the door's id, the number among its sockets, and how many datagrams the kernel has lost there
+    /// by now.
+    pub lost: Vec<(u64, u32, u32)>,
 }
+
+/// Sockets of doors: the door's id, the number among its sockets, the socket, and how many datagrams the kernel had lost
+/// there.
+pub type Doors = Vec<(u64, u32, RawFd, u32)>;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Door, Freeze, Search, ThreadImport};
+use super::{Door, DoorsAsked, Freeze, Search, ThreadImport};
 use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
 use crate::sys::Errno;
@@ -42,6 +42,8 @@ pub enum Message {
     Cut(Reason),
     /// Look for sessions.
     Search(Box<Search>),
+    /// Tell the sockets of the doors.
+    TellDoors(DoorsAsked),
     /// Stand still, and do what is ordered until told otherwise.
     Freeze(Freeze),
     /// Go on with what another process had.

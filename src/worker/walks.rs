@@ -69,12 +69,21 @@ impl Walks {
         }
     }
 
-    /// All of them to their ends: nothing may be half done in a thread that another process takes over.
-    pub(super) fn finish(&mut self, sessions: &mut Sessions, pump: &mut Pump, cx: &mut ThreadContext) {
-        while let Some(round) = self.0.pop_front() {
-            let more = round.go_on(&mut Slice::unlimited(), sessions, pump, cx);
-            self.0.extend(more);
+    /// All of them to their ends, if that takes no longer than some turns give: nothing may be half done in a thread that
+    /// another process takes over. False: it takes longer, and they are where they came to.
+    pub(super) fn finish(
+        &mut self,
+        sessions: &mut Sessions,
+        pump: &mut Pump,
+        cx: &mut ThreadContext,
+    ) -> bool {
+        for _ in 0..SLICES_STANDING_MAX {
+            if self.is_empty() {
+                break;
+            }
+            self.go_on(sessions, pump, cx);
         }
+        self.is_empty()
     }
 
     fn begin_or_anew(&mut self, errand: Errand, sessions: &Sessions, pump: &Pump) {
@@ -145,3 +154,6 @@ impl Round {
         None
     }
 }
+
+/// Slices of walks that a thread finishes while it stands: some 4 ms where each is full of sessions that end.
+const SLICES_STANDING_MAX: usize = 8;

@@ -32,6 +32,8 @@ struct Member {
     ports_permille: AtomicU32,
     /// It lets its doors rest: there is nothing to serve another connection with.
     rests: AtomicBool,
+    /// It is on its way through its tables.
+    walks: AtomicBool,
     mailbox: Mailbox,
 }
 
@@ -45,6 +47,7 @@ impl Workers {
                 beats: AtomicU64::new(0),
                 ports_permille: AtomicU32::new(0),
                 rests: AtomicBool::new(false),
+                walks: AtomicBool::new(false),
                 mailbox: Mailbox::new()?,
             })
         };
@@ -89,6 +92,15 @@ impl Workers {
 
     pub(super) fn note_source_ports(&self, worker: usize, permille: u32) {
         self.members[worker].ports_permille.store(permille, Ordering::Relaxed);
+    }
+
+    /// Some thread goes through its tables for those whom something concerns, a slice in each turn.
+    pub fn any_walks(&self) -> bool {
+        self.members.iter().any(|member| member.walks.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn note_walks(&self, worker: usize, walks: bool) {
+        self.members[worker].walks.store(walks, Ordering::Relaxed);
     }
 
     /// TCP sessions of the whole process.

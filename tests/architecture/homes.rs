@@ -4,7 +4,7 @@ use super::Findings;
 use super::source::{Source, Token};
 
 /// What may stand where, as beginnings of places below `src/`, and why there.
-pub const HOMES: [(&str, &str, &str); 26] = [
+pub const HOMES: [(&str, &str, &str); 27] = [
     ("unsafe", "sys/", "the only raw system calls"),
     ("spawn", "worker/event_loop.rs", "a data thread"),
     ("spawn", "logging/mod.rs", "the writer, so that a slow disk stops nobody"),
@@ -24,6 +24,7 @@ pub const HOMES: [(&str, &str, &str); 26] = [
     ("now", "publisher/", "how long a backend has been up, down or ejected"),
     ("now", "server/handover/restart.rs", "how long the program on disk may take to answer"),
     ("now", "server/handover/send.rs", "how long the data threads stood still"),
+    ("now", "server/handover/export.rs", "where the zero of the shared clock lies"),
     ("now", "server/handover/receive.rs", "where the zero of the process before lies"),
     ("now", "server/stop.rs", "the end of the grace"),
     ("now", "server/reload.rs", "when the file was read last"),

@@ -37,3 +37,4 @@ mod splice;
 mod sticky;
 mod upgrade;
 mod upgrade_after_reload;
+mod upgrade_pause;

@@ -1,14 +1,17 @@
 //! Handover (hot upgrade, graceful restart): everything live goes from one process to the next, and no session notices.
 //!
-//! `send` exports it from frozen workers (`freeze`), `spawn` starts the successor and sends to it, `receive` goes on with
-//! what another process had, which `predecessor` found. `restart` leaves everything for a process that comes later.
+//! `send` has the successor prepare itself, and gives it what `export` tells of frozen workers (`freeze`); `spawn` starts it.
+//! `receive` goes on with what another process had, which `predecessor` found and a `giver` lets go of. `restart` leaves everything for a process that comes later.
 
+mod export;
 mod freeze;
+mod giver;
 mod predecessor;
 mod receive;
 mod restart;
 mod send;
 mod spawn;
+mod terms_before;
 
 pub(super) use freeze::FrozenWorkers;
 pub use freeze::Stuck;

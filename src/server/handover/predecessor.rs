@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::giver::Giver;
 use super::receive::Inherited;
 use super::spawn::HANDOVER_VARIABLE;
 use crate::config::{self, settings::Settings};
@@ -13,7 +14,7 @@ use crate::server::config_file::read_document;
 use crate::server::environment::{Document, Environment};
 use crate::server::error::Refused;
 use crate::sys::process;
-use crate::transfer::{Bundle, BundleError, Channel, Stash, count_of};
+use crate::transfer::{Bundle, BundleError, Channel, First, Stash};
 
 /// Where everything comes from.
 pub enum Predecessor {
@@ -115,37 +116,30 @@ impl Predecessor {
     /// Takes everything, and with it the settings it was served with, as far as this process can take those over. `None`:
     /// there is nobody.
     async fn take(self, document: &Document) -> Result<Option<Taken>, String> {
-        let mut giver = None;
-        let (carried, inherited) = match self {
+        let (bundle, giver, pickers) = match self {
             Self::Nobody => return Ok(None),
             Self::Process(channel) => {
-                // Before it says that it is ready: from then on sessions stand still for it.
+                // Before it says that it is ready: where the process before does not know of preparing, sessions stand still for it
+                // from then on.
                 let pickers = build_ahead(&document.settings);
-                let bundle = async {
+                let first = async {
                     channel.say_ready().await?;
-                    channel.receive_bundle().await
+                    channel.receive_first().await
                 };
-                let bundle = bundle.await.map_err(|error| format!("nothing is taken over: {error}"))?;
-                let count = count_of(&bundle.manifest);
-                let carried = carried(&bundle);
+                let first = first.await.map_err(|error| format!("nothing is taken over: {error}"))?;
                 let channel = Arc::new(channel);
-                let heard = Arc::clone(&channel);
-                giver = Some(Arc::clone(&channel));
-                let go = async move { channel.await_go(&count).await.map_err(|error| error.to_string()) };
-                (carried, Inherited::new(bundle, go, async move { heard.await_main().await }, pickers))
+                match first {
+                    First::Prepare(bundle) => (bundle, Giver::Serving(channel), pickers),
+                    First::All(bundle) => (bundle, Giver::Standing(channel), pickers),
+                }
             }
-            Self::Gone(Stashed { bundle, stash }) => {
-                let carried = carried(&bundle);
-                let go = async move {
-                    stash.clear();
-                    Ok(())
-                };
-                (carried, Inherited::new(*bundle, go, std::future::ready(()), Pickers::new()))
-            }
+            Self::Gone(Stashed { bundle, stash }) => (*bundle, Giver::Manager(stash), Pickers::new()),
         };
+        let (carried, waits) = (carried(&bundle), giver.process());
+        let inherited = Inherited::new(bundle, giver, pickers);
         let mut served = carried.unwrap_or_else(|| document.clone());
         begin_anew(&mut served.settings, &document.settings);
-        Ok(Some(Taken { served, inherited, giver }))
+        Ok(Some(Taken { served, inherited, giver: waits }))
     }
 }
 

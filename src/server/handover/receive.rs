@@ -5,54 +5,69 @@
 //! and reloads the file afterwards: what is new there comes as in any reload.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::pin::Pin;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::config::settings::{Bind, LogSessions, Protocol, Settings};
-use crate::limits::SessionLimits;
-use crate::listener::{DoorSocket, Terms, Wanted};
+use super::giver::Giver;
+use crate::config::settings::{Bind, Protocol, Settings};
+use crate::listener::{DoorSocket, Wanted};
 use crate::manifest::{self, Held, Manifest};
 use crate::metrics::{ListenerCounters, ListenerShard};
-use crate::pool::{Backend, Lease, LivePool};
+use crate::pool::{Backend, Lease};
 use crate::publisher::Pickers;
 use crate::reason::Reason;
 use crate::server::admin_sockets::{HttpDoor, SocketDoor};
 use crate::server::control::Control;
 use crate::server::open_listeners::Matched;
 use crate::sys::pipe::Pipe;
-use crate::sys::process;
-use crate::transfer::Bundle;
+use crate::sys::{fd_passing, process};
+use crate::transfer::{Bundle, is_taken_up};
 use crate::worker::{Message, ThreadImport};
 use crate::{tcp, udp};
 
-/// What is taken over, and the word that it may be touched.
+/// What is taken over, and who lets go of it.
 pub struct Inherited {
+    /// What came first: all that can be built of before the process before stands still, and where it stands still already
+    /// everything else as well.
     bundle: Bundle,
-    /// Until it completes everything is still another process's.
-    go: Pin<Box<dyn Future<Output = Result<(), String>>>>,
-    /// Until it completes the service manager does not listen to this process.
-    heard: Pin<Box<dyn Future<Output = ()>>>,
+    /// What came when it stood still.
+    rest: Option<Bundle>,
+    giver: Giver,
     /// Ids of doors: before, and now.
     ids: HashMap<u64, u64>,
     /// What was built before everything came.
     pickers: Pickers,
+    /// Sockets of streams that are reset when they are closed, as long as nobody takes them up.
+    reset_if_dropped: Vec<RawFd>,
+    /// Of sessions that cannot go on: to be reset when they may be touched.
+    lost: Vec<OwnedFd>,
 }
 
 impl Inherited {
-    /// This bundle, which may be touched when `go` has completed well; the service manager listens when `heard` has. `pickers`
-    /// were built before it came.
-    pub fn new(
-        bundle: Bundle,
-        go: impl Future<Output = Result<(), String>> + 'static,
-        heard: impl Future<Output = ()> + 'static,
-        pickers: Pickers,
-    ) -> Self {
-        Self { bundle, go: Box::pin(go), heard: Box::pin(heard), ids: HashMap::new(), pickers }
+    /// This bundle, and what is to come of the giver. `pickers` were built before it came.
+    pub fn new(bundle: Bundle, giver: Giver, pickers: Pickers) -> Self {
+        let reset_if_dropped = bundle.reset_if_dropped();
+        Self { bundle, rest: None, giver, ids: HashMap::new(), pickers, reset_if_dropped, lost: Vec::new() }
+    }
+
+    /// Everything is built: takes what there is besides.
+    pub(in crate::server) async fn take_rest(&mut self) -> Result<(), String> {
+        let backends = self.manifest().backends().collect();
+        self.rest = self.giver.rest(&backends).await?;
+        Ok(())
+    }
+
+    /// What is otherwise than what came first.
+    fn changes(&self) -> Option<&Manifest> {
+        self.rest.as_ref().map(|rest| &rest.manifest)
+    }
+
+    /// The bundle with the sessions.
+    fn sessions(&mut self) -> &mut Bundle {
+        self.rest.as_mut().unwrap_or(&mut self.bundle)
     }
 
     pub(in crate::server) fn manifest(&self) -> &Manifest {
@@ -71,10 +86,13 @@ impl Inherited {
         now.checked_sub(Duration::from_nanos(age_ns)).unwrap_or(now)
     }
 
-    /// Waits for the word.
-    pub(in crate::server) async fn may_begin(&mut self) -> Result<(), String> {
-        self.go.as_mut().await?;
-        self.bundle.is_taken_up();
+    /// Everything of it is in its place: waits for the word that it may be touched.
+    pub(in crate::server) async fn may_begin(&mut self, taken: &str) -> Result<(), String> {
+        self.giver.lets_go(taken).await?;
+        is_taken_up(std::mem::take(&mut self.reset_if_dropped));
+        // No half of a stream may look like the whole.
+        fd_passing::reset_when_dropped(self.lost.iter().map(AsRawFd::as_raw_fd), true);
+        self.lost.clear();
         Ok(())
     }
 
@@ -145,16 +163,40 @@ impl Inherited {
         control.reloads.refused.store(manifest.head.reloads.1, Ordering::Relaxed);
     }
 
-    /// Waits until the service manager listens.
-    pub(in crate::server) async fn be_heard(&mut self) {
-        let _ = tokio::time::timeout(HEARD_MAX, self.heard.as_mut()).await;
+    /// They have counted on since they were told. While nobody counts here.
+    pub(in crate::server) fn catch_up_counters(&self, control: &Control) {
+        let before: HashMap<_, _> =
+            self.manifest().listeners.iter().map(|one| ((&*one.listener, &*one.proto), one)).collect();
+        let known = control.listeners.all();
+        let known: HashMap<_, _> = known.iter().map(|one| ((&*one.listener, one.proto), one)).collect();
+        for now in self.changes().into_iter().flat_map(|changes| &changes.listeners) {
+            let key = (&*now.listener, &*now.proto);
+            if let (Some(before), Some(counters)) = (before.get(&key), known.get(&key)) {
+                counters.shards.catch_up(&before.counts, &now.counts, ListenerShard::counters);
+            }
+        }
     }
 
-    /// Gives every session and flow to its thread. The doors are open already.
-    pub(in crate::server) fn hand_on(&mut self, control: &Control, backends: &HashMap<u64, Arc<Backend>>) {
-        let manifest = &mut self.bundle.manifest;
-        let (sessions, mut flows) =
-            (std::mem::take(&mut manifest.sessions), std::mem::take(&mut manifest.flows));
+    /// The pools as they are otherwise now.
+    pub(in crate::server) fn changed_pools(&self) -> &[manifest::Pool] {
+        self.changes().map_or(&[], |changes| &changes.pools)
+    }
+
+    /// Waits until the service manager listens.
+    pub(in crate::server) async fn be_heard(&mut self) {
+        let _ = tokio::time::timeout(HEARD_MAX, self.giver.is_main()).await;
+    }
+
+    /// Gives every session and flow to its thread, which takes it into its table. The doors are open already. Tells how
+    /// many there are, as the giver counts them.
+    pub(in crate::server) fn hand_on(
+        &mut self,
+        control: &Control,
+        backends: &HashMap<u64, Arc<Backend>>,
+    ) -> String {
+        let count = Giver::count(self.sessions());
+        let manifest = &mut self.sessions().manifest;
+        let (sessions, flows) = (std::mem::take(&mut manifest.sessions), std::mem::take(&mut manifest.flows));
         let (terms, flow_terms) =
             (std::mem::take(&mut manifest.terms), std::mem::take(&mut manifest.flow_terms));
         let foreign = sessions.iter().filter(|record| record.is_foreign()).count()
@@ -162,149 +204,107 @@ impl Inherited {
         if foreign > 0 {
             tracing::warn!(target: "evenkeel", sessions = foreign, "sessions came in a state that only a later program knows: they end here as handover_failed, all others go on");
         }
+        let workers = control.workers.count();
+        let mut imports: Vec<ThreadImport> = (0..workers).map(|_| ThreadImport::default()).collect();
+        for import in &mut imports {
+            let changed = self.changes().into_iter().flat_map(|changes| &changes.doors);
+            let now =
+                changed.filter_map(|door| Some((*self.ids.get(&door.id)?, door.number, door.lost_seen)));
+            import.lost = now.collect();
+        }
         let terms: Vec<_> = terms.iter().map(|record| control.tcp_terms(record)).collect();
         let flow_terms: Vec<_> = flow_terms.iter().map(|record| control.udp_terms(record)).collect();
-        let (workers, workers_before) =
-            (control.workers.count(), usize::try_from(manifest.head.workers).unwrap_or(usize::MAX));
-        let mut imports: Vec<ThreadImport> = (0..workers).map(|_| ThreadImport::default()).collect();
-        let lease = |number: u64| backends.get(&number).map(|backend| Lease::import(Arc::clone(backend)));
-        for mut record in sessions {
-            let worker = usize::try_from(record.worker).unwrap_or(0) % workers;
-            // Backends have other numbers here; one that nobody knows any more is not picked again anyway.
-            let known = |number: &u64| backends.get(number).map(|backend| backend.number);
-            record.tried = record.tried.iter().filter_map(known).collect();
-            let Some(client) = self.bundle.descriptor(record.client.fd) else { continue };
-            let backend = record.backend.as_ref().and_then(|side| self.bundle.descriptor(side.fd));
-            let pipes = [&record.to_backend.held, &record.to_client.held].map(|held| self.pipe(held));
-            control.workers.import(worker);
-            imports[worker].sessions.push(tcp::Import {
-                terms: Arc::clone(&terms[usize::try_from(record.terms).unwrap_or(usize::MAX)]),
-                client,
-                backend,
-                lease: record.lease.and_then(lease),
-                pipes,
-                record,
-            });
-        }
-        // Of two flows of one client, begun with different threads, the one that was heard of last goes on.
-        flows.sort_by_key(|record| std::cmp::Reverse(record.client_ms));
-        for mut record in flows {
-            let worker = usize::try_from(record.worker).unwrap_or(0) % workers;
-            let (Some(fd), Some(lease)) = (self.bundle.descriptor(record.fd), lease(record.lease)) else {
-                continue;
-            };
-            control.ports.note(record.origin, record.backend, worker);
-            // With another number of threads its client may come to another one, which could not have its address too: it
-            // ends, and begins anew there.
-            let begins_anew = record.origin.1 && workers != workers_before;
-            record.door = self.ids.get(&record.door).copied().filter(|_| !begins_anew).unwrap_or(0);
-            let terms = Arc::clone(&flow_terms[usize::try_from(record.terms).unwrap_or(usize::MAX)]);
-            imports[worker].flows.push(udp::Import { record, terms, fd, lease });
+        let mut lost = self.hand_on_sessions(sessions, &terms, backends, control, &mut imports);
+        lost += self.hand_on_flows(flows, &flow_terms, backends, control, &mut imports);
+        if lost > 0 {
+            tracing::error!(target: "evenkeel", sessions = lost, "sessions came without a socket or a backend that they had: they end here as handover_failed, all others go on");
         }
         for (worker, import) in imports.into_iter().enumerate() {
             control.workers.mailbox(worker).post(Message::Import(Box::new(import)));
         }
+        count
+    }
+
+    /// Tells how many cannot go on.
+    fn hand_on_sessions(
+        &mut self,
+        sessions: Vec<manifest::Session>,
+        terms: &[Arc<tcp::Terms>],
+        backends: &HashMap<u64, Arc<Backend>>,
+        control: &Control,
+        imports: &mut [ThreadImport],
+    ) -> usize {
+        let mut lost = 0;
+        for mut record in sessions {
+            let worker = usize::try_from(record.worker).unwrap_or(0) % imports.len();
+            let terms = &terms[usize::try_from(record.terms).unwrap_or(usize::MAX)];
+            // Backends have other numbers here; one that nobody knows any more is not picked again anyway.
+            let known = |number: &u64| backends.get(number).map(|backend| backend.number);
+            record.tried = record.tried.iter().filter_map(known).collect();
+            let client = self.sessions().descriptor(record.client.fd);
+            let backend = record.backend.as_ref().and_then(|side| self.sessions().descriptor(side.fd));
+            let pipes = [&record.to_backend.held, &record.to_client.held].map(|held| self.pipe(held));
+            let lease = record.lease.and_then(|number| backends.get(&number));
+            let is_whole =
+                backend.is_some() == record.backend.is_some() && lease.is_some() == record.lease.is_some();
+            let (Some(client), true) = (client, is_whole) else {
+                terms.counters.shards.of(worker).ended(Reason::HandoverFailed).add(1);
+                self.lost.extend(backend);
+                lost += 1;
+                continue;
+            };
+            control.workers.import(worker);
+            imports[worker].sessions.push(tcp::Import {
+                terms: Arc::clone(terms),
+                client,
+                backend,
+                lease: lease.map(|backend| Lease::import(Arc::clone(backend))),
+                pipes,
+                record,
+            });
+        }
+        lost
+    }
+
+    /// Likewise.
+    fn hand_on_flows(
+        &mut self,
+        mut flows: Vec<manifest::Flow>,
+        terms: &[Arc<udp::Terms>],
+        backends: &HashMap<u64, Arc<Backend>>,
+        control: &Control,
+        imports: &mut [ThreadImport],
+    ) -> usize {
+        let before = usize::try_from(self.manifest().head.workers).unwrap_or(usize::MAX);
+        let mut lost = 0;
+        // Of two flows of one client, begun with different threads, the one that was heard of last goes on.
+        flows.sort_by_key(|record| std::cmp::Reverse(record.client_ms));
+        for mut record in flows {
+            let worker = usize::try_from(record.worker).unwrap_or(0) % imports.len();
+            let terms = &terms[usize::try_from(record.terms).unwrap_or(usize::MAX)];
+            let fd = self.sessions().descriptor(record.fd);
+            let (Some(fd), Some(backend)) = (fd, backends.get(&record.lease)) else {
+                terms.counters.shards.of(worker).ended(Reason::HandoverFailed).add(1);
+                lost += 1;
+                continue;
+            };
+            let lease = Lease::import(Arc::clone(backend));
+            control.ports.note(record.origin, record.backend, worker);
+            // With another number of threads its client may come to another one, which could not have its address too: it
+            // ends, and begins anew there.
+            let begins_anew = record.origin.1 && imports.len() != before;
+            record.door = self.ids.get(&record.door).copied().filter(|_| !begins_anew).unwrap_or(0);
+            imports[worker].flows.push(udp::Import { record, terms: Arc::clone(terms), fd, lease });
+        }
+        lost
     }
 
     fn pipe(&mut self, held: &Held) -> Option<Pipe> {
         let Held::Piped { read_end, write_end, held_bytes, size_bytes } = held else { return None };
-        let mut end = |number: &i32| -> Option<OwnedFd> { self.bundle.descriptor(*number) };
+        let mut end = |number: &i32| -> Option<OwnedFd> { self.sessions().descriptor(*number) };
         let (read_end, write_end) = (end(read_end)?, end(write_end)?);
         let whole = |bytes: &u64| usize::try_from(*bytes).unwrap_or(usize::MAX);
         Some(Pipe::import(read_end, write_end, whole(held_bytes), whole(size_bytes)))
-    }
-}
-
-impl Control {
-    /// What sessions of the process before were born with: what its listener has now, but for what it had otherwise then.
-    fn tcp_terms(&self, record: &manifest::Terms) -> Arc<tcp::Terms> {
-        let served = self.served();
-        let log_sessions = LogSessions::named(record.log_sessions.as_str()).unwrap_or(LogSessions::All);
-        let (live, counters) = self.listed(&record.pool, &record.listener, Protocol::Tcp);
-        let now = match served.terms.get(&record.listener) {
-            Some(Terms::Tcp(now)) => Some(now),
-            _ => None,
-        };
-        if let Some(now) = now.filter(|now| {
-            now.idle_ms == record.idle_ms
-                && now.half_closed_ms == record.half_closed_ms
-                && now.log_sessions == log_sessions
-                && Arc::ptr_eq(&now.live, &live)
-        }) {
-            return Arc::clone(now);
-        }
-        // Those that wait for their PROXY header are still to be judged.
-        let of_now = now.map(|now| now.for_those_before(Arc::clone(&counters), &live));
-        Arc::new(tcp::Terms {
-            idle_ms: record.idle_ms,
-            half_closed_ms: record.half_closed_ms,
-            log_sessions,
-            ..of_now.unwrap_or_else(|| tcp::Terms::of_nobody(counters, &live))
-        })
-    }
-
-    fn udp_terms(&self, record: &manifest::FlowTerms) -> Arc<udp::Terms> {
-        let served = self.served();
-        let log_sessions = LogSessions::named(record.log_sessions.as_str()).unwrap_or(LogSessions::All);
-        let (live, counters) = self.listed(&record.pool, &record.listener, Protocol::Udp);
-        let now = match served.terms.get(&record.listener) {
-            Some(Terms::Udp(now)) => Some(now),
-            _ => None,
-        };
-        let number = |value: Option<std::num::NonZeroU32>| value.map_or(0, std::num::NonZeroU32::get);
-        if let Some(now) = now.filter(|now| {
-            now.flow.idle_ms == record.idle_ms
-                && now.flow.lifetime_ms == record.lifetime_ms
-                && number(now.flow.responses) == record.responses
-                && number(now.flow.requests) == record.requests
-                && now.log_sessions == log_sessions
-                && Arc::ptr_eq(&now.live, &live)
-        }) {
-            return Arc::clone(now);
-        }
-        // Those of a listener that is gone count in the process, as all do.
-        let limits = now.map_or_else(
-            || Arc::new(SessionLimits::new(Some(self.workers.shared_udp_permits()), None, None)),
-            |now| Arc::clone(&now.flow.limits),
-        );
-        Arc::new(udp::Terms::of_before(record, log_sessions, counters, &live, limits))
-    }
-
-    /// The pool and the counters of these names; a listener that is gone gets counters of its own while it has sessions.
-    fn listed(
-        &self,
-        pool: &str,
-        listener: &str,
-        protocol: Protocol,
-    ) -> (Arc<LivePool>, Arc<ListenerCounters>) {
-        let snapshot = self.snapshots.load();
-        let named = snapshot.pools.iter().find(|view| *view.live.name == *pool);
-        // Every pool that has sessions is there; without one any will do, since nobody is picked there.
-        let live = Arc::clone(&named.unwrap_or(&snapshot.pools[0]).live);
-        let known = self.listeners.named(listener.as_bytes()).filter(|one| one.proto == protocol.word());
-        let counters = known.unwrap_or_else(|| {
-            let new = ListenerCounters::new(listener, protocol.word(), live.slot.0, self.workers.count());
-            let new = Arc::new(new);
-            let mut all = self.listeners.all();
-            all.push(Arc::clone(&new));
-            self.listeners.replace(all);
-            new
-        });
-        (live, counters)
-    }
-
-    /// Sessions of listeners that left the file at the takeover have the grace, and then end as `drained`.
-    pub(in crate::server) fn drain_orphans(self: &Arc<Self>) {
-        let served = self.served();
-        let grace = served.settings.shutdown.grace;
-        let is_orphan = |counters: &Arc<ListenerCounters>| !served.terms.contains_key(&*counters.listener);
-        let orphans: Vec<String> =
-            self.listeners.all().into_iter().filter(is_orphan).map(|one| one.listener.to_string()).collect();
-        drop(served);
-        for listener in orphans {
-            tracing::info!(target: "evenkeel", listener, grace_s = grace.as_secs_f64(), "the listener left the file: its sessions may finish");
-            self.end_after_grace(listener, grace, Reason::Drained);
-        }
     }
 }
 

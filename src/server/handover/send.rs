@@ -1,23 +1,22 @@
-//! Sending side of a handover: everything is exported while the data threads are frozen, and gone only when the other
-//! process has it.
+//! Sending side of a handover: prepare, then freeze. A successor builds what it can while everything goes on here; then the
+//! sessions are exported while the data threads stand still, and are gone only when the other process has them in their
+//! places.
+//!
+//! Whatever is waited for while the threads stand (for them, for the publisher, for the successor) has one limit together,
+//! [`standstill_max`]; when it is over everything goes on here.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::sync::MutexGuard;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::export::Before;
 use super::freeze::{FrozenWorkers, Stuck};
-use crate::config::settings::Protocol;
-use crate::manifest::{Door, Head, ListenerCounts, Manifest, Pool};
-use crate::metrics::ListenerShard;
+use crate::manifest::Manifest;
 use crate::process_phase::Phase;
-use crate::publisher::Order;
-use crate::server::control::{Control, lock};
-use crate::sys::process;
+use crate::server::control::Control;
 use crate::transfer::{Channel, ChannelError, Stash, StashError};
 use crate::worker::ThreadExport;
 
@@ -36,9 +35,12 @@ pub enum HandoverError {
     /// The successor is silent.
     #[error("the new process did not get ready within 10 s")]
     Silent,
+    /// The successor has read its file, and builds for ever.
+    #[error("the new process did not build its pools and doors within {} s", PREPARED_MAX.as_secs())]
+    Unprepared,
     /// The successor was ready, and silent when it had to take over.
-    #[error("the new process did not take over within {} s, for which every session stood still", STANDSTILL_MAX.as_secs())]
-    Slow,
+    #[error("the new process did not take over within {0:?}, for which every session stood still")]
+    Slow(Duration),
     /// It cannot be left with the service manager.
     #[error("what is live cannot be left with the service manager: {0}")]
     Stash(#[from] StashError),
@@ -56,54 +58,82 @@ pub struct HandedOver {
 }
 
 impl Control {
-    /// Gives everything to the successor at the other end of the line. On an error everything goes on as before.
-    pub(in crate::server) async fn hand_over(&self, channel: &Channel) -> Result<HandedOver, HandoverError> {
-        self.give(|manifest| async move {
-            timeout(STANDSTILL_MAX, async {
-                channel.send_bundle(&manifest).await?;
-                channel.let_go().await
-            })
-            .await
-            .map_err(|_| HandoverError::Slow)?
-            .map_err(HandoverError::from)
-        })
-        .await
+    /// Gives everything to the successor at the other end of the line, which may prepare itself for it first. On an error
+    /// everything goes on as before.
+    pub(in crate::server) async fn hand_over(
+        &self,
+        channel: &Channel,
+        prepares: bool,
+    ) -> Result<HandedOver, HandoverError> {
+        let _no_reload = self.no_reload().await?;
+        let before = if prepares { Some(self.prepare(channel).await?) } else { None };
+        let send = |manifest: Arc<Manifest>| async move { Ok(channel.send_bundle(&manifest).await?) };
+        self.give(before.as_ref(), send, || Ok(channel.let_go()?)).await
     }
 
     /// Leaves everything with the service manager. On an error everything goes on as before.
     pub(in crate::server) async fn stash(&self, stash: &Stash) -> Result<HandedOver, HandoverError> {
-        self.give(|manifest| async move { Ok(stash.leave(&manifest)?) }).await
+        let _no_reload = self.no_reload().await?;
+        self.give(None, |manifest| async move { Ok(stash.leave(&manifest)?) }, || Ok(())).await
     }
 
-    async fn give<F>(&self, to: impl FnOnce(Arc<Manifest>) -> F) -> Result<HandedOver, HandoverError>
+    /// A reload under way comes to its end first, and none begins.
+    async fn no_reload(&self) -> Result<MutexGuard<'_, ()>, HandoverError> {
+        let no_reload = self.reloading.lock().await;
+        let phase = *self.phase.borrow();
+        if phase == Phase::Running { Ok(no_reload) } else { Err(HandoverError::NotRunning(phase.word())) }
+    }
+
+    /// Has the successor build what it can, while everything goes on.
+    async fn prepare(&self, channel: &Channel) -> Result<Before, HandoverError> {
+        let prepare = async {
+            let told = self.manifest_to_prepare().await;
+            let (manifest, before) = told.ok_or(HandoverError::NotRunning("stopping"))?;
+            channel.prepare(&manifest).await?;
+            Ok(before)
+        };
+        timeout(PREPARED_MAX, prepare).await.map_err(|_| HandoverError::Unprepared)?
+    }
+
+    async fn give<F>(
+        &self,
+        before: Option<&Before>,
+        to: impl FnOnce(Arc<Manifest>) -> F,
+        let_go: impl FnOnce() -> Result<(), HandoverError>,
+    ) -> Result<HandedOver, HandoverError>
     where
         F: Future<Output = Result<(), HandoverError>>,
     {
-        // A reload under way comes to its end first, and none begins.
-        let _reloading = self.reloading.lock().await;
-        let phase = *self.phase.borrow();
-        if phase != Phase::Running {
-            return Err(HandoverError::NotRunning(phase.word()));
-        }
         // Commands that come now wait in the socket's queue for whoever answers then. A door that does not see it in time only
         // answers one more itself.
         self.gate.close().await;
-        let given = self.give_all(to).await;
+        let given = self.give_all(before, to, let_go).await;
         if given.is_err() {
             self.gate.open();
         }
         given
     }
 
-    async fn give_all<F>(&self, to: impl FnOnce(Arc<Manifest>) -> F) -> Result<HandedOver, HandoverError>
+    async fn give_all<F>(
+        &self,
+        before: Option<&Before>,
+        to: impl FnOnce(Arc<Manifest>) -> F,
+        let_go: impl FnOnce() -> Result<(), HandoverError>,
+    ) -> Result<HandedOver, HandoverError>
     where
         F: Future<Output = Result<(), HandoverError>>,
     {
-        let began = Instant::now();
-        let mut still = FrozenWorkers::begin(&self.workers).await?;
-        let exports = still.exports().await?;
-        let manifest = Arc::new(self.manifest(exports).await.ok_or(HandoverError::NotRunning("stopping"))?);
-        to(Arc::clone(&manifest)).await?;
+        let Frozen { still, exports, began, limit } = self.freeze().await?;
+        let given = async {
+            let manifest = self.manifest(exports, before).await;
+            let manifest = Arc::new(manifest.ok_or(HandoverError::NotRunning("stopping"))?);
+            to(Arc::clone(&manifest)).await?;
+            Ok::<_, HandoverError>(manifest)
+        };
+        let slow = |_| HandoverError::Slow(limit);
+        let manifest = timeout_at(began + limit, given).await.map_err(slow)??;
+        // Nothing is waited for from here on, so nobody can stop it half way.
+        let_go()?;
         // From here on the sockets are another's.
         self.leave_socket_file();
         // First the word, then the deed: threads that end before it have failed.
@@ -116,102 +146,55 @@ impl Control {
         })
     }
 
-    async fn manifest(&self, exports: Vec<ThreadExport>) -> Option<Manifest> {
-        let (reply, pools) = oneshot::channel();
-        self.orders.send(Order::Export { reply }).await.ok()?;
-        let pools: Vec<Pool> = pools.await.ok()?;
-        let head = Head {
-            program: env!("CARGO_PKG_VERSION").to_owned(),
-            config: lock(&self.text).to_string(),
-            config_path: self.file.path.clone(),
-            epoch_ns: self.epoch_ns(),
-            workers: u32::try_from(self.workers.count()).unwrap_or(u32::MAX),
-            http: self.http_socket(),
-            socket: self.admin_socket(),
-            reloads: (
-                self.reloads.done.load(Ordering::Relaxed),
-                self.reloads.refused.load(Ordering::Relaxed),
-            ),
-        };
-        let (doors, listeners) = (self.doors(&exports), self.counts(&pools));
-        let mut manifest = Manifest { doors, listeners, pools, ..Manifest::new(head) };
-        #[cfg(feature = "manifest-next")]
-        self.add_next(&mut manifest);
-        for export in exports {
-            add(&mut manifest, export);
-        }
-        Some(manifest)
-    }
-
-    /// What only a later build has: a record with a descriptor of its own, and a counter, which is told.
-    #[cfg(feature = "manifest-next")]
-    fn add_next(&self, manifest: &mut Manifest) {
-        manifest.next.push(crate::manifest::Next { about: "the log".to_owned(), fd: 2 });
-        let of = |counters: &Arc<crate::metrics::ListenerCounters>| {
-            counters.shards.sum(|shard| shard.taken_over.value())
-        };
-        let taken_over: u64 = self.listeners.all().iter().map(of).sum();
-        tracing::info!(target: "evenkeel", taken_over, "sessions came from processes before");
-    }
-
-    /// Where the shared clock began, on the clock that all processes share.
-    fn epoch_ns(&self) -> u64 {
-        let elapsed = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        process::monotonic_ns().saturating_sub(elapsed)
-    }
-
-    fn doors(&self, exports: &[ThreadExport]) -> Vec<Door> {
-        let served = self.served();
-        // Those that left the file and wait for their flows wait no longer: the flows end in the next process.
-        let staying = served.doors.iter().filter(|door| door.leaving.is_none());
-        let known: HashMap<u64, _> = staying.map(|door| (door.id, door)).collect();
-        let mut doors = Vec::new();
-        for export in exports {
-            let tcp = export.doors.iter().map(|(id, number, fd)| (*id, *number, *fd, 0));
-            for (id, number, fd, lost_seen) in tcp.chain(export.udp.doors.iter().copied()) {
-                let Some(door) = known.get(&id) else { continue };
-                doors.push(Door {
-                    id,
-                    number,
-                    udp: door.protocol == Protocol::Udp,
-                    bind: (door.bind.ip, door.bind.port),
-                    address: door.address,
-                    listener: door.listener.clone(),
-                    lost_seen,
-                    fd,
-                });
+    /// Has every data thread stand and tell what it has. One that is ending many sessions finishes that before it stands.
+    async fn freeze(&self) -> Result<Frozen, HandoverError> {
+        let mut tries = 0;
+        loop {
+            self.wait_for_walks().await;
+            let (began, limit) = (Instant::now(), standstill_max(self.workers.sessions()));
+            let mut still = FrozenWorkers::begin(&self.workers, began + limit).await?;
+            tries += 1;
+            match still.exports().await {
+                Ok(exports) => return Ok(Frozen { still, exports, began, limit }),
+                // Another walk began meanwhile; the threads go on with it.
+                Err(Stuck::Unfinished(_)) if tries < FREEZES_MAX => {}
+                Err(stuck) => return Err(stuck.into()),
             }
         }
-        doors.sort_by_key(|door| (door.id, door.number));
-        doors
     }
 
-    fn counts(&self, pools: &[Pool]) -> Vec<ListenerCounts> {
-        let tell = |counters: &Arc<crate::metrics::ListenerCounters>| ListenerCounts {
-            listener: counters.listener.to_string(),
-            proto: counters.proto.to_owned(),
-            pool: pools.get(counters.pool()).map_or_else(String::new, |pool| pool.name.clone()),
-            counts: counters.shards.totals(ListenerShard::counters),
-        };
-        self.listeners.all().iter().map(tell).collect()
+    /// Until no thread goes through its tables any more, or for as long as that is worth waiting for.
+    async fn wait_for_walks(&self) {
+        let deadline = Instant::now() + WALKS_MAX;
+        while self.workers.any_walks() && Instant::now() < deadline {
+            sleep(LOOK_EVERY).await;
+        }
     }
 }
 
-/// Adds what one thread has; its numbers of terms go behind those that are there.
-fn add(manifest: &mut Manifest, export: ThreadExport) {
-    let first = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-    let (terms, flow_terms) = (first(manifest.terms.len()), first(manifest.flow_terms.len()));
-    manifest.terms.extend(export.tcp.terms);
-    manifest.sessions.extend(export.tcp.sessions.into_iter().map(|mut session| {
-        session.terms += terms;
-        session
-    }));
-    manifest.flow_terms.extend(export.udp.terms);
-    manifest.flows.extend(export.udp.flows.into_iter().map(|mut flow| {
-        flow.terms += flow_terms;
-        flow
-    }));
+/// Every data thread stands.
+struct Frozen {
+    still: FrozenWorkers,
+    /// What each has.
+    exports: Vec<ThreadExport>,
+    /// Since when they stand.
+    began: Instant,
+    /// How long they may.
+    limit: Duration,
 }
 
-/// A successor that has read its file needs milliseconds; meanwhile no session moves, so this is short.
+/// How long no session may move: a successor that is prepared needs milliseconds, and less than half of what is added here
+/// for each session.
+fn standstill_max(sessions: u32) -> Duration {
+    STANDSTILL_MAX + STANDSTILL_OF_A_SESSION * sessions
+}
+
 const STANDSTILL_MAX: Duration = Duration::from_secs(1);
+const STANDSTILL_OF_A_SESSION: Duration = Duration::from_micros(10);
+/// A table of `source_hash` takes milliseconds, and there may be thousands of them; meanwhile everything goes on.
+const PREPARED_MAX: Duration = Duration::from_secs(30);
+/// Ending a hundred thousand sessions takes seconds, a slice in each turn.
+const WALKS_MAX: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// Each that is in vain costs some milliseconds of every session's time.
+const FREEZES_MAX: u32 = 3;

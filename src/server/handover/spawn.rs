@@ -74,11 +74,11 @@ impl Control {
         };
         let pid = launched.pid();
         let child = Started(Some(launched));
-        match timeout(READY_MAX, channel.await_ready()).await {
+        let prepares = match timeout(READY_MAX, channel.await_ready()).await {
             Err(_) => return Err(HandoverError::Silent.into()),
             Ok(ready) => ready.map_err(HandoverError::from)?,
-        }
-        let handed_over = self.hand_over(&channel).await?;
+        };
+        let handed_over = self.hand_over(&channel, prepares).await?;
         child.lives_on();
         self.notify.main_pid(pid);
         // A successor that does not hear it goes on without.
