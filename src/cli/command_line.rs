@@ -78,6 +78,13 @@ pub(super) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Follow a process that has taken over from this one: pass signals on to it, and to whoever takes over from it, and end
+    /// as it does
+    #[command(hide = true, after_help = "Example:\n  evenkeel follow 4711")]
+    Follow {
+        /// Its number
+        pid: u32,
+    },
     /// The manual page
     #[command(after_help = "Example:\n  evenkeel man | man -l -")]
     Man,

@@ -7,6 +7,7 @@ mod command_line;
 mod commands;
 mod demo;
 mod exit_code;
+mod follow;
 mod generate;
 mod keys;
 mod launch;
@@ -45,6 +46,7 @@ pub fn main() -> ExitCode {
         Command::Schema => generate::schema(),
         Command::ManifestVersion => output::said(output::say(crate::manifest::Reads::OWN)),
         Command::Launch { program, arguments } => launch::launch(&program, &arguments),
+        Command::Follow { pid } => follow::follow(pid),
         Command::Man => generate::man(),
         Command::Completions { shell } => generate::completions(shell),
     }

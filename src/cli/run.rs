@@ -3,19 +3,22 @@
 use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep;
 
 use super::check::tell_refused;
 use super::exit_code::{BAD_CONFIGURATION, FAILED};
 use super::output::{complain, failed};
 use crate::logging::Logging;
 use crate::server::{
-    Beginning, Document, Drained, Environment, File, Notify, Predecessor, Program, Stashed, keep_stash,
-    read_document,
+    Beginning, Document, Drained, Environment, File, Notify, Predecessor, Program, Server, Stashed,
+    Successor, end_with_follower, keep_stash, read_document,
 };
+use crate::sys::children::{self, Signalled};
 use crate::sys::{rlimits, udp_probe};
 use crate::systemd::FdStore;
 use crate::transfer::Stash;
@@ -30,26 +33,59 @@ pub(super) fn run(path: &Path) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format_args!("the control thread cannot be started: {error}")),
     };
-    runtime.block_on(async {
+    let end = runtime.block_on(async {
         let stash = store.stash.take().map(|(one, other)| Arc::new(Stash::kept(one, other)));
         let predecessor = match Predecessor::find(stash.as_ref().and_then(look)) {
             Ok(predecessor) => predecessor,
-            Err(error) => return failed(&format_args!("the process before cannot be reached: {error}")),
+            Err(error) => {
+                return failed(&format_args!("the process before cannot be reached: {error}")).into();
+            }
         };
         let beginning = match predecessor.read(path) {
             Ok(beginning) => beginning,
             Err(refused) => {
                 tell_refused(&refused);
                 predecessor.refuse(&refused).await;
-                return ExitCode::from(BAD_CONFIGURATION);
+                return ExitCode::from(BAD_CONFIGURATION).into();
             }
         };
-        let logging = match Logging::start(&beginning.document.settings.log) {
+        // Signals are for this thread alone: then none is lost when the process becomes another program.
+        children::hold_signals();
+        let logging = Logging::start(&beginning.document.settings.log);
+        children::let_signals_in();
+        let logging = match logging {
             Ok(logging) => logging,
-            Err(error) => return failed(&format_args!("the log cannot be started: {error}")),
+            Err(error) => return failed(&format_args!("the log cannot be started: {error}")).into(),
         };
         serve(path, (predecessor, beginning), Service { store, stash }, &logging).await
-    })
+    });
+    drop(runtime);
+    match end {
+        End::Code(code) => code,
+        End::Follows(pid) => become_follower(pid),
+    }
+}
+
+/// How the service of this process ended.
+enum End {
+    /// With this exit code.
+    Code(ExitCode),
+    /// Another process is the service, and whoever started this one follows this one.
+    Follows(u32),
+}
+
+impl From<ExitCode> for End {
+    fn from(code: ExitCode) -> Self {
+        Self::Code(code)
+    }
+}
+
+/// This process becomes another program under the same number: all of its memory, threads and descriptors go.
+fn become_follower(pid: u32) -> ExitCode {
+    let error = children::become_program(Command::new("/proc/self/exe").args(["follow", &pid.to_string()]));
+    // With more memory than it needs it can do the same.
+    complain(format_args!("evenkeel: this process follows the new one as it is: {error}"));
+    super::follow::follow(pid)
 }
 
 /// What the process before left in the stash, or a word about why it is lost.
@@ -70,7 +106,7 @@ struct Service {
 
 /// The runtime of the control thread.
 pub(super) fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+    tokio::runtime::Builder::new_current_thread().on_thread_start(children::hold_signals).enable_all().build()
 }
 
 /// Chance differs from process to process.
@@ -83,27 +119,28 @@ async fn serve(
     (predecessor, beginning): (Predecessor, Beginning),
     service: Service,
     logging: &Logging,
-) -> ExitCode {
+) -> End {
     // Before anything else: a signal that comes while starting must not find its default action.
     let signals = || Ok::<_, std::io::Error>((Stop::new()?, Others::new()?));
     let (mut stop, mut later) = match signals() {
         Ok(signals) => signals,
-        Err(error) => return failed(&format_args!("signals cannot be received: {error}")),
+        Err(error) => return failed(&format_args!("signals cannot be received: {error}")).into(),
     };
     let environment = environment(path, &beginning.document, service.store, logging);
     let begins_anew = matches!(predecessor, Predecessor::Nobody);
     let started = tokio::select! {
         started = predecessor.start(beginning, environment) => started,
         // Dropping what is half started closes it: nothing was accepted yet. What is taken over comes to its place first.
-        () = stop.asked(), if begins_anew => return ExitCode::SUCCESS,
+        () = stop.asked(), if begins_anew => return ExitCode::SUCCESS.into(),
     };
     let server = match started {
         Ok(server) => server,
         Err(error) => {
             tracing::error!(target: "evenkeel", "{error}");
-            return ExitCode::from(FAILED);
+            return ExitCode::from(FAILED).into();
         }
     };
+    end_with_follower(Notify::service());
     let stash = keep_stash(service.stash, Notify::service());
     for (listener, address) in runs(&server.addresses()) {
         tracing::info!(target: "evenkeel", listener, address, "accepting");
@@ -113,14 +150,12 @@ async fn serve(
     }
     loop {
         tokio::select! {
+            biased;
+            () = server.handed_over() => return depart(server, &mut stop, &mut later).await,
             () = stop.asked() => match stash.as_deref() {
-                Some(stash) if server.leave_for_next(stash, path).await => return ExitCode::SUCCESS,
+                Some(stash) if server.leave_for_next(stash, path).await => return ExitCode::SUCCESS.into(),
                 _ => break,
             },
-            () = server.handed_over() => {
-                server.depart().await;
-                return ExitCode::SUCCESS;
-            }
             signal = later.asked() => match signal {
                 // What came of it is in the log.
                 Later::Reload => drop(server.reload_file().await),
@@ -128,13 +163,59 @@ async fn serve(
             },
             () = server.broken() => {
                 tracing::error!(target: "evenkeel", "a thread has ended by a fault; stopping, so that the service manager starts anew");
-                return ExitCode::from(FAILED);
+                return ExitCode::from(FAILED).into();
             }
         }
     }
+    let successor = server.successor();
     let Drained { sessions, cut } = server.stop(stop.asked()).await;
+    if let Some(successor) = successor.get() {
+        // It took over at the last moment: the stop is meant for that one.
+        children::send_signal(successor.pid, Signalled::Terminate);
+        return end_after(Some(successor));
+    }
     tracing::info!(target: "evenkeel", sessions, cut, "stopped");
-    ExitCode::SUCCESS
+    ExitCode::SUCCESS.into()
+}
+
+/// Another process is the service, and signals that come meanwhile are for that one.
+async fn depart(server: Server, stop: &mut Stop, later: &mut Others) -> End {
+    let successor = server.successor();
+    let departure = server.depart();
+    tokio::pin!(departure);
+    let mut is_over = false;
+    loop {
+        let signal = tokio::select! {
+            biased;
+            () = stop.asked() => Signalled::Terminate,
+            signal = later.asked() => match signal {
+                Later::Reload => Signalled::HangUp,
+                Later::Upgrade => Signalled::User2,
+            },
+            () = &mut departure, if !is_over => {
+                is_over = true;
+                // Those that come from here on wait for the program that this process becomes.
+                children::hold_signals();
+                continue;
+            }
+            // What came before that is heard of at once.
+            () = sleep(LAST_SIGNALS), if is_over => break,
+        };
+        if let Some(successor) = successor.get() {
+            children::send_signal(successor.pid, signal);
+        }
+    }
+    end_after(successor.get())
+}
+
+fn end_after(successor: Option<&Successor>) -> End {
+    match successor {
+        Some(Successor { pid, is_followed: true }) => {
+            tracing::info!(target: "evenkeel", pid, "this process stays for whoever started it: it passes signals on to the new one, and ends as that does");
+            End::Follows(*pid)
+        }
+        _ => ExitCode::SUCCESS.into(),
+    }
 }
 
 /// What this process gives its server.
@@ -153,6 +234,9 @@ fn environment(path: &Path, document: &Document, store: FdStore, logging: &Loggi
         offloads: udp_probe::probe(),
     }
 }
+
+/// A signal that has come is told to the program by way of a pipe.
+const LAST_SIGNALS: Duration = Duration::from_millis(2);
 
 /// Addresses of one listener whose ports follow each other become one: a range of 1,000 ports is one line.
 fn runs(addresses: &[(String, SocketAddr)]) -> Vec<(&str, String)> {

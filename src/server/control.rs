@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use tokio::runtime::Handle;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::environment::{Environment, File, Program};
+use super::handover::Successor;
 use super::kept_listeners::KeptListeners;
 use super::open_listeners::OpenListeners;
 use super::side_thread::SideThreads;
@@ -42,6 +43,8 @@ pub(super) struct Control {
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
     pub(super) phase: watch::Sender<Phase>,
+    /// The process that has everything now, where no manager was told of it.
+    pub(super) successor: Arc<OnceLock<Successor>>,
     /// Of the admin doors.
     pub(super) gate: Arc<Gate>,
     pub(super) texts: Arc<CachedTexts>,
@@ -110,6 +113,7 @@ impl Control {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             phase: watch::channel(Phase::Starting).0,
+            successor: Arc::default(),
             gate: Arc::default(),
             texts: Arc::default(),
             admin: side_threads.admin.runtime().clone(),

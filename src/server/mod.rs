@@ -24,7 +24,7 @@ mod terms;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use tokio_util::sync::CancellationToken;
@@ -45,7 +45,7 @@ pub use environment::{Document, Environment, File, Program};
 pub use error::{HttpError, Refused, ReloadError, SocketError, StartError};
 pub use handover::{
     Beginning, HANDOVER_VARIABLE, HandedOver, HandoverError, Inherited, Predecessor, Stashed, Stuck,
-    Succeeded, UpgradeError, keep_stash,
+    Succeeded, Successor, UpgradeError, end_with_follower, keep_stash,
 };
 pub use orders::OrderError;
 pub use reload::Changes;
@@ -91,6 +91,11 @@ impl Server {
     /// The end of a process that has handed over: whoever gave an order hears what came of it.
     pub async fn depart(self) {
         self.control.depart().await;
+    }
+
+    /// After a handover: the process that has everything, for which signals are that come here; unless a manager was told.
+    pub fn successor(&self) -> Arc<OnceLock<Successor>> {
+        Arc::clone(&self.control.successor)
     }
 
     /// Leaves everything for a process that comes later. On an error everything goes on as before; afterwards this process

@@ -9,6 +9,8 @@ use std::thread::{self, JoinHandle};
 use tokio::runtime::{Builder, EnterGuard, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::sys::children;
+
 /// All of them.
 #[derive(Debug)]
 pub(super) struct SideThreads {
@@ -88,6 +90,8 @@ impl SideThread {
         let end = CancellationToken::new();
         let ended = end.clone();
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            // They are the control thread's.
+            children::hold_signals();
             runtime.block_on(ended.cancelled());
         })?;
         Ok(Self { name, runtime: handle, end: end.drop_guard(), thread })

@@ -2,6 +2,7 @@
 //!
 //! Errors are the kernel's own numbers ([`Errno`]); what they mean is decided above.
 
+pub mod children;
 pub mod fd_passing;
 pub mod memfd;
 pub mod pipe;

@@ -59,9 +59,13 @@ impl Process {
         self.pid
     }
 
-    /// Ends it. One that has ended stays so.
+    /// Ends it, and waits for that where it is a child of this process. One that has ended stays so.
     pub fn kill(&self) {
         let _ = pidfd_send_signal(&self.descriptor, Signal::KILL);
+        if let Some(named) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
+            // That of another parent is his.
+            let _ = rustix::process::waitpid(Some(named), rustix::process::WaitOptions::empty());
+        }
     }
 }
 

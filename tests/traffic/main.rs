@@ -35,6 +35,7 @@ mod send_buffers;
 mod shutdown;
 mod splice;
 mod sticky;
+mod supervision;
 mod upgrade;
 mod upgrade_after_reload;
 mod upgrade_pause;

@@ -70,13 +70,20 @@ fn sigusr2_does_the_same() {
     let mut client = connect(program.address());
     exchange(&mut client, b"before");
     program.signal(Signal::USR2);
-    assert_eq!(program.wait().code(), Some(0), "the old process has nothing left to do");
-    let line =
-        program.json_log().into_iter().find(|line| line["message"] == "handed over to the new process");
-    program.succeeded_by(u32::try_from(line.unwrap()["pid"].as_u64().unwrap()).unwrap());
+    let handed_over = || {
+        let lines = program.json_log();
+        let line = lines.into_iter().find(|line| line["message"] == "handed over to the new process");
+        line.map(|line| u32::try_from(line["pid"].as_u64().unwrap()).unwrap())
+    };
+    eventually("it is handed over", || handed_over().is_some());
+    program.succeeded_by(handed_over().unwrap());
     exchange(&mut client, b"after");
+    eventually("it answers", || program.command(&["status"]).status.success());
     assert_eq!(program.upgrade(), 1);
     exchange(&mut client, b"and again");
+    drop(client);
+    program.signal(Signal::TERM);
+    assert_eq!(program.wait().code(), Some(0), "the first process ends as the last does");
 }
 
 #[test]

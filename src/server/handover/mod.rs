@@ -1,7 +1,8 @@
 //! Handover (hot upgrade, graceful restart): everything live goes from one process to the next, and no session notices.
 //!
 //! `send` has the successor prepare itself, and gives it what `export` tells of frozen workers (`freeze`); `spawn` starts it.
-//! `receive` goes on with what another process had, which `predecessor` found and a `giver` lets go of. `restart` leaves everything for a process that comes later.
+//! `receive` goes on with what another process had, which `predecessor` found and a `giver` lets go of. `supervision` says
+//! who looks after either of them. `restart` leaves everything for a process that comes later.
 
 mod export;
 mod freeze;
@@ -11,6 +12,7 @@ mod receive;
 mod restart;
 mod send;
 mod spawn;
+mod supervision;
 mod terms_before;
 
 pub(super) use freeze::FrozenWorkers;
@@ -20,3 +22,4 @@ pub use receive::Inherited;
 pub use restart::keep_stash;
 pub use send::{HandedOver, HandoverError};
 pub use spawn::{HANDOVER_VARIABLE, Succeeded, UpgradeError};
+pub use supervision::{Successor, end_with_follower};

@@ -13,7 +13,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::send::{HandedOver, HandoverError};
+use super::supervision::{FOLLOWER_VARIABLE, Successor, Supervision};
 use crate::server::control::Control;
+use crate::sys::children;
 use crate::sys::process::Process;
 use crate::transfer::Channel;
 
@@ -28,6 +30,9 @@ pub enum UpgradeError {
         /// Why.
         source: io::Error,
     },
+    /// Nobody would look after it.
+    #[error("{0}")]
+    Unfollowed(io::Error),
     /// It was started, and failed.
     #[error(transparent)]
     Handover(#[from] HandoverError),
@@ -62,13 +67,16 @@ impl Control {
 
     async fn try_upgrade(&self, binary: &Path) -> Result<Succeeded, UpgradeError> {
         let failed = |source| UpgradeError::Start { path: binary.to_owned(), source };
+        let supervision = Supervision::find(self.notify);
+        let follower = supervision.prepare().map_err(UpgradeError::Unfollowed)?;
         let (channel, theirs) = Channel::pair().map_err(failed)?;
         let launched = {
             let (binary, arguments) = (binary.to_owned(), self.program.arguments.clone());
             // Two sockets each, and pipes of some.
             let descriptors = u64::from(self.workers.sessions()) * 3 + DESCRIPTORS_BESIDES;
-            let launch =
-                tokio::task::spawn_blocking(move || launch(&binary, &arguments, theirs, descriptors));
+            let launch = tokio::task::spawn_blocking(move || {
+                launch(&binary, &arguments, theirs, descriptors, follower)
+            });
             let launched = timeout(READY_MAX, launch).await.map_err(|_| HandoverError::Silent)?;
             launched.map_err(io::Error::other).and_then(|launched| launched).map_err(failed)?
         };
@@ -80,7 +88,15 @@ impl Control {
         };
         let handed_over = self.hand_over(&channel, prepares).await?;
         child.lives_on();
-        self.notify.main_pid(pid);
+        match supervision {
+            Supervision::Manager => self.notify.main_pid(pid),
+            Supervision::Follower(_) => {
+                // Whoever does not find it there finds the new process by its environment.
+                let _ = children::name_successor(pid);
+                let _ = self.successor.set(Successor { pid, is_followed: false });
+            }
+            Supervision::Parent => drop(self.successor.set(Successor { pid, is_followed: true })),
+        }
         // A successor that does not hear it goes on without.
         let _ = channel.say_main().await;
         // Whoever asked for it finds the new file served.
@@ -89,10 +105,18 @@ impl Control {
     }
 }
 
-/// Starts the program by way of a process that ends at once, so that it is a child of the service manager and not of this
-/// one: the manager looks after its own children alone, and would kill another's at the next restart.
-fn launch(binary: &Path, arguments: &[OsString], channel: OwnedFd, descriptors: u64) -> io::Result<Process> {
-    let launcher = Command::new("/proc/self/exe")
+/// Starts the program by way of a process that ends at once, so that it is a child of the service manager, or of the process
+/// that follows the service, and not of this one: a manager looks after its own children alone, and would kill another's at
+/// the next restart.
+fn launch(
+    binary: &Path,
+    arguments: &[OsString],
+    channel: OwnedFd,
+    descriptors: u64,
+    follower: Option<u32>,
+) -> io::Result<Process> {
+    let mut launcher = Command::new("/proc/self/exe");
+    launcher
         .arg("launch")
         .arg(binary)
         .args(arguments)
@@ -102,11 +126,12 @@ fn launch(binary: &Path, arguments: &[OsString], channel: OwnedFd, descriptors: 
         .env_remove("LISTEN_FDS")
         .env_remove("LISTEN_FDNAMES")
         .env_remove("WATCHDOG_PID")
+        .env_remove(FOLLOWER_VARIABLE)
+        .envs(follower.map(|follower| (FOLLOWER_VARIABLE, follower.to_string())))
         .stdin(Stdio::from(channel))
         .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()?;
-    let said = launcher.wait_with_output()?;
+        .stderr(Stdio::inherit());
+    let said = launcher.spawn()?.wait_with_output()?;
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     match said.trim().parse() {
         Ok(pid) => Process::named(pid),

@@ -40,6 +40,16 @@ impl Program {
         Self::start_any(binary, yaml, None, |_| ()).0
     }
 
+    /// Started by another program, which is told how: `sh` with this script, for which "$@" is the balancer.
+    pub fn start_under(script: &str, yaml: &str) -> Self {
+        let start = |file: &Path| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script, "sh"]).arg(tested()).arg("run").arg("--config").arg(file);
+            command
+        };
+        Self::start_with(start, yaml, |_| ()).0
+    }
+
     /// With a hard limit of open files.
     pub fn start_limited(yaml: &str, open_files: Option<u64>) -> Self {
         Self::start_meanwhile(yaml, open_files, |_| ()).0
@@ -54,7 +64,7 @@ impl Program {
     /// Only until the listener's port answers, which is before the balancer accepts.
     pub fn spawn_listening(yaml: &str) -> Self {
         for _ in 0..20 {
-            let mut program = Self::spawn(tested(), yaml, None);
+            let mut program = Self::spawn(|file| command_of(tested(), file, None), yaml);
             let mut ended = false;
             eventually("the door is bound", || {
                 ended = program.child.try_wait().unwrap().is_some();
@@ -79,11 +89,19 @@ impl Program {
         binary: &Path,
         yaml: &str,
         open_files: Option<u64>,
+        early: impl FnMut(SocketAddr) -> T,
+    ) -> (Self, T) {
+        Self::start_with(|file| command_of(binary, file, open_files), yaml, early)
+    }
+
+    fn start_with<T>(
+        command: impl Fn(&Path) -> Command,
+        yaml: &str,
         mut early: impl FnMut(SocketAddr) -> T,
     ) -> (Self, T) {
         // A free port may be taken by someone else before the child binds it: then the next ones are tried.
         for _ in 0..20 {
-            let mut program = Self::spawn(binary, yaml, open_files);
+            let mut program = Self::spawn(&command, yaml);
             let mut done = None;
             let deadline = Instant::now() + DEADLINE;
             while Instant::now() < deadline {
@@ -106,7 +124,7 @@ impl Program {
         panic!("the balancer did not start");
     }
 
-    fn spawn(binary: &Path, yaml: &str, open_files: Option<u64>) -> Self {
+    fn spawn(command: impl Fn(&Path) -> Command, yaml: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (port, admin) = (free_port(), free_port());
         let yaml = yaml.replace("PORT", &port.to_string());
@@ -115,15 +133,7 @@ impl Program {
         let doors = format!("admin: {{ http: '127.0.0.1:{admin}', socket: '{}' }}", socket.display());
         fs::write(&file, format!("{yaml}\n{doors}\n")).unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
-        let mut command = match open_files {
-            Some(limit) => {
-                let mut command = Command::new("sh");
-                command.args(["-c", &format!("ulimit -n {limit}; exec \"$@\""), "sh"]).arg(binary);
-                command
-            }
-            None => Command::new(binary),
-        };
-        let child = command.arg("run").arg("--config").arg(&file).stderr(log).spawn().unwrap();
+        let child = command(&file).stderr(log).spawn().unwrap();
         Self {
             child,
             folder,
@@ -236,6 +246,16 @@ impl Program {
         self.json_log().into_iter().filter(|line| line["target"] == "session").collect()
     }
 
+    /// The process that was started here, whoever serves now.
+    pub fn started(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// To the process that was started here.
+    pub fn signal_started(&self, signal: Signal) {
+        kill_process(pid_of(self.child.id()), signal).unwrap();
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(pid_of(self.pid()), signal).unwrap();
     }
@@ -296,9 +316,47 @@ impl Drop for Program {
             // Those that were followed have ended.
             let _ = kill_process(pid_of(*successor), Signal::KILL);
         }
+        // Whoever started it may be another program; what is below goes with it.
+        for below in below(self.child.id()) {
+            let _ = kill_process(pid_of(below), Signal::KILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The processes below one.
+fn below(pid: u32) -> Vec<u32> {
+    let parent_of = |pid: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<u32>().ok()
+    };
+    let all: Vec<(u32, u32)> = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Some((pid, parent_of(pid)?)))
+        .collect();
+    let mut found = vec![pid];
+    let mut looked = 0;
+    while looked < found.len() {
+        let above = found[looked];
+        found.extend(all.iter().filter(|(_, parent)| *parent == above).map(|(child, _)| *child));
+        looked += 1;
+    }
+    found.split_off(1)
+}
+
+fn command_of(binary: &Path, file: &Path, open_files: Option<u64>) -> Command {
+    let mut command = match open_files {
+        Some(limit) => {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("ulimit -n {limit}; exec \"$@\""), "sh"]).arg(binary);
+            command
+        }
+        None => Command::new(binary),
+    };
+    command.arg("run").arg("--config").arg(file);
+    command
 }
 
 fn tested() -> &'static Path {
