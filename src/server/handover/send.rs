@@ -183,8 +183,8 @@ struct Frozen {
     limit: Duration,
 }
 
-/// How long no session may move: a successor that is prepared needs milliseconds, and less than half of what is added here
-/// for each session.
+/// How long no session may move: a successor that is prepared needs milliseconds, and some microseconds for each session: less
+/// than is added here for it, even where other programs keep the machine busy.
 fn standstill_max(sessions: u32) -> Duration {
     STANDSTILL_MAX + STANDSTILL_OF_A_SESSION * sessions
 }
