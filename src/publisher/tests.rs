@@ -323,3 +323,27 @@ fn threads_look_for_sessions_when_a_role_is_lost_and_a_reload_gives_nobody_a_rol
     assert_eq!(view.losses[1], view.backends[1].losses());
     assert_eq!(view.losses[1][Role::Primary.index()], 1);
 }
+
+/// A handover tells of pools twice: while everything goes on, and when it stands still.
+#[test]
+fn a_role_that_changes_while_a_process_takes_over_is_known_before_anybody_is_picked() {
+    let (mut before, _workers) = publisher(ROLES);
+    says(&mut before, 0, Claim::Primary);
+    says(&mut before, 1, Claim::Replica);
+    let (first, told) = before.export(None);
+    let workers = Arc::new(Workers::new(2, 10, Arc::new(Permits::new(None))).unwrap());
+    let alarm = Arc::new(Notify::new());
+    let mut import = PoolImport::new(&first, Duration::from_secs(1), Pickers::new());
+    let (snapshots, _builder) = publish_first(&settings(ROLES), &workers, &alarm, 7, &mut import);
+    let primaries = |snapshots: &SnapshotCell| snapshots.load().pools[0].eligible(Role::Primary).to_vec();
+    assert_eq!(primaries(&snapshots), [0]);
+    let (same, told) = before.export(Some(&told));
+    assert!(same.is_empty(), "nothing is otherwise");
+    says(&mut before, 0, Claim::Replica);
+    says(&mut before, 1, Claim::Primary);
+    let (rest, _) = before.export(Some(&told));
+    let views = snapshots.load().pools.clone();
+    let states = import.catch_up(&rest, &views);
+    import.catch_up_roles(&rest, &snapshots, &states, "seed", 2_000);
+    assert_eq!(primaries(&snapshots), [1]);
+}

@@ -68,7 +68,7 @@ fn full_of_sessions_it_answers_its_operators_and_hands_over() {
         "workers: 2\nlog: {{ format: json, sessions: off }}\nlimits: {{ tcp_sessions: 5000 }}\nlisteners: {{ door: {{ bind: '127.0.0.1:PORT', backends: ['{}'], health: {{ interval: 200ms }} }} }}",
         backend.address
     );
-    let mut program = Program::start_limited(&yaml, Some(200));
+    let program = Program::start_limited(&yaml, Some(200));
     assert!(asked(&program, "/readyz").contains("200 OK"));
     let mut clients: Vec<_> = (0..150).map(|_| connect(program.address())).collect();
     eventually("accepting pauses", || program.log().contains("accepting pauses"));
@@ -105,7 +105,6 @@ fn full_of_sessions_it_answers_its_operators_and_hands_over() {
     assert!(asked(&program, "/healthz").contains("alive"), "the next one is as full, and answers");
     drop((served, clients));
     eventually("it accepts again", || asked(&program, "/readyz").contains("200 OK"));
-    program.wait();
 }
 
 /// What the HTTP door says.
