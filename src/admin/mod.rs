@@ -45,6 +45,8 @@ use connections::{ConnectionLife, Connections};
 use dashboard::Answer;
 use event_stream::Feed;
 pub use gate::Gate;
+#[cfg(fuzzing)]
+pub use query::fuzz as fuzz_query;
 use requests::Request;
 pub use socket::{Socket, adopt_socket, bind_socket, serve_socket};
 use sources::Peer;

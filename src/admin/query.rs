@@ -44,6 +44,18 @@ impl Query {
     }
 }
 
+/// Any parameters, for the fuzzer.
+#[cfg(fuzzing)]
+pub fn fuzz(raw: &str) {
+    let known = ["all", "listener", "source"];
+    if let Ok(query) = Query::read("/close", Some(raw), &known) {
+        assert!(
+            query.0.len() <= known.len()
+                && query.0.iter().all(|(name, value)| known.contains(&&**name) && !value.is_empty())
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

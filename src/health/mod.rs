@@ -25,6 +25,8 @@ use tokio_util::task::TaskTracker;
 use crate::config::settings::{Check, Health, SendProxy};
 use crate::proxy_protocol::{self, Transport};
 use crate::sys::probe::Route;
+#[cfg(fuzzing)]
+pub use dns::fuzz as fuzz_dns;
 pub use outcome::{Cause, Excerpt, LocalError, Outcome};
 use plan::Plan;
 use scheduler::{Prober, Scheduler};

@@ -121,6 +121,16 @@ pub(super) fn decode(head: &[u8; HEAD_BYTES], rest: &[u8]) -> Option<Message> {
     Some(Message { reply_to, outcome })
 }
 
+/// Any message, for the fuzzer.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8]) {
+    let Some((head, rest)) = bytes.split_first_chunk::<HEAD_BYTES>() else { return };
+    if let Some(length) = rest_bytes(head) {
+        assert!(length <= MESSAGE_BYTES_MAX);
+        let _ = decode(head, &rest[..length.min(rest.len())]);
+    }
+}
+
 struct Reader<'a> {
     /// They begin at a multiple of eight in the message.
     bytes: &'a [u8],

@@ -6,6 +6,8 @@ mod fd_store;
 mod job;
 mod notify;
 
+#[cfg(fuzzing)]
+pub use dbus::fuzz as fuzz_dbus;
 pub use fd_store::{DOORS_KEPT_MAX, FdStore, STASH, door_name};
 pub use job::{StopKind, stop_kind};
 pub use notify::Notify;
