@@ -19,22 +19,22 @@ pub struct CachedTexts {
     changes: AtomicU64,
 }
 
-/// One text.
+/// Text that was rendered.
 #[derive(Debug, Default)]
 pub(super) struct CachedText(Mutex<Option<Made>>);
 
-/// What was rendered, and of what.
+/// Text as it was rendered, and of what.
 #[derive(Debug)]
 struct Made {
     text: Bytes,
     of: Basis,
 }
 
-/// What tells whether a text still holds.
+/// Basis of a text: what tells whether it still holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Basis {
     pub(super) at_ms: u64,
-    /// What operators and files have changed: a sum of what only grows.
+    /// Changes by operators and files: a sum of what only grows.
     pub(super) changes: u64,
     /// Of the snapshot: how the backends stand.
     pub(super) generation: u64,
@@ -78,7 +78,7 @@ impl CachedText {
 }
 
 impl Basis {
-    /// What was made of this still holds now.
+    /// Validity: what was made of this still holds now.
     fn holds(self, now: Self, max_age: MaxAge) -> bool {
         let age_ms = now.at_ms.saturating_sub(self.at_ms);
         let most_ms =

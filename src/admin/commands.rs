@@ -129,7 +129,7 @@ fn explain(query: &Query, sources: &Sources) -> Result<Answer, Answer> {
     ))
 }
 
-/// What of the listener keeps a client out.
+/// Refusal for people: what of the listener keeps a client out.
 fn kept_out(reason: Reason) -> String {
     match reason {
         Reason::Denied => "the listener's `allow` and `deny` keep the client out",

@@ -139,7 +139,7 @@ impl Drop for Events {
     }
 }
 
-/// One event of the stream. JSON has no line breaks of its own, but for one at its end.
+/// Event of the stream. JSON has no line breaks of its own, but for one at its end.
 fn event(name: &str, json: &[u8]) -> Bytes {
     let head = format!("event: {name}\ndata: ");
     Bytes::from([head.as_bytes(), json.trim_ascii_end(), b"\n\n"].concat())

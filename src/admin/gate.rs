@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// One for all doors of a process.
+/// Gate for all doors of a process.
 #[derive(Debug)]
 pub struct Gate {
     is_open: watch::Sender<bool>,
@@ -44,7 +44,7 @@ impl Gate {
     }
 }
 
-/// What one door knows of the gate. When this is dropped, the door has closed.
+/// Keeper: what one door knows of the gate. When this is dropped, the door has closed.
 #[derive(Debug)]
 pub(super) struct GateKeeper {
     gate: Arc<Gate>,

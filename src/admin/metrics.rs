@@ -135,7 +135,7 @@ fn pools(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
     }
 }
 
-/// What only pools have whose check tells roles.
+/// Role gauges: what only pools have whose check tells roles.
 fn roles(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
     let told: Vec<_> = pools.iter().filter_map(|pool| Some((pool, pool.roles.as_ref()?))).collect();
     let count = |view: &RoleView, is: fn(Claim) -> bool| {
@@ -203,7 +203,7 @@ fn roles(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
     }
 }
 
-/// What is told of one backend: where it stands among the roles, itself, and its labels.
+/// Teller of one backend and its role: where it stands among the roles, itself, and its labels.
 type TellRole<'a> = dyn FnMut((&RoleView, usize), &Backend, [(&str, &str); 2]) + 'a;
 
 fn backends(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {

@@ -86,7 +86,7 @@ pub(super) struct Peer {
 }
 
 impl Sources {
-    /// What tells whether a text still holds.
+    /// Basis of a text: what tells whether it still holds.
     pub(super) fn basis(&self) -> Basis {
         let read = self.reloads.done.load(Ordering::Relaxed) + self.reloads.refused.load(Ordering::Relaxed);
         let changes = self.texts.changes() + read + *self.phase.borrow() as u64;

@@ -206,7 +206,9 @@ impl HalfDuplex {
     pub(super) fn held_bytes(&self) -> u64 {
         match &self.held {
             Held::Nothing => 0,
-            Held::Bytes { bytes, from, .. } => (bytes.len() - from) as u64 - u64::from(self.lead_bytes),
+            Held::Bytes { bytes, from, .. } => {
+                ((bytes.len() - from) as u64).saturating_sub(self.lead_bytes.into())
+            }
             Held::Piped(pipe) => pipe.held_bytes() as u64,
         }
     }
