@@ -208,10 +208,10 @@ impl Manifest {
         all
     }
 
-    /// Those of them that are the two ends of TCP sessions.
+    /// Those of them that are the two ends of TCP sessions, but for those that went ahead.
     pub fn session_sockets(&self) -> impl Iterator<Item = i32> {
-        self.sessions
-            .iter()
+        let along = self.sessions.iter().filter(|session| session.precopied == 0);
+        along
             .flat_map(|session| [Some(session.client.fd), session.backend.as_ref().map(|side| side.fd)])
             .flatten()
     }

@@ -116,6 +116,8 @@ travels! {
         pub error: Option<i32>,
         /// Why it ends at `close_later_ms`, by the word of the reason; empty: its backend went down.
         pub ends_for: Word = "".into(),
+        /// Its two sockets went ahead, as so many-th of its worker's; 0: they come along.
+        pub precopied: u32 = 0,
         /// What a later build might add.
         #[cfg(feature = "manifest-next")]
         pub next: u64 = 0,

@@ -142,7 +142,7 @@ impl Control {
             self.open_doors(settings, std::mem::take(&mut matched), std::mem::take(&mut doors));
             still.read_mail(in_time()).await.map_err(stuck)?;
         }
-        inherited.take_rest().await.map_err(failed)?;
+        inherited.take_rest(&self.workers).await.map_err(failed)?;
         // From here on nobody is served anywhere.
         if !complete {
             let doors = bind_missing(settings, &matched, doors, self.workers.count())?;

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::half_duplex::HalfDuplex;
+use super::precopy::Precopied;
 use super::proxy_header::Proxied;
 use super::relay::Relay;
 use super::session::{Next, Phase, Session};
@@ -30,6 +31,8 @@ pub struct Export {
     pub terms: Vec<manifest::Terms>,
     /// In the order of the table.
     pub sessions: Vec<manifest::Session>,
+    /// Where each of them stands.
+    pub places: Vec<Precopied>,
 }
 
 /// A session of the process before, with everything that its record only names.
@@ -47,6 +50,42 @@ pub struct Import {
     pub lease: Option<Lease>,
     /// Pipes with bytes to the backend, and to the client.
     pub pipes: [Option<Pipe>; 2],
+    /// Its place, where its sockets came before it did and are watched already.
+    pub place: Option<Place>,
+}
+
+/// A place in the table that sockets are watched for before their session stands there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place(u32);
+
+impl Place {
+    /// The n-th of an empty table.
+    pub fn nth(n: u32) -> Self {
+        Self(n)
+    }
+
+    /// What its sockets are watched by: the client's, the backend's.
+    pub fn tokens(self) -> [u64; 2] {
+        let (slot, generation) = (self.0, self.generation());
+        [CLIENT, BACKEND].map(|side| Token::Session { slot, generation, side }.pack())
+    }
+
+    /// Nobody stood there before, so any will do.
+    fn generation(self) -> u32 {
+        FIRST_GENERATION
+    }
+}
+
+/// Of those with a place.
+const FIRST_GENERATION: u32 = 1;
+
+/// What is to be known of an imported session until it is settled in the table.
+struct Imported {
+    phase: manifest::Phase,
+    /// It cannot go on here.
+    incomplete: bool,
+    /// Its sockets are watched already.
+    watched: bool,
 }
 
 impl Sessions {
@@ -54,49 +93,73 @@ impl Sessions {
     pub fn export(&self, worker: u32) -> Export {
         let mut export = Export::default();
         let mut numbers: HashMap<*const Terms, u32> = HashMap::new();
-        for (_, slot) in &self.slots {
+        for (key, slot) in &self.slots {
             let terms = &slot.session.terms;
             let number = *numbers.entry(Arc::as_ptr(terms)).or_insert_with(|| {
                 export.terms.push(terms.export());
                 u32::try_from(export.terms.len() - 1).unwrap_or(u32::MAX)
             });
             export.sessions.push(slot.session.export(worker, number));
+            let slot_number = u32::try_from(key).unwrap_or(u32::MAX);
+            export.places.push(Precopied { slot: slot_number, generation: slot.generation });
         }
         export
     }
 
-    /// Takes a session of the process before into the table. Its place among the sessions of the process is taken already.
-    /// Nothing of it is touched before [`Self::begin_imported`].
-    pub fn import(&mut self, adopted: Import, cx: &mut ThreadContext) {
-        adopted.terms.counters.shards.of(cx.worker).active.add(1);
-        #[cfg(feature = "manifest-next")]
-        adopted.terms.counters.shards.of(cx.worker).taken_over.add(1);
-        let (phase, is_foreign) = (adopted.record.phase.clone(), adopted.record.is_foreign());
-        let ways = [&adopted.record.to_backend, &adopted.record.to_client].into_iter().zip(&adopted.pipes);
-        let lacks = ways.fold(false, |lacks, (way, pipe)| {
-            pipe.iter().for_each(|pipe| cx.pipes.import(pipe));
-            lacks || (matches!(way.held, manifest::Held::Piped { .. }) && pipe.is_none())
-        });
-        let session = Session::import(adopted);
-        self.next_generation = (self.next_generation + 1) & GENERATION_MASK;
-        let generation = self.next_generation;
-        let key = self.slots.insert(Slot { generation, queued: false, session });
+    /// Takes sessions of the process before into the table. Their places among the sessions of the process are taken already.
+    /// Nothing of them is touched before [`Self::begin_imported`].
+    pub fn import(&mut self, all: Vec<Import>, cx: &mut ThreadContext) {
+        let mut imported = Vec::with_capacity(all.len());
+        let (placed, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| one.place.is_some());
+        if !placed.is_empty() {
+            // Whoever has a place came before everybody else: the table of a process that begins is empty.
+            debug_assert!(self.slots.is_empty());
+            let mut slots = Vec::with_capacity(placed.len());
+            for one in placed {
+                let Some(place) = one.place else { continue };
+                let (generation, key) = (place.generation(), place.0 as usize);
+                let (session, is) = Session::arrive(one, cx);
+                slots.push((key, Slot { generation, queued: false, session }));
+                imported.push((key, is));
+            }
+            self.slots = slots.into_iter().collect();
+            self.next_generation = FIRST_GENERATION;
+        }
+        for one in others {
+            let (session, is) = Session::arrive(one, cx);
+            self.next_generation = (self.next_generation + 1) & GENERATION_MASK;
+            let generation = self.next_generation;
+            let key = self.slots.insert(Slot { generation, queued: false, session });
+            imported.push((key, is));
+        }
+        for (key, is) in imported {
+            self.settle(key, is, cx);
+        }
+    }
+
+    /// It stands in the table now.
+    fn settle(&mut self, key: usize, is: Imported, cx: &mut ThreadContext) {
         let slot = u32::try_from(key).unwrap_or(u32::MAX);
-        let session = &mut self.slots[key].session;
+        let Slot { generation, session, .. } = &mut self.slots[key];
+        let generation = *generation;
         // Its backend went down before it was here to be looked at.
         if session.is_to_close() {
             session.close_later(cx);
         }
-        let backend_token = dial::backend_token(slot, generation);
         // Not all of it is understood here, or what was in a pipe did not come along, so that bytes of it could get lost: its
         // peers are to see a reset, and until then nothing happens to it.
-        if is_foreign || lacks {
+        if is.incomplete {
             session.deadline_moved = false;
+            if is.watched {
+                session.forget(cx);
+            }
             self.to_begin.push_back((slot, generation, ToBegin::Ends));
             return;
         }
-        let watched = session.watch(Token::Session { slot, generation, side: CLIENT }, backend_token, cx);
-        let next = match (watched, phase) {
+        let backend_token = dial::backend_token(slot, generation);
+        let client_token = Token::Session { slot, generation, side: CLIENT };
+        let watched = if is.watched { Ok(()) } else { session.watch(client_token, backend_token, cx) };
+        let next = match (watched, is.phase) {
             (Err(errno), _) => {
                 session.error = Some(errno);
                 self.to_begin.push_back((slot, generation, ToBegin::Ends));
@@ -106,8 +169,9 @@ impl Sessions {
                 self.to_begin.push_back((slot, generation, ToBegin::Rejoins(since_us, until_ms)));
                 Next::Wait
             }
-            // What can move moves in the next turn: what the kernel reported to the process before it does not repeat.
-            (Ok(()), manifest::Phase::Relaying) => Next::Again,
+            // What can move moves in the next turn. Where nothing was left to do, what has come since is reported with all
+            // that the kernel tells of a socket that is watched anew.
+            (Ok(()), manifest::Phase::Relaying) if !session.is_at_rest() => Next::Again,
             (Ok(()), _) => Next::Wait,
         };
         self.follow(slot, next, cx);
@@ -194,13 +258,33 @@ impl Session {
             tried: self.tried.clone(),
             error: self.error.map(Errno::raw_os_error),
             ends_for: self.ends_for.map_or("", Reason::word).into(),
+            precopied: 0,
             #[cfg(feature = "manifest-next")]
             next: self.started_us,
         }
     }
 
+    /// A session of the process before, counted here from now on.
+    fn arrive(adopted: Import, cx: &mut ThreadContext) -> (Self, Imported) {
+        adopted.terms.counters.shards.of(cx.worker).active.add(1);
+        #[cfg(feature = "manifest-next")]
+        adopted.terms.counters.shards.of(cx.worker).taken_over.add(1);
+        let ways = [&adopted.record.to_backend, &adopted.record.to_client].into_iter().zip(&adopted.pipes);
+        let lacks = ways.fold(false, |lacks, (way, pipe)| {
+            pipe.iter().for_each(|pipe| cx.pipes.import(pipe));
+            lacks || (matches!(way.held, manifest::Held::Piped { .. }) && pipe.is_none())
+        });
+        let is = Imported {
+            phase: adopted.record.phase.clone(),
+            incomplete: adopted.record.is_foreign() || lacks,
+            watched: adopted.place.is_some(),
+        };
+        (Self::import(adopted), is)
+    }
+
     fn import(adopted: Import) -> Self {
-        let Import { record, terms, client, backend, lease, pipes: [to_backend, to_client] } = adopted;
+        let Import { record, terms, client, backend, lease, pipes: [to_backend, to_client], place: _ } =
+            adopted;
         let phase = match record.phase {
             manifest::Phase::AwaitingHeader(deadline_ms) => Phase::AwaitingHeader { deadline_ms },
             manifest::Phase::Dialling(began_us, deadline_ms) => Phase::Dialling { began_us, deadline_ms },
@@ -249,6 +333,19 @@ impl Session {
             tried: record.tried,
             error: record.error.map(Errno::from_raw_os_error),
             deadline_moved: true,
+        }
+    }
+
+    /// Nothing was left to do when it was told of.
+    fn is_at_rest(&self) -> bool {
+        let mut sides = [Some(&self.client), self.backend.as_ref()].into_iter().flatten();
+        self.relay.to_backend.is_empty() && self.relay.to_client.is_empty() && sides.all(Side::is_at_rest)
+    }
+
+    /// What the kernel says of its sockets is no matter any more.
+    fn forget(&self, cx: &ThreadContext) {
+        for side in [Some(&self.client), self.backend.as_ref()].into_iter().flatten() {
+            let _ = cx.poller.forget(&side.fd);
         }
     }
 

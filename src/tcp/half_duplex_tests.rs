@@ -17,7 +17,7 @@ const SLICE_BYTES: usize = 256 * 1024;
 fn cx() -> ThreadContext {
     ThreadContext {
         worker: 0,
-        poller: Poller::new().unwrap(),
+        poller: Arc::new(Poller::new().unwrap()),
         scratch: vec![0; SCRATCH_BYTES].into(),
         pipes: PipePool::new(0),
         snapshots: Arc::new(SnapshotCell::new(Snapshot { generation: 1, pools: Vec::new() })),

@@ -11,6 +11,7 @@ mod deadline;
 mod dial;
 mod export;
 mod half_duplex;
+mod precopy;
 mod proxy_header;
 mod relay;
 mod session;
@@ -22,6 +23,9 @@ mod walks;
 
 use crate::thread_context::{ThreadContext, Token};
 pub use admission::Admission;
-pub use export::{Export, Import};
+pub use export::{Export, Import, Place};
+pub use precopy::{Give, PAIRS_MAX, Precopied, Precopy};
 pub use sessions::{Arrival, Sessions};
 pub use terms::{Terms, options_of};
+#[cfg(test)]
+pub(crate) use walks::tests::given as given_session;

@@ -88,6 +88,11 @@ impl Side {
         self.learn_error();
     }
 
+    /// Nothing was reported of it that was not dealt with.
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.readable && !self.ending && !self.urgent && !self.is_gone()
+    }
+
     /// A read found the end of the stream.
     pub(super) fn read_ended(&mut self) {
         self.read_out = true;

@@ -135,7 +135,8 @@ mod tests {
                 let lease = Some(Lease::import(Arc::clone(&trial.backends[0])));
                 let (client, backend) = (client.0.into(), Some(backend.0.into()));
                 let (terms, pipes) = (Arc::clone(&terms), [None, None]);
-                sessions.import(Import { record, terms, client, backend, lease, pipes }, &mut cx);
+                let import = Import { record, terms, client, backend, lease, pipes, place: None };
+                sessions.import(vec![import], &mut cx);
             }
             let bytes = (0..1_000_000_u32).map(|i| (i % 251) as u8).collect();
             Self { sessions, cx, ends, bytes, sent: vec![0; 3], came: vec![0; 3] }
@@ -195,8 +196,13 @@ mod tests {
         assert_eq!(trio.kept(), 2, "nobody asked for a pipe in vain");
         // Others have the rest of them when the third asks.
         let others: Vec<_> = std::iter::from_fn(|| trio.cx.pipes.take()).collect();
-        (0..30).for_each(|_| trio.turn(3));
-        assert!(trio.kept() < 2, "memory is there for one of them");
+        let mut turns = 0;
+        while trio.kept() == 2 {
+            trio.turn(3);
+            turns += 1;
+            // Some 30 are enough where the kernel moves nothing more meanwhile.
+            assert!(turns < 1_000, "memory is there for one of them");
+        }
         others.into_iter().for_each(|pipe| trio.cx.pipes.give_back(pipe));
         // Everything arrives, in order.
         for _ in 0..20_000 {

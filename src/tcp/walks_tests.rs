@@ -1,17 +1,23 @@
 //! Walks over a table of thousands of sessions, slice by slice.
 
-use std::sync::Arc;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::super::session::{Phase, Session};
-use super::super::{Import, Terms};
+use super::super::{Import, PAIRS_MAX, Place, Precopy, Terms};
 use super::*;
 use crate::balance::Ask;
 use crate::config::settings::Role;
 use crate::manifest;
 use crate::pool::Lease;
 use crate::session_query::Filter;
+use crate::sys::Errno;
+use crate::sys::poller::Events;
 use crate::thread_context::trial::{Trial, quiet};
-use crate::thread_context::{ENDS_PER_TURN, LOOKS_PER_TURN};
+use crate::thread_context::{ENDS_PER_TURN, LOOKS_PER_TURN, Token};
 
 /// A table of sessions that relay, and what they are made of.
 struct Table {
@@ -61,10 +67,9 @@ impl Table {
         self.trial.counters.shards.of(0).begun.add(1);
         let (client, backend) = (quiet(), Some(quiet()));
         let (terms, lease) = (Arc::clone(&self.terms), Some(lease));
-        self.sessions.import(
-            Import { record: given, terms, client, backend, lease, pipes: [None, None] },
-            &mut self.cx,
-        );
+        let import =
+            Import { record: given, terms, client, backend, lease, pipes: [None, None], place: None };
+        self.sessions.import(vec![import], &mut self.cx);
     }
 
     fn walk(&self) -> Walk {
@@ -134,7 +139,19 @@ pub(crate) fn given(on_down: &'static str, started_us: u64) -> manifest::Session
         tried: Vec::new(),
         error: None,
         ends_for: "".into(),
+        precopied: 0,
     }
+}
+
+/// Two ends of a connection that nobody waits for.
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let far = listener.accept().unwrap().0;
+    for end in [&near, &far] {
+        end.set_nonblocking(true).unwrap();
+    }
+    (near, far)
 }
 
 /// More than two slices.
@@ -297,4 +314,98 @@ fn a_session_that_is_taken_over_after_its_backend_fell_ends_with_it_and_one_befo
     assert!(table.trial.backends[1].set_down(true));
     table.add(1, 1);
     assert_eq!(table.doomed().len(), 1);
+}
+
+#[test]
+fn sockets_go_ahead_a_message_a_turn_and_each_once_though_the_way_is_full_now_and_then() {
+    let mut table = Table::new("keep");
+    table.add(700, 0);
+    for place in [7, 130] {
+        table.sessions.slots[place].session.phase = Phase::Pausing { until_ms: u64::MAX };
+    }
+    let given = Arc::new(Mutex::new((0, Vec::new())));
+    let mut precopy = Precopy::new(Box::new({
+        let given = Arc::clone(&given);
+        move |first, sockets: &[RawFd]| {
+            let (tries, sockets_before) = &mut *given.lock().unwrap();
+            *tries += 1;
+            if *tries % 2 == 1 {
+                return Err(Errno::AGAIN);
+            }
+            assert_eq!(first as usize * 2, sockets_before.len());
+            assert!((1..=2 * PAIRS_MAX).contains(&sockets.len()));
+            sockets_before.extend_from_slice(sockets);
+            Ok(())
+        }
+    }));
+    let mut walk = table.walk();
+    while !walk.is_over() {
+        let before = given.lock().unwrap().0;
+        table.sessions.precopy(&mut precopy, &mut walk, &mut Slice::of_a_turn());
+        assert!(given.lock().unwrap().0 <= before + 1);
+    }
+    let told = precopy.given();
+    assert_eq!(told.len(), 698, "all whose backend is settled");
+    assert!(told.windows(2).all(|two| two[0].slot < two[1].slot), "in the order of the table");
+    let mut sockets = given.lock().unwrap().1.clone();
+    assert_eq!(sockets.len(), 2 * 698);
+    sockets.sort_unstable();
+    sockets.dedup();
+    assert_eq!(sockets.len(), 2 * 698);
+}
+
+#[test]
+fn a_successor_that_is_gone_ends_the_walk() {
+    let mut table = Table::new("keep");
+    table.add(300, 0);
+    let mut precopy = Precopy::new(Box::new(|first, _: &[RawFd]| match first {
+        0 => Ok(()),
+        _ => Err(Errno::PIPE),
+    }));
+    let mut walk = table.walk();
+    let mut turns = 0;
+    while !walk.is_over() {
+        table.sessions.precopy(&mut precopy, &mut walk, &mut Slice::of_a_turn());
+        turns += 1;
+    }
+    assert_eq!((turns, precopy.given().len()), (2, PAIRS_MAX));
+}
+
+#[test]
+fn sessions_stand_where_their_sockets_are_watched_and_others_beside_them() {
+    let mut table = Table::new("keep");
+    let mut imports = Vec::new();
+    // The second of those that came ahead has ended meanwhile.
+    for place in [Some(0), None, Some(2), None] {
+        let place = place.map(Place::nth);
+        let (client, backend) = (pair(), pair());
+        for (side, token) in [&client.0, &backend.0].into_iter().zip(place.iter().flat_map(|at| at.tokens()))
+        {
+            table.cx.poller.watch_stream(side, token).unwrap();
+        }
+        let lease = Some(Lease::import(Arc::clone(&table.trial.backends[0])));
+        let (terms, record) = (Arc::clone(&table.terms), given("keep", table.cx.now_us));
+        let (near, far) = ((client.0.into(), Some(backend.0.into())), (client.1, backend.1));
+        let import =
+            Import { record, terms, client: near.0, backend: near.1, lease, pipes: [None, None], place };
+        imports.push((import, far));
+    }
+    let (imports, mut ends): (Vec<_>, Vec<_>) = imports.into_iter().unzip();
+    table.sessions.import(imports, &mut table.cx);
+    assert_eq!(table.sessions.len(), 4);
+    assert!(!table.sessions.is_busy(), "nothing was left to do");
+    ends.iter_mut().for_each(|(client, _)| client.write_all(b"hello").unwrap());
+    let mut events = Events::new();
+    let mut answered = [false; 4];
+    while answered.contains(&false) {
+        table.cx.poller.wait(Some(Duration::from_millis(100)), &mut events).unwrap();
+        for ready in events.iter() {
+            let Token::Session { slot, generation, side } = Token::unpack(ready.token) else { panic!() };
+            table.sessions.on_ready(slot, generation, side, &ready, &mut table.cx);
+        }
+        for ((_, backend), answered) in ends.iter_mut().zip(&mut answered) {
+            let mut came = [0; 8];
+            *answered |= backend.read(&mut came).is_ok_and(|count| &came[..count] == b"hello");
+        }
+    }
 }

@@ -22,7 +22,7 @@ pub struct ThreadContext {
     /// The number of this thread: which shard of every counter is its own.
     pub worker: usize,
     /// Where sockets are watched.
-    pub poller: Poller,
+    pub poller: Arc<Poller>,
     /// The one read buffer: an idle session holds none.
     pub scratch: Box<[u8]>,
     /// Pipes for bulk.

@@ -69,7 +69,7 @@ impl Trial {
     pub(crate) fn cx(&self) -> ThreadContext {
         ThreadContext {
             worker: 0,
-            poller: Poller::new().unwrap(),
+            poller: Arc::new(Poller::new().unwrap()),
             scratch: vec![0; SCRATCH_BYTES].into(),
             pipes: PipePool::new(0),
             snapshots: Arc::clone(&self.snapshots),

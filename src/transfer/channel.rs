@@ -1,10 +1,14 @@
 //! Channel (Unix socket pair) between a process and the successor that it started.
 //!
 //! ```text
-//!  successor: ready NEWEST OLDEST the file is read and right; which formats of a manifest it reads; behind that the word
-//!             [prepare]           `prepare`, if it takes first what it can build while the old process still serves
+//!  successor: ready NEWEST OLDEST the file is read and right; which formats of a manifest it reads; behind that the words
+//!             [prepare]           `prepare`, if it takes first what it can build while the old process still serves, and
+//!             [precopy]           `precopy`, if it takes sockets before the freeze as well
 //!  old:       prepare, a bundle   to such a one: configuration, doors, pools
 //!  successor: prepared            the pools are built, the threads spawned, the doors ready
+//!             [sockets ...]       `prepare precopy`: the sockets of sessions, while they go on here
+//!             [copied]            those were all
+//!  successor: [watched]           all of them are watched
 //!  old:       the bundle          its data threads stand still from here on; after `prepare` it holds the sessions, and of
 //!                                 what came first what is otherwise by now
 //!  successor: have N              everything came, is understood and in its place; nothing of it was touched
@@ -29,7 +33,9 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use super::bundle::{Arriving, Bundle, BundleError, MAGIC, Messages};
+use super::precopy::{self, Sockets, sockets_message};
 use crate::manifest::{Manifest, Misfit, Reads};
+use crate::sys::Errno;
 use crate::sys::fd_passing::{self, Arrived};
 
 /// One end of the line.
@@ -39,11 +45,25 @@ pub struct Channel {
     end: UnixStream,
 }
 
+/// What a successor can do before anything stands still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ready {
+    /// It builds.
+    pub prepares: bool,
+    /// It takes sockets.
+    pub precopies: bool,
+}
+
 /// What a process gives first.
 #[derive(Debug)]
 pub enum First {
     /// What can be built while it still serves; the sessions follow when that is done.
-    Prepare(Bundle),
+    Prepare {
+        /// All but sessions.
+        bundle: Bundle,
+        /// Sockets of sessions come before the rest.
+        precopies: bool,
+    },
     /// Everything: it stands still already.
     All(Bundle),
 }
@@ -83,21 +103,40 @@ impl Channel {
         Ok(Self { end: UnixStream::from_std(net::UnixStream::from(end))? })
     }
 
-    /// The old process waits for a successor that has read its file, and understands what it would get. True: it can
-    /// prepare itself.
-    pub async fn await_ready(&self) -> Result<bool, ChannelError> {
+    /// The old process waits for a successor that has read its file, and understands what it would get.
+    pub async fn await_ready(&self) -> Result<Ready, ChannelError> {
         let words = self.hear("ready").await?;
         Reads::parse(&words).ok_or(ChannelError::Confused)?.may_be_given()?;
-        Ok(words.split_whitespace().skip(2).any(|word| word == PREPARE))
+        let can = |what: &str| words.split_whitespace().skip(2).any(|word| word == what);
+        Ok(Ready { prepares: can(PREPARE), precopies: can(PREPARE) && can(PRECOPY) })
     }
 
-    /// The old process gives what can be built before anything stands still, and waits until it is.
-    pub async fn prepare(&self, manifest: &Manifest) -> Result<(), ChannelError> {
-        self.send(PREPARE.as_bytes(), &[]).await?;
+    /// The old process gives what can be built before anything stands still, and waits until it is. Sockets may follow then.
+    pub async fn prepare(&self, manifest: &Manifest, precopies: bool) -> Result<(), ChannelError> {
+        let word = if precopies { format!("{PREPARE} {PRECOPY}") } else { PREPARE.to_owned() };
+        self.send(word.as_bytes(), &[]).await?;
         for (bytes, descriptors) in Messages::new(manifest)?.iter() {
             self.send(&bytes, &descriptors).await?;
         }
         self.hear("prepared").await.map(drop)
+    }
+
+    /// A way for a data thread of the old process to give sockets of its sessions. It never waits, and ends with the
+    /// successor.
+    pub fn giver(
+        &self,
+        worker: u32,
+    ) -> io::Result<impl Fn(u32, &[RawFd]) -> Result<(), Errno> + Send + use<>> {
+        let end = self.end.as_fd().try_clone_to_owned()?;
+        Ok(move |first, sockets: &[RawFd]| {
+            fd_passing::send(end.as_fd(), &sockets_message(worker, first), sockets)
+        })
+    }
+
+    /// The old process has given all sockets that go ahead, and waits until they are watched.
+    pub async fn all_sockets_sent(&self) -> Result<(), ChannelError> {
+        self.send(COPIED, &[]).await?;
+        self.hear("watched").await.map(drop)
     }
 
     /// The old process gives everything and waits until all of it has come.
@@ -124,7 +163,7 @@ impl Channel {
 
     /// The successor has read its file.
     pub async fn say_ready(&self) -> Result<(), ChannelError> {
-        Ok(self.send(format!("ready {} {PREPARE}", Reads::OWN).as_bytes(), &[]).await?)
+        Ok(self.send(format!("ready {} {PREPARE} {PRECOPY}", Reads::OWN).as_bytes(), &[]).await?)
     }
 
     /// The successor cannot take over.
@@ -141,28 +180,64 @@ impl Channel {
 
     /// The successor takes what comes first.
     pub async fn receive_first(&self) -> Result<First, ChannelError> {
-        let (bundle, to_prepare) = self.receive_bundle(&HashSet::new()).await?;
-        Ok(if to_prepare { First::Prepare(bundle) } else { First::All(bundle) })
+        let (bundle, words) = self.receive_bundle(&HashSet::new()).await?;
+        let said = |wanted: &str| words.iter().any(|word| word == wanted);
+        Ok(match said(PREPARE) {
+            true => First::Prepare { bundle, precopies: said(PRECOPY) },
+            false => First::All(bundle),
+        })
     }
 
-    /// The successor has built what came first, and takes the rest, whose sessions may be with these backends.
+    /// The successor has built what came first.
+    pub async fn say_prepared(&self) -> Result<(), ChannelError> {
+        Ok(self.send(b"prepared", &[]).await?)
+    }
+
+    /// The successor takes the sockets that come ahead of the rest, by the thread that had them.
+    pub async fn receive_sockets<E: Into<io::Error>>(
+        &self,
+        mut take: impl FnMut(u32, u32, Sockets) -> Result<(), E>,
+    ) -> Result<(), ChannelError> {
+        let mut passed_over = 0;
+        loop {
+            let (bytes, arrived) = self.receive().await?;
+            if arrived.cut {
+                return Err(BundleError::NoRoom.into());
+            }
+            if let Some(part) = precopy::part(&bytes, arrived.descriptors) {
+                for (number, sockets) in (part.first..).zip(part.sockets) {
+                    take(part.worker, number, sockets).map_err(|error| ChannelError::System(error.into()))?;
+                }
+            } else if bytes.split(|byte| *byte == b' ').next() == Some(COPIED) {
+                return Ok(self.send(b"watched", &[]).await?);
+            } else if passed_over < PASSED_OVER_MAX && !bytes.starts_with(MAGIC) {
+                passed_over += 1;
+            } else {
+                return Err(ChannelError::Confused);
+            }
+        }
+    }
+
+    /// The successor takes the rest, whose sessions may be with these backends.
     pub async fn receive_rest(&self, backends: &HashSet<u64>) -> Result<Bundle, ChannelError> {
-        self.send(b"prepared", &[]).await?;
         Ok(self.receive_bundle(backends).await?.0)
     }
 
-    /// A bundle; true: it is the one to prepare with.
-    async fn receive_bundle(&self, backends: &HashSet<u64>) -> Result<(Bundle, bool), ChannelError> {
+    /// A bundle, and the words in front of it if they begin with the one to prepare.
+    async fn receive_bundle(&self, backends: &HashSet<u64>) -> Result<(Bundle, Vec<String>), ChannelError> {
         let mut arriving = Arriving::default();
-        let (mut passed_over, mut to_prepare) = (0, false);
+        let (mut passed_over, mut words) = (0, Vec::new());
         loop {
             let (bytes, arrived) = self.receive().await?;
             let is_word = !bytes.starts_with(MAGIC) && arrived.descriptors.is_empty() && !arrived.cut;
             if is_word && !arriving.has_begun() && passed_over < PASSED_OVER_MAX {
                 passed_over += 1;
-                to_prepare |= bytes.split(|byte| *byte == b' ').next() == Some(PREPARE.as_bytes());
+                let said = String::from_utf8_lossy(&bytes);
+                if said.split(' ').next() == Some(PREPARE) {
+                    words.extend(said.split(' ').map(str::to_owned));
+                }
             } else if arriving.take(&bytes, arrived)? {
-                return Ok((arriving.finish(backends)?, to_prepare));
+                return Ok((arriving.finish(backends)?, words));
             }
         }
     }
@@ -252,6 +327,9 @@ pub fn count_of(manifest: &Manifest) -> String {
 
 /// What a successor says of itself, and is told.
 const PREPARE: &str = "prepare";
+const PRECOPY: &str = "precopy";
+/// No more sockets come ahead.
+const COPIED: &[u8] = b"copied";
 const WORDS_MAX: usize = 4_096;
 /// Messages of a later build that may come where another one is waited for.
 const PASSED_OVER_MAX: usize = 16;

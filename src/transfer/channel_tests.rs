@@ -85,18 +85,60 @@ async fn a_successor_that_prepares_itself_is_told_first_and_given_the_rest_after
     let new = Channel::new(theirs).unwrap();
     let successor = async {
         new.say_ready().await.unwrap();
-        let First::Prepare(first) = new.receive_first().await.unwrap() else { panic!("all at once") };
+        let First::Prepare { bundle: first, precopies } = new.receive_first().await.unwrap() else {
+            panic!("all at once")
+        };
+        assert!(!precopies);
+        new.say_prepared().await.unwrap();
         let rest = new.receive_rest(&HashSet::new()).await.unwrap();
         assert_eq!((&first.manifest, &rest.manifest), (&manifest(), &manifest()));
         new.await_go("0+0").await.unwrap();
     };
     let old = async {
-        assert!(old.await_ready().await.unwrap(), "it says that it can");
-        old.prepare(&manifest()).await.unwrap();
+        assert_eq!(old.await_ready().await.unwrap(), Ready { prepares: true, precopies: true });
+        old.prepare(&manifest(), false).await.unwrap();
         old.send_bundle(&manifest()).await.unwrap();
         old.let_go().unwrap();
     };
     tokio::join!(successor, old);
+}
+
+#[tokio::test]
+async fn sockets_go_ahead_of_the_rest_where_both_can() {
+    let (old, theirs) = line();
+    let new = Channel::new(theirs).unwrap();
+    let successor = async {
+        new.say_ready().await.unwrap();
+        let First::Prepare { precopies, .. } = new.receive_first().await.unwrap() else {
+            panic!("all at once")
+        };
+        assert!(precopies);
+        new.say_prepared().await.unwrap();
+        let mut came = Vec::new();
+        let take = |worker, number, _: Sockets| {
+            came.push((worker, number));
+            Ok::<_, Errno>(())
+        };
+        new.receive_sockets(take).await.unwrap();
+        assert_eq!(came, [(0, 0), (0, 1), (1, 0), (0, 2)]);
+        new.receive_rest(&HashSet::new()).await.unwrap();
+        new.await_go("0+0").await.unwrap();
+    };
+    let giving = async {
+        assert!(old.await_ready().await.unwrap().precopies);
+        old.prepare(&manifest(), true).await.unwrap();
+        let sockets: Vec<OwnedFd> =
+            (0..4).map(|_| std::fs::File::open("/dev/null").unwrap().into()).collect();
+        let numbers: Vec<RawFd> = sockets.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
+        let (one, other) = (old.giver(0).unwrap(), old.giver(1).unwrap());
+        one(0, &numbers).unwrap();
+        other(0, &numbers[..2]).unwrap();
+        one(2, &numbers[2..]).unwrap();
+        old.all_sockets_sent().await.unwrap();
+        old.send_bundle(&manifest()).await.unwrap();
+        old.let_go().unwrap();
+    };
+    tokio::join!(successor, giving);
 }
 
 /// As the release before says it, and what it is given: everything at once.
@@ -104,9 +146,11 @@ async fn a_successor_that_prepares_itself_is_told_first_and_given_the_rest_after
 async fn a_successor_that_does_not_know_how_to_prepare_gets_everything_at_once() {
     let (line, theirs) = line();
     say(&theirs, &format!("ready {VERSION} {VERSION}"));
-    assert!(!line.await_ready().await.unwrap());
+    assert!(!line.await_ready().await.unwrap().prepares);
     say(&theirs, "ready 99 3 prepared");
-    assert!(!line.await_ready().await.unwrap(), "another word");
+    assert!(!line.await_ready().await.unwrap().prepares, "another word");
+    say(&theirs, &format!("ready {VERSION} {VERSION} prepare"));
+    assert_eq!(line.await_ready().await.unwrap(), Ready { prepares: true, precopies: false });
 }
 
 /// What it says must be a line that the release before takes for `ready`.

@@ -46,7 +46,7 @@ pub struct Plan {
 /// Starts a data thread. It ends after [`Message::Leave`], when its last session has gone; its error is one of starting.
 /// `alive` is dropped when it ends, however it does.
 pub fn spawn(plan: Plan, alive: impl Send + 'static) -> Result<JoinHandle<()>, std::io::Error> {
-    let poller = Poller::new()?;
+    let poller = Arc::clone(plan.workers.poller(plan.worker));
     poller.watch_input(plan.workers.mailbox(plan.worker).waker(), Token::Mailbox.pack())?;
     thread::Builder::new().name(format!("data-{}", plan.worker)).spawn(move || {
         let _alive = alive;
@@ -74,7 +74,7 @@ struct EventLoop {
 }
 
 impl EventLoop {
-    fn new(plan: &Plan, poller: Poller) -> Self {
+    fn new(plan: &Plan, poller: Arc<Poller>) -> Self {
         let now_us = micros_since(plan.epoch);
         Self {
             workers: Arc::clone(&plan.workers),
@@ -210,7 +210,7 @@ impl EventLoop {
         assert!(std::env::var_os("EVENKEEL_NEXT_FAILS").is_none_or(|how| how != "thread"), "asked to fail");
         let ThreadImport { sessions, flows, lost } = import;
         lost.into_iter().for_each(|lost| self.pump.import_lost(lost));
-        sessions.into_iter().for_each(|session| self.sessions.import(session, &mut self.cx));
+        self.sessions.import(sessions, &mut self.cx);
         flows.into_iter().for_each(|flow| self.pump.import(flow, &mut self.cx));
         self.begins = true;
     }
@@ -268,6 +268,7 @@ impl EventLoop {
                     self.walks.search(*search, &self.sessions, &self.pump, &self.cx);
                 }
                 Message::TellDoors(freeze::DoorsAsked(reply)) => reply(self.export_doors()),
+                Message::Precopy(asked) => self.walks.precopy(asked, &self.sessions, &self.pump),
                 Message::Freeze(freeze) => self.freeze = Some(freeze),
                 Message::Import(import) => self.import(*import),
                 Message::Ping => self.pings += 1,

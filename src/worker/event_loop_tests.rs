@@ -29,7 +29,7 @@ fn thread(trial: &Trial, sessions: usize) -> EventLoop {
         ports: Arc::new(SharedPorts::new((40_000, 40_009), 1)),
         offloads: Offloads { merging: lack(), splitting: lack() },
     };
-    let mut thread = EventLoop::new(&plan, Poller::new().unwrap());
+    let mut thread = EventLoop::new(&plan, Arc::new(Poller::new().unwrap()));
     let listener = &trial.settings.listeners[0];
     let counters = Arc::clone(&trial.counters);
     let terms = Arc::new(Terms::new(listener, &trial.live, LogSessions::Off, None, counters));

@@ -57,6 +57,20 @@ impl fmt::Debug for DoorsAsked {
     }
 }
 
+/// What is to be given ahead of a freeze, and who wants to know what was.
+pub struct PrecopyAsked {
+    /// The way to the successor.
+    pub give: tcp::Give,
+    /// Takes what was given. Called by the data thread: posts and returns.
+    pub reply: Box<dyn FnOnce(Vec<tcp::Precopied>) + Send>,
+}
+
+impl fmt::Debug for PrecopyAsked {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("PrecopyAsked")
+    }
+}
+
 /// The line between a thread that stands and whoever told it to.
 pub struct Freeze {
     /// Where it hears.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Door, DoorsAsked, Freeze, Search, ThreadImport};
+use super::{Door, DoorsAsked, Freeze, PrecopyAsked, Search, ThreadImport};
 use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
 use crate::sys::Errno;
@@ -44,6 +44,8 @@ pub enum Message {
     Search(Box<Search>),
     /// Tell the sockets of the doors.
     TellDoors(DoorsAsked),
+    /// Give the sockets of sessions to a successor while they go on.
+    Precopy(PrecopyAsked),
     /// Stand still, and do what is ordered until told otherwise.
     Freeze(Freeze),
     /// Go on with what another process had.

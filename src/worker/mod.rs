@@ -19,7 +19,9 @@ mod workers;
 
 pub use door::Door;
 pub use event_loop::{Plan, spawn};
-pub use freeze::{Doors, DoorsAsked, Freeze, FreezeOrder, FreezeReply, ThreadExport, ThreadImport};
+pub use freeze::{
+    Doors, DoorsAsked, Freeze, FreezeOrder, FreezeReply, PrecopyAsked, ThreadExport, ThreadImport,
+};
 pub use mailbox::{Mailbox, Message};
 pub use search::{Answer, Search};
 pub use workers::Workers;

@@ -6,9 +6,10 @@
 
 use std::collections::VecDeque;
 
+use super::freeze::PrecopyAsked;
 use super::search::{Search, Searching};
 use crate::reason::Reason;
-use crate::tcp::Sessions;
+use crate::tcp::{Precopied, Precopy, Sessions};
 use crate::thread_context::{Slice, ThreadContext, Walk};
 use crate::udp::Pump;
 
@@ -33,6 +34,8 @@ enum Errand {
     ClosedDoors,
     /// Everybody: they end for this.
     Cut(Reason),
+    /// Those whose sockets can go ahead of a freeze.
+    Precopy(Precopy, Box<dyn FnOnce(Vec<Precopied>) + Send>),
 }
 
 impl Walks {
@@ -59,6 +62,12 @@ impl Walks {
     /// Ends everybody.
     pub(super) fn cut(&mut self, reason: Reason, sessions: &Sessions, pump: &Pump) {
         self.begin_or_anew(Errand::Cut(reason), sessions, pump);
+    }
+
+    /// Gives the sockets of sessions ahead of a freeze.
+    pub(super) fn precopy(&mut self, asked: PrecopyAsked, sessions: &Sessions, pump: &Pump) {
+        let PrecopyAsked { give, reply } = asked;
+        self.0.push_back(Round::new(Errand::Precopy(Precopy::new(give), reply), sessions, pump));
     }
 
     /// One slice of the walk whose turn it is.
@@ -111,14 +120,22 @@ impl Errand {
         match self {
             // Those are doors of datagrams.
             Self::ClosedDoors => 0,
-            Self::Search(_) | Self::Fallen | Self::Cut(_) => sessions.places(),
+            Self::Search(_) | Self::Fallen | Self::Cut(_) | Self::Precopy(..) => sessions.places(),
+        }
+    }
+
+    fn udp_places(&self, pump: &Pump) -> usize {
+        match self {
+            // Flows go along with everything else.
+            Self::Precopy(..) => 0,
+            Self::Search(_) | Self::Fallen | Self::Cut(_) | Self::ClosedDoors => pump.places(),
         }
     }
 }
 
 impl Round {
     fn new(errand: Errand, sessions: &Sessions, pump: &Pump) -> Self {
-        let (tcp, udp) = (Walk::over(errand.tcp_places(sessions)), Walk::over(pump.places()));
+        let (tcp, udp) = (Walk::over(errand.tcp_places(sessions)), Walk::over(errand.udp_places(pump)));
         Self { errand, tcp, udp }
     }
 
@@ -138,6 +155,7 @@ impl Round {
                 pump.close_fallen(udp, slice, cx);
             }
             Errand::ClosedDoors => pump.leave_doors(udp, slice, cx),
+            Errand::Precopy(precopy, _) => sessions.precopy(precopy, tcp, slice),
             Errand::Cut(reason) => {
                 sessions.cut(*reason, tcp, slice, cx);
                 pump.cut(*reason, udp, slice, cx);
@@ -149,6 +167,7 @@ impl Round {
         match self.errand {
             Errand::Search(searching) => searching.reply(),
             Errand::ClosedDoors => pump.doors_are_left(),
+            Errand::Precopy(precopy, reply) => reply(precopy.given()),
             Errand::Fallen | Errand::Cut(_) => {}
         }
         None

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use super::{Mailbox, Message};
 use crate::limits::Permits;
 use crate::sys::Errno;
+use crate::sys::poller::Poller;
 
 /// All data threads of one process.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ struct Member {
     /// It is on its way through its tables.
     walks: AtomicBool,
     mailbox: Mailbox,
+    /// What the thread waits for.
+    poller: Arc<Poller>,
 }
 
 impl Workers {
@@ -49,6 +52,7 @@ impl Workers {
                 rests: AtomicBool::new(false),
                 walks: AtomicBool::new(false),
                 mailbox: Mailbox::new()?,
+                poller: Arc::new(Poller::new()?),
             })
         };
         Ok(Self {
@@ -68,6 +72,11 @@ impl Workers {
     /// Where to post to a thread.
     pub fn mailbox(&self, worker: usize) -> &Mailbox {
         &self.members[worker].mailbox
+    }
+
+    /// What a thread waits for: others watch sockets there for it before it begins.
+    pub fn poller(&self, worker: usize) -> &Arc<Poller> {
+        &self.members[worker].poller
     }
 
     /// TCP sessions and UDP flows of the whole process.

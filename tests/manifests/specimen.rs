@@ -240,6 +240,7 @@ fn session(fd: i32, phase: Phase) -> Session {
         tried: vec![0, 3],
         error: Some(111),
         ends_for: Reason::RoleChanged.word().into(),
+        precopied: if is_relaying { 9 } else { 0 },
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::rig::{Backend, Program, configure, connect, echo, eventually, exchange};
+use super::rig::{Backend, Program, becomes, configure, connect, echo, eventually, exchange, reset};
 
 /// So many pools of `source_hash`, each with four backends: a table for each is built at a start.
 fn yaml_of(pools: usize, backend: SocketAddr) -> String {
@@ -232,4 +232,55 @@ fn a_program_that_fails_when_it_has_everything_gives_everything_back() {
     }
     assert_eq!(program.upgrade(), 50);
     clients.iter_mut().for_each(|client| exchange(client, b"after"));
+}
+
+/// Descriptors that the program has open.
+fn open_files(program: &Program) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", program.pid())).unwrap().count()
+}
+
+/// The sockets of sessions go to the successor while sessions go on here: whoever ends in between ends for both peers, and
+/// leaves nothing behind in the new process.
+#[test]
+fn sessions_that_end_while_their_sockets_are_copied_end_for_both_peers() {
+    let backend = Backend::start(echo);
+    let program = Program::start(&yaml_of(3, backend.address));
+    let mut clients: Vec<TcpStream> = (0..200).map(|_| connect(program.address())).collect();
+    clients.iter_mut().for_each(|client| exchange(client, b"before"));
+    let files = open_files(&program);
+    let over = AtomicBool::new(false);
+    let to = program.address();
+    let churn = |number: u64| -> u64 {
+        let mut done = 0;
+        let mut last = connect(to);
+        while !over.load(Ordering::Acquire) {
+            // Two at a time, so that one of them is of the age to go ahead.
+            let mut next = connect(to);
+            exchange(&mut next, b"hello");
+            exchange(&mut last, b"still here");
+            let ended = std::mem::replace(&mut last, next);
+            if (done + number).is_multiple_of(2) {
+                reset(ended);
+            } else {
+                drop(ended);
+            }
+            done += 1;
+        }
+        done
+    };
+    let done: u64 = std::thread::scope(|scope| {
+        let busy: Vec<_> = (0..4).map(|number| scope.spawn(move || churn(number))).collect();
+        for _ in 0..6 {
+            assert!(program.upgrade() >= 200);
+        }
+        over.store(true, Ordering::Release);
+        busy.into_iter().map(|one| one.join().unwrap()).sum()
+    });
+    assert!(done > 20, "{done} sessions came and went");
+    becomes("only those that stay are there", 200, || backend.living());
+    clients.iter_mut().for_each(|client| exchange(client, b"after"));
+    // What is watched, and what is not named, differs by a few.
+    eventually("no descriptor is left behind", || open_files(&program) <= files + 20);
+    drop(clients);
+    becomes("nobody is there", 0, || backend.living());
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
+use super::precopy::{self, GoneAhead};
 use crate::config::settings::Protocol;
 use crate::manifest::{Door, Head, ListenerCounts, Manifest, Pool};
 use crate::metrics::{Drop, Fingerprint, ListenerCounters, ListenerShard};
@@ -25,6 +26,15 @@ pub(super) struct Before {
     listeners: HashMap<(Arc<str>, &'static str), u64>,
     /// Datagrams that the kernel had lost, by the door's id and the number among its sockets.
     lost: HashMap<(u64, u32), u32>,
+    /// Sessions whose sockets it has.
+    gone: GoneAhead,
+}
+
+impl Before {
+    /// It got these sockets since.
+    pub(super) fn went_ahead(&mut self, gone: GoneAhead) {
+        self.gone = gone;
+    }
 }
 
 impl Control {
@@ -42,6 +52,7 @@ impl Control {
             names: pools.iter().map(|pool| pool.name.clone()).collect(),
             listeners: fingerprints,
             lost: doors.iter().map(|(id, number, _, lost)| ((*id, *number), *lost)).collect(),
+            gone: GoneAhead::new(),
         };
         let doors = self.doors(doors);
         Some((Manifest { doors, listeners, pools, ..Manifest::new(self.head()) }, before))
@@ -86,7 +97,10 @@ impl Control {
         let mut manifest = Manifest { doors, listeners, pools, ..Manifest::new(head) };
         #[cfg(feature = "manifest-next")]
         self.add_next(&mut manifest);
-        for export in exports {
+        for (worker, mut export) in exports.into_iter().enumerate() {
+            if let Some(gone) = before.and_then(|before| before.gone.get(worker)) {
+                precopy::mark(&mut export.tcp.sessions, &export.tcp.places, gone);
+            }
             add(&mut manifest, export);
         }
         Some(manifest)

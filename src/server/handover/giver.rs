@@ -4,12 +4,19 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::transfer::{Bundle, Channel, Stash, count_of};
+use super::precopy::{self, Watched};
+use crate::transfer::{Ahead, Bundle, Channel, Stash, count_of};
+use crate::worker::Workers;
 
 /// Where everything still is.
 pub enum Giver {
     /// A process that gives its sessions when this one has built what it can.
-    Serving(Arc<Channel>),
+    Serving {
+        /// The line to it.
+        channel: Arc<Channel>,
+        /// It gives sockets of its sessions before it stands still.
+        precopies: bool,
+    },
     /// A process that stands still until this one has everything.
     Standing(Arc<Channel>),
     /// The service manager.
@@ -17,10 +24,21 @@ pub enum Giver {
 }
 
 impl Giver {
-    /// Everything is built: what else there is, whose sessions may be with these backends. `None`: it came already.
+    /// Everything is built: the sockets that come before what else there is.
+    pub(super) async fn sockets(&self, workers: &Workers) -> Result<Ahead<Watched>, String> {
+        match self {
+            Self::Serving { channel, precopies } => {
+                channel.say_prepared().await.map_err(|error| error.to_string())?;
+                if *precopies { precopy::receive(channel, workers).await } else { Ok(Ahead::default()) }
+            }
+            Self::Standing(_) | Self::Manager(_) => Ok(Ahead::default()),
+        }
+    }
+
+    /// What else there is, whose sessions may be with these backends. `None`: it came already.
     pub(super) async fn rest(&self, backends: &HashSet<u64>) -> Result<Option<Bundle>, String> {
         match self {
-            Self::Serving(channel) => {
+            Self::Serving { channel, .. } => {
                 channel.receive_rest(backends).await.map(Some).map_err(|error| error.to_string())
             }
             Self::Standing(_) | Self::Manager(_) => Ok(None),
@@ -30,7 +48,7 @@ impl Giver {
     /// Everything of this bundle is in its place: waits until it may be touched.
     pub(super) async fn lets_go(&self, bundle: &str) -> Result<(), String> {
         match self {
-            Self::Serving(channel) | Self::Standing(channel) => {
+            Self::Serving { channel, .. } | Self::Standing(channel) => {
                 channel.await_go(bundle).await.map_err(|error| error.to_string())
             }
             Self::Manager(stash) => {
@@ -43,7 +61,7 @@ impl Giver {
     /// Waits until the service manager listens to this process.
     pub(super) async fn is_main(&self) {
         match self {
-            Self::Serving(channel) | Self::Standing(channel) => channel.await_main().await,
+            Self::Serving { channel, .. } | Self::Standing(channel) => channel.await_main().await,
             Self::Manager(_) => {}
         }
     }
@@ -51,7 +69,7 @@ impl Giver {
     /// The process that waits to hear that the file is served.
     pub(super) fn process(&self) -> Option<Arc<Channel>> {
         match self {
-            Self::Serving(channel) | Self::Standing(channel) => Some(Arc::clone(channel)),
+            Self::Serving { channel, .. } | Self::Standing(channel) => Some(Arc::clone(channel)),
             Self::Manager(_) => None,
         }
     }

@@ -129,7 +129,9 @@ impl Predecessor {
                 let first = first.await.map_err(|error| format!("nothing is taken over: {error}"))?;
                 let channel = Arc::new(channel);
                 match first {
-                    First::Prepare(bundle) => (bundle, Giver::Serving(channel), pickers),
+                    First::Prepare { bundle, precopies } => {
+                        (bundle, Giver::Serving { channel, precopies }, pickers)
+                    }
                     First::All(bundle) => (bundle, Giver::Standing(channel), pickers),
                 }
             }

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::giver::Giver;
+use super::precopy::Watched;
 use crate::config::settings::{Bind, Protocol, Settings};
 use crate::listener::{DoorSocket, Wanted};
 use crate::manifest::{self, Held, Manifest};
@@ -24,8 +25,8 @@ use crate::server::control::Control;
 use crate::server::open_listeners::Matched;
 use crate::sys::pipe::Pipe;
 use crate::sys::{fd_passing, process};
-use crate::transfer::{Bundle, is_taken_up};
-use crate::worker::{Message, ThreadImport};
+use crate::transfer::{Ahead, Bundle, Sockets, is_taken_up};
+use crate::worker::{Message, ThreadImport, Workers};
 use crate::{tcp, udp};
 
 /// What is taken over, and who lets go of it.
@@ -35,6 +36,8 @@ pub struct Inherited {
     bundle: Bundle,
     /// What came when it stood still.
     rest: Option<Bundle>,
+    /// Sockets that came in between, watched already.
+    ahead: Ahead<Watched>,
     giver: Giver,
     /// Ids of doors: before, and now.
     ids: HashMap<u64, u64>,
@@ -50,14 +53,31 @@ impl Inherited {
     /// This bundle, and what is to come of the giver. `pickers` were built before it came.
     pub fn new(bundle: Bundle, giver: Giver, pickers: Pickers) -> Self {
         let reset_if_dropped = bundle.reset_if_dropped();
-        Self { bundle, rest: None, giver, ids: HashMap::new(), pickers, reset_if_dropped, lost: Vec::new() }
+        Self {
+            bundle,
+            rest: None,
+            ahead: Ahead::default(),
+            giver,
+            ids: HashMap::new(),
+            pickers,
+            reset_if_dropped,
+            lost: Vec::new(),
+        }
     }
 
-    /// Everything is built: takes what there is besides.
-    pub(in crate::server) async fn take_rest(&mut self) -> Result<(), String> {
+    /// Everything is built: takes what there is besides. These threads watch nothing yet.
+    pub(in crate::server) async fn take_rest(&mut self, workers: &Workers) -> Result<(), String> {
         let backends = self.manifest().backends().collect();
+        self.ahead = self.giver.sockets(workers).await?;
         self.rest = self.giver.rest(&backends).await?;
-        Ok(())
+        let sessions = &self.sessions().manifest.sessions;
+        let ahead = sessions.iter().filter(|session| session.precopied != 0);
+        let named = ahead.map(|session| (session.worker, session.precopied)).collect();
+        if self.ahead.has_all(named) {
+            Ok(())
+        } else {
+            Err("sessions came whose sockets did not come before them".to_owned())
+        }
     }
 
     /// What is otherwise than what came first.
@@ -205,6 +225,7 @@ impl Inherited {
             tracing::warn!(target: "evenkeel", sessions = foreign, "sessions came in a state that only a later program knows: they end here as handover_failed, all others go on");
         }
         let workers = control.workers.count();
+        let mut ahead = std::mem::take(&mut self.ahead);
         let mut imports: Vec<ThreadImport> = (0..workers).map(|_| ThreadImport::default()).collect();
         for import in &mut imports {
             let changed = self.changes().into_iter().flat_map(|changes| &changes.doors);
@@ -214,7 +235,7 @@ impl Inherited {
         }
         let terms: Vec<_> = terms.iter().map(|record| control.tcp_terms(record)).collect();
         let flow_terms: Vec<_> = flow_terms.iter().map(|record| control.udp_terms(record)).collect();
-        let mut lost = self.hand_on_sessions(sessions, &terms, backends, control, &mut imports);
+        let mut lost = self.hand_on_sessions(sessions, &terms, backends, control, (&mut ahead, &mut imports));
         lost += self.hand_on_flows(flows, &flow_terms, backends, control, &mut imports);
         if lost > 0 {
             tracing::error!(target: "evenkeel", sessions = lost, "sessions came without a socket or a backend that they had: they end here as handover_failed, all others go on");
@@ -232,17 +253,25 @@ impl Inherited {
         terms: &[Arc<tcp::Terms>],
         backends: &HashMap<u64, Arc<Backend>>,
         control: &Control,
-        imports: &mut [ThreadImport],
+        (ahead, imports): (&mut Ahead<Watched>, &mut [ThreadImport]),
     ) -> usize {
         let mut lost = 0;
         for mut record in sessions {
-            let worker = usize::try_from(record.worker).unwrap_or(0) % imports.len();
+            let (worker, place, client, backend) = match ahead.take(record.worker, record.precopied) {
+                Some(Watched { sockets: Sockets { client, backend }, worker, place }) => {
+                    (worker, Some(place), Some(client), Some(backend))
+                }
+                None => {
+                    let worker = usize::try_from(record.worker).unwrap_or(0) % imports.len();
+                    let client = self.sessions().descriptor(record.client.fd);
+                    let side = record.backend.as_ref();
+                    (worker, None, client, side.and_then(|side| self.sessions().descriptor(side.fd)))
+                }
+            };
             let terms = &terms[usize::try_from(record.terms).unwrap_or(usize::MAX)];
             // Backends have other numbers here; one that nobody knows any more is not picked again anyway.
             let known = |number: &u64| backends.get(number).map(|backend| backend.number);
             record.tried = record.tried.iter().filter_map(known).collect();
-            let client = self.sessions().descriptor(record.client.fd);
-            let backend = record.backend.as_ref().and_then(|side| self.sessions().descriptor(side.fd));
             let pipes = [&record.to_backend.held, &record.to_client.held].map(|held| self.pipe(held));
             let lease = record.lease.and_then(|number| backends.get(&number));
             let is_whole =
@@ -260,6 +289,7 @@ impl Inherited {
                 backend,
                 lease: lease.map(|backend| Lease::import(Arc::clone(backend))),
                 pipes,
+                place,
                 record,
             });
         }

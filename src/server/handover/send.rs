@@ -1,5 +1,5 @@
-//! Sending side of a handover: prepare, then freeze. A successor builds what it can while everything goes on here; then the
-//! sessions are exported while the data threads stand still, and are gone only when the other process has them in their
+//! Sending side of a handover: prepare, pre-copy, then freeze. A successor builds what it can and gets the sockets that there
+//! are while everything goes on here; then the sessions are exported while the data threads stand still, and are gone only when the other process has them in their
 //! places.
 //!
 //! Whatever is waited for while the threads stand (for them, for the publisher, for the successor) has one limit together,
@@ -12,39 +12,14 @@ use std::time::Duration;
 use tokio::sync::MutexGuard;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::error::{HandoverError, PREPARED_MAX};
 use super::export::Before;
 use super::freeze::{FrozenWorkers, Stuck};
 use crate::manifest::Manifest;
 use crate::process_phase::Phase;
 use crate::server::control::Control;
-use crate::transfer::{Channel, ChannelError, Stash, StashError};
+use crate::transfer::{Channel, Ready, Stash};
 use crate::worker::ThreadExport;
-
-/// Why everything stays where it is.
-#[derive(Debug, thiserror::Error)]
-pub enum HandoverError {
-    /// It is on its way in or out.
-    #[error("the program is {0}")]
-    NotRunning(&'static str),
-    /// A data thread is busy.
-    #[error(transparent)]
-    Stuck(#[from] Stuck),
-    /// The successor failed.
-    #[error("the new process did not take over: {0}")]
-    Channel(#[from] ChannelError),
-    /// The successor is silent.
-    #[error("the new process did not get ready within 10 s")]
-    Silent,
-    /// The successor has read its file, and builds for ever.
-    #[error("the new process did not build its pools and doors within {} s", PREPARED_MAX.as_secs())]
-    Unprepared,
-    /// The successor was ready, and silent when it had to take over.
-    #[error("the new process did not take over within {0:?}, for which every session stood still")]
-    Slow(Duration),
-    /// It cannot be left with the service manager.
-    #[error("what is live cannot be left with the service manager: {0}")]
-    Stash(#[from] StashError),
-}
 
 /// What another process has now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,10 +38,13 @@ impl Control {
     pub(in crate::server) async fn hand_over(
         &self,
         channel: &Channel,
-        prepares: bool,
+        can: Ready,
     ) -> Result<HandedOver, HandoverError> {
         let _no_reload = self.no_reload().await?;
-        let before = if prepares { Some(self.prepare(channel).await?) } else { None };
+        let mut before = if can.prepares { Some(self.prepare(channel, can.precopies).await?) } else { None };
+        if let Some(before) = before.as_mut().filter(|_| can.precopies) {
+            before.went_ahead(self.precopy(channel).await?);
+        }
         let send = |manifest: Arc<Manifest>| async move { Ok(channel.send_bundle(&manifest).await?) };
         self.give(before.as_ref(), send, || Ok(channel.let_go()?)).await
     }
@@ -85,11 +63,11 @@ impl Control {
     }
 
     /// Has the successor build what it can, while everything goes on.
-    async fn prepare(&self, channel: &Channel) -> Result<Before, HandoverError> {
+    async fn prepare(&self, channel: &Channel, precopies: bool) -> Result<Before, HandoverError> {
         let prepare = async {
             let told = self.manifest_to_prepare().await;
             let (manifest, before) = told.ok_or(HandoverError::NotRunning("stopping"))?;
-            channel.prepare(&manifest).await?;
+            channel.prepare(&manifest, precopies).await?;
             Ok(before)
         };
         timeout(PREPARED_MAX, prepare).await.map_err(|_| HandoverError::Unprepared)?
@@ -191,8 +169,6 @@ fn standstill_max(sessions: u32) -> Duration {
 
 const STANDSTILL_MAX: Duration = Duration::from_secs(1);
 const STANDSTILL_OF_A_SESSION: Duration = Duration::from_micros(10);
-/// A table of `source_hash` takes milliseconds, and there may be thousands of them; meanwhile everything goes on.
-const PREPARED_MAX: Duration = Duration::from_secs(30);
 /// Ending a hundred thousand sessions takes seconds, a slice in each turn.
 const WALKS_MAX: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(2);

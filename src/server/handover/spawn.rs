@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::send::{HandedOver, HandoverError};
+use super::error::HandoverError;
+use super::send::HandedOver;
 use super::supervision::{FOLLOWER_VARIABLE, Successor, Supervision};
 use crate::server::control::Control;
 use crate::sys::children;
@@ -82,11 +83,11 @@ impl Control {
         };
         let pid = launched.pid();
         let child = Started(Some(launched));
-        let prepares = match timeout(READY_MAX, channel.await_ready()).await {
+        let can = match timeout(READY_MAX, channel.await_ready()).await {
             Err(_) => return Err(HandoverError::Silent.into()),
             Ok(ready) => ready.map_err(HandoverError::from)?,
         };
-        let handed_over = self.hand_over(&channel, prepares).await?;
+        let handed_over = self.hand_over(&channel, can).await?;
         child.lives_on();
         match supervision {
             Supervision::Manager => self.notify.main_pid(pid),

@@ -74,6 +74,11 @@ impl Backend {
         self.accepted.load(Ordering::SeqCst)
     }
 
+    /// How many run now.
+    pub fn living(&self) -> usize {
+        self.living.load(Ordering::SeqCst)
+    }
+
     /// The most that ever ran at once.
     pub fn most(&self) -> usize {
         self.most.load(Ordering::SeqCst)
