@@ -65,6 +65,8 @@ pub enum Reason {
     HandoverFailed,
     /// A fault of our own or a system call that must not fail.
     InternalError,
+    /// Its backend left the list, and `on_removed` is `close`, or `removed_grace` is over.
+    Removed,
     /// What only a later build might say: an operator closed it there.
     #[cfg(feature = "manifest-next")]
     Next,
@@ -72,7 +74,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 30 + cfg!(feature = "manifest-next") as usize] = [
+    pub const ALL: [Self; 31 + cfg!(feature = "manifest-next") as usize] = [
         Self::ClientClosed,
         Self::BackendClosed,
         Self::ClientReset,
@@ -103,6 +105,7 @@ impl Reason {
         Self::Shutdown,
         Self::HandoverFailed,
         Self::InternalError,
+        Self::Removed,
         #[cfg(feature = "manifest-next")]
         Self::Next,
     ];
@@ -145,6 +148,7 @@ impl Reason {
             Self::Shutdown => "shutdown",
             Self::HandoverFailed => "handover_failed",
             Self::InternalError => "internal_error",
+            Self::Removed => "removed",
             #[cfg(feature = "manifest-next")]
             Self::Next => "closed_next",
         }
@@ -177,6 +181,7 @@ impl Reason {
                 | Self::Lifetime
                 | Self::BackendDown
                 | Self::RoleChanged
+                | Self::Removed
                 | Self::Drained
                 | Self::Closed
                 | Self::Shutdown

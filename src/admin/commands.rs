@@ -210,7 +210,8 @@ fn filter(query: &Query, sources: &Sources) -> Result<Filter, Answer> {
             return Err(wrong(StatusCode::NOT_FOUND, &format!("there is no pool `{pool}`")));
         };
         // Those that left the file have their last sessions.
-        if !view.backends.iter().chain(&view.leaving).any(|backend| *backend.name == **name) {
+        let leaving = view.leaving.iter().map(|left| &left.backend);
+        if !view.backends.iter().chain(leaving).any(|backend| *backend.name == **name) {
             let text = format!("the pool `{pool}` has no backend `{name}`");
             return Err(wrong(StatusCode::NOT_FOUND, &text));
         }

@@ -1,5 +1,6 @@
 //! Metrics page for Prometheus, `/metrics`. Names and labels are a contract with dashboards and alerts.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -208,12 +209,12 @@ type TellRole<'a> = dyn FnMut((&RoleView, usize), &Backend, [(&str, &str); 2]) +
 
 fn backends(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
     out.counter("evenkeel_connect_failures", "Attempts at a backend that failed.");
-    each_backend(pools, |_, _, backend, labels| {
+    each_counted(pools, |backend, labels| {
         let failures = backend.shards.sum(|shard| shard.connect_failures.value());
         out.sample("evenkeel_connect_failures_total", &labels, failures);
     });
     out.counter("evenkeel_backend_ejections", "Times it was taken out because real traffic failed there.");
-    each_backend(pools, |_, _, backend, labels| {
+    each_counted(pools, |backend, labels| {
         out.sample("evenkeel_backend_ejections_total", &labels, backend.checks.ejections.value());
     });
     out.gauge("evenkeel_backend_up", "1: its health checks say so, or nobody asks.");
@@ -239,16 +240,16 @@ fn backends(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
         );
     });
     out.gauge("evenkeel_backend_sessions_active", "Sessions it has, those being dialled included.");
-    each_backend(pools, |_, _, backend, labels| {
+    each_counted(pools, |backend, labels| {
         out.sample("evenkeel_backend_sessions_active", &labels, backend.load.active());
     });
     out.counter("evenkeel_backend_sessions", "Sessions that reached it.");
-    each_backend(pools, |_, _, backend, labels| {
+    each_counted(pools, |backend, labels| {
         let sessions = backend.shards.sum(|shard| shard.sessions.value());
         out.sample("evenkeel_backend_sessions_total", &labels, sessions);
     });
     out.counter("evenkeel_backend_bytes", "Bytes delivered, by backend.");
-    each_backend(pools, |_, _, backend, [pool, name]| {
+    each_counted(pools, |backend, [pool, name]| {
         for direction in Direction::ALL {
             let bytes = backend.shards.sum(|shard| shard.bytes(direction).value());
             out.sample("evenkeel_backend_bytes_total", &[pool, name, ("direction", direction.word())], bytes);
@@ -258,7 +259,7 @@ fn backends(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
 
 fn checks(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
     out.counter("evenkeel_health_checks", "Health checks; `local` are those this machine could not make.");
-    each_backend(pools, |_, _, backend, [pool, name]| {
+    each_counted(pools, |backend, [pool, name]| {
         let counts = &backend.checks;
         for (result, count) in [("good", &counts.good), ("bad", &counts.bad), ("local", &counts.local)] {
             out.sample("evenkeel_health_checks_total", &[pool, name, ("result", result)], count.value());
@@ -324,4 +325,27 @@ fn each_backend<'a>(
             add(pool, index, backend, [("pool", &*pool.live.name), ("backend", &*backend.name)]);
         }
     }
+}
+
+/// The same with those that left the list lately, what is counted of which stays for a while.
+fn each_counted<'a>(
+    pools: &'a [Arc<PoolView>],
+    mut add: impl FnMut(&'a Backend, [(&'static str, &'a str); 2]),
+) {
+    for pool in pools {
+        let listed = pool.backends.iter().map(|backend| &**backend);
+        let left = pool.leaving.iter().map(|left| &*left.backend);
+        if pool.leaving.is_empty() {
+            listed.for_each(|backend| add(backend, labels_of(pool, backend)));
+            continue;
+        }
+        // One that is there at another address has the same counters.
+        let mut names = HashSet::new();
+        let each = listed.chain(left).filter(|backend| names.insert(&*backend.name));
+        each.for_each(|backend| add(backend, labels_of(pool, backend)));
+    }
+}
+
+fn labels_of<'a>(pool: &'a PoolView, backend: &'a Backend) -> [(&'static str, &'a str); 2] {
+    [("pool", &*pool.live.name), ("backend", &*backend.name)]
 }

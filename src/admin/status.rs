@@ -2,6 +2,7 @@
 //! dashboard; docs/status.md lists them.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use hyper::body::Bytes;
 use serde_json::{Map, Value, json};
@@ -12,7 +13,7 @@ use super::sources::{Sources, WATCHERS_MAX};
 use crate::backend_state::{BackendState, Health, Mark, TENTHS};
 use crate::config::settings::{Role, Word};
 use crate::metrics::{Direction, Drop, ListenerCounters};
-use crate::pool::{Backend, PoolView, tcp_source_ports_ratio};
+use crate::pool::{Backend, Left, PoolView, tcp_source_ports_ratio};
 use crate::roles::Standing;
 use crate::sys::rlimits;
 use crate::sys::udp::local_ports;
@@ -106,10 +107,8 @@ fn listener(counters: &ListenerCounters, addresses: &[String], pool: Option<&Poo
 fn pool(view: &PoolView, now_ms: u64) -> Value {
     let live = &view.live;
     let backends = (0..view.backends.len()).map(|index| backend(view, index, now_ms));
-    let leaving = view.leaving.iter().filter(|backend| backend.load.active() > 0).map(|backend| {
-        let name = &*backend.name;
-        json!({ "name": name, "address": backend.shown_address(), "active": backend.load.active() })
-    });
+    let leaving = view.leaving.iter().filter(|left| left.backend.load.active() > 0);
+    let leaving = leaving.map(|left| leaver(left, view.settings.removed_grace, now_ms));
     let connects: u64 = live.shards.iter().map(|shard| shard.connect.counts().iter().sum::<u64>()).sum();
     let mut whole = json!({
         "name": &*live.name,
@@ -137,6 +136,30 @@ fn pool(view: &PoolView, now_ms: u64) -> Value {
     whole["backends"] = backends.collect();
     whole["leaving"] = leaving.collect();
     whole
+}
+
+/// One that left the list and has sessions.
+fn leaver(left: &Left, grace: Option<Duration>, now_ms: u64) -> Value {
+    let (backend, state) = (&left.backend, &left.state);
+    let left_ms = now_ms.saturating_sub(left.left_ms);
+    let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
+    let ends_in_s = grace_ms.map(|grace_ms| grace_ms.saturating_sub(left_ms).div_ceil(1_000));
+    let mut cause = "left the file".to_owned();
+    if state.health() == Health::Down {
+        cause.push_str(&format!("; down: {}", self::cause(state)));
+    }
+    if let Some(ends_in_s) = ends_in_s {
+        cause.push_str(&format!("; its sessions end in {ends_in_s} s"));
+    }
+    json!({
+        "name": &*backend.name,
+        "address": backend.shown_address(),
+        "active": backend.load.active(),
+        "since_s": left_ms / 1_000,
+        "health": health_word(state.health()),
+        "ends_in_s": ends_in_s,
+        "cause": cause,
+    })
 }
 
 fn backend(view: &PoolView, index: usize, now_ms: u64) -> Value {

@@ -33,6 +33,20 @@ use scheduler::{Prober, Scheduler};
 pub use target::{Checked, Haste, Target, TargetId, Verdict};
 use tcp_talk::Expect;
 
+/// The targets of a [`Checker`], for whoever says whom to ask.
+#[derive(Debug, Clone)]
+pub struct TargetList(watch::Sender<Arc<[Target]>>);
+
+impl TargetList {
+    /// Makes `targets` the list. A target whose id, peer and health are as before keeps its schedule and liveness;
+    /// any other begins untested and is asked at once; those left out are asked no more. An event of the old list
+    /// may still come out of the channel afterwards.
+    pub fn set(&self, targets: impl Into<Arc<[Target]>>) {
+        // The scheduler ends before us only when nobody receives events; then nobody needs checks.
+        self.0.send_replace(targets.into());
+    }
+}
+
 /// Checks a list of targets until stopped or dropped.
 #[derive(Debug)]
 pub struct Checker {
@@ -54,12 +68,14 @@ impl Checker {
         Self::start_with(Sockets, targets.into(), probes_max, seed, events)
     }
 
-    /// Makes `targets` the list. A target whose id, peer and health are as before keeps its schedule and liveness;
-    /// any other begins untested and is asked at once; those left out are asked no more. An event of the old list
-    /// may still come out of the channel afterwards.
+    /// Its list, which may be another at any moment.
+    pub fn list(&self) -> TargetList {
+        TargetList(self.targets.clone())
+    }
+
+    /// Makes `targets` the list: see [`TargetList::set`].
     pub fn update(&self, targets: impl Into<Arc<[Target]>>) {
-        // The scheduler ends before us only when nobody receives events; then nobody needs checks.
-        self.targets.send_replace(targets.into());
+        self.list().set(targets);
     }
 
     /// Ends all checks. On return no task runs and no socket is open.

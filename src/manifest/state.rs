@@ -143,6 +143,8 @@ travels! {
         pub state: Option<BackendState>,
         /// What it said of its role; `None`: nobody asked.
         pub role: Option<ServerRole> = None,
+        /// When it left the list; `None`: it is there, or nobody noted when.
+        pub left_ms: Option<u64> = None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::LivePool;
+use super::departure::{Departure, DepartureCell};
 use crate::balance::load::Load;
 use crate::config::settings::{self, Role};
 use crate::metrics::{BackendShard, CheckCounts, PerWorker};
@@ -38,6 +39,8 @@ pub struct Backend {
     failures_in_a_row: AtomicU32,
     /// When real traffic last failed here, in milliseconds of the shared clock; 0: never.
     failed_ms: AtomicU64,
+    /// What becomes of those who have a place here, when it left the list.
+    departure: DepartureCell,
     /// How often it was asked for its health, and ejected.
     pub checks: Arc<CheckCounts>,
 }
@@ -59,6 +62,7 @@ impl Backend {
             lag: [const { AtomicU64::new(u64::MAX) }; 2],
             failures_in_a_row: AtomicU32::new(0),
             failed_ms: AtomicU64::new(0),
+            departure: DepartureCell::default(),
             checks: Arc::default(),
         }
     }
@@ -107,6 +111,16 @@ impl Backend {
     /// How often it went down.
     pub fn falls(&self) -> u32 {
         self.falls.load(Ordering::Relaxed)
+    }
+
+    /// What becomes of those who have a place here.
+    pub fn departure(&self) -> Departure {
+        self.departure.get()
+    }
+
+    /// It leaves the list, or is back in it. Only the publisher calls this.
+    pub fn depart(&self, departure: Departure) {
+        self.departure.set(departure);
     }
 
     /// It serves this role no more: those who have a place for it leave. Only the publisher calls this, before it makes the

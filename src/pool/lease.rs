@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use super::{Backend, PoolView};
+use super::{Backend, Departure, PoolView};
 use crate::balance::{Ask, Pick};
 use crate::config::settings::Role;
 use crate::sticky::Source;
@@ -129,6 +129,11 @@ impl Lease {
     /// The backend went down since the place was taken. It may be up again.
     pub fn fell(&self) -> bool {
         self.backend.falls() != self.falls
+    }
+
+    /// The backend left the list, and those who have a place there end.
+    pub fn is_withdrawn(&self) -> bool {
+        self.backend.departure() == Departure::Closes
     }
 
     /// The backend lost this role since the place was taken. It may have it again.

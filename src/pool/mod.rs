@@ -5,6 +5,7 @@
 //! longer.
 
 mod backend;
+mod departure;
 mod explain;
 mod lease;
 mod live;
@@ -14,10 +15,11 @@ mod snapshot;
 mod source_ports;
 
 pub use backend::Backend;
+pub use departure::Departure;
 pub use explain::{Explanation, Outcome, Why};
 pub use lease::{Lease, Refusal};
 pub use live::{LivePool, PoolHooks};
 pub use queue::{End, Ticket, Waiter};
 pub use role_view::RoleView;
-pub use snapshot::{Lends, PoolSlot, PoolView, Snapshot, SnapshotCell, picker_when_all_serve, rules};
+pub use snapshot::{Left, Lends, PoolSlot, PoolView, Snapshot, SnapshotCell, picker_when_all_serve, rules};
 pub use source_ports::tcp_source_ports_ratio;

@@ -38,8 +38,8 @@ pub struct PoolView {
     pub states: Vec<BackendState>,
     /// How often each had gone down, in the same order.
     pub falls: Vec<u32>,
-    /// Backends that left the file and still have sessions.
-    pub leaving: Vec<Arc<Backend>>,
+    /// Backends that left the list and still have sessions, or had some lately.
+    pub leaving: Vec<Left>,
     /// The pool itself left the file; sessions that it has stay.
     pub gone: bool,
     /// Chooses among them for those that do not care for roles.
@@ -52,6 +52,17 @@ pub struct PoolView {
     by_number: Vec<(u64, u32)>,
     /// The same by name, where sources are remembered, which is by names.
     by_name: HashMap<Arc<str>, u32>,
+}
+
+/// A backend that left the list.
+#[derive(Debug, Clone)]
+pub struct Left {
+    /// It.
+    pub backend: Arc<Backend>,
+    /// How it stands, as long as it has sessions.
+    pub state: BackendState,
+    /// When it left, in milliseconds of the shared clock.
+    pub left_ms: u64,
 }
 
 /// What a view takes over from one before it: turns, and tables where they are the same.
@@ -109,9 +120,7 @@ impl PoolView {
         let (live, settings) = (Arc::clone(&self.live), Arc::clone(&self.settings));
         let (backends, previous) = (self.backends.clone(), self.lends());
         let view = Self::new(live, settings, backends, states, hash_seed, roles, previous);
-        let still_there = |backend: &&Arc<Backend>| backend.load.active() > 0;
-        let leaving = self.leaving.iter().filter(still_there).map(Arc::clone).collect();
-        Self { leaving, gone: self.gone, ..view }
+        Self { leaving: self.leaving.clone(), gone: self.gone, ..view }
     }
 
     /// What it lends to the view that comes after it.

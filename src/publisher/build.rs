@@ -96,13 +96,15 @@ pub fn targets_of(settings: &Settings, views: &[Arc<PoolView>]) -> Vec<Target> {
         };
         // A backend without a port is reached at its listener's; several make `health.port` a must, as does none.
         let client_port = users(settings, at).next().map(|listener| listener.bind[0].port);
-        for (backend, there) in pool.backends.iter().zip(&view.backends) {
-            let serving_port = backend.port.or(client_port);
+        // Those that left are asked for the sake of the sessions that they have.
+        for there in view.backends.iter().chain(view.leaving.iter().map(|left| &left.backend)) {
+            let (ip, port) = there.place();
+            let serving_port = port.or(client_port);
             if let Some(port) = pool.health.port.or(serving_port) {
                 let health = if serving_port == Some(port) { &health } else { &bare };
                 targets.push(Target {
                     id: TargetId(there.number),
-                    route: Route { to: SocketAddr::new(backend.ip, port), from: own(backend.ip) },
+                    route: Route { to: SocketAddr::new(ip, port), from: own(ip) },
                     health: Arc::clone(health),
                     haste: Haste::of(view.live.haste()),
                     known: None,
@@ -140,11 +142,8 @@ pub fn asked(settings: &Settings, views: &[Arc<PoolView>], targets: &[Target]) -
         };
         let same_port = pool.health.port.is_none();
         let clears_ejection = same_port && users(settings, at).any(|listener| listener.protocol == protocol);
-        asked.extend(
-            view.backends
-                .iter()
-                .map(|backend| (backend.number, CheckPolicy { at_all: false, clears_ejection })),
-        );
+        let all = view.backends.iter().chain(view.leaving.iter().map(|left| &left.backend));
+        asked.extend(all.map(|backend| (backend.number, CheckPolicy { at_all: false, clears_ejection })));
     }
     for target in targets {
         if let Some(asked) = asked.get_mut(&target.id.0) {

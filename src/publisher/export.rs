@@ -60,7 +60,7 @@ impl PoolState {
         let mut fingerprint = Fingerprint::default();
         let mut note = |value: u64| fingerprint.note(value);
         self.view.live.each_value(&mut note);
-        for backend in self.view.backends.iter().chain(&self.view.leaving) {
+        for backend in self.view.backends.iter().chain(self.view.leaving.iter().map(|left| &left.backend)) {
             backend.shards.each_value(BackendShard::counters, &mut note);
             backend.checks.counters().iter().for_each(|named| note(named.counter.value()));
             note(backend.failures_in_a_row().into());
@@ -97,7 +97,10 @@ impl PoolState {
             let role = self.roles.as_ref().and_then(|roles| pool_roles::export_server(roles, at));
             manifest::Backend { role, ..tell(backend, Some(&tracked.state), now_ns) }
         });
-        let leaving = view.leaving.iter().map(|backend| tell(backend, None, now_ns));
+        let leaving = view.leaving.iter().map(|left| manifest::Backend {
+            left_ms: Some(left.left_ms),
+            ..tell(&left.backend, None, now_ns)
+        });
         manifest::Pool {
             name: live.name.to_string(),
             counts: live.counts(),
@@ -140,6 +143,7 @@ fn tell(backend: &Backend, state: Option<&BackendState>, now_ns: u64) -> manifes
         latency_ns,
         state: state.map(BackendState::export),
         role: None,
+        left_ms: None,
     }
 }
 

@@ -4,19 +4,22 @@
 //! hears of it when all is published. Identity is pool + name. A backend that is still there keeps everything; one of the same name at a new address keeps
 //! its marks and counters; one that left drains. A pool that left keeps its slot while anyone may still look at it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use super::build::{CheckPolicy, PoolBuilder, asked, first_health, targets_of};
+
 use super::pool_roles;
-use super::pool_state::{PoolState, TrackedBackend};
+use super::pool_state::PoolState;
+use super::tracked::{Leaver, TrackedBackend};
 use super::{Publisher, Reloaded, Reloading, SLICE, positions_of};
 use crate::backend_state::{BackendState, Health};
 use crate::config::settings::{self, Settings};
-use crate::pool::{Backend, Lends, PoolView};
+use crate::health::Target;
+use crate::pool::{Backend, Departure, Lends, PoolView};
 use crate::roles::{Memory, Roles, Standing};
 
 impl Publisher {
@@ -53,26 +56,34 @@ impl Publisher {
 
     /// All pools of the settings are followed: those that left go, and the rest is published.
     fn end_reload(&mut self, settings: &Settings, slots: &[usize]) -> Reloaded {
+        let now_ms = self.now_ms();
         for (slot, pool) in self.pools.iter_mut().enumerate() {
             if !slots.contains(&slot) && !pool.view.gone {
                 let states = pool.view.states.clone();
                 let mut view = pool.view.with_states(&self.hash_seed, states, pool.roles.as_ref());
                 view.gone = true;
                 pool.view = Arc::new(view);
-                pool.backends.iter_mut().for_each(TrackedBackend::is_asked_no_more);
+                pool.backends.iter_mut().for_each(TrackedBackend::is_awaited_no_more);
+                pool.is_asked_though_gone = pool.view.live.sessions() > 0;
+                pool.see_all_off(now_ms);
             }
         }
         let views: Vec<Arc<PoolView>> =
             slots.iter().map(|slot| Arc::clone(&self.pools[*slot].view)).collect();
         let targets = targets_of(settings, &views);
         let asked = asked(settings, &views, &targets);
-        slots.iter().for_each(|slot| self.pools[*slot].note_asked(&asked));
+        let targets: HashMap<u64, &Target> = targets.iter().map(|target| (target.id.0, target)).collect();
+        for slot in slots {
+            self.pools[*slot].note_asked(&asked);
+            self.pools[*slot].note_targets(&targets);
+        }
         self.positions = positions_of(&self.pools);
         self.store();
+        self.renew_targets();
         // Permits may have come with larger limits.
         views.iter().for_each(|view| view.live.hand_on());
         let pools = views.iter().map(|view| Arc::clone(&view.live)).collect();
-        Reloaded { pools, targets, generation: self.generation }
+        Reloaded { pools, generation: self.generation }
     }
 
     /// Where a pool of this name stands: where it stood, or where one stood that nobody remembers, or at the end.
@@ -106,23 +117,19 @@ impl PoolState {
     fn is_forgotten(&self) -> bool {
         let view = &self.view;
         // Each backend holds its pool, and the view does.
-        let own = 1 + view.backends.len() + view.leaving.len();
+        let own = 1 + view.backends.len() + self.leavers.len();
         view.gone && view.live.sessions() == 0 && Arc::strong_count(&view.live) <= own
     }
 
     /// Takes over what the file says now.
     fn follow(&mut self, pool: &settings::Pool, hash_seed: &str, builder: &mut PoolBuilder, now_ms: u64) {
         let before = Arc::clone(&self.view);
-        let mut states: Vec<Option<TrackedBackend>> =
-            std::mem::take(&mut self.backends).into_iter().map(Some).collect();
+        let stood = std::mem::take(&mut self.backends);
+        let mut states: Vec<Option<TrackedBackend>> = stood.iter().cloned().map(Some).collect();
+        self.gone_ms = None;
         let mut backends = Vec::with_capacity(pool.backends.len());
         // Where each stood before; an address that is new is another server.
         let mut places = Vec::with_capacity(pool.backends.len());
-        // One that had left that place and still has sessions, which count.
-        let back_at = |settings: &settings::Backend| {
-            let same = |backend: &&Arc<Backend>| *backend.name == *settings.name && backend.is_at(settings);
-            before.leaving.iter().find(same).map(Arc::clone)
-        };
         for settings in &pool.backends {
             let known = before.backends.iter().position(|backend| *backend.name == *settings.name);
             places.push(known.filter(|at| before.backends[*at].is_at(settings)));
@@ -131,15 +138,22 @@ impl PoolState {
             });
             let (backend, tracked) = match known {
                 Some((backend, was, tracked)) => {
-                    let moved = || back_at(settings).unwrap_or_else(|| builder.moved(backend, settings));
+                    // One that had left that place may still have sessions, which count.
+                    let moved = || match self.take_leaver(settings) {
+                        Some(leaver) if leaver.backend.is_at(settings) => leaver.backend,
+                        _ => builder.moved(backend, settings),
+                    };
                     keep(backend, was, tracked, settings, pool, moved, now_ms)
                 }
-                None => {
-                    let backend =
-                        back_at(settings).unwrap_or_else(|| builder.backend(&before.live, settings));
-                    (backend, TrackedBackend::new(BackendState::new(first_health(pool, true), now_ms)))
-                }
+                None => match self.take_leaver(settings) {
+                    Some(leaver) => come_back(leaver, settings, pool, builder, now_ms),
+                    None => {
+                        let state = BackendState::new(first_health(pool, true), now_ms);
+                        (builder.backend(&before.live, settings), TrackedBackend::new(state))
+                    }
+                },
             };
+            backend.depart(Departure::Stays);
             backend.load.set_max_sessions(settings.max_sessions);
             self.fell |= backend.set_down(tracked.state.is_down());
             self.backends.push(tracked);
@@ -148,20 +162,22 @@ impl PoolState {
         before.live.follow(pool);
         self.changed = false;
         self.rules = crate::pool::rules(pool);
-        let leaving: Vec<_> = before
-            .backends
-            .iter()
-            .chain(&before.leaving)
-            .filter(|old| old.load.active() > 0 && !backends.iter().any(|new| Arc::ptr_eq(old, new)))
-            .map(Arc::clone)
-            .collect();
+        let stays: HashSet<u64> = backends.iter().map(|backend| backend.number).collect();
+        for (old, tracked) in
+            before.backends.iter().zip(stood).filter(|(old, _)| !stays.contains(&old.number))
+        {
+            let mut leaver = Leaver::new(Arc::clone(old), tracked, now_ms);
+            leaver.tracked.is_awaited_no_more();
+            self.leavers.push(leaver);
+        }
         let states = self.backends.iter().map(|tracked| tracked.state.clone()).collect();
         let stood = self.follow_roles(pool, &places, now_ms);
         let (live, settings) = (Arc::clone(&before.live), Arc::new(pool.clone()));
         let roles = self.roles.as_ref();
         let mut view = PoolView::new(live, settings, backends, states, hash_seed, roles, before.lends());
-        view.leaving = leaving;
+        view.leaving = self.left(now_ms);
         self.view = Arc::new(view);
+        self.see_off(now_ms);
         self.note_roles(&stood, now_ms);
         if self.lost {
             // The view tells how often each had lost a role.
@@ -196,11 +212,44 @@ impl PoolState {
         stood
     }
 
+    /// How each is asked, those that left and are known there included.
+    pub(super) fn note_targets(&mut self, targets: &HashMap<u64, &Target>) {
+        for (tracked, backend) in self.backends.iter_mut().zip(&self.view.backends) {
+            tracked.target = targets.get(&backend.number).map(|target| (*target).clone());
+        }
+        for leaver in &mut self.leavers {
+            if let Some(target) = targets.get(&leaver.backend.number) {
+                leaver.tracked.target = Some((*target).clone());
+            }
+        }
+    }
+
     fn note_asked(&mut self, asked: &HashMap<u64, CheckPolicy>) {
         for (tracked, backend) in self.backends.iter_mut().zip(&self.view.backends) {
             tracked.asked = asked.get(&backend.number).copied().unwrap_or_default();
         }
     }
+}
+
+/// A backend that had left. What an operator said of it holds, and where it was asked all the time, its health.
+fn come_back(
+    leaver: Leaver,
+    settings: &settings::Backend,
+    pool: &settings::Pool,
+    builder: &mut PoolBuilder,
+    now_ms: u64,
+) -> (Arc<Backend>, TrackedBackend) {
+    let was_asked = leaver.is_asked();
+    let Leaver { backend, mut tracked, .. } = leaver;
+    let is_asked = pool.health.check != settings::Check::Off;
+    if !backend.is_at(settings) {
+        tracked.state = tracked.state.at_new_address(first_health(pool, true), now_ms);
+        return (builder.moved(&backend, settings), TrackedBackend::new(tracked.state));
+    }
+    if !(was_asked && is_asked) {
+        tracked.state = tracked.state.at_new_address(first_health(pool, true), now_ms);
+    }
+    (backend, tracked)
 }
 
 /// A backend whose name was there before.

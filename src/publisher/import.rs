@@ -6,14 +6,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::build::PoolBuilder;
+use super::build::{PoolBuilder, first_health};
 use super::pool_roles;
 use crate::backend_state::{BackendState, Health};
 use crate::balance::Picker;
 use crate::config::settings::{self, Balance, ConnectFrom, OnDown, Role, SendProxy, Settings, Word};
 use crate::manifest;
 use crate::metrics::BackendShard;
-use crate::pool::{Backend, Lends, LivePool, PoolView, Snapshot, SnapshotCell, picker_when_all_serve};
+use crate::pool::{Backend, Left, Lends, LivePool, PoolView, Snapshot, SnapshotCell, picker_when_all_serve};
 use crate::roles::Roles;
 use crate::sticky::Source;
 
@@ -56,7 +56,7 @@ impl<'a> PoolImport<'a> {
         live: &Arc<LivePool>,
         backends: &[Arc<Backend>],
         builder: &mut PoolBuilder,
-    ) -> (Vec<Option<BackendState>>, Vec<Arc<Backend>>) {
+    ) -> (Vec<Option<BackendState>>, Vec<Left>) {
         let mut states = vec![None; backends.len()];
         let mut leaving = Vec::new();
         let Some(before) = self.pools.iter().find(|before| before.name == pool.name) else {
@@ -75,7 +75,12 @@ impl<'a> PoolImport<'a> {
                 }
                 None => {
                     let backend = builder.backend(live, &leaver(record));
-                    leaving.push(Arc::clone(&backend));
+                    let now_ms = self.now_ns / 1_000_000;
+                    leaving.push(Left {
+                        backend: Arc::clone(&backend),
+                        state: BackendState::new(first_health(pool, false), now_ms),
+                        left_ms: record.left_ms.unwrap_or(now_ms),
+                    });
                     backend
                 }
             };

@@ -10,9 +10,11 @@ mod export;
 mod first_snapshot;
 mod follow;
 mod import;
+mod leaving;
 mod passive;
 mod pool_roles;
 mod pool_state;
+mod tracked;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +26,7 @@ use tokio::time::{sleep, sleep_until, timeout_at};
 
 use crate::backend_state::{BackendState, Mark};
 use crate::config::settings::Settings;
-use crate::health::{Checked, Target};
+use crate::health::{Checked, Target, TargetList};
 use crate::manifest;
 use crate::pool::{LivePool, Snapshot, SnapshotCell};
 use crate::worker::{Message, Workers};
@@ -46,7 +48,9 @@ pub struct Publisher {
     generation: u64,
     pools: Vec<PoolState>,
     /// Where a backend stands, by its number: slot and index.
-    positions: HashMap<u64, (usize, usize)>,
+    positions: HashMap<u64, Position>,
+    /// Whom to ask.
+    targets: Option<TargetList>,
     /// Rung by data threads when real traffic fails somewhere once too often.
     alarm: Arc<Notify>,
     /// Told when every backend that is asked at all has answered once, or failed to.
@@ -55,6 +59,15 @@ pub struct Publisher {
     reloading: Option<Reloading>,
     /// Of the pools that wait to be rebuilt, those from here on come first.
     next_slot: usize,
+}
+
+/// Where a backend stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Position {
+    /// Its pool.
+    slot: usize,
+    /// Its place in the list; `None`: it left.
+    index: Option<usize>,
 }
 
 /// Settings that are followed in slices.
@@ -147,18 +160,19 @@ pub enum NoSuch {
 pub struct Reloaded {
     /// By the index of the pool in the settings.
     pub pools: Vec<Arc<LivePool>>,
-    /// Whom to ask from now on.
-    pub targets: Vec<Target>,
     /// Of the snapshot.
     pub generation: u64,
 }
 
 impl Publisher {
-    /// Publishes what becomes of the pools, of which `asked` says how a backend of that number is asked.
-    pub fn new(with: PublisherParts, asked: &HashMap<u64, CheckPolicy>) -> Self {
+    /// Publishes what becomes of the pools, of which `asked` says how a backend of that number is asked, and `targets` whom.
+    pub fn new(with: PublisherParts, asked: &HashMap<u64, CheckPolicy>, targets: &[Target]) -> Self {
         let snapshot = with.snapshots.load();
-        let pools: Vec<_> = snapshot.pools.iter().map(|view| PoolState::new(view, asked)).collect();
+        let mut pools: Vec<_> = snapshot.pools.iter().map(|view| PoolState::new(view, asked)).collect();
+        let targets: HashMap<u64, &Target> = targets.iter().map(|target| (target.id.0, target)).collect();
+        pools.iter_mut().for_each(|pool| pool.note_targets(&targets));
         let mut publisher = Self {
+            targets: None,
             generation: snapshot.generation,
             positions: positions_of(&pools),
             pools,
@@ -179,6 +193,19 @@ impl Publisher {
         publisher.publish();
         publisher.end_first_round();
         publisher
+    }
+
+    /// Tells this list from now on whom to ask.
+    pub fn tell_targets(&mut self, targets: TargetList) {
+        self.targets = Some(targets);
+    }
+
+    /// Others are to be asked than before.
+    fn renew_targets(&self) {
+        if let Some(list) = &self.targets {
+            let targets: Vec<Target> = self.pools.iter().flat_map(PoolState::targets).cloned().collect();
+            list.set(targets);
+        }
     }
 
     /// Backends stand otherwise than the snapshot says, by their numbers: the process before saw to that when the snapshot
@@ -227,7 +254,11 @@ impl Publisher {
                 }
                 () = sleep_until(wake_at.unwrap_or_else(tokio::time::Instant::now)), if wake_at.is_some() => {
                     let now_ms = self.now_ms();
-                    self.pools.iter_mut().for_each(|pool| pool.on_time(now_ms));
+                    let others = self.pools.iter_mut().map(|pool| pool.on_time(now_ms));
+                    // Each has its turn, whatever the others say.
+                    if others.fold(false, |any, others| any | others) {
+                        self.renew_targets();
+                    }
                 }
                 () = yield_now(), if is_behind => {}
             }
@@ -285,10 +316,13 @@ impl Publisher {
         let now_ms = self.now_ms();
         let asked_ms = millis_between(self.epoch, event.began);
         // The event may be of a backend that left the file.
-        if let Some((slot, index)) = self.positions.get(&event.target.0).copied()
+        if let Some(Position { slot, index }) = self.positions.get(&event.target.0).copied()
             && let Some(pool) = self.pools.get_mut(slot)
         {
-            pool.apply(index, event, asked_ms, now_ms);
+            match index {
+                Some(index) => pool.apply(index, event, asked_ms, now_ms),
+                None => pool.apply_to_leaver(event, now_ms),
+            }
         }
     }
 
@@ -345,7 +379,8 @@ impl Publisher {
                 return false;
             }
             let (fell, lost) = (std::mem::take(&mut pool.fell), std::mem::take(&mut pool.lost));
-            fell && pool.view.live.closes() || lost
+            let withdrawn = std::mem::take(&mut pool.withdrawn);
+            fell && pool.view.live.closes() || lost || withdrawn
         };
         // Each is asked: what fell and need not be looked for is done with.
         let looks = self.pools.iter_mut().filter_map(|pool| must_look(pool).then_some(())).count();
@@ -366,12 +401,16 @@ impl Publisher {
     }
 }
 
-fn positions_of(pools: &[PoolState]) -> HashMap<u64, (usize, usize)> {
-    let numbers = |(slot, pool): (usize, &PoolState)| {
-        let numbers: Vec<_> = pool.view.backends.iter().map(|backend| backend.number).collect();
-        numbers.into_iter().enumerate().map(move |(index, number)| (number, (slot, index)))
-    };
-    pools.iter().enumerate().filter(|(_, pool)| !pool.view.gone).flat_map(numbers).collect()
+/// Of all whose answers may be awaited, those of pools that left the file included.
+fn positions_of(pools: &[PoolState]) -> HashMap<u64, Position> {
+    let mut positions = HashMap::new();
+    for (slot, pool) in pools.iter().enumerate() {
+        let listed = pool.view.backends.iter().enumerate();
+        positions.extend(listed.map(|(at, one)| (one.number, Position { slot, index: Some(at) })));
+        let leavers = pool.leavers.iter();
+        positions.extend(leavers.map(|leaver| (leaver.backend.number, Position { slot, index: None })));
+    }
+    positions
 }
 
 fn millis_between(epoch: Instant, at: Instant) -> u64 {

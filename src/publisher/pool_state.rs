@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::build::CheckPolicy;
-use crate::backend_state::{BackendState, Health, Mark, Marked, Rules};
+use super::tracked::{Leaver, TrackedBackend};
+use crate::backend_state::{BackendState, Mark, Marked, Rules};
 use crate::config::settings::Balance;
 use crate::config::settings::WhenNone;
-use crate::health::{Checked, Outcome};
-use crate::pool::{Backend, PoolView, rules};
+use crate::health::Checked;
+use crate::pool::{Backend, Left, PoolView, rules};
 use crate::roles::Roles;
 
 /// One pool as the publisher keeps it.
@@ -26,39 +27,42 @@ pub(super) struct PoolState {
     /// Who is what, where the check tells it.
     pub(super) roles: Option<Roles>,
     pub(super) backends: Vec<TrackedBackend>,
-}
-
-pub(super) struct TrackedBackend {
-    pub(super) state: BackendState,
-    pub(super) asked: CheckPolicy,
-    /// No check of it is over yet.
-    awaited: bool,
-    /// Its last check could not be made.
-    unasked: bool,
-    /// It was told that it fails and cannot be ejected, since it last had a success.
-    pub(super) spared: bool,
-}
-
-impl TrackedBackend {
-    pub(super) fn new(state: BackendState) -> Self {
-        Self { state, asked: CheckPolicy::default(), awaited: false, unasked: false, spared: false }
-    }
-
-    pub(super) fn is_asked_no_more(&mut self) {
-        (self.asked, self.awaited) = (CheckPolicy::default(), false);
-    }
+    /// Backends that left the list, the one that left first at the front.
+    pub(super) leavers: Vec<Leaver>,
+    /// A backend that left has sessions that are to end, since a view was last published.
+    pub(super) withdrawn: bool,
+    /// When those that left are looked after.
+    pub(super) look_ms: Option<u64>,
+    /// When the pool left the file.
+    pub(super) gone_ms: Option<u64>,
+    /// It left the file, and its backends are asked for its last sessions' sake.
+    pub(super) is_asked_though_gone: bool,
 }
 
 impl PoolState {
     /// A pool as it is published, of which `asked` says how a backend of that number is asked.
     pub(super) fn new(view: &Arc<PoolView>, asked: &HashMap<u64, CheckPolicy>) -> Self {
-        let backend = |(state, backend): (&BackendState, &Arc<Backend>)| {
+        let backend = |state: &BackendState, backend: &Backend| {
             let asked = asked.get(&backend.number).copied().unwrap_or_default();
             TrackedBackend { asked, awaited: asked.at_all, ..TrackedBackend::new(state.clone()) }
         };
+        let leaver = |left: &Left| {
+            let tracked = TrackedBackend { awaited: false, ..backend(&left.state, &left.backend) };
+            Leaver::new(Arc::clone(&left.backend), tracked, left.left_ms)
+        };
         Self {
+            leavers: view.leaving.iter().map(leaver).collect(),
+            withdrawn: false,
+            look_ms: (view.gone || !view.leaving.is_empty()).then_some(0),
+            gone_ms: None,
+            is_asked_though_gone: false,
             rules: rules(&view.settings),
-            backends: view.states.iter().zip(&view.backends).map(backend).collect(),
+            backends: view
+                .states
+                .iter()
+                .zip(&view.backends)
+                .map(|(state, one)| backend(state, one))
+                .collect(),
             view: Arc::clone(view),
             changed: false,
             fell: false,
@@ -128,42 +132,10 @@ impl PoolState {
         else {
             return;
         };
-        // An answer that was on its way when a file turned the checks off: nobody would ever take it back.
-        if !tracked.asked.at_all {
-            return;
-        }
-        let first = std::mem::take(&mut tracked.awaited);
-        match &event.outcome {
-            Outcome::Good | Outcome::Role(_) => backend.checks.good.add(1),
-            Outcome::Bad(_) => backend.checks.bad.add(1),
-            Outcome::Local(_) => backend.checks.local.add(1),
-        }
-        let progress = event.verdict.progress;
-        backend.checks.note_progress(progress.done, progress.of);
-        let took_us = u64::try_from(event.took.as_micros()).unwrap_or(u64::MAX);
-        self.view.live.check_seconds.observe(took_us);
-        let unasked = matches!(event.outcome, Outcome::Local(_));
-        let still_unasked = std::mem::replace(&mut tracked.unasked, unasked) && unasked;
-        // That all is well from the start is told once, for all; that it cannot be asked, when that begins.
-        if !(first && event.outcome.is_good() || still_unasked) {
-            let for_s = now_ms.saturating_sub(tracked.state.since_ms()) / 1_000;
-            tell(event, &self.view.live.name, &backend.name, for_s);
-        }
-        if event.verdict.change.is_some() {
-            // The first answer decides alone.
-            let first = matches!(tracked.state.health(), Health::Untested { .. });
-            let fall = self.view.settings.health.fall;
-            let cause = match &event.outcome {
-                Outcome::Bad(cause) if first => Some(cause.to_string()),
-                Outcome::Bad(cause) => Some(format!("{cause}, {fall} of {fall} checks")),
-                _ => None,
-            };
-            tracked.state.on_verdict(cause.as_deref().map_or(Ok(()), Err), &self.rules, now_ms);
-            // What failed before says nothing of the time after: the primary of tomorrow may be the one of yesterday.
-            backend.forget_failures();
-            self.fell |= backend.set_down(tracked.state.is_down());
-            self.changed = true;
-        }
+        let heard = tracked.hear(backend, &self.view, &self.rules, event, now_ms);
+        let Some(heard) = heard else { return };
+        self.fell |= heard.fell;
+        self.changed |= heard.turned;
         if event.outcome.is_good()
             && tracked.asked.clears_ejection
             && tracked.state.on_good_check(asked_ms, &self.rules, now_ms)
@@ -176,8 +148,8 @@ impl PoolState {
         self.hear_role(index, &event.outcome, now_ms);
     }
 
-    /// Does what time has brought.
-    pub(super) fn on_time(&mut self, now_ms: u64) {
+    /// Does what time has brought; true: others are to be asked than before.
+    pub(super) fn on_time(&mut self, now_ms: u64) -> bool {
         for (tracked, backend) in self.backends.iter_mut().zip(&self.view.backends) {
             if tracked.state.next_wake_ms(&self.rules).is_none_or(|at_ms| at_ms > now_ms) {
                 continue;
@@ -191,11 +163,13 @@ impl PoolState {
                 tracing::info!(target: "health", pool, backend, "ejection is over: backend gets sessions again");
             }
         }
+        self.look_after_leavers(now_ms)
     }
 
     /// When [`Self::on_time`] is to be called.
     pub(super) fn next_wake_ms(&self) -> Option<u64> {
-        self.backends.iter().filter_map(|tracked| tracked.state.next_wake_ms(&self.rules)).min()
+        let states = self.backends.iter().filter_map(|tracked| tracked.state.next_wake_ms(&self.rules));
+        states.chain(self.look_ms).min()
     }
 
     /// To rebuild it costs milliseconds.
@@ -209,7 +183,9 @@ impl PoolState {
         self.changed = false;
         let had = !self.view.picker.eligible().is_empty();
         let states = self.backends.iter().map(|tracked| tracked.state.clone()).collect();
-        self.view = Arc::new(self.view.with_states(hash_seed, states, self.roles.as_ref()));
+        let mut view = self.view.with_states(hash_seed, states, self.roles.as_ref());
+        view.leaving = self.left(now_ms);
+        self.view = Arc::new(view);
         self.tell_haste();
         let has = !self.view.picker.eligible().is_empty();
         let pool = &*self.view.live.name;
@@ -221,28 +197,6 @@ impl PoolState {
             }
         } else if has && !had {
             tracing::info!(target: "health", pool, "the pool has an eligible backend again");
-        }
-    }
-}
-
-/// The log lines of one check: a line for what changed, detail for what did not.
-fn tell(event: &Checked, pool: &str, backend: &str, for_s: u64) {
-    let progress = event.verdict.progress;
-    let state = event.verdict.state.word();
-    match (&event.outcome, event.verdict.change) {
-        (Outcome::Bad(cause), Some(_)) => {
-            tracing::warn!(target: "health", pool, backend, %cause, was_up_s = for_s, "backend is down");
-        }
-        (_, Some(_)) => tracing::info!(target: "health", pool, backend, was_down_s = for_s, "backend is up"),
-        (Outcome::Bad(cause), None) if progress.done > 0 => {
-            tracing::info!(target: "health", pool, backend, %cause, "backend is {state}, {progress} bad");
-        }
-        (Outcome::Local(error), None) => {
-            tracing::warn!(target: "health", pool, backend, %error, "backend could not be asked");
-        }
-        (outcome, None) => {
-            let answer = outcome.word();
-            tracing::debug!(target: "health", pool, backend, answer, state, "backend was asked");
         }
     }
 }

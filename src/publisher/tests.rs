@@ -9,7 +9,7 @@ use crate::limits::Permits;
 use crate::roles::Claim;
 
 /// A publisher of these pools, and the threads that it tells.
-fn publisher(text: &str) -> (Publisher, Arc<Workers>) {
+pub(super) fn publisher(text: &str) -> (Publisher, Arc<Workers>) {
     let settings = settings(text);
     let workers = Arc::new(Workers::new(2, 10, Arc::new(Permits::new(None))).unwrap());
     let alarm = Arc::new(Notify::new());
@@ -25,7 +25,7 @@ fn publisher(text: &str) -> (Publisher, Arc<Workers>) {
     };
     let views = with.snapshots.load().pools.clone();
     let targets = targets_of(&settings, &views);
-    (Publisher::new(with, &asked(&settings, &views, &targets)), workers)
+    (Publisher::new(with, &asked(&settings, &views, &targets), &targets), workers)
 }
 
 fn settings(text: &str) -> Settings {
@@ -33,7 +33,7 @@ fn settings(text: &str) -> Settings {
 }
 
 /// How many messages each thread has got since the last time; all must be about backends that went down.
-fn told(workers: &Workers) -> [usize; 2] {
+pub(super) fn told(workers: &Workers) -> [usize; 2] {
     [0, 1].map(|worker| {
         let mut mail = Vec::new();
         workers.mailbox(worker).take(&mut mail);
@@ -49,7 +49,7 @@ fn mark(publisher: &mut Publisher, pool: &str, mark: Option<Mark>) {
     outcome.blocking_recv().unwrap().unwrap();
 }
 
-fn reload(publisher: &mut Publisher, text: &str) {
+pub(super) fn reload(publisher: &mut Publisher, text: &str) {
     let (reply, outcome) = oneshot::channel();
     let settings = settings(text);
     let pools = settings.pools.len();
@@ -188,7 +188,7 @@ fn the_next_process_takes_back_an_ejected_backend_that_is_alone_in_its_file() {
         alarm,
         first_round: oneshot::channel().0,
     };
-    assert_eq!(eligible(&Publisher::new(with, &HashMap::new()), 0), [0]);
+    assert_eq!(eligible(&Publisher::new(with, &HashMap::new(), &[]), 0), [0]);
 }
 
 /// So many pools, each with a table of its own.

@@ -141,13 +141,6 @@ impl Control {
         lock(&self.served)
     }
 
-    /// What the checker is told.
-    pub(super) fn with_checker(&self, tell: impl FnOnce(&Checker)) {
-        if let Some(checker) = &*lock(&self.checker) {
-            tell(checker);
-        }
-    }
-
     /// The health checks, the publisher and the admin doors end where they stand.
     pub(super) fn end_side_threads(&self) {
         if let Some(threads) = lock(&self.side_threads).take() {

@@ -108,7 +108,6 @@ impl Control {
         // From here on nothing fails.
         self.set_limits(&settings);
         let reloaded = self.publish(&settings).await.ok_or(ReloadError::NotRunning("stopping"))?;
-        self.with_checker(|checker| checker.update(reloaded.targets));
         let closes = !matched.unwanted.is_empty();
         self.move_doors(&settings, matched, bound, &reloaded.pools);
         if closes {

@@ -181,19 +181,23 @@ impl Control {
         let mut targets = publisher::targets_of(settings, &views);
         publisher::note_known(&mut targets, &views, states);
         let asked = publisher::asked(settings, &views, &targets);
-        let mut publisher = Publisher::new(publisher_parts, &asked);
+        let mut publisher = Publisher::new(publisher_parts, &asked, &targets);
         publisher.correct(states);
         // Without checks the publisher ends as well: its end tells of both.
         let alive = ended.drop_guard();
+        let threads = control::lock(&self.side_threads);
+        let Some(threads) = &*threads else { return };
+        let checker = {
+            let _on_its_thread = threads.health.enter();
+            Checker::start(targets, probes_max, seed, events)
+        };
+        publisher.tell_targets(checker.list());
         let publishing = async move {
             let _alive = alive;
             publisher.run(inbox, order_inbox).await;
         };
-        let threads = control::lock(&self.side_threads);
-        let Some(threads) = &*threads else { return };
         self.tasks.spawn_on(publishing, threads.publisher.runtime());
-        let _on_its_thread = threads.health.enter();
-        *control::lock(&self.checker) = Some(Checker::start(targets, probes_max, seed, events));
+        *control::lock(&self.checker) = Some(checker);
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) struct Session {
     pub(super) connect_us: Option<u64>,
     /// How long it waited in line, all times together; `None`: not at all.
     pub(super) queue_us: Option<u64>,
-    /// Its end, because its backend went down.
+    /// Its end, because its backend went down or left.
     pub(super) close_later_ms: Option<u64>,
     /// Why, while that is to come.
     pub(super) ends_for: Option<Reason>,
@@ -122,13 +122,18 @@ impl Session {
         self.client.readable && !self.client.read_out && self.relay.to_backend.is_empty()
     }
 
-    /// Its backend went down since it was given it, and it is to end with it. Not so while it still tells one side of the
+    /// Its backend went down since it was given it, or left, and it is to end with it. Not so while it still tells one side of the
     /// end of the other.
     pub(super) fn is_to_close(&self) -> bool {
-        let fell = self.on_down == OnDown::Close && self.lease.as_ref().is_some_and(Lease::fell);
+        let goes = self.fell() || self.lease.as_ref().is_some_and(Lease::is_withdrawn);
         // One that is to end within a second ends now, when its backend loses the role meanwhile.
         self.lost_role() && self.ends_for != Some(Reason::RoleChanged)
-            || fell && self.close_later_ms.is_none() && self.has_backend()
+            || goes && self.close_later_ms.is_none() && self.has_backend()
+    }
+
+    /// Its backend went down, and it is to end with it.
+    fn fell(&self) -> bool {
+        self.on_down == OnDown::Close && self.lease.as_ref().is_some_and(Lease::fell)
     }
 
     /// Its backend lost the role that it came for since it was given it.
@@ -181,7 +186,8 @@ impl Session {
         let (reason, spread_ms) = if self.lost_role() {
             (Reason::RoleChanged, 0)
         } else {
-            (Reason::BackendDown, cx.random.bits() % CLOSES_SPREAD_MS)
+            let reason = if self.fell() { Reason::BackendDown } else { Reason::Removed };
+            (reason, cx.random.bits() % CLOSES_SPREAD_MS)
         };
         (self.close_later_ms, self.ends_for) = (Some(cx.now_ms() + spread_ms), Some(reason));
         self.deadline_moved = true;
@@ -218,7 +224,7 @@ pub(super) fn is_reset(errno: Errno) -> bool {
     matches!(errno, Errno::CONNRESET | Errno::PIPE | Errno::CONNABORTED | Errno::CONNREFUSED)
 }
 
-/// `on_down: close` takes so long.
+/// `on_down: close`, and the end of a departure, take so long.
 const CLOSES_SPREAD_MS: u64 = 1_000;
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ impl Pump {
             _ if !watched || is_foreign => Some(Reason::HandoverFailed),
             _ if door == u32::MAX => Some(Reason::Drained),
             // Its backend went down before it was here to be looked at.
-            Some(side) if side.upstream.is_to_close() => Some(Reason::BackendDown),
+            Some(side) if side.upstream.ends_for().is_some() => side.upstream.ends_for(),
             _ => None,
         };
         self.to_end.extend(over.map(|reason| ToEnd::InTable(id, reason)));

@@ -10,7 +10,8 @@ use crate::balance::Ask;
 use crate::config::settings::{OnDown, Role, SendProxy};
 use crate::manifest;
 use crate::metrics::Drop;
-use crate::pool::{Lease, PoolView, Refusal};
+use crate::pool::{Departure, Lease, PoolView, Refusal};
+use crate::reason::Reason;
 use crate::sys::{Errno, udp, udp_errors};
 use crate::thread_context::{ThreadContext, Token};
 
@@ -240,15 +241,20 @@ impl Upstream {
         }
     }
 
-    /// Its backend went down since the flow was given it, and the flow is to end with it.
-    pub(super) fn is_to_close(&self) -> bool {
-        self.on_down == OnDown::Close && self.lease.fell()
+    /// Why the flow is to end with its backend, which went down since the flow was given it, or left.
+    pub(super) fn ends_for(&self) -> Option<Reason> {
+        if self.on_down == OnDown::Close && self.lease.fell() {
+            return Some(Reason::BackendDown);
+        }
+        self.lease.is_withdrawn().then_some(Reason::Removed)
     }
 
     /// The next datagram of the client should go to another backend.
     pub(super) fn wants_another(&self, now_ms: u64) -> bool {
         let is_gone = self.refusals.are_enough() || self.refusals.is_silent(now_ms);
-        self.on_down == OnDown::Rehome && (is_gone || self.lease.backend().is_down())
+        let backend = self.lease.backend();
+        self.on_down == OnDown::Rehome && (is_gone || backend.is_down())
+            || backend.departure() == Departure::Rehomes
     }
 }
 

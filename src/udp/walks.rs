@@ -15,15 +15,17 @@ impl Pump {
         self.sides.len()
     }
 
-    /// Goes on with a walk after some backends went down: their flows end where `on_down` is `close`.
+    /// Goes on with a walk after some backends went down: their flows end where `on_down` is `close`, and
+    /// those of backends that left where `on_removed` says so.
     pub fn close_fallen(&mut self, walk: &mut Walk, slice: &mut Slice, cx: &mut ThreadContext) {
-        self.end_each(Reason::BackendDown, walk, slice, |_, side| side.upstream.is_to_close());
+        self.end_each(walk, slice, |_, side| side.upstream.ends_for());
         self.close_ended(cx);
     }
 
     /// Goes on with ending the flows of doors that were closed. After the walk: [`Self::doors_are_left`].
     pub fn leave_doors(&mut self, walk: &mut Walk, slice: &mut Slice, cx: &mut ThreadContext) {
-        self.end_each(Reason::Drained, walk, slice, |pump, side| pump.doors.is_closed(side.door));
+        let is_left = |pump: &Self, side: &Side| pump.doors.is_closed(side.door);
+        self.end_each(walk, slice, |pump, side| is_left(pump, side).then_some(Reason::Drained));
         self.close_ended(cx);
     }
 
@@ -34,7 +36,7 @@ impl Pump {
 
     /// Goes on with ending every flow.
     pub fn cut(&mut self, reason: Reason, walk: &mut Walk, slice: &mut Slice, cx: &mut ThreadContext) {
-        self.end_each(reason, walk, slice, |_, _| true);
+        self.end_each(walk, slice, |_, _| Some(reason));
         self.close_ended(cx);
     }
 
@@ -87,17 +89,16 @@ impl Pump {
         Some(side.id)
     }
 
-    /// Ends flows that `is_over` says are over; burying them is the caller's.
+    /// Ends flows for what `ends_for` says, if anything; burying them is the caller's.
     fn end_each(
         &mut self,
-        reason: Reason,
         walk: &mut Walk,
         slice: &mut Slice,
-        is_over: impl Fn(&Self, &Side) -> bool,
+        ends_for: impl Fn(&Self, &Side) -> Option<Reason>,
     ) {
         while let Some(place) = walk.step(slice) {
             let side = self.sides.get(place).and_then(Option::as_ref);
-            if let Some(id) = side.filter(|side| is_over(self, side)).map(|side| side.id) {
+            if let Some((id, reason)) = side.and_then(|side| Some((side.id, ends_for(self, side)?))) {
                 slice.note_end();
                 self.flows.end(id, reason);
             }

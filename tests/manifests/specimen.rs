@@ -151,6 +151,7 @@ fn backend(name: &str, standing: Option<BackendState>) -> Backend {
             is_silent: true,
             is_lagging: true,
         }),
+        left_ms: Some(66),
     }
 }
 

@@ -19,6 +19,7 @@ mod fairness;
 mod fd_exhaustion;
 mod half_close;
 mod icmp_refusals;
+mod leaving;
 mod log_lines;
 mod on_down;
 mod passive_ejection;

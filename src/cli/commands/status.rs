@@ -104,7 +104,9 @@ fn pool_picture(pool: &Value, paint: Paint) -> String {
     }
     for backend in list(pool, "leaving") {
         let active = number(backend, "active").to_string();
-        let cells = [text(backend, "name"), "", "leaving", "-", "-", "", "", &active, "", "left the file"];
+        let (name, since, why) =
+            (text(backend, "name"), age(number(backend, "since_s")), text(backend, "cause"));
+        let cells = [name, "", "leaving", "-", "-", &since, "", &active, "", why];
         rows.push(cells.map(str::to_owned));
     }
     let state = |row: usize| rows.get(row).map_or("", |row| row[2].as_str());

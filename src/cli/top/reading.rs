@@ -157,7 +157,7 @@ fn pool(value: &Value, listeners: &[Listener]) -> Pool {
         name: text(backend, "name").to_owned(),
         address: text(backend, "address").to_owned(),
         state: "leaving".to_owned(),
-        cause: "left the file".to_owned(),
+        cause: text(backend, "cause").to_owned(),
         traffic: Traffic { active: number(backend, "active"), ..Traffic::default() },
         ..Backend::default()
     });

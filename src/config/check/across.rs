@@ -12,7 +12,7 @@ use super::policy::ROLES_HINT;
 use crate::config::mistake::{Place, Report, quoted};
 use crate::config::nearest::nearest;
 use crate::config::settings::{
-    Bind, Check, Listener, OnDown, Pool, Protocol, Role, SendProxy, WhenNone, Word,
+    Bind, Check, Listener, OnDown, OnRemoved, Pool, Protocol, Role, SendProxy, WhenNone, Word,
 };
 use crate::config::spec::{POOL, Section, TOP};
 use crate::config::units::show_whole;
@@ -145,6 +145,7 @@ fn suit_protocols(pool: &mut DraftPool, protocols: &[Protocol], report: &mut Rep
             );
         }
     }
+    suit_departure(pool, has_tcp, report);
     let Some((on_down, place)) = pool.on_down else { return };
     let Some(place) = place else {
         if !has_tcp || on_down != OnDown::Rehome {
@@ -155,6 +156,20 @@ fn suit_protocols(pool: &mut DraftPool, protocols: &[Protocol], report: &mut Rep
     pool.settings.on_down = on_down;
     if has_tcp && on_down == OnDown::Rehome {
         report.tell(place, "`on_down: rehome` is for flows; a tcp listener uses this pool");
+    }
+}
+
+/// No session of tcp can go elsewhere.
+fn suit_departure(pool: &mut DraftPool, has_tcp: bool, report: &mut Report) {
+    if !has_tcp || pool.settings.on_removed != OnRemoved::Rehome {
+        return;
+    }
+    match pool.on_removed {
+        Some(place) => {
+            report.tell(place, "`on_removed: rehome` is for flows; a tcp listener uses this pool");
+        }
+        // A default for the others.
+        None => pool.settings.on_removed = OnRemoved::Auto,
     }
 }
 

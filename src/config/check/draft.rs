@@ -41,4 +41,6 @@ pub(super) struct DraftPool {
     pub(super) send_proxy_v1: Option<Option<Place>>,
     /// What is written of `on_down`, and where; without a place it is a default.
     pub(super) on_down: Option<(OnDown, Option<Place>)>,
+    /// Where `on_removed` is written; a default is for those it is for.
+    pub(super) on_removed: Option<Place>,
 }

@@ -36,6 +36,7 @@ pub(super) fn read(
         let place = Some(entry.value.place).filter(|_| !entry.is_default);
         Some((fields.word_or("on_down", &mut Report::default())?, place))
     });
+    let on_removed = fields.get("on_removed").filter(|entry| !entry.is_default);
     let check_written = fields.section("health", &mut Report::default()).get("check").is_some();
     let settings = Pool { backends, ..settings(name, fields, report) };
     policy::check_sense(fields, &settings, report);
@@ -59,6 +60,7 @@ pub(super) fn read(
         for_tcp: for_tcp.collect(),
         send_proxy_v1,
         on_down,
+        on_removed: on_removed.map(|entry| entry.value.place),
     }
 }
 
@@ -90,6 +92,8 @@ pub(super) fn settings(name: &str, fields: &Fields<'_>, report: &mut Report) -> 
         slow_start: fields.duration_or("slow_start", report),
         // `auto`, until it is known who uses the pool.
         on_down: OnDown::Keep,
+        on_removed: fields.word_of("on_removed", report),
+        removed_grace: fields.duration_or("removed_grace", report),
         when_none: fields.word_of("when_none", report),
         queue: policy::queue(fields, report),
         roles: policy::roles(&fields.section("roles", report), report),

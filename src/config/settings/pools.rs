@@ -32,6 +32,10 @@ pub struct Pool {
     pub slow_start: Option<Duration>,
     /// What happens to the flows of a backend that goes down.
     pub on_down: OnDown,
+    /// What happens to the sessions and flows of a backend that leaves the list.
+    pub on_removed: OnRemoved,
+    /// Those that are still there then end; `None` is `off`.
+    pub removed_grace: Option<Duration>,
     /// What happens when no backend is eligible.
     pub when_none: WhenNone,
     /// Sessions wait when every eligible backend is full; `None` is `off`.
@@ -316,6 +320,19 @@ impl OnDown {
     pub fn named(word: &str) -> Option<Self> {
         [Self::Keep, Self::Close, Self::Rehome].into_iter().find(|one| one.word() == word)
     }
+}
+
+/// The `on_removed` of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnRemoved {
+    /// Sessions stay, and the next datagram of a flow goes to another backend.
+    Auto,
+    /// They stay.
+    Keep,
+    /// They end.
+    Close,
+    /// The next datagram goes to another backend.
+    Rehome,
 }
 
 /// What happens when no backend is eligible.

@@ -3,8 +3,8 @@
 //! The rules read by these tables, the table of keys lists their words, and whoever shows a setting asks for its word.
 
 use super::{
-    Balance, Contested, HashKey, Leave, Level, LogFormat, LogSessions, OnDown, Protocol, Role, SendProxy,
-    WhenNone,
+    Balance, Contested, HashKey, Leave, Level, LogFormat, LogSessions, OnDown, OnRemoved, Protocol, Role,
+    SendProxy, WhenNone,
 };
 
 /// A choice of the file, and its words in the order in which people are told of them.
@@ -79,6 +79,11 @@ impl Word for OnDown {
         &[("keep", Self::Keep), ("close", Self::Close), ("rehome", Self::Rehome)];
 }
 
+impl Word for OnRemoved {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("keep", Self::Keep), ("close", Self::Close), ("rehome", Self::Rehome)];
+}
+
 impl Word for WhenNone {
     const WORDS: &'static [(&'static str, Self)] =
         &[("reject", Self::Reject), ("try_all", Self::TryAll), ("wait", Self::Wait)];
@@ -142,6 +147,7 @@ mod tests {
         holds(&[Protocol::Tcp, Protocol::Udp]);
         holds(&[SendProxy::Off, SendProxy::V1, SendProxy::V2]);
         holds(&[OnDown::Keep, OnDown::Close, OnDown::Rehome]);
+        holds(&[OnRemoved::Auto, OnRemoved::Keep, OnRemoved::Close, OnRemoved::Rehome]);
         holds(&[WhenNone::Reject, WhenNone::TryAll, WhenNone::Wait]);
         holds(&[Role::Any, Role::Primary, Role::Replica, Role::PreferReplica]);
         holds(&[Contested::Refuse, Contested::Keep]);

@@ -218,8 +218,8 @@ mod tests {
             ("health.interval", &["pools.NAME.health.interval"]),
             ("pools.pg.health.interval", &["pools.NAME.health.interval"]),
             ("backends.tier", &["pools.NAME.backends[].tier"]),
-            ("rehome", &["pools.NAME.on_down"]),
-            ("grac", &["shutdown.grace"]),
+            ("rehome", &["pools.NAME.on_down", "pools.NAME.on_removed"]),
+            ("grac", &["shutdown.grace", "pools.NAME.removed_grace"]),
             ("somaxconn", &["listeners.NAME.backlog"]),
             (
                 "idle",

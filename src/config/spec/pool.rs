@@ -7,7 +7,8 @@ use super::{
     Default, Key, Kind, NAME, OFF, Section, Text, hours, minutes, ms, seconds, spelt, spelt_between,
 };
 use crate::config::settings::{
-    Balance, Contested, HashKey, Leave, OnDown, SOURCE_HASH as HASH_WORD, SendProxy, WhenNone, Word,
+    Balance, Contested, HashKey, Leave, OnDown, OnRemoved, SOURCE_HASH as HASH_WORD, SendProxy, WhenNone,
+    Word,
 };
 
 pub(in crate::config) const POOL: Section = Section::new("a pool", &KEYS);
@@ -15,7 +16,7 @@ pub(in crate::config) const POOL: Section = Section::new("a pool", &KEYS);
 pub(in crate::config) const DEFAULTS_POOL: Section =
     Section::new("the `pool` of `defaults`", KEYS.split_at(1).1);
 
-const KEYS: [Key; 14] = [
+const KEYS: [Key; 16] = [
     Key::new(
         "backends",
         Kind::Backends(&BACKEND, 10_000),
@@ -73,6 +74,18 @@ const KEYS: [Key; 14] = [
         Kind::Words(&ON_DOWN),
         Default::Is("auto"),
         "what happens to the sessions of a backend that goes down; auto: keep for tcp, rehome (flows only) for udp",
+    ),
+    Key::new(
+        "on_removed",
+        Kind::Words(&ON_REMOVED),
+        Default::Is("auto"),
+        "what happens to the sessions of a backend that leaves the list; auto: keep for tcp, rehome (flows only) for udp",
+    ),
+    Key::new(
+        "removed_grace",
+        Kind::Duration(seconds(1), hours(24), OFF),
+        Default::Is("off"),
+        "sessions that are still at a backend so long after it left the list end, spread over a second",
     ),
     Key::new(
         "when_none",
@@ -265,6 +278,7 @@ const SESSIONS: Kind = Kind::Whole(1, u32::MAX as u64, OFF);
 const BALANCES: [&str; 7] = spelt_between(&[], Balance::WORDS, &[HASH_WORD]);
 const HASH_KEYS: [&str; 2] = spelt(HashKey::WORDS);
 const SEND_PROXY: [&str; 3] = spelt(SendProxy::WORDS);
+const ON_REMOVED: [&str; 4] = spelt(OnRemoved::WORDS);
 const ON_DOWN: [&str; 4] = spelt_between(&["auto"], OnDown::WORDS, &[]);
 const CONTESTED: [&str; 2] = spelt(Contested::WORDS);
 const LEAVE: [&str; 2] = spelt(Leave::WORDS);
