@@ -18,7 +18,7 @@ pub(super) fn decode(bytes: &[u8], report: &mut Report) -> Result<String, String
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let (text, bad_at) = match std::str::from_utf8(bytes) {
-        Ok(text) => (text.to_owned(), text.find(is_forbidden)),
+        Ok(text) => (text.to_owned(), if may_be_forbidden(bytes) { text.find(is_forbidden) } else { None }),
         Err(error) => (String::from_utf8_lossy(bytes).into_owned(), Some(error.valid_up_to())),
     };
     let Some(bad_at) = bad_at else { return Ok(text) };
@@ -43,6 +43,15 @@ fn is_forbidden(c: char) -> bool {
     c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}')
 }
 
+/// Some byte of it may belong to such a character. Most files have none, and to look at bytes costs a tenth.
+fn may_be_forbidden(bytes: &[u8]) -> bool {
+    // U+0080 to U+009F begin with 0xc2.
+    let is =
+        |byte: u8| (byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r')) || byte == 0x7f || byte == 0xc2;
+    // Without a way out in the middle, which the compiler needs to take many at once.
+    bytes.iter().fold(false, |found, byte| found | is(*byte))
+}
+
 /// Holds 10,000 backends with a name, a weight and a limit each.
 const BYTES_MAX: usize = 1 << 20;
 
@@ -52,11 +61,12 @@ mod tests {
 
     #[test]
     fn what_is_not_text_is_told_with_its_place() {
-        let cases: [(&[u8], &str); 7] = [
+        let cases: [(&[u8], &str); 8] = [
             (b"a: 1\n\xffb", "2:1 byte 0xff is not UTF-8"),
             ("ä: \u{1}".as_bytes(), "1:4 control character U+0001 in the file"),
             (b"a\r\nb\rc\0", "3:2 control character U+0000 in the file"),
             (b"\xef\xbb\xbfa\x7f", "1:2 control character U+007F in the file"),
+            ("\u{e4}\u{9f}".as_bytes(), "1:2 control character U+009F in the file"),
             (b"\xc3", "1:1 byte 0xc3 is not UTF-8"),
             (b"\xff\xfea\0", "0:0 the file is UTF-16; save it as UTF-8"),
             (&[b'a'; BYTES_MAX + 1], "0:0 the file is too long; the longest allowed is 1 MiB"),
@@ -72,7 +82,7 @@ mod tests {
 
     #[test]
     fn text_stays_as_it_is_but_for_its_mark() {
-        for text in ["", "a: 1\n", "a\r\n\tb\rc", "ä日\u{fffd}\u{85}"] {
+        for text in ["", "a: 1\n", "a\r\n\tb\rc", "ä日\u{fffd}\u{85}", "\u{a0}"] {
             let marked = format!("\u{feff}{text}");
             assert_eq!(decode(text.as_bytes(), &mut Report::default()).as_deref(), Ok(text));
             assert_eq!(decode(marked.as_bytes(), &mut Report::default()).as_deref(), Ok(text));

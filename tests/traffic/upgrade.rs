@@ -182,6 +182,31 @@ fn sessions_without_a_backend_yet_go_on_too() {
     }
 }
 
+/// Who failed it before the upgrade is not picked again after it, though he would be the first now.
+#[test]
+fn a_session_knows_after_an_upgrade_who_failed_it_before() {
+    let (refuses, silent, last) = (free_port(), Silent::start(), Backend::start(echo));
+    let program = Program::start(&yaml(
+        "balance: first, connect: { timeout: 8s },",
+        &format!("'127.0.0.1:{refuses}', '{}', '{}'", silent.address, last.address),
+    ));
+    let mut client = connect(program.address());
+    client.write_all(b"hello").unwrap();
+    let attempts = |program: &Program| program.status()["pools"][0]["retries"].as_u64();
+    eventually("it was refused, and dials the second", || {
+        state_of(&program) == ["connecting"] && attempts(&program) == Some(1)
+    });
+    assert_eq!(program.upgrade(), 1);
+    let back = Backend::start_at(&format!("127.0.0.1:{refuses}"), echo);
+    assert_eq!(state_of(&program), ["connecting"], "the second is not given up yet");
+    let mut came = [0; 5];
+    client.read_exact(&mut came).unwrap();
+    assert_eq!((&came, last.accepted(), back.accepted()), (b"hello", 1, 0));
+    // Whoever comes now has no reason to pass him over.
+    exchange(&mut connect(program.address()), b"first of all");
+    assert_eq!(back.accepted(), 1);
+}
+
 #[test]
 fn flows_keep_their_sockets_and_their_counts() {
     let backend = Answering::start("a");
