@@ -18,7 +18,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn health(check: Check, interval_ms: u64, timeout_ms: u64) -> Arc<Health> {
     let (interval, timeout) = (Duration::from_millis(interval_ms), Duration::from_millis(timeout_ms));
-    Arc::new(Health { check, interval, timeout, rise: 2, fall: 3, port: None, send_proxy: SendProxy::Off })
+    Arc::new(Health {
+        check,
+        interval,
+        timeout,
+        rise: 2,
+        fall: 3,
+        port: None,
+        send_proxy: SendProxy::Off,
+        keep: None,
+    })
 }
 
 fn talk(send: &str, expect: &str) -> Check {

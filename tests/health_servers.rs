@@ -129,6 +129,7 @@ fn start_patient_checks(
         fall: 3,
         port: None,
         send_proxy: SendProxy::Off,
+        keep: None,
     });
     let target = |id| Target {
         id: TargetId(id),

@@ -21,7 +21,10 @@ pub(super) fn check(path: &Path) -> ExitCode {
 
 /// Reads the settings, or tells on standard error why there are none.
 pub(super) fn load(path: &Path) -> Result<Settings, ExitCode> {
-    read_document(path).map(|document| document.settings).map_err(|refused| {
+    let document = read_document(path).inspect(|document| {
+        document.warnings.iter().for_each(|warning| complain(format_args!("evenkeel: {warning}")));
+    });
+    document.map(|document| document.settings).map_err(|refused| {
         tell_refused(&refused);
         // A file that is not there or not readable is a configuration to mend, like a wrong one.
         ExitCode::from(BAD_CONFIGURATION)

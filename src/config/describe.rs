@@ -149,6 +149,7 @@ fn health(health: &Health) -> String {
         Check::TcpTalk { .. } => "tcp talk",
         Check::TcpRoles { .. } => "tcp roles",
         Check::Patroni => "patroni",
+        Check::Postgres(_) => "postgres",
         Check::Udp { .. } => "udp talk",
         Check::Dns { .. } => "dns",
     };

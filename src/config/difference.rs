@@ -37,8 +37,12 @@ pub fn difference(before: &Settings, after: &Settings) -> Vec<String> {
 fn pool_changes(was: &Pool, now: &Pool) -> Vec<String> {
     let mut changes = Vec::new();
     let settings = |pool: &Pool| Pool { backends: Vec::new(), ..pool.clone() };
-    if settings(was) != settings(now) {
-        changes.push("changed".to_owned());
+    let mut with_secrets = settings(was);
+    with_secrets.health.check.take_secrets(&now.health.check);
+    match (settings(was) == settings(now), with_secrets == settings(now)) {
+        (true, _) => {}
+        (false, true) => changes.push("has another password".to_owned()),
+        (false, false) => changes.push("changed".to_owned()),
     }
     let mut backends = Vec::new();
     each(

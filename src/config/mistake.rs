@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use super::settings::SecretSource;
+
 /// Where something stands in the file. Line 0: nowhere in particular (the file as a whole).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
@@ -93,9 +95,38 @@ impl fmt::Display for Mistakes {
 pub(super) struct Report {
     found: Vec<(Place, String, Option<String>)>,
     dropped: usize,
+    /// How what stands outside of the file is read.
+    reads: Option<Reads>,
+    /// Where passwords stand.
+    hidden: Vec<Place>,
 }
 
+/// Reads a password that stands outside of the file, or says why not.
+pub type Reads = fn(&SecretSource) -> Result<Vec<u8>, String>;
+
 impl Report {
+    /// An empty one, for a file whose passwords are read so. Without it each of them is a word that nobody takes for one.
+    pub(super) fn reading(reads: Reads) -> Self {
+        Self { reads: Some(reads), ..Self::default() }
+    }
+
+    /// Reads a password.
+    pub(super) fn secret(&self, source: &SecretSource) -> Result<Vec<u8>, String> {
+        self.reads.map_or_else(|| Ok(b"(unread)".to_vec()), |reads| reads(source))
+    }
+
+    /// A password stands there: nobody is shown it.
+    pub(super) fn hide(&mut self, place: Place) {
+        self.hidden.push(place);
+    }
+
+    /// Where passwords stand, in the order of the file.
+    pub(super) fn hidden(&mut self) -> &[Place] {
+        self.hidden.sort();
+        self.hidden.dedup();
+        &self.hidden
+    }
+
     /// One more mistake.
     pub(super) fn tell(&mut self, place: Place, message: impl Into<String>) {
         self.push(place, message.into(), None);
@@ -114,6 +145,7 @@ impl Report {
     /// Everything that another one was told.
     pub(super) fn absorb(&mut self, other: Self) {
         self.dropped += other.dropped;
+        self.hidden.extend(other.hidden);
         for (place, message, hint) in other.found {
             self.push(place, message, hint);
         }

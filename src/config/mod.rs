@@ -9,6 +9,7 @@ mod check;
 mod describe;
 mod difference;
 mod document;
+mod hidden;
 mod mistake;
 mod nearest;
 mod schema;
@@ -20,24 +21,33 @@ pub mod units;
 
 pub use describe::describe;
 pub use difference::difference;
-pub use mistake::{Mistake, Mistakes};
+pub use mistake::{Mistake, Mistakes, Reads};
 pub use schema::schema;
 pub use table::{explained, table};
 
 use mistake::Report;
 use settings::Settings;
 
-/// Reads a whole file. `file_name` is only for the text of the mistakes.
+/// Reads a whole file. `file_name` is only for the text of the mistakes. Passwords that stand outside of it are not read.
 pub fn read(file_name: &str, text: &[u8]) -> Result<Settings, Mistakes> {
-    let mut report = Report::default();
+    whole(file_name, text, Report::default()).map(|(settings, _)| settings)
+}
+
+/// The same with the passwords, and the text of the file without any.
+pub fn read_with(file_name: &str, text: &[u8], reads: Reads) -> Result<(Settings, String), Mistakes> {
+    whole(file_name, text, Report::reading(reads))
+}
+
+fn whole(file_name: &str, text: &[u8], mut report: Report) -> Result<(Settings, String), Mistakes> {
     let text = match text::decode(text, &mut report) {
         Ok(text) => text,
         Err(shown) => return Err(report.into_mistakes(file_name, &shown)),
     };
     let settings =
         document::parse(&text, &mut report).and_then(|document| check::check(&document, &mut report));
+    let text = hidden::blank(&text, &mut report);
     match settings {
-        Some(settings) if report.is_empty() => Ok(settings),
+        Some(settings) if report.is_empty() => Ok((settings, text)),
         _ => Err(report.into_mistakes(file_name, &text)),
     }
 }

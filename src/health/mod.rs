@@ -4,15 +4,23 @@
 //! scheduler, owns every check in flight; its thread does nothing else, since a check that is answered late is one that a
 //! backend's program sees. One kind of check, one file.
 
+mod base64;
+mod dialogue;
 mod dns;
+mod line;
+mod lines;
 mod outcome;
 mod patroni;
 mod plan;
+mod postgres;
+mod protocols;
 mod scheduler;
 mod target;
 mod tcp;
 mod tcp_talk;
+mod tls;
 mod udp_talk;
+mod unverified;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -22,13 +30,18 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::config::settings::{Check, Health, SendProxy};
-use crate::proxy_protocol::{self, Transport};
+use crate::config::settings::{Check, Health};
+use crate::proxy_protocol::Transport;
 use crate::sys::probe::Route;
 #[cfg(fuzzing)]
 pub use dns::fuzz as fuzz_dns;
+use lines::Lines;
 pub use outcome::{Cause, Excerpt, LocalError, Outcome};
 use plan::Plan;
+use postgres::Remembered;
+#[cfg(fuzzing)]
+pub use postgres::fuzz as fuzz_postgres;
+use protocols::{Spoken, header};
 use scheduler::{Prober, Scheduler};
 pub use target::{Checked, Haste, Target, TargetId, Verdict};
 use tcp_talk::Expect;
@@ -57,7 +70,7 @@ pub struct Checker {
 
 impl Checker {
     /// Begins: every target is asked at once, then each at its interval, with at most `min(1024, probes_max)` checks
-    /// in flight (each holds a file descriptor). `seed` moves the jitter. When `events` is full, checks wait; when its
+    /// in flight (each holds a file descriptor), of which a quarter may be kept between two checks. `seed` moves the jitter. When `events` is full, checks wait; when its
     /// receiver is gone, they end. Must be called inside a tokio runtime with I/O and time, which has nothing else to do.
     pub fn start(
         targets: impl Into<Arc<[Target]>>,
@@ -65,7 +78,9 @@ impl Checker {
         seed: u64,
         events: mpsc::Sender<Checked>,
     ) -> Self {
-        Self::start_with(Sockets, targets.into(), probes_max, seed, events)
+        let lines = Lines::new(probes_max.min(PROBES_MAX) / 4, seed);
+        let sockets = Sockets { lines, remembered: Arc::default() };
+        Self::start_with(sockets, targets.into(), probes_max, seed, events)
     }
 
     /// Its list, which may be another at any moment.
@@ -104,16 +119,45 @@ impl Checker {
 
 /// Asks by real sockets.
 #[derive(Debug)]
-struct Sockets;
+struct Sockets {
+    lines: Lines,
+    remembered: Arc<Remembered>,
+}
 
 impl Prober for Sockets {
     fn ask(
-        &self,
+        &mut self,
+        whom: (TargetId, u64),
         route: Route,
         health: Arc<Health>,
         limit: Duration,
     ) -> impl Future<Output = Outcome> + Send + 'static {
-        ask(route, health, limit)
+        let line = match Spoken::by(&health, &self.remembered) {
+            Some(spoken) => Ok(self.lines.ask(whom, spoken, route, limit)),
+            None => Err(ask(route, health, limit)),
+        };
+        async move {
+            match line {
+                Ok(line) => line.await,
+                Err(once) => once.await,
+            }
+        }
+    }
+
+    fn retain(&mut self, stays: impl Fn(TargetId, u64) -> bool) {
+        self.lines.retain(stays);
+    }
+
+    fn held(&self) -> usize {
+        self.lines.kept()
+    }
+
+    async fn noticed(&mut self) -> TargetId {
+        self.lines.ended().await
+    }
+
+    async fn end(self) {
+        self.lines.end().await;
     }
 }
 
@@ -121,6 +165,8 @@ async fn ask(route: Route, health: Arc<Health>, limit: Duration) -> Outcome {
     match &health.check {
         // Never planned; were it, everything counts as up.
         Check::Off => Outcome::Good,
+        // It has a line of its own.
+        Check::Postgres(_) => Outcome::Local(LocalError::Other(0)),
         // It says nothing, so nothing stands in front of it.
         Check::Tcp => tcp::ask(&route, limit).await,
         Check::TcpTalk { send, expect } => {
@@ -144,15 +190,6 @@ async fn ask(route: Route, health: Arc<Health>, limit: Duration) -> Outcome {
             let header = header(health.send_proxy, Transport::Datagram);
             dns::ask(&route, &header, name, *record_type, limit).await
         }
-    }
-}
-
-/// The PROXY header in front of a check: nobody is handed on.
-fn header(send_proxy: SendProxy, transport: Transport) -> Vec<u8> {
-    match send_proxy {
-        SendProxy::Off => Vec::new(),
-        SendProxy::V1 => proxy_protocol::encode_v1(None),
-        SendProxy::V2 => proxy_protocol::encode_v2(None, transport, &[]),
     }
 }
 

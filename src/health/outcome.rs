@@ -51,6 +51,30 @@ pub enum Cause {
         /// What it said, short.
         excerpt: Excerpt,
     },
+    /// It lives, and has no room for one more connection.
+    #[error("full: {excerpt}")]
+    Full {
+        /// What it said, short.
+        excerpt: Excerpt,
+    },
+    /// It does not let the check in, or not ask: that is a matter of our configuration, or of its.
+    #[error("not let in: {excerpt}")]
+    Auth {
+        /// What it said, and what to do.
+        excerpt: Excerpt,
+    },
+    /// There is no TLS as it was asked for.
+    #[error("TLS: {excerpt}")]
+    Tls {
+        /// What is wrong, short.
+        excerpt: Excerpt,
+    },
+    /// What came is not what this protocol says, or more than a check listens to.
+    #[error("not the protocol: {excerpt}")]
+    Protocol {
+        /// What came, escaped and short.
+        excerpt: Excerpt,
+    },
     /// Anything else the kernel reports of the connection, by its number.
     #[error("connection failed (error {0})")]
     Other(i32),
@@ -67,6 +91,10 @@ impl Cause {
             Self::Closed => "closed",
             Self::WrongAnswer { .. } => "wrong_answer",
             Self::Unready { .. } => "starting",
+            Self::Full { .. } => "full",
+            Self::Auth { .. } => "auth",
+            Self::Tls { .. } => "tls",
+            Self::Protocol { .. } => "protocol",
             Self::Other(_) => "other",
         }
     }
@@ -163,6 +191,13 @@ impl Excerpt {
         let more = if shown.len() < answer.len() { "..." } else { "" };
         Self(format!("{}{more}", shown.escape_ascii()))
     }
+
+    /// The beginning of what was said in words.
+    pub(super) fn text(said: &str) -> Self {
+        let shown = said.chars().take(TEXT_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c });
+        let more = if said.chars().nth(TEXT_CHARS_MAX).is_some() { "..." } else { "" };
+        Self(format!("{}{more}", shown.collect::<String>()))
+    }
 }
 
 impl fmt::Display for Excerpt {
@@ -195,6 +230,9 @@ fn cause(fault: Fault) -> Cause {
 
 /// How much of a wrong answer a log line shows.
 const EXCERPT_BYTES_MAX: usize = 64;
+
+/// How much of what is said in words: messages of servers, and what to do about them.
+const TEXT_CHARS_MAX: usize = 240;
 
 #[cfg(test)]
 mod tests {

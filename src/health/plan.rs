@@ -38,6 +38,13 @@ pub(super) struct Ask {
     pub limit: Duration,
 }
 
+impl Ask {
+    /// Which target this is, and which of those that had its name.
+    pub(super) fn whom(&self) -> (TargetId, u64) {
+        (self.target, self.ticket.0)
+    }
+}
+
 /// How an [`Ask`] went.
 #[derive(Debug, Clone)]
 pub(super) struct Answer {
@@ -50,11 +57,14 @@ pub(super) struct Answer {
 #[derive(Debug)]
 pub(super) struct Plan {
     entries: HashMap<TargetId, Entry>,
-    /// Those not yet due. Each entry is in exactly one place: here, in a queue, or in flight.
+    /// Those not yet due. Each entry is in exactly one place: here, in a queue, or in flight. One whose time differs from
+    /// what its entry says was brought forward, and means nothing.
     later: BinaryHeap<Reverse<(Instant, Ticket, TargetId)>>,
     quick: Lane,
     slow: Lane,
     slots: usize,
+    /// So many more are held by connections that are kept.
+    held: usize,
     /// Tickets given out; tells an entry from a later one with the same id.
     tickets: u64,
     random: Random,
@@ -68,6 +78,10 @@ struct Entry {
     haste: Haste,
     liveness: Liveness,
     pace: Pace,
+    /// When it is due, while it is among those not yet due.
+    due: Option<Instant>,
+    /// When the last check began.
+    began: Option<Instant>,
 }
 
 /// The targets of one pace: those due, first come first served, and how many are being asked.
@@ -96,9 +110,15 @@ impl Plan {
             quick: Lane::default(),
             slow: Lane::default(),
             slots: slots.max(1),
+            held: 0,
             tickets: 0,
             random: Random::new(seed),
         }
+    }
+
+    /// So many descriptors are held by connections that are kept between two checks: as many fewer are begun at once.
+    pub(super) fn note_held(&mut self, held: usize) {
+        self.held = held;
     }
 
     /// Makes `targets` the list. One with id, peer and health as before keeps its schedule and liveness; others
@@ -110,20 +130,25 @@ impl Plan {
                 Some(entry) if entry.route.to == target.route.to && entry.health == target.health => {
                     Entry { route: target.route.clone(), haste: target.haste.clone(), ..entry }
                 }
-                _ => {
+                other => {
                     self.tickets += 1;
                     let ticket = Ticket(self.tickets);
                     self.later.push(Reverse((now, ticket, target.id)));
+                    let (rise, fall) = (target.health.rise, target.health.fall);
                     Entry {
                         ticket,
                         route: target.route.clone(),
                         health: Arc::clone(&target.health),
                         haste: target.haste.clone(),
-                        liveness: match target.known {
-                            Some(up) => Liveness::known(target.health.rise, target.health.fall, up),
-                            None => Liveness::new(target.health.rise, target.health.fall),
+                        liveness: match (other, target.known) {
+                            // It is asked anew with another password, and is what it was until it answers.
+                            (Some(entry), _) if asks_as(&entry, target) => entry.liveness,
+                            (_, Some(up)) => Liveness::known(rise, fall, up),
+                            (_, None) => Liveness::new(rise, fall),
                         },
                         pace: Pace::Quick,
+                        due: Some(now),
+                        began: None,
                     }
                 }
             };
@@ -132,9 +157,26 @@ impl Plan {
         }
         let entries = &self.entries;
         let stays = |ticket, id| entries.get(&id).is_some_and(|entry| entry.ticket == ticket);
-        self.later.retain(|&Reverse((_, ticket, id))| stays(ticket, id));
+        let is_due = |id, due| entries.get(&id).is_some_and(|entry| entry.due == Some(due));
+        self.later.retain(|&Reverse((due, ticket, id))| stays(ticket, id) && is_due(id, due));
         self.quick.due.retain(|&(ticket, id)| stays(ticket, id));
         self.slow.due.retain(|&(ticket, id)| stays(ticket, id));
+    }
+
+    /// Brings the next check of this one forward, to a quarter of an interval after the last began at the soonest: something
+    /// happened there.
+    pub(super) fn hurry(&mut self, target: TargetId, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&target) else { return };
+        let soonest = entry.began.map_or(now, |began| now.max(began + entry.health.interval / 4));
+        if entry.due.is_some_and(|due| soonest < due) {
+            entry.due = Some(soonest);
+            self.later.push(Reverse((soonest, entry.ticket, target)));
+        }
+    }
+
+    /// Whether this is still on the list, as [`Ask::whom`] named it.
+    pub(super) fn has(&self, target: TargetId, incarnation: u64) -> bool {
+        self.entries.get(&target).is_some_and(|entry| entry.ticket.0 == incarnation)
     }
 
     /// When [`Plan::next_ask`] has something new to say, if no answer comes before. May be in the past.
@@ -145,14 +187,15 @@ impl Plan {
     /// The next check to begin now, or `None` until time passes or an answer comes.
     pub(super) fn next_ask(&mut self, now: Instant) -> Option<Ask> {
         self.queue_due(now);
-        let reserved = self.slots / 4;
+        let slots = self.slots.saturating_sub(self.held).max(1);
+        let reserved = slots / 4;
         let total = self.quick.in_flight + self.slow.in_flight;
-        if total >= self.slots {
+        if total >= slots {
             return None;
         }
-        let may_quick = self.quick.in_flight < self.slots - reserved || self.slow.due.is_empty();
-        let may_slow = self.slow.in_flight < self.slots - reserved;
-        let free = self.slots - total;
+        let may_quick = self.quick.in_flight < slots - reserved || self.slow.due.is_empty();
+        let may_slow = self.slow.in_flight < slots - reserved;
+        let free = slots - total;
         // Quick first: none of them keeps the slot for long.
         let (pace, (_, target)) = if may_quick && !self.quick.due.is_empty() {
             (Pace::Quick, self.quick.due.pop_front()?)
@@ -191,6 +234,8 @@ impl Plan {
             // A promotion counts at the word: `rise` is for what may have been luck.
             Outcome::Role(said) if said.claim == Claim::Primary => entry.liveness.settle_up(),
             Outcome::Role(_) => entry.liveness.observe(true),
+            // Who has no room for a check has sessions.
+            Outcome::Bad(Cause::Full { .. }) => entry.liveness.observe(true),
             Outcome::Bad(_) => entry.liveness.observe(false),
             Outcome::Local(_) => None,
         };
@@ -202,6 +247,7 @@ impl Plan {
         let pause = if is_open { ask.health.interval / 4 } else { ask.health.interval };
         // Counted from the beginning, so that the answer's time does not stretch the interval; never in the past.
         let due = (began + jittered(pause, self.random.bits())).max(now);
+        (entry.due, entry.began) = (Some(due), Some(began));
         self.later.push(Reverse((due, ask.ticket, ask.target)));
         Some(Checked {
             target: ask.target,
@@ -219,11 +265,16 @@ impl Plan {
                 return;
             }
             self.later.pop();
-            let Some(entry) = self.entries.get(&target) else { continue };
+            let Some(entry) = self.entries.get_mut(&target) else { continue };
+            if entry.ticket != ticket || entry.due != Some(due) {
+                continue;
+            }
+            entry.due = None;
             let interval = entry.health.interval;
             if now.duration_since(due) > interval && entry.liveness.state() != State::Untested {
                 // This process or machine was paused and everything is due: spread it over an interval.
                 let later = now + share(interval, self.random.bits());
+                entry.due = Some(later);
                 self.later.push(Reverse((later, ticket, target)));
                 continue;
             }
@@ -238,6 +289,13 @@ impl Plan {
             Pace::Slow => &mut self.slow,
         }
     }
+}
+
+/// The same server is asked the same, but for passwords.
+fn asks_as(entry: &Entry, target: &Target) -> bool {
+    let (before, now) = (&entry.health, &target.health);
+    let asks = Health { check: now.check.clone(), ..Health::clone(before) };
+    entry.route.to == target.route.to && before.check.asks_as(&now.check) && asks == **now
 }
 
 /// The length of a glance: short enough that all targets get theirs within about one timeout.

@@ -74,6 +74,7 @@ fn health(interval: Duration) -> Arc<Health> {
         fall: 3,
         port: None,
         send_proxy: SendProxy::Off,
+        keep: None,
     })
 }
 
@@ -278,4 +279,51 @@ fn a_check_that_is_off_is_not_asked() {
     Arc::make_mut(&mut list[0].health).check = Check::Off;
     let mut world = World::new(1, &list, |_| None);
     assert!(world.plan.next_ask(world.now).is_none() && world.plan.next_due().is_none());
+}
+
+#[test]
+fn who_is_hurried_is_asked_at_a_quarter_of_its_interval_at_the_soonest_and_never_twice() {
+    let interval = Duration::from_secs(4);
+    let mut world = World::new(8, &targets(2, interval), |_| Some(Duration::from_millis(2)));
+    world.run(Duration::from_secs(20));
+    let hurried = TargetId(0);
+    let (mut asked, mut last) = (0, world.now);
+    for _ in 0..200 {
+        // A server that ends each connection as soon as it can.
+        world.plan.hurry(hurried, world.now);
+        for (at, checked) in world.run(Duration::from_millis(50)) {
+            if checked.target == hurried {
+                assert!(at - last >= Duration::from_millis(900) || asked == 0, "{:?}", at - last);
+                (asked, last) = (asked + 1, at);
+            }
+        }
+    }
+    assert!((9..=11).contains(&asked), "{asked} in 10 s");
+    // The places it had left before are nothing.
+    let events = world.run(Duration::from_secs(40));
+    let counted = events.iter().filter(|(_, checked)| checked.target == hurried).count();
+    assert!((9..=12).contains(&counted), "{counted} in 40 s");
+    assert!(world.plan.later.len() <= 2, "{} places", world.plan.later.len());
+    world.plan.hurry(TargetId(99), world.now);
+}
+
+#[test]
+fn another_password_is_asked_with_at_once_and_leaves_what_is_known() {
+    use crate::config::settings::{PostgresCheck, Secret, SecretSource, Tls};
+    let with = |password: &[u8], user: &str| {
+        let mut one = targets(1, Duration::from_secs(2)).remove(0);
+        let (user, password) = (user.into(), Secret::new(SecretSource::Here, password));
+        let check = PostgresCheck { user, password, database: "postgres".into(), tls: Tls::Off };
+        one.health = Arc::new(Health { check: Check::Postgres(check), ..Health::clone(&one.health) });
+        one
+    };
+    let mut world = World::new(8, &[with(b"a", "u")], |_| Some(Duration::from_millis(2)));
+    world.run(Duration::from_secs(10));
+    world.plan.set_targets(&[with(b"b", "u")], world.now);
+    let (at, first) = world.run(Duration::from_secs(1)).remove(0);
+    assert_eq!((first.verdict.state, first.verdict.change), (State::Up, None));
+    assert!(world.now - at > Duration::from_millis(900), "at once");
+    world.plan.set_targets(&[with(b"b", "w")], world.now);
+    let (_, first) = world.run(Duration::from_secs(1)).remove(0);
+    assert!(first.verdict.change.is_some(), "somebody else asks: nothing is known");
 }

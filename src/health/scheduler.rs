@@ -16,19 +16,41 @@ use tokio_util::sync::CancellationToken;
 
 use super::outcome::{LocalError, Outcome};
 use super::plan::{Answer, Ask, Plan};
-use super::target::{Checked, Target};
+use super::target::{Checked, Target, TargetId};
 use crate::config::settings::Health;
 use crate::sys::probe::Route;
 
 /// Makes one check. It must end soon after `limit`, and must bear being dropped at any moment.
 pub(super) trait Prober: Send + 'static {
-    /// Asks by `route` what `health` says, for at most `limit`.
+    /// Asks this one by `route` what `health` says, for at most `limit`.
     fn ask(
-        &self,
+        &mut self,
+        whom: (TargetId, u64),
         route: Route,
         health: Arc<Health>,
         limit: Duration,
     ) -> impl Future<Output = Outcome> + Send + 'static;
+
+    /// The list has changed: what is kept of those that are not on it is given back.
+    fn retain(&mut self, _stays: impl Fn(TargetId, u64) -> bool) {}
+
+    /// How many descriptors it holds while nobody is asked.
+    fn held(&self) -> usize {
+        0
+    }
+
+    /// Waits until something happens at a target that is not being asked. Cancel safe.
+    fn noticed(&mut self) -> impl Future<Output = TargetId> + Send {
+        std::future::pending()
+    }
+
+    /// Gives back everything.
+    fn end(self) -> impl Future<Output = ()> + Send
+    where
+        Self: Sized,
+    {
+        std::future::ready(())
+    }
 }
 
 /// The state of the task.
@@ -65,6 +87,7 @@ impl<P: Prober> Scheduler<P> {
             () = self.serve() => {}
         }
         self.probes.shutdown().await;
+        self.prober.end().await;
     }
 
     /// Returns when one of the channels has lost its other end.
@@ -77,7 +100,7 @@ impl<P: Prober> Scheduler<P> {
                 tokio::task::yield_now().await;
             }
             let wake = self.plan.next_due().map(|due| Instant::from_std(due).max(Instant::now() + TICK));
-            // All three arms are cancel safe.
+            // All arms are cancel safe.
             tokio::select! {
                 changed = self.targets.changed() => {
                     if changed.is_err() {
@@ -85,7 +108,9 @@ impl<P: Prober> Scheduler<P> {
                     }
                     let targets = Arc::clone(&self.targets.borrow_and_update());
                     self.plan.set_targets(&targets, now());
+                    self.prober.retain(|target, incarnation| self.plan.has(target, incarnation));
                 }
+                target = self.prober.noticed() => self.plan.hurry(target, now()),
                 Some(ended) = self.probes.join_next_with_id() => {
                     let mut next = Some(ended);
                     while let Some(ended) = next {
@@ -107,9 +132,10 @@ impl<P: Prober> Scheduler<P> {
 
     /// Begins some of the checks that are due. True: there may be more.
     fn begin_due(&mut self) -> bool {
+        self.plan.note_held(self.prober.held());
         for _ in 0..BEGUN_TOGETHER_MAX {
             let Some(ask) = self.plan.next_ask(now()) else { return false };
-            let answer = self.prober.ask(ask.route.clone(), Arc::clone(&ask.health), ask.limit);
+            let answer = self.prober.ask(ask.whom(), ask.route.clone(), Arc::clone(&ask.health), ask.limit);
             let probe = self.probes.spawn(async move {
                 let began = Instant::now();
                 let outcome = answer.await;
@@ -159,7 +185,7 @@ mod tests {
 
     use super::*;
     use crate::config::settings::{Check, SendProxy};
-    use crate::health::{Checker, Haste, TargetId};
+    use crate::health::{Checker, Haste};
     use crate::liveness::State;
 
     /// Live addresses answer after 2 ms, others never; counts what is in flight, and can panic.
@@ -180,7 +206,8 @@ mod tests {
 
     impl Prober for Fake {
         fn ask(
-            &self,
+            &mut self,
+            _: (TargetId, u64),
             route: Route,
             _: Arc<Health>,
             limit: Duration,
@@ -211,6 +238,7 @@ mod tests {
             fall: 3,
             port: None,
             send_proxy: SendProxy::Off,
+            keep: None,
         });
         let target = |n: u16| Target {
             id: TargetId(n.into()),

@@ -136,9 +136,12 @@ pub fn asked(settings: &Settings, views: &[Arc<PoolView>], targets: &[Target]) -
     for (at, (pool, view)) in settings.pools.iter().zip(views).enumerate() {
         let protocol = match pool.health.check {
             Check::Udp { .. } | Check::Dns { .. } => Protocol::Udp,
-            Check::Off | Check::Tcp | Check::TcpTalk { .. } | Check::TcpRoles { .. } | Check::Patroni => {
-                Protocol::Tcp
-            }
+            Check::Off
+            | Check::Tcp
+            | Check::TcpTalk { .. }
+            | Check::TcpRoles { .. }
+            | Check::Patroni
+            | Check::Postgres(_) => Protocol::Tcp,
         };
         let same_port = pool.health.port.is_none();
         let clears_ejection = same_port && users(settings, at).any(|listener| listener.protocol == protocol);

@@ -80,6 +80,7 @@ impl PoolState {
         let said = match outcome {
             Outcome::Role(answer) => Said::Role(answer.clone()),
             Outcome::Bad(Cause::Unready { .. }) => Said::Starting,
+            Outcome::Bad(Cause::Full { .. }) => Said::Full,
             Outcome::Bad(_) => Said::Nothing,
             // That this machine could not ask says nothing of the server.
             Outcome::Good | Outcome::Local(_) => return,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::build::CheckPolicy;
 use crate::backend_state::{BackendState, Health, Rules};
-use crate::health::{Checked, Outcome, Target};
+use crate::health::{Cause, Checked, Outcome, Target};
 use crate::pool::{Backend, Left, PoolView};
 
 /// One backend.
@@ -19,6 +19,8 @@ pub(super) struct TrackedBackend {
     pub(super) awaited: bool,
     /// Its last check could not be made.
     pub(super) unasked: bool,
+    /// Its last answer was that the check is made wrongly.
+    pub(super) mistaken: bool,
     /// It was told that it fails and cannot be ejected, since it last had a success.
     pub(super) spared: bool,
 }
@@ -31,6 +33,7 @@ impl TrackedBackend {
             target: None,
             awaited: false,
             unasked: false,
+            mistaken: false,
             spared: false,
         }
     }
@@ -65,6 +68,7 @@ impl TrackedBackend {
         view.live.check_seconds.observe(took_us);
         let unasked = matches!(event.outcome, Outcome::Local(_));
         let still_unasked = std::mem::replace(&mut self.unasked, unasked) && unasked;
+        self.tell_mistaken(event, &view.live.name, &backend.name);
         // That all is well from the start is told once, for all; that it cannot be asked, when that begins.
         if !(first && event.outcome.is_good() || still_unasked) {
             let for_s = now_ms.saturating_sub(self.state.since_ms()) / 1_000;
@@ -85,6 +89,19 @@ impl TrackedBackend {
         // What failed before says nothing of the time after: the primary of tomorrow may be the one of yesterday.
         backend.forget_failures();
         Some(Heard { turned: true, fell: backend.set_down(self.state.is_down()) })
+    }
+
+    /// What only people can mend is told when it begins: the check logs in wrongly, or another than it was made for answers.
+    fn tell_mistaken(&mut self, event: &Checked, pool: &str, backend: &str) {
+        let is_mistaken = match &event.outcome {
+            Outcome::Bad(Cause::Auth { .. } | Cause::Tls { .. } | Cause::Protocol { .. }) => true,
+            Outcome::Good | Outcome::Role(_) => false,
+            Outcome::Bad(_) | Outcome::Local(_) => return,
+        };
+        if let (Outcome::Bad(cause), true, false) = (&event.outcome, is_mistaken, self.mistaken) {
+            tracing::error!(target: "health", pool, backend, %cause, "the check and the backend do not go together");
+        }
+        self.mistaken = is_mistaken;
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::environment::Document;
 use super::error::Refused;
+use super::secrets;
 use crate::config;
 
 /// Reads and checks the file.
@@ -18,9 +19,9 @@ pub fn read_document(path: &Path) -> Result<Document, Refused> {
         };
         Refused::Unreadable(format!("cannot read {}: {error}{advice}", path.display()))
     })?;
-    let settings = config::read(&path.display().to_string(), &text)?;
-    // A file that could be read is text.
-    Ok(Document { settings, text: String::from_utf8_lossy(&text).into() })
+    let (settings, text) = config::read_with(&path.display().to_string(), &text, secrets::read)?;
+    let warnings = secrets::exposed(path, &settings);
+    Ok(Document { settings, text: text.into(), warnings })
 }
 
 /// Reads no more than is needed to see that a file is too large: it may be a device.

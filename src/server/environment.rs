@@ -62,7 +62,7 @@ pub struct Program {
 pub struct File {
     /// Where it is, for people.
     pub path: String,
-    /// What it said when the balancer started.
+    /// What it said when the balancer started, without its passwords.
     pub text: Arc<str>,
     /// Reads and checks it.
     pub read: Arc<dyn Fn() -> Result<Document, Refused> + Send + Sync>,
@@ -75,8 +75,17 @@ pub struct File {
 pub struct Document {
     /// What it means.
     pub settings: Settings,
-    /// What it says.
+    /// What it says, without its passwords.
     pub text: Arc<str>,
+    /// What is not wrong, and not well.
+    pub warnings: Vec<String>,
+}
+
+impl Document {
+    /// Puts what is not well into the log.
+    pub fn warn(&self) {
+        self.warnings.iter().for_each(|warning| tracing::warn!(target: "evenkeel", "{warning}"));
+    }
 }
 
 impl File {

@@ -16,6 +16,7 @@ mod open_listeners;
 mod orders;
 mod periodic;
 mod reload;
+mod secrets;
 mod side_thread;
 mod start;
 mod stop;

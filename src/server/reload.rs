@@ -60,7 +60,9 @@ impl Control {
     pub(super) async fn reload_file(self: &Arc<Self>) -> Result<Changes, Refused> {
         self.notify.reloading();
         let outcome = match (self.file.read)() {
-            Ok(Document { settings, text }) => {
+            Ok(document) => {
+                document.warn();
+                let Document { settings, text, .. } = document;
                 let reloaded = self.reload(settings).await;
                 if reloaded.is_ok() {
                     *lock(&self.text) = text;

@@ -4,7 +4,7 @@ use super::Findings;
 use super::source::Source;
 
 /// Where a crate may be named, as beginnings of places below `src/`.
-pub const HOMES: [(&str, &[&str]); 22] = [
+pub const HOMES: [(&str, &[&str]); 25] = [
     ("arc_swap", &["pool/snapshot.rs"]),
     ("clap", &["cli/"]),
     ("clap_complete", &["cli/"]),
@@ -16,7 +16,9 @@ pub const HOMES: [(&str, &[&str]); 22] = [
     ("hyper_util", &["admin/"]),
     ("libc", &["sys/"]),
     ("ratatui", &["cli/top/"]),
+    ("ring", &["health/postgres/scram.rs", "health/protocols.rs"]),
     ("rustix", &["sys/"]),
+    ("rustls_native_certs", &["health/tls.rs"]),
     ("sd_notify", &["systemd/notify.rs"]),
     ("serde_json", &["admin/", "cli/", "config/schema.rs", "health/patroni.rs"]),
     ("siphasher", &["balance/", "flow/", "transfer/", "limits/", "sticky.rs"]),
@@ -38,6 +40,8 @@ pub const HOMES: [(&str, &[&str]); 22] = [
     ),
     // Never a data thread's: worker and tcp have a loop of their own.
     ("tokio", &["cli/", "publisher/", "server/", "admin/", "transfer/", "systemd/", "health/"]),
+    // Of checks alone: clients' own traffic is never looked into.
+    ("tokio_rustls", &["health/line.rs", "health/tls.rs", "health/unverified.rs"]),
     ("tokio_util", &["cli/", "server/", "admin/", "health/"]),
     (
         "tracing",

@@ -4,7 +4,7 @@ use super::Findings;
 use super::source::{Source, Token};
 
 /// What may stand where, as beginnings of places below `src/`, and why there.
-pub const HOMES: [(&str, &str, &str); 27] = [
+pub const HOMES: [(&str, &str, &str); 32] = [
     ("unsafe", "sys/", "the only raw system calls"),
     ("spawn", "worker/event_loop.rs", "a data thread"),
     ("spawn", "logging/mod.rs", "the writer, so that a slow disk stops nobody"),
@@ -12,6 +12,9 @@ pub const HOMES: [(&str, &str, &str); 27] = [
     ("spawn", "admin/connections.rs", "one task for each connection of an admin door, at most 64 each"),
     ("spawn", "health/mod.rs", "the scheduler"),
     ("spawn", "health/scheduler.rs", "one task for each check in flight"),
+    ("spawn", "health/lines.rs", "one task for each connection that is kept, for which it waits"),
+    ("spawn", "health/line.rs", "a password is worked out, one at a time, so that other checks are not late"),
+    ("spawn", "health/tls.rs", "files of certificates are read, so that other checks are not late"),
     ("spawn", "cli/demo/", "built-in backends and clients"),
     (
         "spawn",
@@ -31,6 +34,8 @@ pub const HOMES: [(&str, &str, &str); 27] = [
     ("now", "admin/", "how long ago something was, for people"),
     ("now", "cli/commands/marks.rs", "how long a wait may last"),
     ("now", "health/scheduler.rs", "when a check is due and how long it took"),
+    ("now", "health/line.rs", "how long an answer took, and how long a connection has been kept"),
+    ("now", "health/tls.rs", "when certificates were read last"),
     ("now", "health/tcp.rs", "how long a handshake took"),
     ("now", "health/tcp_talk.rs", "how long an answer took"),
     ("now", "health/udp_talk.rs", "how long an answer took"),

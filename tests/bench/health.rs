@@ -52,6 +52,7 @@ fn measure(port: u16, span: Duration) -> f64 {
             fall: 3,
             port: None,
             send_proxy: SendProxy::Off,
+            keep: None,
         });
         let target = |n: u16| Target {
             id: TargetId(n.into()),

@@ -26,6 +26,11 @@ mod passive_ejection;
 mod picking;
 #[path = "../ports/mod.rs"]
 mod ports;
+mod postgres;
+#[path = "../servers/postgres_client.rs"]
+mod postgres_client;
+#[path = "../servers/postgres_cluster.rs"]
+mod postgres_cluster;
 mod proxy_headers;
 mod queue;
 mod reload;

@@ -2,6 +2,7 @@
 //!
 //! Pure. `timeout` may be longer than `interval`: a backend is asked by one check at a time.
 
+use super::login::postgres;
 use super::section::Fields;
 use super::talk::parse_bytes;
 use super::values::{is_word, scalar, word};
@@ -25,6 +26,7 @@ pub(super) fn read(fields: &Fields<'_>, send_proxy: SendProxy, report: &mut Repo
         port: if is_apart { Some(PATRONI_PORT) } else { fields.whole_or("port", report) },
         check,
         send_proxy,
+        keep: fields.duration_or("keep", report),
     }
 }
 
@@ -59,6 +61,7 @@ fn check(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Check> {
     };
     match &*choice.key {
         "tcp" => tcp_talk(choice, report),
+        "postgres" => postgres(choice, report),
         "udp" => {
             let (send, expect) = talk(choice, &UDP_TALK, report)?;
             Some(Check::Udp { send, expect })
@@ -157,5 +160,5 @@ fn bytes_of(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Vec<u8>> 
 
 /// Where its REST API usually is.
 const PATRONI_PORT: u16 = 8008;
-const EXPECTED: &str = "`off`, `tcp`, `patroni`, `{ tcp: { send: '...', expect: '...' } }`, \
-     `{ udp: { send: '...', expect: '...' } }` or `{ dns: { name: example.org, type: A } }`";
+const EXPECTED: &str = "`off`, `tcp`, `patroni`, `{ postgres: { user: NAME } }`, \
+     `{ tcp: { send: '...', expect: '...' } }`, `{ udp: { send: '...', expect: '...' } }` or `{ dns: { name: example.org, type: A } }`";

@@ -15,6 +15,7 @@ mod health;
 mod hosts;
 mod keys;
 mod listeners;
+mod login;
 mod policy;
 mod pools;
 mod section;

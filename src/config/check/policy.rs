@@ -70,7 +70,7 @@ pub(super) fn check_sense(fields: &Fields<'_>, pool: &Pool, report: &mut Report)
         report.tell_with_hint(
             entry.place,
             "`max_lag` does nothing here: the check of this pool does not tell how far its servers are",
-            "`check: patroni` does",
+            "`check: patroni` does, and `check: { postgres: ... }`",
         );
     }
     if let (Some(entry), WhenNone::Wait, None) = (written("when_none"), pool.when_none, pool.queue) {

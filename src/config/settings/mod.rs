@@ -3,14 +3,20 @@
 //! Everything here is plain data. No `Option` stands for "take the default": `None` means the user wrote (or the
 //! default is) `off`. Only `check.rs` makes these from a file; tests may write them by hand.
 
+mod checks;
 mod pools;
+mod secret;
+mod tls;
 mod words;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+pub use checks::*;
 pub use pools::*;
+pub use secret::*;
+pub use tls::*;
 pub use words::*;
 
 /// A whole configuration. Pools come in the order of the file, inline pools where their listener stands.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::Word;
+use super::{PostgresCheck, Secret, Word};
 
 /// One entry of `pools`, or the pool keys of a listener.
 #[derive(Debug, Clone, PartialEq)]
@@ -240,6 +240,8 @@ pub struct Health {
     /// In front of checks that talk: the pool's own, since one door takes headers from everyone or from nobody. For a
     /// check of another port it is `Off`.
     pub send_proxy: SendProxy,
+    /// How long one connection of a check that logs in serves; `None` is `off`.
+    pub keep: Option<Duration>,
 }
 
 /// The `check` of a pool.
@@ -267,6 +269,8 @@ pub enum Check {
     },
     /// What Patroni says of a PostgreSQL server.
     Patroni,
+    /// What PostgreSQL itself says.
+    Postgres(PostgresCheck),
     /// A datagram, and one that answers it.
     Udp {
         /// The question.
@@ -286,12 +290,37 @@ pub enum Check {
 impl Check {
     /// Its answer is a role.
     pub fn tells_roles(&self) -> bool {
-        matches!(self, Self::TcpRoles { .. } | Self::Patroni)
+        matches!(self, Self::TcpRoles { .. } | Self::Patroni | Self::Postgres(_))
+    }
+
+    /// The passwords in it.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        match self {
+            Self::Postgres(check) => Some(&check.password),
+            _ => None,
+        }
+        .into_iter()
+    }
+
+    /// Takes the passwords of another one, where the two are the same but for them.
+    pub fn take_secrets(&mut self, other: &Self) {
+        if let (Self::Postgres(check), Self::Postgres(other)) = (&mut *self, other)
+            && (PostgresCheck { password: other.password.clone(), ..check.clone() }) == *other
+        {
+            check.password.clone_from(&other.password);
+        }
+    }
+
+    /// It asks the same as another one, whatever the passwords.
+    pub fn asks_as(&self, other: &Self) -> bool {
+        let mut before = other.clone();
+        before.take_secrets(self);
+        *self == before
     }
 
     /// It tells how far each is in the stream of changes.
     pub fn tells_positions(&self) -> bool {
-        matches!(self, Self::Patroni)
+        matches!(self, Self::Patroni | Self::Postgres(_))
     }
 }
 

@@ -23,7 +23,7 @@ use super::document::{Entry, Node, Value};
 use super::mistake::Place;
 use super::settings::Protocol;
 
-pub(super) use checks::{CHECK, DNS, EXPECT, TALK, UDP_TALK};
+pub(super) use checks::{CHECK, DNS, EXPECT, POSTGRES, SECRET, TALK, TLS, UDP_TALK};
 pub(super) use find::sections;
 pub use find::{Asked, Found, all, ask, blocks, table_of_all};
 pub(super) use listener::{DEFAULTS_LISTENER, LISTENER};

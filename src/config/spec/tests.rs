@@ -55,6 +55,10 @@ fn nested(steps: &[&str], value: Option<&str>) -> String {
                 ("dns", ["type"]) => "name: example.org, ",
                 (_, ["send"]) => "expect: x, ",
                 (_, ["expect"]) => "send: x, ",
+                ("postgres", ["user", ..]) => "",
+                ("postgres", _) => "user: u, ",
+                ("tls", ["certificate"]) => "key: /k, ",
+                ("tls", ["key"]) => "certificate: /c, ",
                 ("expect", ["primary"]) => "replica: y, ",
                 ("expect", ["replica"]) => "primary: y, ",
                 _ => "",
@@ -147,6 +151,7 @@ fn text_of(found: &Found, length: usize) -> String {
                 + if length.is_multiple_of(8) { "h" } else { "" }
         }
         "pool" => "p".to_owned(),
+        "file" | "ca" | "certificate" | "key" => format!("/{}", "p".repeat(length - 1)),
         _ => "x".repeat(length),
     }
 }

@@ -13,6 +13,7 @@ use crate::server::Server;
 use crate::server::config_file::read_document;
 use crate::server::environment::{Document, Environment};
 use crate::server::error::Refused;
+use crate::server::secrets;
 use crate::sys::process;
 use crate::transfer::{Bundle, BundleError, Channel, First, Stash};
 
@@ -94,6 +95,7 @@ impl Predecessor {
     /// Starts a balancer that begins, or goes on with what the predecessor had; then the file as it is now is served.
     pub async fn start(self, beginning: Beginning, mut with: Environment) -> Result<Server, String> {
         let Beginning { document, refused } = beginning;
+        document.warn();
         let Some(Taken { served, inherited, giver }) = self.take(&document).await? else {
             return Server::start(&document.settings, &with).await.map_err(|error| error.to_string());
         };
@@ -148,12 +150,21 @@ impl Predecessor {
 /// What was served before. `None`: this program does not understand it; then the file has to do.
 fn carried(bundle: &Bundle) -> Option<Document> {
     let manifest = &bundle.manifest;
-    let settings = config::read(&manifest.head.config_path, manifest.head.config.as_bytes()).ok()?;
-    Some(Document { settings, text: manifest.head.config.as_str().into() })
+    // What cannot be read any more is no reason to serve nobody.
+    let secrets: config::Reads = |source| Ok(secrets::read(source).unwrap_or_else(|_| b"(unread)".to_vec()));
+    let text = manifest.head.config.as_bytes();
+    let (settings, _) = config::read_with(&manifest.head.config_path, text, secrets).ok()?;
+    Some(Document { settings, text: manifest.head.config.as_str().into(), warnings: Vec::new() })
 }
 
 /// What a reload cannot change comes from the new file at once.
 fn begin_anew(before: &mut Settings, new: &Settings) {
     before.workers = new.workers;
     before.log.format = new.log.format;
+    // Passwords are not handed over.
+    for pool in &mut before.pools {
+        if let Some(now) = new.pools.iter().find(|now| now.name == pool.name) {
+            pool.health.check.take_secrets(&now.health.check);
+        }
+    }
 }

@@ -1,0 +1,58 @@
+//! Passwords that stand outside of the configuration file: files of their own, and credentials of the service manager
+//! (LoadCredential=). The one place where a secret is read.
+
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::settings::{SecretSource, Settings};
+
+/// Reads one, or says why not.
+pub(super) fn read(source: &SecretSource) -> Result<Vec<u8>, String> {
+    let path = match source {
+        SecretSource::Nowhere | SecretSource::Here => return Ok(Vec::new()),
+        SecretSource::File(path) => PathBuf::from(&**path),
+        SecretSource::Credential(name) => match std::env::var_os("CREDENTIALS_DIRECTORY") {
+            Some(folder) => PathBuf::from(folder).join(&**name),
+            None => {
+                return Err("the service manager lends no credentials; the unit needs LoadCredential=".into());
+            }
+        },
+    };
+    let mut text = Vec::new();
+    // No more than is needed to see that it is too long: it may be a device.
+    let read = std::fs::File::open(&path).and_then(|file| file.take(READ_BYTES_MAX).read_to_end(&mut text));
+    match read {
+        Ok(_) => Ok(text),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(format!(
+            "{}: {error}; the user that evenkeel runs as must be able to read it",
+            path.display()
+        )),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+/// What of it everybody on this machine can read.
+pub(super) fn exposed(path: &Path, settings: &Settings) -> Vec<String> {
+    let is_open = |path: &Path| {
+        std::fs::metadata(path).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o004 != 0)
+    };
+    let mut told = Vec::new();
+    for source in settings.pools.iter().flat_map(|pool| pool.health.check.secrets()).map(|one| one.source()) {
+        let (place, advice) = match source {
+            SecretSource::Here => {
+                (path, "; write `password: { file: PATH }`, or take the right away (chmod o-r)")
+            }
+            SecretSource::File(file) => (Path::new(&**file), "; take the right away (chmod o-r)"),
+            SecretSource::Nowhere | SecretSource::Credential(_) => continue,
+        };
+        let words = format!("everybody on this machine can read the password in {}{advice}", place.display());
+        if is_open(place) && !told.contains(&words) {
+            told.push(words);
+        }
+    }
+    told
+}
+
+/// A password has one line.
+const READ_BYTES_MAX: u64 = 16 * 1024;

@@ -1,0 +1,352 @@
+//! The `postgres` check against real servers: every login, TLS of every kind, what is wrong and how it is called, how long a
+//! connection is kept, and that nothing of it is in the server's log.
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+mod ports;
+#[path = "servers/postgres_cluster.rs"]
+mod postgres_cluster;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use evenkeel::config::settings::{
+    Check, Health, PostgresCheck, Secret, SecretSource, SendProxy, Tls, TlsTerms, Verify,
+};
+use evenkeel::health::{Cause, Checked, Checker, Haste, Outcome, Target, TargetId};
+use evenkeel::liveness::State;
+use evenkeel::roles::Claim;
+use evenkeel::sys::probe::Route;
+use postgres_cluster::Node;
+use tokio::sync::mpsc;
+
+fn check(user: &str, password: &str, tls: Tls) -> Check {
+    let password = match password {
+        "" => Secret::none(),
+        text => Secret::new(SecretSource::Here, text.as_bytes()),
+    };
+    Check::Postgres(PostgresCheck { user: user.into(), password, database: "postgres".into(), tls })
+}
+
+fn health(check: Check, interval: u64, keep: Option<Duration>) -> Arc<Health> {
+    Arc::new(Health {
+        check,
+        interval: Duration::from_millis(interval),
+        timeout: Duration::from_secs(2),
+        rise: 2,
+        fall: 3,
+        port: None,
+        send_proxy: SendProxy::Off,
+        keep,
+    })
+}
+
+fn target(id: u64, port: u16, health: &Arc<Health>) -> Target {
+    Target {
+        id: TargetId(id),
+        route: Route::to(SocketAddr::from(([127, 0, 0, 1], port))),
+        health: Arc::clone(health),
+        haste: Haste::default(),
+        known: None,
+    }
+}
+
+/// What each of these is answered first.
+fn ask_once(port: u16, checks: &[Check]) -> Vec<Outcome> {
+    run(async {
+        let targets: Vec<Target> = checks
+            .iter()
+            .enumerate()
+            .map(|(at, check)| target(at as u64, port, &health(check.clone(), 60_000, None)))
+            .collect();
+        let (sender, mut events) = mpsc::channel(64);
+        let checker = Checker::start(targets, 64, 1, sender);
+        let mut outcomes = HashMap::new();
+        while outcomes.len() < checks.len() {
+            let checked = events.recv().await.unwrap();
+            outcomes.entry(checked.target.0).or_insert(checked.outcome);
+        }
+        checker.stop().await;
+        (0..checks.len() as u64).map(|at| outcomes.remove(&at).unwrap()).collect()
+    })
+}
+
+fn run<T>(what: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(what)
+}
+
+fn on() -> Tls {
+    Tls::On(Arc::new(TlsTerms::ANYBODY))
+}
+
+fn terms(verify: Verify, ca: Option<String>, name: Option<&str>) -> Tls {
+    Tls::On(Arc::new(TlsTerms { verify, ca: ca.map(Into::into), name: name.map(Into::into), own: None }))
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn every_login_over_every_line() {
+    let server = Node::primary("");
+    let users = [("checker", "secret"), ("md5user", "secret"), ("plainuser", "secret"), ("trustuser", "")];
+    let lines = [Tls::Off, Tls::Try, on()];
+    let checks: Vec<Check> = users
+        .iter()
+        .flat_map(|(user, password)| lines.iter().map(|tls| check(user, password, tls.clone())))
+        .collect();
+    let system = server.psql("select system_identifier from pg_control_system()");
+    for (outcome, asked) in ask_once(server.port, &checks).iter().zip(&checks) {
+        let Outcome::Role(said) = outcome else { panic!("{asked:?}: {outcome:?}") };
+        let generation = said.generation.as_ref().unwrap();
+        assert_eq!((said.claim, generation.number, &*generation.lineage), (Claim::Primary, 1, &*system));
+        assert!(said.position.unwrap() > 0x0100_0000, "{said:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn whom_to_believe() {
+    let server = Node::primary("");
+    let path = |name: &str| Some(server.folder.path().join(name).display().to_string());
+    let cases = [
+        (terms(Verify::Full, path("ca.crt"), None), "primary", ""),
+        (terms(Verify::Full, path("ca.crt"), Some("pg.example")), "primary", ""),
+        (terms(Verify::Full, path("ca.crt"), Some("db.example")), "tls", "not valid for name"),
+        (terms(Verify::Ca, path("ca.crt"), Some("db.example")), "primary", ""),
+        (terms(Verify::Ca, path("other.crt"), None), "tls", "UnknownIssuer"),
+        (terms(Verify::Full, None, None), "tls", "UnknownIssuer"),
+        (terms(Verify::Full, path("no.crt"), None), "tls", "No such file"),
+        (terms(Verify::Full, path("server.key"), None), "tls", ""),
+        (terms(Verify::Off, None, Some("db.example")), "primary", ""),
+    ];
+    let checks: Vec<Check> = cases.iter().map(|(tls, ..)| check("ssluser", "secret", tls.clone())).collect();
+    for (outcome, (tls, word, why)) in ask_once(server.port, &checks).iter().zip(&cases) {
+        assert_eq!(outcome.word(), *word, "{tls:?}: {outcome:?}");
+        let shown = format!("{outcome:?}");
+        assert!(shown.to_lowercase().contains(&why.to_lowercase()), "{tls:?}: {shown}");
+    }
+
+    // A file that changes is read anew.
+    let other = server.folder.path().join("changing.crt");
+    std::fs::copy(path("other.crt").unwrap(), &other).unwrap();
+    let changing = check("ssluser", "secret", terms(Verify::Full, path("changing.crt"), None));
+    run(async {
+        let (sender, mut events) = mpsc::channel(64);
+        let checker =
+            Checker::start(vec![target(1, server.port, &health(changing, 100, None))], 8, 1, sender);
+        assert_eq!(events.recv().await.unwrap().outcome.word(), "tls");
+        let text = [std::fs::read(path("ca.crt").unwrap()).unwrap(), b"\n".to_vec()].concat();
+        std::fs::write(&other, text).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while events.recv().await.unwrap().outcome.word() != "primary" {
+            assert!(Instant::now() < deadline);
+        }
+        checker.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn what_is_wrong_has_its_word() {
+    let mut server = Node::primary("");
+    let nowhere = Check::Postgres(PostgresCheck {
+        user: "trustuser".into(),
+        password: Secret::none(),
+        database: "nowhere".into(),
+        tls: Tls::Off,
+    });
+    let cases = [
+        (check("checker", "wrong", Tls::Off), "auth", "password authentication failed"),
+        (check("checker", "", Tls::Off), "auth", "the check has none"),
+        (check("nobody", "secret", Tls::Try), "auth", "password authentication failed"),
+        (check("nologin", "secret", Tls::Off), "auth", "not permitted to log in"),
+        (check("ssluser", "secret", Tls::Off), "auth", "`tls: on`"),
+        (check("ssluser", "secret", Tls::Try), "primary", ""),
+        (check("refused", "secret", Tls::Off), "auth", "pg_hba.conf"),
+        (nowhere, "auth", "`database`"),
+    ];
+    let checks: Vec<Check> = cases.iter().map(|(check, ..)| check.clone()).collect();
+    for (outcome, (asked, word, why)) in ask_once(server.port, &checks).iter().zip(&cases) {
+        assert_eq!(outcome.word(), *word, "{asked:?}: {outcome:?}");
+        assert!(format!("{outcome:?}").contains(why), "{asked:?}: {outcome:?}");
+    }
+
+    // Somebody has the only place of this role: it lives all the same.
+    let full = check("few", "secret", Tls::Off);
+    run(async {
+        let kept = Some(Duration::from_secs(3600));
+        let (sender, mut events) = mpsc::channel(64);
+        let first =
+            Checker::start(vec![target(1, server.port, &health(full.clone(), 100, kept))], 8, 1, sender);
+        assert_eq!(events.recv().await.unwrap().outcome.word(), "primary");
+        let (sender, mut others) = mpsc::channel(64);
+        let second = Checker::start(vec![target(1, server.port, &health(full, 100, None))], 8, 1, sender);
+        for _ in 0..8 {
+            let checked = others.recv().await.unwrap();
+            assert!(matches!(checked.outcome, Outcome::Bad(Cause::Full { .. })), "{checked:?}");
+            assert_ne!(checked.verdict.state, State::Down);
+        }
+        first.stop().await;
+        second.stop().await;
+    });
+
+    server.stop("fast");
+    assert_eq!(ask_once(server.port, &[check("trustuser", "", Tls::Try)])[0].word(), "refused");
+}
+
+/// Checks that go on until the end of the value.
+struct Checks {
+    checker: Checker,
+    events: mpsc::Receiver<Checked>,
+}
+
+impl Checks {
+    fn of(server: &Node, user: &str, interval: u64, keep: Option<Duration>) -> Self {
+        Self::over(server, user, Tls::Try, interval, keep)
+    }
+
+    fn over(server: &Node, user: &str, tls: Tls, interval: u64, keep: Option<Duration>) -> Self {
+        let (sender, events) = mpsc::channel(64);
+        let password = if user == "trustuser" { "" } else { "secret" };
+        let health = health(check(user, password, tls), interval, keep);
+        Self { checker: Checker::start(vec![target(1, server.port, &health)], 64, 1, sender), events }
+    }
+
+    /// What comes within this time.
+    async fn during(&mut self, time: Duration) -> Vec<Outcome> {
+        let end = tokio::time::Instant::now() + time;
+        let mut all = Vec::new();
+        while let Ok(Some(checked)) = tokio::time::timeout_at(end, self.events.recv()).await {
+            all.push(checked.outcome);
+        }
+        all
+    }
+}
+
+fn words(outcomes: &[Outcome]) -> HashMap<&'static str, usize> {
+    let mut words = HashMap::new();
+    outcomes.iter().for_each(|outcome| *words.entry(outcome.word()).or_default() += 1);
+    words
+}
+
+/// Lines of the server's log that are about those who log in here.
+fn lines(server: &Node) -> Vec<String> {
+    let about = |line: &&str| {
+        !["checkpoint", "database system", "starting PostgreSQL", "listening on"]
+            .iter()
+            .any(|word| line.contains(word))
+    };
+    server
+        .log()
+        .lines()
+        .filter(about)
+        .filter(|line| !line.contains(" postgres "))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn the_server_logs_nothing_of_it_but_what_it_logs_of_everybody() {
+    let server = Node::primary("log_connections = off\nlog_disconnections = off\nlog_min_messages = warning");
+    run(async {
+        for keep in [Some(Duration::from_secs(1)), None] {
+            let mut checks = Checks::of(&server, "checker", 100, keep);
+            let said = checks.during(Duration::from_secs(4)).await;
+            assert!(said.len() > 20 && words(&said).len() == 1, "{:?}", words(&said));
+            checks.checker.stop().await;
+        }
+        // Nobody says farewell who is killed: the end of what is kept is an end in order.
+        let mut checks = Checks::of(&server, "checker", 100, Some(Duration::from_secs(60)));
+        checks.during(Duration::from_millis(500)).await;
+        drop(checks.checker);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    });
+    assert_eq!(lines(&server), [""; 0]);
+    // A server that hangs, and goes on when nobody waits any more. (One that then finds its handshake of TLS given up says so.)
+    run(async {
+        let mut checks = Checks::over(&server, "checker", Tls::Off, 100, Some(Duration::from_secs(60)));
+        checks.during(Duration::from_millis(500)).await;
+        server.freeze(true);
+        let said = checks.during(Duration::from_secs(5)).await;
+        assert!(words(&said).contains_key("timeout"), "{said:?}");
+        server.freeze(false);
+        let said = checks.during(Duration::from_secs(3)).await;
+        assert!(words(&said).contains_key("primary"), "{said:?}");
+        checks.checker.stop().await;
+    });
+    assert_eq!(lines(&server), [""; 0]);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_kept_connection_writes_four_lines_in_its_life() {
+    let server = Node::primary("log_connections = on\nlog_disconnections = on");
+    let began = Instant::now();
+    run(async {
+        let mut checks = Checks::of(&server, "checker", 100, Some(Duration::from_secs(2)));
+        let said = checks.during(Duration::from_secs(7)).await;
+        assert!(said.len() > 50 && words(&said).len() == 1, "{:?}", words(&said));
+        checks.checker.stop().await;
+    });
+    let lives = began.elapsed().as_secs_f64() / 1.8 + 1.0;
+    let lines = lines(&server).len() as f64;
+    assert!(lines <= 4.0 * lives, "{lines} lines: {}", server.log());
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_kept_connection_that_the_server_ends_costs_no_bad_answer() {
+    let server = Node::primary("idle_session_timeout = 300ms");
+    run(async {
+        // Longer apart than the server bears: each time it ends in between.
+        let mut checks = Checks::of(&server, "trustuser", 1000, Some(Duration::from_secs(60)));
+        let said = checks.during(Duration::from_secs(5)).await;
+        assert!(said.len() >= 5 && words(&said).len() == 1, "{:?}", words(&said));
+        checks.checker.stop().await;
+        let mut checks = Checks::of(&server, "trustuser", 150, Some(Duration::from_secs(60)));
+        for _ in 0..10 {
+            let said = checks.during(Duration::from_millis(400)).await;
+            assert!(words(&said).keys().all(|word| *word == "primary"), "{said:?}");
+            server.psql("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'trustuser'");
+        }
+        let said = checks.during(Duration::from_millis(500)).await;
+        assert!(!said.is_empty() && words(&said).keys().all(|word| *word == "primary"), "{said:?}");
+        checks.checker.stop().await;
+    });
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn an_end_is_noticed_between_two_checks_and_a_stop_that_waits_ends_with_what_is_kept() {
+    let mut server = Node::primary("");
+    run(async {
+        let mut checks = Checks::of(&server, "trustuser", 4000, Some(Duration::from_secs(60)));
+        let said = checks.during(Duration::from_millis(5500)).await;
+        assert_eq!(words(&said).keys().collect::<Vec<_>>(), [&"primary"]);
+        // The last of these was a moment ago; by its interval the next one is seconds away.
+        let began = Instant::now();
+        server.kill();
+        let checked = checks.events.recv().await.unwrap();
+        assert!(!checked.outcome.is_good(), "{checked:?}");
+        assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+        checks.checker.stop().await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        server.up();
+
+        let keep = Duration::from_secs(3);
+        let mut checks = Checks::of(&server, "trustuser", 200, Some(keep));
+        checks.during(Duration::from_secs(1)).await;
+        server.begin_smart_stop();
+        let began = Instant::now();
+        let mut said = Vec::new();
+        while !server.has_ended() {
+            assert!(began.elapsed() < keep + Duration::from_secs(2), "it waits for us: {:?}", words(&said));
+            said.extend(checks.during(Duration::from_millis(50)).await);
+        }
+        let word = checks.during(Duration::from_millis(600)).await.last().map(Outcome::word);
+        assert_eq!(word, Some("refused"));
+        checks.checker.stop().await;
+    });
+}
