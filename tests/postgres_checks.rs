@@ -1,6 +1,6 @@
 //! The `postgres` check against real servers: every login, TLS of every kind, what is wrong and how it is called, how long a
 //! connection is kept, and that nothing of it is in the server's log.
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod ports;
 #[path = "servers/postgres_cluster.rs"]
@@ -349,4 +349,64 @@ fn an_end_is_noticed_between_two_checks_and_a_stop_that_waits_ends_with_what_is_
         assert_eq!(word, Some("refused"));
         checks.checker.stop().await;
     });
+}
+
+/// Exit code and what was said.
+fn ask(text: &str) -> (i32, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    let output = command.args(["check", "--ask"]).arg(file.path()).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn who_asks_before_anything_is_served_is_told_what_is_wrong() {
+    let (primary, foreign) = (Node::primary(""), Node::primary(""));
+    let replica = primary.replica("r", "");
+    let folder = primary.folder.path().display();
+    let file = |login: &str, ports: &[u16]| {
+        let backends: Vec<String> = ports
+            .iter()
+            .enumerate()
+            .map(|(at, port)| format!("{{ address: '127.0.0.1:{port}', name: pg{} }}", at + 1))
+            .collect();
+        format!(
+            "listeners:\n  w: {{ bind: 1, pool: pg, role: primary }}\n  r: {{ bind: 2, pool: pg, role: replica }}\npools:\n  pg:\n    \
+             backends: [{}]\n    health: {{ check: {{ postgres: {{ {login} }} }} }}\n",
+            backends.join(", ")
+        )
+    };
+    let ports = [primary.port, replica.port];
+    let (code, said) = ask(&file("user: checker, password: secret", &ports));
+    assert_eq!(code, 0, "{said}");
+    for word in ["pg1", "pg2", "primary", "replica", "timeline 1 of cluster"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    let name = format!("user: checker, password: secret, tls: {{ ca: '{folder}/ca.crt', name: db.example }}");
+    let cases = [
+        (file("user: checker, password: wrong-one", &ports), "password authentication failed"),
+        (file(&name, &ports), "not valid for name"),
+        (file("user: checker, password: secret, database: shop", &ports), "does not exist"),
+        (
+            file("user: checker, password: secret", &[primary.port, replica.port, foreign.port]),
+            "not of one cluster: pg1, pg2 of",
+        ),
+        (
+            file("user: checker, password: secret", &[primary.port, foreign.port]),
+            "pg1 and pg2 say they are the primary",
+        ),
+        (file("user: checker, password: secret", &[replica.port]), "nobody says it is the primary"),
+        (file("user: checker, password: secret", &[primary.port, ports::free_port()]), "connection refused"),
+    ];
+    for (text, why) in cases {
+        let (code, said) = ask(&text);
+        let said_in_one = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(code, 1, "{text}{said}");
+        assert!(said_in_one.contains(why), "{why}: {said}");
+        assert!(!said.contains("wrong-one"), "{said}");
+        eprintln!("{said}");
+    }
 }

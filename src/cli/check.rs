@@ -3,14 +3,16 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::ask::ask;
 use super::exit_code::BAD_CONFIGURATION;
 use super::output::{complain, said, say};
 use crate::config::{self, settings::Settings};
 use crate::server::{Refused, read_document};
 
-/// Prints what the file holds, or every mistake.
-pub(super) fn check(path: &Path) -> ExitCode {
+/// Prints what the file holds, or every mistake; or asks every backend in it.
+pub(super) fn check(path: &Path, asks: bool) -> ExitCode {
     match load(path) {
+        Ok(settings) if asks => ask(&settings),
         Ok(settings) => {
             let words = say(config::describe(&settings));
             said(words.and_then(|()| say(format_args!("{}: no mistakes", path.display()))))

@@ -28,9 +28,12 @@ pub(super) enum Command {
     },
     /// Read the file as `run` would; print what it holds, or every mistake
     #[command(
-        after_help = "Examples:\n  evenkeel check\n  evenkeel check ./evenkeel.yaml\n\nExit code 78: the file has mistakes."
+        after_help = "Examples:\n  evenkeel check\n  evenkeel check ./evenkeel.yaml\n  evenkeel check --ask\n\nExit code 78: the file has mistakes; 1: a backend that was asked did not answer as it should."
     )]
     Check {
+        /// Ask every backend once with the checks of the file, and show what each answered
+        #[arg(long)]
+        ask: bool,
         /// The configuration file
         #[arg(value_name = "PATH", default_value = DEFAULT_PATH)]
         path: PathBuf,

@@ -1,6 +1,7 @@
 //! The command line: what was typed, and what each command does. Exit codes: 0 done, 1 failed at run time, 64 wrong
 //! command line, 69 no balancer answers, 78 bad configuration.
 
+mod ask;
 mod check;
 mod client;
 mod command_line;
@@ -38,7 +39,7 @@ pub fn main() -> ExitCode {
     };
     match typed.command {
         Command::Run { config } => run::run(&config),
-        Command::Check { path } => check::check(&path),
+        Command::Check { ask, path } => check::check(&path, ask),
         Command::Demo { stay } => demo::demo(stay),
         Command::Running(command) => commands::run(command),
         Command::Top(top) => top::top(top),

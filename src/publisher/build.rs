@@ -1,17 +1,16 @@
 //! Pool builder: makes pools and backends of their settings, and says whom to ask for their health.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 
 use tokio::sync::Notify;
 
+use super::questions::{PoolQuestions, users};
 use crate::backend_state::{BackendState, Health};
-use crate::config::settings::{self, Check, ConnectFrom, Protocol, SendProxy, Settings};
+use crate::config::settings::{self, Check, Protocol, Settings};
 use crate::health::{Haste, Target, TargetId};
 use crate::pool::{Backend, LivePool, PoolHooks, PoolSlot, PoolView, SnapshotCell};
 use crate::random::Random;
-use crate::sys::probe::Route;
 use crate::worker::{Message, Workers};
 
 /// How a backend is asked, as far as the publisher must know.
@@ -81,31 +80,15 @@ pub(super) fn first_health(pool: &settings::Pool, added: bool) -> Health {
 pub fn targets_of(settings: &Settings, views: &[Arc<PoolView>]) -> Vec<Target> {
     let mut targets = Vec::new();
     for (at, (pool, view)) in settings.pools.iter().zip(views).enumerate() {
-        if pool.health.check == Check::Off {
-            continue;
-        }
-        let health = Arc::new(pool.health.clone());
-        // Behind another port is another program, which knows nothing of the headers.
-        let bare = Arc::new(settings::Health { send_proxy: SendProxy::Off, ..pool.health.clone() });
-        // A firewall may let these through and no other.
-        let own = |backend: IpAddr| match &pool.connect_from {
-            ConnectFrom::Addresses(all) => {
-                all.iter().copied().filter(|ip| ip.is_ipv4() == backend.is_ipv4()).collect()
-            }
-            ConnectFrom::Any | ConnectFrom::Client => Arc::default(),
-        };
-        // A backend without a port is reached at its listener's; several make `health.port` a must, as does none.
-        let client_port = users(settings, at).next().map(|listener| listener.bind[0].port);
+        let Some(questions) = PoolQuestions::of(settings, at, pool) else { continue };
         // Those that left are asked for the sake of the sessions that they have.
         for there in view.backends.iter().chain(view.leaving.iter().map(|left| &left.backend)) {
             let (ip, port) = there.place();
-            let serving_port = port.or(client_port);
-            if let Some(port) = pool.health.port.or(serving_port) {
-                let health = if serving_port == Some(port) { &health } else { &bare };
+            if let Some((route, health)) = questions.of_backend(ip, port) {
                 targets.push(Target {
                     id: TargetId(there.number),
-                    route: Route { to: SocketAddr::new(ip, port), from: own(ip) },
-                    health: Arc::clone(health),
+                    route,
+                    health,
                     haste: Haste::of(view.live.haste()),
                     known: None,
                 });
@@ -154,10 +137,6 @@ pub fn asked(settings: &Settings, views: &[Arc<PoolView>], targets: &[Target]) -
         }
     }
     asked
-}
-
-fn users(settings: &Settings, pool: usize) -> impl Iterator<Item = &settings::Listener> {
-    settings.listeners.iter().filter(move |listener| listener.pool == pool)
 }
 
 /// Two numbers of the seed's making: nobody outside knows which flows share a place.

@@ -14,6 +14,7 @@ mod leaving;
 mod passive;
 mod pool_roles;
 mod pool_state;
+mod questions;
 mod tracked;
 
 use std::collections::HashMap;
@@ -34,7 +35,9 @@ pub use build::{CheckPolicy, PoolBuilder, asked, hash_key, note_known, targets_o
 pub use export::Told;
 pub use first_snapshot::publish_first;
 pub use import::{Pickers, PoolImport, build_ahead};
+pub use pool_roles::believed;
 use pool_state::PoolState;
+pub use questions::{Question, questions};
 
 /// The writer of snapshots.
 pub struct Publisher {

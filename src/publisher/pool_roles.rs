@@ -22,6 +22,33 @@ pub(super) fn rules(pool: &settings::Pool) -> Rules {
     }
 }
 
+/// What is believed of a pool whose backends have said this, each once and at once; `None`: its check tells no roles.
+pub fn believed(pool: &settings::Pool, outcomes: &[Option<&Outcome>]) -> Option<Roles> {
+    let mut roles = pool
+        .health
+        .check
+        .tells_roles()
+        .then(|| Roles::new(rules(pool), pool.backends.len(), Memory::default()))?;
+    for (at, outcome) in outcomes.iter().enumerate() {
+        if let Some(said) = outcome.and_then(said) {
+            roles.hear(at, said, false, 0);
+        }
+    }
+    Some(roles)
+}
+
+/// What an outcome says of a role; `None`: nothing.
+fn said(outcome: &Outcome) -> Option<Said> {
+    match outcome {
+        Outcome::Role(answer) => Some(Said::Role(answer.clone())),
+        Outcome::Bad(Cause::Unready { .. }) => Some(Said::Starting),
+        Outcome::Bad(Cause::Full { .. }) => Some(Said::Full),
+        Outcome::Bad(_) => Some(Said::Nothing),
+        // That this machine could not ask says nothing of the server.
+        Outcome::Good | Outcome::Local(_) => None,
+    }
+}
+
 /// The roles of a pool as the process before left them; `None`: its check tells none.
 pub(super) fn resumed(pool: &settings::Pool, before: Option<&manifest::Pool>, now_ms: u64) -> Option<Roles> {
     if !pool.health.check.tells_roles() {
@@ -77,14 +104,7 @@ impl PoolState {
     /// Takes what a check says of a role. `is_down`: the checks have given the server up.
     pub(super) fn hear_role(&mut self, at: usize, outcome: &Outcome, now_ms: u64) {
         let Some(roles) = &mut self.roles else { return };
-        let said = match outcome {
-            Outcome::Role(answer) => Said::Role(answer.clone()),
-            Outcome::Bad(Cause::Unready { .. }) => Said::Starting,
-            Outcome::Bad(Cause::Full { .. }) => Said::Full,
-            Outcome::Bad(_) => Said::Nothing,
-            // That this machine could not ask says nothing of the server.
-            Outcome::Good | Outcome::Local(_) => return,
-        };
+        let Some(said) = said(outcome) else { return };
         // What an operator says of it changes nothing of what it is.
         let is_down = self.backends.get(at).is_some_and(|tracked| tracked.state.health() == Health::Down);
         let before: Vec<Standing> = roles.standings().to_vec();
