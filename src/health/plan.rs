@@ -82,6 +82,8 @@ struct Entry {
     due: Option<Instant>,
     /// When the last check began.
     began: Option<Instant>,
+    /// The word of the last outcome that was the server's.
+    said: Option<&'static str>,
 }
 
 /// The targets of one pace: those due, first come first served, and how many are being asked.
@@ -149,6 +151,7 @@ impl Plan {
                         pace: Pace::Quick,
                         due: Some(now),
                         began: None,
+                        said: None,
                     }
                 }
             };
@@ -172,6 +175,14 @@ impl Plan {
             entry.due = Some(soonest);
             self.later.push(Reverse((soonest, entry.ticket, target)));
         }
+    }
+
+    /// A server has another role, or none: the others of its pool may have another one as well.
+    fn hurry_others(&mut self, ask: &Ask, now: Instant) {
+        let others =
+            self.entries.iter().filter(|(id, entry)| **id != ask.target && entry.haste.is_as(&ask.haste));
+        let others: Vec<TargetId> = others.map(|(id, _)| *id).collect();
+        others.into_iter().for_each(|target| self.hurry(target, now));
     }
 
     /// Whether this is still on the list, as [`Ask::whom`] named it.
@@ -239,7 +250,10 @@ impl Plan {
             Outcome::Bad(_) => entry.liveness.observe(false),
             Outcome::Local(_) => None,
         };
+        let mut is_news = false;
         if !matches!(outcome, Outcome::Local(_)) {
+            let said = entry.said.replace(outcome.word());
+            is_news = ask.health.check.tells_roles() && said.is_some_and(|said| said != outcome.word());
             entry.pace = if took < quick_max { Pace::Quick } else { Pace::Slow };
         }
         let (state, progress) = (entry.liveness.state(), entry.liveness.progress());
@@ -249,6 +263,9 @@ impl Plan {
         let due = (began + jittered(pause, self.random.bits())).max(now);
         (entry.due, entry.began) = (Some(due), Some(began));
         self.later.push(Reverse((due, ask.ticket, ask.target)));
+        if is_news {
+            self.hurry_others(ask, now);
+        }
         Some(Checked {
             target: ask.target,
             began,

@@ -327,3 +327,48 @@ fn another_password_is_asked_with_at_once_and_leaves_what_is_known() {
     let (_, first) = world.run(Duration::from_secs(1)).remove(0);
     assert!(first.verdict.change.is_some(), "somebody else asks: nothing is known");
 }
+
+#[test]
+fn when_a_server_has_another_role_the_others_of_its_pool_are_asked_at_once() {
+    let role = |claim| Outcome::Role(crate::roles::Answer { claim, generation: None, position: None });
+    let interval = Duration::from_secs(4);
+    let mut all = targets(5, interval);
+    let shared = Haste::default();
+    for target in &mut all {
+        target.health = Arc::new(Health { check: Check::Patroni, ..Health::clone(&target.health) });
+        if target.id.0 < 3 {
+            target.haste = shared.clone();
+        }
+    }
+    let (mut plan, began) = (Plan::new(8, 7), Instant::now());
+    plan.set_targets(&all, began);
+    let ask_all = |plan: &mut Plan, now: Instant, primary: bool| {
+        let mut asked = Vec::new();
+        while let Some(ask) = plan.next_ask(now) {
+            let is_primary = ask.target == TargetId(0) && primary;
+            let outcome = match ask.target {
+                TargetId(0) if !is_primary => Outcome::Bad(Cause::Refused),
+                TargetId(0) => role(Claim::Primary),
+                _ => role(Claim::Replica),
+            };
+            plan.answered(&ask, Answer { began: now, took: Duration::ZERO, outcome }, now);
+            asked.push(ask.target.0);
+        }
+        asked.sort_unstable();
+        asked
+    };
+    let mut now = began;
+    for _ in 0..40 {
+        now += Duration::from_millis(500);
+        ask_all(&mut plan, now, true);
+    }
+    // Seconds before any of them is due: the connection to the primary ends, and it refuses a new one.
+    while plan.next_due().is_some_and(|due| due < now + Duration::from_millis(1500)) {
+        now += Duration::from_millis(100);
+        ask_all(&mut plan, now, true);
+    }
+    now += Duration::from_millis(1200);
+    plan.hurry(TargetId(0), now);
+    let asked = ask_all(&mut plan, now, false);
+    assert_eq!(asked, [0, 1, 2], "and those of other pools are not");
+}

@@ -38,6 +38,11 @@ impl Haste {
         Self(Arc::clone(shared))
     }
 
+    /// Of the same pool.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(super) fn is_asked_for(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
