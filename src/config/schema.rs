@@ -117,7 +117,7 @@ fn value(key: &Key) -> Map<String, Value> {
         }
         Kind::Duration(_, _, words) => either(pattern(DURATION), words),
         Kind::Seconds(..) => pattern(DURATION),
-        Kind::Size(..) => pattern("^[0-9]+(B|KiB|MiB|GiB)$"),
+        Kind::Size(_, _, words) => either(pattern("^[0-9]+(B|KiB|MiB|GiB)$"), words),
         Kind::Rate(_, words) => either(pattern("^[0-9]+/[sm]$"), words),
         Kind::Percent(_) => pattern("^(100|[0-9]{1,2})%$"),
         Kind::Words(words) => word(words),

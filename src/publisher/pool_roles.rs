@@ -12,7 +12,7 @@ use crate::roles::{Claim, Contested, Generation, Known, Memory, Roles, Rules, Sa
 pub(super) fn rules(pool: &settings::Pool) -> Rules {
     Rules {
         max_lag_ms: pool.roles.max_lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
-        max_lag_bytes: None,
+        max_lag_bytes: pool.roles.max_lag_bytes.map(u64::from),
         contested: match pool.roles.contested {
             settings::Contested::Refuse => Contested::Refuse,
             settings::Contested::Keep => Contested::Keep,

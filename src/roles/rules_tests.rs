@@ -216,3 +216,22 @@ fn the_next_process_knows_what_the_one_before_knew() {
     hear(&mut roles, &[(0, bare(Claim::Primary)), (2, Said::Nothing)]);
     assert_eq!((roles.primary(), resumed(&roles).primary()), (None, None));
 }
+
+#[test]
+fn a_replica_that_is_too_many_bytes_behind_leaves_and_returns_below_half() {
+    let rules = Rules { max_lag_ms: None, max_lag_bytes: Some(1000), ..RULES };
+    let mut roles = Roles::new(rules, 2, Memory::default());
+    let at =
+        |claim, position| Said::Role(Answer { claim, generation: generation(1), position: Some(position) });
+    let mut standing = |now_ms: u64, written: u64, replayed: u64| {
+        roles.hear(0, at(Claim::Primary, written), false, now_ms);
+        roles.hear(1, at(Claim::Replica, replayed), false, now_ms + 1);
+        roles.standings()[1]
+    };
+    assert_eq!(standing(1_000, 5_000, 5_000), Standing::Replica);
+    assert_eq!(standing(2_000, 5_000, 4_000), Standing::Replica, "at the limit it serves");
+    assert_eq!(standing(3_000, 6_000, 4_000), Standing::Lagging);
+    assert_eq!(standing(4_000, 6_000, 5_300), Standing::Lagging, "below the limit, and not below half of it");
+    assert_eq!(standing(5_000, 6_000, 5_600), Standing::Lagging, "once is by chance");
+    assert_eq!(standing(6_000, 6_100, 5_900), Standing::Replica);
+}

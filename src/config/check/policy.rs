@@ -39,6 +39,7 @@ pub(super) fn roles(fields: &Fields<'_>, report: &mut Report) -> Roles {
         majority: fields.switch("majority", report),
         leave: fields.word_of("leave", report),
         max_lag: fields.duration_or("max_lag", report),
+        max_lag_bytes: fields.size_or("max_lag_bytes", report),
     }
 }
 
@@ -64,12 +65,19 @@ pub(super) fn check_sense(fields: &Fields<'_>, pool: &Pool, report: &mut Report)
             ROLES_HINT,
         );
     }
-    if let (Some(entry), Some(_)) = (written("roles"), pool.roles.max_lag)
+    let limit = match (pool.roles.max_lag, pool.roles.max_lag_bytes) {
+        (Some(_), _) => Some("max_lag"),
+        (None, Some(_)) => Some("max_lag_bytes"),
+        (None, None) => None,
+    };
+    if let (Some(entry), Some(key)) = (written("roles"), limit)
         && !pool.health.check.tells_positions()
     {
         report.tell_with_hint(
             entry.place,
-            "`max_lag` does nothing here: the check of this pool does not tell how far its servers are",
+            format!(
+                "`{key}` does nothing here: the check of this pool does not tell how far its servers are"
+            ),
             "`check: patroni` does, and `check: { postgres: ... }`",
         );
     }

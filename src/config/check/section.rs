@@ -144,6 +144,12 @@ impl<'a> Fields<'a> {
         self.read(key, report, |entry, report| size(&kind, entry, report)).unwrap_or_default()
     }
 
+    /// A size within its range; `None` for one of the words of its row.
+    pub(super) fn size_or(&self, key: &str, report: &mut Report) -> Option<u32> {
+        let kind = self.kind(key);
+        self.read(key, report, |entry, report| or_word(&kind, entry, report, size)).flatten()
+    }
+
     /// A rate; `None` for one of the words of its row.
     pub(super) fn rate_or(&self, key: &str, report: &mut Report) -> Option<Rate> {
         let kind = self.kind(key);

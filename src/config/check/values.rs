@@ -111,7 +111,7 @@ pub(super) fn duration(kind: &Kind, entry: &Entry, report: &mut Report) -> Optio
 /// A size within the range of this kind.
 pub(super) fn size(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<u32> {
     let text = scalar(&entry.key, &entry.value, kind.expected(), report)?;
-    let fits = |bytes: &u32| matches!(kind, Kind::Size(min, max) if (min..=max).contains(&bytes));
+    let fits = |bytes: &u32| matches!(kind, Kind::Size(min, max, _) if (min..=max).contains(&bytes));
     match parse_size(text) {
         Ok(bytes) => match u32::try_from(bytes).ok().filter(fits) {
             Some(bytes) => return Some(bytes),

@@ -55,12 +55,19 @@ pub struct Roles {
     pub leave: Leave,
     /// A replica so far behind the primary leaves, and returns below half of it; `None` is `off`.
     pub max_lag: Option<Duration>,
+    /// The same in bytes of the stream of changes; `None` is `off`.
+    pub max_lag_bytes: Option<u32>,
 }
 
 impl Roles {
     /// As it is where nothing is written.
-    pub const DEFAULT: Self =
-        Self { contested: Contested::Refuse, majority: false, leave: Leave::Close, max_lag: None };
+    pub const DEFAULT: Self = Self {
+        contested: Contested::Refuse,
+        majority: false,
+        leave: Leave::Close,
+        max_lag: None,
+        max_lag_bytes: None,
+    };
 }
 
 /// The `contested` of `roles`.

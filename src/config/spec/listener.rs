@@ -230,13 +230,13 @@ const UDP: Section = Section::new(
         // From what holds a burst of one client (SOCK_MIN_RCVBUF is smaller still) to what the kernel's int can double.
         Key::new(
             "receive_buffer",
-            Kind::Size(64 << 10, 512 << 20),
+            Kind::Size(64 << 10, 512 << 20, &[]),
             Default::Is("4MiB"),
             "datagrams that may wait at a door, on each data thread",
         ),
         Key::new(
             "send_buffer",
-            Kind::Size(64 << 10, 512 << 20),
+            Kind::Size(64 << 10, 512 << 20, &[]),
             Default::Is("4MiB"),
             "answers that may wait to leave by a door, on each data thread",
         ),

@@ -174,8 +174,8 @@ pub enum Kind {
     Duration(Duration, Duration, &'static [&'static str]),
     /// A duration of whole seconds.
     Seconds(Duration, Duration),
-    /// A size in bytes.
-    Size(u32, u32),
+    /// A size in bytes, or a word.
+    Size(u32, u32, &'static [&'static str]),
     /// So many in a time, at most that many a second; or a word.
     Rate(u64, &'static [&'static str]),
     /// A percentage from 0.

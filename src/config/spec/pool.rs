@@ -254,6 +254,12 @@ const ROLES: Section = Section::new(
             "a replica so far behind the primary gets nothing new until it is back below half of it",
         ),
         Key::new(
+            "max_lag_bytes",
+            Kind::Size(1 << 10, 1 << 30, OFF),
+            Default::Is("off"),
+            "the same in bytes of the stream of changes; whichever is reached first",
+        ),
+        Key::new(
             "contested",
             Kind::Words(&CONTESTED),
             Default::Is("refuse"),

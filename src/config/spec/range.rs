@@ -50,6 +50,7 @@ impl Kind {
             | Self::Choice(words, _)
             | Self::Whole(_, _, words)
             | Self::Duration(_, _, words)
+            | Self::Size(_, _, words)
             | Self::Rate(_, words)
             | Self::Factor(_, _, words)
             | Self::Words(words) => words,
@@ -58,7 +59,6 @@ impl Kind {
             | Self::Named(..)
             | Self::Backends(..)
             | Self::Seconds(..)
-            | Self::Size(..)
             | Self::Percent(_) => &[],
         }
     }
@@ -80,7 +80,9 @@ impl Kind {
             Self::Duration(min, max, _) | Self::Seconds(min, max) => {
                 format!("{} to {}", exact(*min), exact(*max))
             }
-            Self::Size(min, max) => format!("{} to {}", show_size((*min).into()), show_size((*max).into())),
+            Self::Size(min, max, _) => {
+                format!("{} to {}", show_size((*min).into()), show_size((*max).into()))
+            }
             Self::Rate(most, _) => format!("at most {}/s", show_whole(*most)),
             Self::Percent(max) => format!("0% to {max}%"),
             Self::Factor(min, max, _) => format!("{min}.0 to {max}"),
@@ -142,7 +144,7 @@ impl Display for Expected<'_> {
         match kind {
             Kind::Whole(..) => write!(f, "a whole number from {bounds}{or_words}"),
             Kind::Duration(..) | Kind::Seconds(..) => write!(f, "a duration from {bounds}{or_words}"),
-            Kind::Size(..) => write!(f, "a size from {bounds}"),
+            Kind::Size(..) => write!(f, "a size from {bounds}{or_words}"),
             Kind::Rate(..) => write!(f, "a rate like 500/s or 600/m, {bounds}{or_words}"),
             Kind::Percent(_) => write!(f, "a percentage from {bounds}"),
             Kind::Factor(..) => write!(f, "a number from {bounds}, e.g. 1.25{or_words}"),

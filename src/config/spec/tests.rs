@@ -124,7 +124,7 @@ fn bounds(found: &Found) -> (Vec<String>, Vec<String>) {
             outside.push("1500ms".to_owned());
             (inside, outside)
         }
-        Kind::Size(min, max) => around((*min).into(), (*max).into(), "B"),
+        Kind::Size(min, max, _) => around((*min).into(), (*max).into(), "B"),
         Kind::Percent(max) => around(0, (*max).into(), "%"),
         Kind::Rate(most, _) => (
             vec!["1/m".to_owned(), format!("{most}/s"), format!("{}/m", most * 60)],
