@@ -8,6 +8,7 @@ mod postgres_cluster;
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -348,6 +349,153 @@ fn an_end_is_noticed_between_two_checks_and_a_stop_that_waits_ends_with_what_is_
         let word = checks.during(Duration::from_millis(600)).await.last().map(Outcome::word);
         assert_eq!(word, Some("refused"));
         checks.checker.stop().await;
+    });
+}
+
+/// A server that says this, in pieces, to each who comes, however often; then it listens.
+fn says(pieces: impl Fn(usize) -> Option<Vec<u8>> + Send + Sync + 'static, pause: Duration) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let pieces = Arc::new(pieces);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, pieces) = (stream.unwrap(), Arc::clone(&pieces));
+            std::thread::spawn(move || {
+                let mut heard = [0; 1024];
+                if stream.read(&mut heard).is_err() {
+                    return;
+                }
+                for piece in (0..).map_while(|at| pieces(at)) {
+                    if stream.write_all(&piece).is_err() {
+                        return;
+                    }
+                    std::thread::sleep(pause);
+                }
+                while stream.read(&mut heard).is_ok_and(|count| count > 0) {}
+            });
+        }
+    });
+    port
+}
+
+fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+    [&[kind][..], &length, body].concat()
+}
+
+fn login(kind: u32, rest: &[u8]) -> Vec<u8> {
+    frame(b'R', &[&kind.to_be_bytes()[..], rest].concat())
+}
+
+#[test]
+fn servers_that_mean_harm_get_one_bad_answer_each() {
+    let once = |bytes: Vec<u8>| move |at: usize| (at == 0).then(|| bytes.clone());
+    let endless = |first: Vec<u8>, then: Vec<u8>| {
+        move |at: usize| Some(if at == 0 { first.clone() } else { then.repeat(64) })
+    };
+    let quick = Duration::ZERO;
+    let let_in = [login(0, b""), frame(b'Z', b"I")].concat();
+    let cases = [
+        ("garbage", says(once(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()), quick), "protocol"),
+        ("4 GiB", says(once(b"R\xff\xff\xff\xff".to_vec()), quick), "protocol"),
+        ("parameters without end", says(endless(Vec::new(), frame(b'S', b"a\0b\0")), quick), "protocol"),
+        ("rows without end", says(endless(let_in.clone(), frame(b'C', b"SELECT 1\0")), quick), "protocol"),
+        (
+            "one byte at a time",
+            says(|at| Some(vec![login(0, b"")[at % 9]]), Duration::from_millis(400)),
+            "timeout",
+        ),
+        ("silence", says(|_| None, quick), "timeout"),
+        (
+            "let in without a proof",
+            says(
+                |at| [login(10, b"SCRAM-SHA-256\0\0"), login(0, b"")].get(at).cloned(),
+                Duration::from_millis(100),
+            ),
+            "protocol",
+        ),
+        (
+            "2^31 rounds of another nonce",
+            says(
+                |at| {
+                    [login(10, b"SCRAM-SHA-256\0\0"), login(11, b"r=x,s=W22Z,i=2147483648")].get(at).cloned()
+                },
+                Duration::from_millis(100),
+            ),
+            "protocol",
+        ),
+        (
+            "an error that ends nothing",
+            says(once(frame(b'E', b"SFATAL\0C57P03\0Mstarting\0\0")), quick),
+            "starting",
+        ),
+    ];
+    for (what, port, word) in cases {
+        let began = Instant::now();
+        let outcome = ask_once(port, &[check("checker", "secret", Tls::Off)]).remove(0);
+        assert_eq!(outcome.word(), word, "{what}: {outcome:?}");
+        assert!(began.elapsed() < Duration::from_secs(4), "{what}: {:?}", began.elapsed());
+    }
+    let port = says(once(b"Sgarbage that is no handshake".to_vec()), quick);
+    assert_eq!(ask_once(port, &[check("checker", "secret", Tls::Try)])[0].word(), "protocol");
+    let port = says(
+        |at| [b"S".to_vec(), b"garbage that is no handshake".to_vec()].get(at).cloned(),
+        Duration::from_millis(100),
+    );
+    assert_eq!(ask_once(port, &[check("checker", "secret", Tls::Try)])[0].word(), "tls");
+}
+
+/// A server that asks for SCRAM, with another salt each time, and is silent when the proof comes.
+fn asks_for_passwords() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            std::thread::Builder::new()
+                .stack_size(128 * 1024)
+                .spawn(move || {
+                    let mut heard = [0; 512];
+                    let _ = stream.read(&mut heard);
+                    let _ = stream.write_all(&login(10, b"SCRAM-SHA-256\0\0"));
+                    let count = stream.read(&mut heard).unwrap_or(0);
+                    let first = String::from_utf8_lossy(&heard[..count]).into_owned();
+                    let Some((_, nonce)) = first.split_once("r=") else { return };
+                    let challenge = format!("r={nonce}x,s={number:016x},i=4096");
+                    let _ = stream.write_all(&login(11, challenge.as_bytes()));
+                    while stream.read(&mut heard).is_ok_and(|count| count > 0) {}
+                })
+                .unwrap();
+        }
+    });
+    port
+}
+
+/// A thousand servers ask for a password to be worked out, each with a salt of its own.
+#[test]
+#[ignore = "takes seconds of both cores"]
+fn a_thousand_logins_at_once_make_no_other_check_late() {
+    let port = asks_for_passwords();
+    let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    run(async {
+        let logins = health(check("checker", "secret", Tls::Off), 60_000, None);
+        let mut targets: Vec<Target> = (1..=1000).map(|id| target(id, port, &logins)).collect();
+        targets.push(target(0, plain.local_addr().unwrap().port(), &health(Check::Tcp, 100, None)));
+        let (sender, mut events) = mpsc::channel(64);
+        let checker = Checker::start(targets, 1024, 1, sender);
+        let (mut last, mut worst, mut answered) = (Instant::now(), Duration::ZERO, 0);
+        while answered < 1000 {
+            let checked = events.recv().await.unwrap();
+            if checked.target == TargetId(0) {
+                worst = worst.max(last.elapsed());
+                last = Instant::now();
+            } else {
+                answered += 1;
+            }
+        }
+        checker.stop().await;
+        eprintln!("the longest gap of a check each 100 ms: {worst:?}");
+        assert!(worst < Duration::from_millis(500), "{worst:?}");
     });
 }
 
