@@ -59,6 +59,39 @@ fn exit_codes_tell_the_kind_of_trouble() {
     assert!(said.contains("/nonexistent/admin.sock") && said.contains("--socket PATH"), "{said}");
 }
 
+/// What people type out of habit does what they mean.
+#[test]
+fn command_lines_of_other_balancers_are_understood() {
+    let (_folder, good) = good_file();
+    for habit in [
+        &["-c", "-f", &good][..],
+        &["-t", "-c", &good],
+        &["check", "-f", &good],
+        &["check", "--config", &good],
+    ] {
+        let output = evenkeel(habit).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && said.contains("no mistakes"), "{habit:?}: {output:?}");
+    }
+    let bad = "listeners: { a: { bind: 80 } }\n";
+    for (text, code) in [(std::fs::read_to_string(&good).unwrap(), 0), (bad.to_owned(), 78)] {
+        let mut check = evenkeel(&["check", "-"]);
+        let mut check =
+            check.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(&mut check.stdin.take().unwrap(), text.as_bytes()).unwrap();
+        let output = check.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        let said =
+            String::from_utf8_lossy(if code == 0 { &output.stdout } else { &output.stderr }).into_owned();
+        assert!(said.contains(if code == 0 { "no mistakes" } else { "--> standard input:1:" }), "{said}");
+    }
+    let said = String::from_utf8(evenkeel(&["-vv"]).output().unwrap().stdout).unwrap();
+    assert!(said.starts_with("evenkeel "), "{said}");
+    assert_eq!(outcome(&["-s", "stop"]).0, 64);
+    let said = String::from_utf8(evenkeel(&["keys", "maxconn"]).output().unwrap().stdout).unwrap();
+    assert!(said.starts_with("`maxconn` of HAProxy is `max_sessions`"), "{said}");
+}
+
 #[test]
 fn keys_tells_where_a_key_stands_and_what_it_may_be() {
     let said = |args: &[&str]| String::from_utf8(evenkeel(args).output().unwrap().stdout).unwrap();

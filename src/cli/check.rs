@@ -7,7 +7,7 @@ use super::ask::ask;
 use super::exit_code::BAD_CONFIGURATION;
 use super::output::{complain, said, say};
 use crate::config::{self, settings::Settings};
-use crate::server::{Refused, read_document};
+use crate::server::{Refused, read_document, read_standard_input};
 
 /// Prints what the file holds, or every mistake; or asks every backend in it.
 pub(super) fn check(path: &Path, asks: bool) -> ExitCode {
@@ -23,7 +23,8 @@ pub(super) fn check(path: &Path, asks: bool) -> ExitCode {
 
 /// Reads the settings, or tells on standard error why there are none.
 pub(super) fn load(path: &Path) -> Result<Settings, ExitCode> {
-    let document = read_document(path).inspect(|document| {
+    let read = if path == Path::new("-") { read_standard_input() } else { read_document(path) };
+    let document = read.inspect(|document| {
         document.warnings.iter().for_each(|warning| complain(format_args!("evenkeel: {warning}")));
     });
     document.map(|document| document.settings).map_err(|refused| {

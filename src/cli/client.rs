@@ -11,10 +11,11 @@ use serde_json::Value;
 
 use super::exit_code::{BAD_CONFIGURATION, FAILED, NO_BALANCER, WRONG_COMMAND_LINE};
 use super::output::{complain, said, say};
+use crate::sys::unix::own_uid;
 
 /// Where the socket is when nothing else is said; `None`: there is no usual place on this machine.
 pub(super) fn usual_socket() -> Option<PathBuf> {
-    let system = Path::new("/run/evenkeel");
+    let system = Path::new(USUAL);
     if system.is_dir() {
         return Some(system.join("admin.sock"));
     }
@@ -24,6 +25,16 @@ pub(super) fn usual_socket() -> Option<PathBuf> {
     let _ = std::fs::create_dir_all(&own);
     Some(own.join("admin.sock"))
 }
+
+/// Makes the usual place where nobody did and this process may: root starts it by hand, or in a container.
+pub(super) fn make_usual_place() {
+    if own_uid() == 0 && !Path::new(USUAL).exists() {
+        // Where /run cannot be written there is none, as before.
+        let _ = std::fs::create_dir(USUAL);
+    }
+}
+
+const USUAL: &str = "/run/evenkeel";
 
 /// The socket of a balancer, and how its answers are shown.
 #[derive(Debug)]

@@ -23,18 +23,18 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  evenkeel run\n  evenkeel run --config ./evenkeel.yaml")]
     Run {
         /// The configuration file
-        #[arg(long, value_name = "PATH", default_value = DEFAULT_PATH)]
+        #[arg(long, short = 'c', alias = "file", short_alias = 'f', value_name = "PATH", default_value = DEFAULT_PATH)]
         config: PathBuf,
     },
     /// Read the file as `run` would; print what it holds, or every mistake
     #[command(
-        after_help = "Examples:\n  evenkeel check\n  evenkeel check ./evenkeel.yaml\n  evenkeel check --ask\n\nExit code 78: the file has mistakes; 1: a backend that was asked did not answer as it should."
+        after_help = "Examples:\n  evenkeel check\n  evenkeel check ./evenkeel.yaml\n  evenkeel check --ask\n  sed s/5432/5433/ /etc/evenkeel/evenkeel.yaml | evenkeel check -\n\nExit code 78: the file has mistakes; 1: a backend that was asked did not answer as it should."
     )]
     Check {
         /// Ask every backend once with the checks of the file, and show what each answered
         #[arg(long)]
         ask: bool,
-        /// The configuration file
+        /// The configuration file; -: what comes on standard input
         #[arg(value_name = "PATH", default_value = DEFAULT_PATH)]
         path: PathBuf,
     },

@@ -13,6 +13,10 @@ pub(super) fn keys(word: Option<&str>, as_json: bool) -> ExitCode {
     let (keys, others) = match word.map(ask) {
         None => (all(), Vec::new()),
         Some(Asked::Keys(keys, others)) => (keys, others),
+        Some(Asked::Foreign(here)) if as_json => {
+            return said(say(format_args!("{:#}", json!([{ "foreign": here }]))));
+        }
+        Some(Asked::Foreign(here)) => return said(say(here)),
         Some(Asked::Nothing(why)) => {
             complain(format_args!("evenkeel: {why}"));
             return ExitCode::from(FAILED);

@@ -1,6 +1,7 @@
 //! The command line: what was typed, and what each command does. Exit codes: 0 done, 1 failed at run time, 64 wrong
 //! command line, 69 no balancer answers, 78 bad configuration.
 
+mod as_meant;
 mod ask;
 mod check;
 mod client;
@@ -25,7 +26,7 @@ use exit_code::WRONG_COMMAND_LINE;
 
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
-    let typed = match Typed::try_parse() {
+    let typed = match Typed::try_parse_from(as_meant::as_meant(std::env::args_os().collect())) {
         Ok(typed) => typed,
         Err(error) => {
             let printed = error.print();

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use super::check::tell_refused;
 use super::exit_code::{BAD_CONFIGURATION, FAILED};
 use super::output::{complain, failed};
+use crate::config::settings::AdminSocket;
 use crate::logging::Logging;
 use crate::server::{
     Beginning, Document, Drained, Environment, File, Notify, Predecessor, Program, Server, Stashed,
@@ -220,6 +221,9 @@ fn end_after(successor: Option<&Successor>) -> End {
 
 /// What this process gives its server.
 fn environment(path: &Path, document: &Document, store: FdStore, logging: &Logging) -> Environment {
+    if document.settings.admin.socket == AdminSocket::Auto {
+        super::client::make_usual_place();
+    }
     Environment {
         notify: Notify::service(),
         log_lines_dropped: logging.dropped(),

@@ -142,6 +142,13 @@ impl Report {
         self.push(place, message.into(), Some(hint.into()));
     }
 
+    /// This, instead of everything that was told so far.
+    pub(super) fn tell_only(&mut self, place: Place, message: impl Into<String>) {
+        self.found.clear();
+        self.dropped = 0;
+        self.tell(place, message);
+    }
+
     /// Everything that another one was told.
     pub(super) fn absorb(&mut self, other: Self) {
         self.dropped += other.dropped;

@@ -9,6 +9,7 @@ mod check;
 mod describe;
 mod difference;
 mod document;
+mod foreign;
 mod hidden;
 mod mistake;
 mod nearest;
@@ -25,7 +26,7 @@ pub use mistake::{Mistake, Mistakes, Reads};
 pub use schema::schema;
 pub use table::{explained, table};
 
-use mistake::Report;
+use mistake::{Place, Report};
 use settings::Settings;
 
 /// Reads a whole file. `file_name` is only for the text of the mistakes. Passwords that stand outside of it are not read.
@@ -45,6 +46,9 @@ fn whole(file_name: &str, text: &[u8], mut report: Report) -> Result<(Settings, 
     };
     let settings =
         document::parse(&text, &mut report).and_then(|document| check::check(&document, &mut report));
+    if let Some(told) = foreign::file(&text).filter(|_| !report.is_empty()) {
+        report.tell_only(Place::FILE, told);
+    }
     let text = hidden::blank(&text, &mut report);
     match settings {
         Some(settings) if report.is_empty() => Ok((settings, text)),

@@ -166,4 +166,4 @@ fn word(words: &[&str]) -> Value {
     json!({ "enum": words })
 }
 
-const DURATION: &str = "^[0-9]+(ms|s|m|h)$";
+const DURATION: &str = "^[0-9]+(ms|s|m|h|d)$";

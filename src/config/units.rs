@@ -1,4 +1,4 @@
-//! How values with units are written: durations `250ms`, `2s`, `5m`, `1h`; sizes `64KiB`; rates `500/s`; whole numbers.
+//! How values with units are written: durations `250ms`, `2s`, `5m`, `1h`, `7d`; sizes `64KiB`; rates `500/s`; whole numbers.
 //!
 //! Pure. Must stay true: one value has one way to be read; nothing is rounded or repaired.
 
@@ -8,13 +8,13 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     /// `30`.
-    #[error("has no unit; write `{0}s` for seconds (units: ms, s, m, h)")]
+    #[error("has no unit; write `{0}s` for seconds (units: ms, s, m, h, d)")]
     NoUnit(u64),
     /// `1.5s`.
     #[error("is not a whole number of its unit; write it in a smaller one (1500ms, not 1.5s)")]
     Fraction,
-    /// `1d`, `2min`, `1h30m`.
-    #[error("is not a number and one unit: ms, s, m or h")]
+    /// `1w`, `2min`, `1h30m`.
+    #[error("is not a number and one unit: ms, s, m, h or d")]
     Form,
     /// More than 64 bits of milliseconds.
     #[error("is too long")]
@@ -26,7 +26,7 @@ pub enum DurationError {
 #[error("is not a whole number written in digits")]
 pub struct NumberError;
 
-/// Reads `250ms`, `2s`, `5m` or `1h`.
+/// Reads `250ms`, `2s`, `5m`, `1h` or `7d`.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -43,6 +43,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return Err(DurationError::Form),
     };
     number.checked_mul(unit_ms).map(Duration::from_millis).ok_or(DurationError::TooLong)
@@ -157,7 +158,8 @@ mod tests {
             ("0s", Ok(0)),
             ("30", Err(DurationError::NoUnit(30))),
             ("1.5s", Err(DurationError::Fraction)),
-            ("1d", Err(DurationError::Form)),
+            ("1d", Ok(86_400_000)),
+            ("1w", Err(DurationError::Form)),
             ("1h30m", Err(DurationError::Form)),
             ("5 m", Err(DurationError::Form)),
             ("5M", Err(DurationError::Form)),

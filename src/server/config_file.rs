@@ -24,6 +24,20 @@ pub fn read_document(path: &Path) -> Result<Document, Refused> {
     Ok(Document { settings, text: text.into(), warnings })
 }
 
+/// Reads and checks what comes on standard input.
+pub fn read_standard_input() -> Result<Document, Refused> {
+    let mut text = Vec::new();
+    std::io::stdin()
+        .lock()
+        .take(READ_BYTES_MAX)
+        .read_to_end(&mut text)
+        .map_err(|error| Refused::Unreadable(format!("cannot read standard input: {error}")))?;
+    let (settings, text) = config::read_with("standard input", &text, secrets::read)?;
+    // Nobody else can read it there, but for files that it names.
+    let warnings = secrets::exposed(Path::new("-"), &settings);
+    Ok(Document { settings, text: text.into(), warnings })
+}
+
 /// Reads no more than is needed to see that a file is too large: it may be a device.
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut text = Vec::new();

@@ -39,7 +39,7 @@ pub use crate::publisher::{NoSuch, Whom};
 pub use crate::systemd::Notify;
 use crate::transfer::Stash;
 use crate::worker::Workers;
-pub use config_file::read_document;
+pub use config_file::{read_document, read_standard_input};
 pub use connect_from::ForeignError;
 use control::Control;
 pub use environment::{Document, Environment, File, Program};

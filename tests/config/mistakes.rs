@@ -62,7 +62,7 @@ error: the pool `redis` has the name of a listener with a pool of its own, on li
 9 |   redis: { backends: [10.0.0.4:6379], health: { interval: 30 } }
   |   ^^^^^
 
-error: `interval` must be a duration from 100ms to 1h; `30` has no unit; write `30s` for seconds (units: ms, s, m, h)
+error: `interval` must be a duration from 100ms to 1h; `30` has no unit; write `30s` for seconds (units: ms, s, m, h, d)
  --> evenkeel.yaml:9:59
 9 |   redis: { backends: [10.0.0.4:6379], health: { interval: 30 } }
   |                                                           ^^

@@ -120,6 +120,30 @@ fn drain_waits_for_the_last_session_and_ready_undoes_it() {
 }
 
 #[test]
+fn a_pool_is_meant_with_all_its_backends_and_a_name_that_only_one_has_is_enough() {
+    let (a, b) = (Backend::start(echo), Backend::start(echo));
+    let backends = [named("a", a.address, ""), named("b", b.address, "")];
+    let program = start(&backends.each_ref().map(String::as_str), "");
+    let states = |program: &Program| {
+        let status = program.status();
+        ["a", "b"].map(|name| backend(&status, name)["state"].as_str().unwrap().to_owned())
+    };
+    let said = program.say(&["drain", "door"]);
+    assert!(said.contains("door/a is marked drain") && said.contains("door/b is marked drain"), "{said}");
+    assert_eq!(states(&program), ["drain", "drain"]);
+    program.say(&["ready", "door/*"]);
+    assert_eq!(states(&program), ["up", "up"]);
+    program.say(&["down", "b"]);
+    assert_eq!(states(&program), ["up", "marked down"]);
+    assert!(program.say(&["ready", "b", "--wait"]).contains("door/b gets sessions again"));
+    let wrong = program.command(&["drain", "dour/*"]);
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("dour"), "{wrong:?}");
+    // A client may be a name that this host knows.
+    let text = program.say(&["explain", "door", "localhost"]);
+    assert!(text.starts_with("127.0.0.1 would get ") || text.starts_with("::1 would get "), "{text}");
+}
+
+#[test]
 fn ready_waits_for_the_backend_and_not_for_its_sessions() {
     let mut late = Switch::start(echo);
     late.off();

@@ -14,7 +14,7 @@ use crate::cli::output::complain;
 
 #[derive(Debug, Args)]
 pub(crate) struct Marking {
-    /// The backend
+    /// The backend; a pool, or POOL/*: all of its backends; the name of a backend alone where it is the only one called so
     #[arg(value_name = "POOL/BACKEND")]
     backend: String,
     /// Return when its last session has gone (ready: when it may be picked)
@@ -31,11 +31,25 @@ pub(crate) struct Marking {
 pub(super) fn mark(marking: Marking, mark: &str) -> Result<(), Told> {
     let Marking { backend, wait, timeout, whose } = marking;
     let client = whose.client()?;
-    let answer = client.ask("POST", "/mark", &[("backend", &backend), ("mark", mark)])?;
-    if wait {
-        wait_for(&client, &backend, timeout, mark == "ready")?;
+    let all = meant(&client, &backend)?;
+    let mut answers = Vec::with_capacity(all.len());
+    for backend in &all {
+        answers.push(client.ask("POST", "/mark", &[("backend", backend), ("mark", mark)])?);
     }
-    client.show(&answer, |_| match mark {
+    let began = Instant::now();
+    for (backend, answer) in all.iter().zip(&answers) {
+        if wait {
+            let left = timeout.map(|timeout| timeout.saturating_sub(began.elapsed()));
+            wait_for(&client, backend, left, mark == "ready")?;
+        }
+        show(&client, answer, (backend, mark, wait))?;
+    }
+    Ok(())
+}
+
+/// What was done to one backend.
+fn show(client: &Client, answer: &Value, (backend, mark, wait): (&str, &str, bool)) -> Result<(), Told> {
+    client.show(answer, |_| match mark {
         "ready" if wait => format!("{backend} gets sessions again"),
         "ready" => format!("{backend} gets sessions again, as far as its health allows"),
         _ if wait => format!("{backend} is marked {mark}; its last session has gone"),
@@ -43,6 +57,36 @@ pub(super) fn mark(marking: Marking, mark: &str) -> Result<(), Told> {
             "{backend} is marked {mark}: nothing new goes there; `evenkeel ready {backend}` undoes it"
         ),
     })
+}
+
+/// The backends that were meant: all of a pool, or one that was named without its pool. What nobody is called is left for the
+/// balancer to complain of.
+fn meant(client: &Client, named: &str) -> Result<Vec<String>, Told> {
+    let pool = named.strip_suffix("/*").unwrap_or(named);
+    if pool.contains('/') {
+        return Ok(vec![named.to_owned()]);
+    }
+    let status = client.ask("GET", "/status", &[])?;
+    let (mut of_pool, mut by_name) = (Vec::new(), Vec::new());
+    for one in list(&status, "pools") {
+        for backend in list(one, "backends") {
+            let whole = format!("{}/{}", text(one, "name"), text(backend, "name"));
+            if text(one, "name") == pool {
+                of_pool.push(whole);
+            } else if text(backend, "name") == named {
+                by_name.push(whole);
+            }
+        }
+    }
+    match (of_pool.is_empty(), &by_name[..]) {
+        (false, _) => Ok(of_pool),
+        (true, [one]) => Ok(vec![one.clone()]),
+        (true, []) => Ok(vec![named.to_owned()]),
+        (true, several) => {
+            client.complain(&format!("several backends are called {named}: {}", several.join(", ")));
+            Err(Told(ExitCode::from(FAILED)))
+        }
+    }
 }
 
 /// Sets a weight.

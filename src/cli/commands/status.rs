@@ -1,5 +1,7 @@
 //! `status` and `explain`: what is served, and who would get what.
 
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+
 use serde_json::Value;
 
 use super::shown::{bytes, list, number, text};
@@ -19,8 +21,18 @@ pub(super) fn status(whose: Whose) -> Result<(), Told> {
 /// Which backend a client would get.
 pub(super) fn explain(whose: Whose, listener: &str, address: &str) -> Result<(), Told> {
     let client = whose.client()?;
+    let address = &address_of(address);
     let answer = client.ask("GET", "/explain", &[("listener", listener), ("client", address)])?;
     client.show(&answer, |answer| explanation(answer, Paint::for_output()))
+}
+
+/// The address of a client that was named: the first that this host knows for the name. What it does not know is complained of
+/// as it was written.
+fn address_of(client: &str) -> String {
+    let is_address = client.parse::<IpAddr>().is_ok() || client.parse::<SocketAddr>().is_ok();
+    let with_port = client.to_socket_addrs().ok().and_then(|mut all| all.next()).map(|one| one.to_string());
+    let name = || (client, 0).to_socket_addrs().ok()?.next().map(|one| one.ip().to_string());
+    if is_address { client.to_owned() } else { with_port.or_else(name).unwrap_or_else(|| client.to_owned()) }
 }
 
 fn picture(status: &Value, paint: Paint) -> String {

@@ -10,6 +10,7 @@ use super::binds::is_broadcast;
 use super::section::{Fields, check_name};
 use super::values::scalar;
 use crate::config::document::{Entry, IPV6_HINT, Node, Value};
+use crate::config::foreign;
 use crate::config::mistake::{Place, Report, harmless, quoted};
 use crate::config::settings::Backend;
 use crate::config::spec::BACKEND;
@@ -92,7 +93,14 @@ fn address<'a>(key: &str, node: &'a Node, report: &mut Report) -> Option<(IpAddr
     let (ip, ports) = match parse_address(text) {
         Ok(parsed) => parsed,
         Err(error) => {
-            report.tell(node.place, error.to_string());
+            match foreign::server_line(text) {
+                Some(item) => {
+                    let message =
+                        format!("{} is a line of another balancer; here it is {item}", quoted(text));
+                    report.tell(node.place, message);
+                }
+                None => report.tell(node.place, error.to_string()),
+            }
             return None;
         }
     };

@@ -34,7 +34,7 @@ pub(super) fn read(kind: &Kind, entry: &Entry, report: &mut Report) -> Vec<(Bind
     binds
 }
 
-/// `admin.http`: one address with one port, or off.
+/// `admin.http`: one address with one port, a port of this host, or off.
 #[allow(clippy::option_option)] // None: told to be wrong. Some(None): off.
 pub(super) fn admin_address(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Option<SocketAddr>> {
     if is_word(&entry.value, "off") {
@@ -42,6 +42,11 @@ pub(super) fn admin_address(kind: &Kind, entry: &Entry, report: &mut Report) -> 
     }
     let expected = kind.expected();
     let text = scalar(&entry.key, &entry.value, expected, report)?;
+    // A port alone: for this host. What anybody else may reach has its address written.
+    let is_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_digits && let Ok(ports) = parse_ports(text) {
+        return Some(Some(SocketAddr::from(([127, 0, 0, 1], *ports.start()))));
+    }
     match parse_address(text) {
         Ok((ip, Some(ports))) if ports.start() == ports.end() => {
             Some(Some(SocketAddr::new(ip, *ports.start())))
@@ -64,9 +69,11 @@ fn read_one(kind: &Kind, node: &Node, report: &mut Report) -> Option<Vec<Bind>> 
         return None;
     }
     let text = scalar("bind", node, expected, report)?;
-    let only_ports = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    // `*:5432` and `:5432` are how others write it.
+    let ports = text.strip_prefix("*:").or_else(|| text.strip_prefix(':')).unwrap_or(text);
+    let only_ports = !ports.is_empty() && ports.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     let parsed = if only_ports {
-        parse_ports(text).map(|ports| (None, Some(ports)))
+        parse_ports(ports).map(|ports| (None, Some(ports)))
     } else {
         parse_address(text).map(|(ip, ports)| (Some(ip), ports))
     };

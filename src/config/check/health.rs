@@ -7,6 +7,7 @@ use super::section::Fields;
 use super::talk::parse_bytes;
 use super::values::{is_word, scalar, word};
 use crate::config::document::{Entry, Value};
+use crate::config::foreign;
 use crate::config::mistake::{Report, quoted};
 use crate::config::nearest::nearest;
 use crate::config::settings::{Check, Health, RECORD_TYPES, SendProxy};
@@ -42,9 +43,10 @@ fn check(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Check> {
     }
     if !matches!(entry.value.value, Value::Map(_)) {
         let text = scalar("check", &entry.value, EXPECTED, report)?;
-        let message = match nearest(text, kind.words().iter().copied()) {
-            Some(near) => format!("`check` cannot be {}; did you mean `{near}`?", quoted(text)),
-            None => format!("`check` must be {EXPECTED}, not {}", quoted(text)),
+        let message = match (foreign::value("check", text), nearest(text, kind.words().iter().copied())) {
+            (Some(here), _) => format!("`check` cannot be {}; {here}", quoted(text)),
+            (None, Some(near)) => format!("`check` cannot be {}; did you mean `{near}`?", quoted(text)),
+            (None, None) => format!("`check` must be {EXPECTED}, not {}", quoted(text)),
         };
         report.tell(entry.value.place, message);
         return None;

@@ -2,6 +2,7 @@
 //!
 //! Pure. Which keys there are stands in `spec`.
 
+use crate::config::foreign;
 use crate::config::mistake::quoted;
 use crate::config::nearest::nearest;
 use crate::config::spec::{Section, sections};
@@ -10,8 +11,17 @@ use crate::config::spec::{Section, sections};
 pub(super) fn unknown_key(key: &str, section: &Section) -> String {
     let what = section.what;
     let key_shown = quoted(key);
-    if let Some(near) = nearest(key, section.all_keys()) {
-        return format!("unknown key {key_shown} in {what}; did you mean `{near}`?");
+    let near = nearest(key, section.all_keys());
+    // A word that others have means what it means there, if it is not the beginning of one of our own.
+    let begins = near.is_some_and(|near| near.starts_with(&key.to_lowercase().replace('-', "_")));
+    let here = match section.choice {
+        true => foreign::value(what.trim_matches('`'), key).map(str::to_owned),
+        false => foreign::key(key),
+    };
+    match (here, near) {
+        (Some(here), _) if !begins => return format!("unknown key {key_shown} in {what}; {here}"),
+        (_, Some(near)) => return format!("unknown key {key_shown} in {what}; did you mean `{near}`?"),
+        _ => {}
     }
     let has_key = |other: &&Section| other.keys.iter().any(|row| row.name == key);
     let elsewhere: Vec<&str> = sections().into_iter().filter(has_key).map(|other| other.what).collect();

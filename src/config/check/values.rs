@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use crate::config::document::{Entry, Node, Value};
+use crate::config::foreign;
 use crate::config::mistake::{Report, quoted};
 use crate::config::nearest::nearest;
 use crate::config::settings::Rate;
@@ -51,6 +52,10 @@ pub(super) fn word(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<&'
     let text = scalar(&entry.key, &entry.value, kind.expected(), report)?;
     let found = found_word(kind, entry);
     if found.is_none() {
+        if let Some(here) = foreign::value(&entry.key, text) {
+            report.tell(entry.value.place, format!("`{}` cannot be {}; {here}", entry.key, quoted(text)));
+            return None;
+        }
         match nearest(text, kind.words().iter().copied()) {
             Some(near) => {
                 let message = format!("`{}` cannot be {}; did you mean `{near}`?", entry.key, quoted(text));

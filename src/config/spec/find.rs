@@ -3,6 +3,7 @@
 //! Pure. Must stay true: no line is wider than 100 columns.
 
 use super::{Key, Kind, Protocols, Section, TOP};
+use crate::config::foreign;
 use crate::config::mistake::quoted;
 use crate::config::nearest::nearest;
 use crate::config::settings::{Protocol, Word};
@@ -100,6 +101,8 @@ fn walk(section: &'static Section, path: &str, outer: Protocols, found: &mut Vec
 pub enum Asked {
     /// Keys of this name, or whose name, way, words or line have it. The other paths mention it.
     Keys(Vec<Found>, Vec<String>),
+    /// A word of another balancer: what it is here.
+    Foreign(String),
     /// Nothing: this is to be told, with what may have been meant.
     Nothing(String),
 }
@@ -115,6 +118,19 @@ pub fn ask(word: &str) -> Asked {
     let partly = some(&|found| !word.is_empty() && found.path.to_lowercase().contains(&word));
     let by_word = some(&|found| found.key.kind.words().contains(&&*word));
     let best = [named, by_word, partly, some(&is_told)].into_iter().find(|list| !list.is_empty());
+    // Its own words first, but not where they only mention it.
+    let is_mentioned = best.as_ref().is_some_and(|list| {
+        list.iter().all(|found| {
+            found.key.name != word
+                && !same_way(&found.path, &word)
+                && !found.key.kind.words().contains(&&*word)
+        })
+    });
+    if (best.is_none() || is_mentioned)
+        && let Some(here) = foreign::key(&word)
+    {
+        return Asked::Foreign(here);
+    }
     let Some(best) = best else {
         let names = all
             .iter()
@@ -206,6 +222,7 @@ mod tests {
     fn paths(word: &str) -> (Vec<String>, Vec<String>) {
         match ask(word) {
             Asked::Keys(keys, others) => (keys.into_iter().map(|key| key.path).collect(), others),
+            Asked::Foreign(here) => panic!("{here}"),
             Asked::Nothing(why) => panic!("{why}"),
         }
     }
@@ -240,10 +257,16 @@ mod tests {
     #[test]
     fn what_is_not_there_is_answered_with_what_may_be_meant() {
         for (word, expected) in
-            [("wieght", "`weight`"), ("leastconn", "`least_connections`"), ("qqqqq", "lists them all")]
+            [("wieght", "`weight`"), ("least_conections", "`least_connections`"), ("qqqqq", "lists them all")]
         {
             let Asked::Nothing(why) = ask(word) else { panic!("{word} is there") };
             assert!(why.contains(expected), "{why}");
+        }
+        for (word, expected) in
+            [("least_conn", "`balance: least_connections`"), ("maxconn", "`max_sessions`")]
+        {
+            let Asked::Foreign(here) = ask(word) else { panic!("{word} is no word of others") };
+            assert!(here.contains(expected), "{here}");
         }
         let Asked::Nothing(why) = ask("\x1b[2J") else { panic!("nothing is called so") };
         assert!(!why.contains('\x1b'), "{why:?}");

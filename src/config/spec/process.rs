@@ -85,7 +85,11 @@ const ADMIN: Section = Section::new(
         ),
         Key::new(
             "http",
-            Kind::Text(Text { words: OFF, ..Text::new("ADDRESS:PORT, e.g. `127.0.0.1:9900`, or `off`") }),
+            Kind::Text(Text {
+                words: OFF,
+                numbers: Some((1, 65_535)),
+                ..Text::new("ADDRESS:PORT, e.g. `127.0.0.1:9900`, a port of 127.0.0.1, or `off`")
+            }),
             Default::Is("off"),
             "the read-only HTTP door: a dashboard at /, and /metrics, /status, /healthz, /readyz",
         ),
