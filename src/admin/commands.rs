@@ -51,6 +51,7 @@ pub(super) async fn answer(
         "/close" => search(&query, true, sources, requests).await,
         "/mark" => mark(&query, by, requests).await,
         "/weight" => weight(&query, by, requests).await,
+        "/forget" => forget(&query, by, requests).await,
         "/reload" => reload(requests).await,
         "/upgrade" => upgrade(&query, who, requests).await,
         _ => log(&query, requests).await,
@@ -248,6 +249,14 @@ async fn weight(query: &Query, by: &str, requests: &mpsc::Sender<Request>) -> Re
     Ok((StatusCode::OK, json!({ "done": true })))
 }
 
+async fn forget(query: &Query, by: &str, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
+    let pool = needed(query, "pool")?.to_owned();
+    let (reply, done) = oneshot::channel();
+    send(requests, Request::Forget { pool, by: by.to_owned(), reply }).await?;
+    done.await.map_err(|_| stopping())?.map_err(|refused| refusal(&refused))?;
+    Ok((StatusCode::OK, json!({ "done": true })))
+}
+
 async fn reload(requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
     let (reply, done) = oneshot::channel();
     send(requests, Request::Reload { reply }).await?;
@@ -327,11 +336,12 @@ fn shown(seconds: u64) -> String {
 }
 
 /// What each command may be asked with.
-const PARAMETERS: [(&str, &[&str]); 8] = [
+const PARAMETERS: [(&str, &[&str]); 9] = [
     ("/explain", &["listener", "client"]),
     ("/sessions", &["listener", "backend", "client", "limit"]),
     ("/mark", &["backend", "mark"]),
     ("/weight", &["backend", "weight"]),
+    ("/forget", &["pool"]),
     ("/close", &["listener", "backend", "client", "all"]),
     ("/reload", &[]),
     ("/log", &["level"]),

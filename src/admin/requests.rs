@@ -50,6 +50,15 @@ pub enum Request {
         /// Whether there is such a backend.
         reply: oneshot::Sender<Result<(), Refused>>,
     },
+    /// Forget which generations of a pool's primaries were ever believed.
+    Forget {
+        /// The name of the pool.
+        pool: String,
+        /// Who says so.
+        by: String,
+        /// Whether there is such a pool.
+        reply: oneshot::Sender<Result<(), Refused>>,
+    },
     /// Set the level of the log until the file says otherwise.
     LogLevel {
         /// The least serious level that is written.

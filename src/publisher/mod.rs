@@ -137,6 +137,15 @@ pub enum Order {
         /// Whether there is such a backend.
         reply: oneshot::Sender<Result<(), NoSuch>>,
     },
+    /// Forget which generations of a pool's primaries were ever believed.
+    Forget {
+        /// The name of the pool.
+        pool: String,
+        /// Who says so, for people.
+        by: Arc<str>,
+        /// Whether there is such a pool.
+        reply: oneshot::Sender<Result<(), NoSuch>>,
+    },
 }
 
 /// A backend as commands name it.
@@ -157,6 +166,9 @@ pub enum NoSuch {
     /// The pool is there.
     #[error("the pool `{0}` has no backend `{1}`")]
     Backend(String, String),
+    /// The pool is there, and its check tells no roles.
+    #[error("the pool `{0}` knows no roles: its check tells none")]
+    Roles(String),
 }
 
 /// The pools of new settings are published.
@@ -292,12 +304,25 @@ impl Publisher {
                 });
                 let _ = reply.send(outcome);
             }
+            Order::Forget { pool, by, reply } => {
+                let now_ms = self.now_ms();
+                let outcome = self.find_pool(&pool).and_then(|slot| {
+                    self.pools[slot].forget_generations(&by, now_ms).ok_or(NoSuch::Roles(pool))?;
+                    self.publish_these(&[slot]);
+                    Ok(())
+                });
+                let _ = reply.send(outcome);
+            }
         }
     }
 
+    fn find_pool(&self, name: &str) -> Result<usize, NoSuch> {
+        let is_it = |pool: &PoolState| !pool.view.gone && *pool.view.live.name == *name;
+        self.pools.iter().position(is_it).ok_or_else(|| NoSuch::Pool(name.to_owned()))
+    }
+
     fn find(&self, whom: &Whom) -> Result<(usize, usize), NoSuch> {
-        let is_it = |pool: &PoolState| !pool.view.gone && *pool.view.live.name == *whom.pool;
-        let slot = self.pools.iter().position(is_it).ok_or_else(|| NoSuch::Pool(whom.pool.clone()))?;
+        let slot = self.find_pool(&whom.pool)?;
         let mut backends = self.pools[slot].view.backends.iter();
         match backends.position(|backend| *backend.name == *whom.backend) {
             Some(index) => Ok((slot, index)),

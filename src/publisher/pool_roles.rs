@@ -118,6 +118,22 @@ impl PoolState {
         }
     }
 
+    /// Forgets which generations were ever believed. `None`: it knows no roles.
+    pub(super) fn forget_generations(&mut self, by: &str, now_ms: u64) -> Option<()> {
+        let roles = self.roles.as_mut()?;
+        let told = |one: &Generation| format!("{} of {}", one.number, one.lineage);
+        let forgotten: Vec<String> = roles.memory().entries().iter().map(told).collect();
+        let before: Vec<Standing> = roles.standings().to_vec();
+        let changed = roles.forget(now_ms);
+        let (pool, forgotten) = (&*self.view.live.name, forgotten.join(", "));
+        tracing::warn!(target: "evenkeel", pool, forgotten, %by, "earlier primaries may be believed again");
+        if changed {
+            self.changed = true;
+            self.note_roles(&before, now_ms);
+        }
+        Some(())
+    }
+
     /// The servers stood as in `before` until now: who lost a role loses its sessions, and people are told.
     pub(super) fn note_roles(&mut self, before: &[Standing], now_ms: u64) {
         let Some(roles) = &self.roles else { return };

@@ -156,6 +156,15 @@ impl Roles {
         next
     }
 
+    /// Forgets which generations were ever believed, after a restore from a backup; those who claim one now are judged anew. True:
+    /// somebody stands otherwise than before.
+    pub fn forget(&mut self, now_ms: u64) -> bool {
+        let before = self.standings.clone();
+        self.memory = Memory::default();
+        self.judge(now_ms);
+        self.standings != before
+    }
+
     /// Takes what a server said. `is_down`: its checks have given it up. True: somebody stands otherwise than before, or says so.
     pub fn hear(&mut self, at: usize, said: Said, is_down: bool, now_ms: u64) -> bool {
         let Some(server) = self.servers.get(at) else { return false };

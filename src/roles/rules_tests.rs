@@ -235,3 +235,18 @@ fn a_replica_that_is_too_many_bytes_behind_leaves_and_returns_below_half() {
     assert_eq!(standing(5_000, 6_000, 5_600), Standing::Lagging, "once is by chance");
     assert_eq!(standing(6_000, 6_100, 5_900), Standing::Replica);
 }
+
+#[test]
+fn what_was_forgotten_is_no_hindrance_and_what_is_claimed_now_is() {
+    let mut roles = roles(2);
+    roles.hear(0, primary(7), false, 1_000);
+    roles.hear(0, Said::Nothing, true, 2_000);
+    // Restored from a backup.
+    roles.hear(1, primary(5), false, 3_000);
+    assert_eq!(roles.standings()[1], Standing::Stale(7));
+    assert!(roles.forget(4_000));
+    assert_eq!((roles.primary(), roles.memory().highest("main")), (Some(1), Some(5)));
+    assert!(!roles.forget(5_000), "it is believed now");
+    roles.hear(0, primary(7), false, 6_000);
+    assert_eq!((roles.primary(), roles.forget(7_000)), (Some(0), false), "the later one is there again");
+}

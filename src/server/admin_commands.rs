@@ -59,6 +59,9 @@ impl Control {
                 let outcome = self.set_weight(Whom { pool, backend }, weight, &by).await;
                 let _ = reply.send(outcome.map_err(refused));
             }
+            Request::Forget { pool, by, reply } => {
+                let _ = reply.send(self.forget(pool, &by).await.map_err(refused));
+            }
             Request::LogLevel { level, reply } => {
                 (self.file.set_log_level)(level);
                 let _ = reply.send(());

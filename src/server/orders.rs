@@ -35,6 +35,12 @@ impl Control {
         self.order(|reply| Order::Weight { whom, weight, by, reply }).await
     }
 
+    /// Forgets which generations of a pool's primaries were ever believed.
+    pub(super) async fn forget(&self, pool: String, by: &str) -> Result<(), OrderError> {
+        let by = by.into();
+        self.order(|reply| Order::Forget { pool, by, reply }).await
+    }
+
     async fn order(
         &self,
         order: impl FnOnce(oneshot::Sender<Result<(), NoSuch>>) -> Order,

@@ -333,6 +333,29 @@ fn a_password_is_shown_nowhere_and_another_one_is_taken_by_a_reload() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
+fn an_earlier_primary_is_believed_again_when_somebody_says_so() {
+    let old = Node::primary("");
+    let mut new = old.replica("r", "");
+    let process = Program::start(&yaml(&[&old, &new], ""));
+    let door = process.address();
+    eventually("the first one takes writes", || write_once(door) == Ok(old.port));
+    promoted(&new);
+    eventually("the later one does", || write_once(door) == Ok(new.port));
+    new.stop("fast");
+    eventually("nobody does", || write_once(door).is_err());
+    let alone = Instant::now();
+    while alone.elapsed() < Duration::from_secs(2) {
+        assert!(write_once(door).is_err());
+    }
+    let refused = process.command(&["forget", "nowhere"]);
+    assert!(!refused.status.success() && format!("{refused:?}").contains("there is no pool"), "{refused:?}");
+    process.say(&["forget", "pg"]);
+    eventually("the first one again", || write_once(door) == Ok(old.port));
+    assert!(process.log().contains("earlier primaries may be believed again"), "{}", process.log());
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
 fn the_file_that_we_ship_serves_a_primary_and_its_replica() {
     let primary = Node::primary("");
     let replica = primary.replica("r", "");

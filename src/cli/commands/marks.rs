@@ -1,4 +1,4 @@
-//! `drain`, `ready`, `down` and `weight`: what an operator says of a backend.
+//! `drain`, `ready`, `down`, `weight` and `forget`: what an operator says of a backend, and of what a pool remembers.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -96,6 +96,15 @@ pub(super) fn weight(whose: Whose, backend: &str, weight: &str) -> Result<(), To
     client.show(&answer, |_| match weight {
         "file" => format!("{backend} has the weight of the file again"),
         _ => format!("{backend} has the weight {weight}, until `evenkeel weight {backend} file` or the file's own changes"),
+    })
+}
+
+/// Forgets which generations were ever believed.
+pub(super) fn forget(whose: Whose, pool: &str) -> Result<(), Told> {
+    let client = whose.client()?;
+    let answer = client.ask("POST", "/forget", &[("pool", pool)])?;
+    client.show(&answer, |_| {
+        format!("{pool} remembers no timeline: whoever says it is the primary may be believed")
     })
 }
 

@@ -60,6 +60,15 @@ pub(super) enum Command {
         #[command(flatten)]
         whose: Whose,
     },
+    /// Let an earlier primary be believed again, after a restore from a backup
+    #[command(after_help = "Example:\n  evenkeel forget pg")]
+    Forget {
+        /// The pool
+        #[arg(value_name = "POOL")]
+        pool: String,
+        #[command(flatten)]
+        whose: Whose,
+    },
     /// List sessions, the oldest first
     #[command(
         after_help = "Examples:\n  evenkeel sessions\n  evenkeel sessions --backend postgres/db2 --client 192.0.2.7"
@@ -122,6 +131,7 @@ pub(super) fn run(command: Command) -> ExitCode {
         Command::Ready(marking) => marks::mark(marking, "ready"),
         Command::Down(marking) => marks::mark(marking, "down"),
         Command::Weight { backend, weight, whose } => marks::weight(whose, &backend, &weight),
+        Command::Forget { pool, whose } => marks::forget(whose, &pool),
         Command::Sessions { which, limit, whose } => sessions::sessions(whose, &which, limit),
         Command::Close { which, all, whose } => sessions::close(whose, &which, all),
         Command::Reload { whose } => reload(whose),
