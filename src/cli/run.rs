@@ -235,6 +235,11 @@ fn environment(path: &Path, document: &Document, store: FdStore, logging: &Loggi
         },
         kept: Arc::new(Mutex::new(store)),
         usual_socket: super::client::usual_socket(),
+        // systemd's StateDirectory=; the first of several.
+        generations: std::env::var_os("STATE_DIRECTORY")
+            .and_then(|folders| std::env::split_paths(&folders).next())
+            .filter(|folder| folder.is_absolute())
+            .map(|folder| folder.join("generations")),
         offloads: udp_probe::probe(),
     }
 }

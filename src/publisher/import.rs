@@ -14,7 +14,7 @@ use crate::config::settings::{self, Balance, ConnectFrom, OnDown, Role, SendProx
 use crate::manifest;
 use crate::metrics::BackendShard;
 use crate::pool::{Backend, Left, Lends, LivePool, PoolView, Snapshot, SnapshotCell, picker_when_all_serve};
-use crate::roles::Roles;
+use crate::roles::{Memory, Roles};
 use crate::sticky::Source;
 
 /// What pools pick by, by their names.
@@ -39,13 +39,15 @@ pub struct PoolImport<'a> {
     pub pickers: Pickers,
     /// Backends by the numbers they had.
     pub backends: HashMap<u64, Arc<Backend>>,
+    /// What is remembered of primaries, where nobody handed anything over.
+    pub memories: &'a [(String, Memory)],
 }
 
 impl<'a> PoolImport<'a> {
     /// These pools; the shared clock is so old.
     pub fn new(pools: &'a [manifest::Pool], age: Duration, pickers: Pickers) -> Self {
         let now_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
-        Self { pools, now_ns, pickers, backends: HashMap::new() }
+        Self { pools, now_ns, pickers, backends: HashMap::new(), memories: &[] }
     }
 
     /// What was known of a pool and of its backends of these names and places becomes theirs; the rest leaves. Tells how
@@ -94,7 +96,8 @@ impl<'a> PoolImport<'a> {
     /// Who was what in a pool of these settings; `None`: its check does not tell.
     pub fn roles(&self, pool: &settings::Pool) -> Option<Roles> {
         let before = self.pools.iter().find(|before| before.name == pool.name);
-        pool_roles::resumed(pool, before, self.now_ns / 1_000_000)
+        let memory = self.memories.iter().find(|(name, _)| *name == pool.name).map(|(_, memory)| memory);
+        pool_roles::resumed(pool, before, memory, self.now_ns / 1_000_000)
     }
 
     /// Views of pools that had left the file and still have sessions.
@@ -193,7 +196,7 @@ impl<'a> PoolImport<'a> {
         let mut changed = false;
         for now in pools.iter().filter(|now| now.roles.is_some()) {
             let Some(view) = views.iter_mut().find(|view| *view.live.name == *now.name) else { continue };
-            let Some(roles) = pool_roles::resumed(&view.settings, Some(now), now_ms) else { continue };
+            let Some(roles) = pool_roles::resumed(&view.settings, Some(now), None, now_ms) else { continue };
             let state = |(backend, state): (&Arc<Backend>, &BackendState)| {
                 states.get(&backend.number).unwrap_or(state).clone()
             };

@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::yield_now;
 use tokio::time::{sleep, sleep_until, timeout_at};
 
@@ -30,6 +30,7 @@ use crate::config::settings::Settings;
 use crate::health::{Checked, Target, TargetList};
 use crate::manifest;
 use crate::pool::{LivePool, Snapshot, SnapshotCell};
+use crate::roles::Memory;
 use crate::worker::{Message, Workers};
 pub use build::{CheckPolicy, PoolBuilder, asked, hash_key, note_known, targets_of};
 pub use export::Told;
@@ -53,6 +54,8 @@ pub struct Publisher {
     /// Where a backend stands, by its number: slot and index.
     positions: HashMap<u64, Position>,
     /// Whom to ask.
+    /// Where what is remembered of primaries is kept.
+    memories: Option<watch::Sender<Memories>>,
     targets: Option<TargetList>,
     /// Rung by data threads when real traffic fails somewhere once too often.
     alarm: Arc<Notify>,
@@ -98,6 +101,9 @@ pub struct PublisherParts {
     /// Told when everyone has answered once.
     pub first_round: oneshot::Sender<()>,
 }
+
+/// What is remembered of the primaries of each pool whose check tells roles.
+pub type Memories = Vec<(String, Memory)>;
 
 /// What somebody wants changed.
 pub enum Order {
@@ -188,6 +194,7 @@ impl Publisher {
         pools.iter_mut().for_each(|pool| pool.note_targets(&targets));
         let mut publisher = Self {
             targets: None,
+            memories: None,
             generation: snapshot.generation,
             positions: positions_of(&pools),
             pools,
@@ -213,6 +220,24 @@ impl Publisher {
     /// Tells this list from now on whom to ask.
     pub fn tell_targets(&mut self, targets: TargetList) {
         self.targets = Some(targets);
+    }
+
+    /// Tells there from now on what is remembered of primaries.
+    pub fn tell_memories(&mut self, memories: watch::Sender<Memories>) {
+        self.memories = Some(memories);
+    }
+
+    /// What is remembered may be something else than before.
+    fn renew_memories(&self) {
+        let Some(memories) = &self.memories else { return };
+        let memory =
+            |pool: &PoolState| Some((pool.view.live.name.to_string(), pool.roles.as_ref()?.memory().clone()));
+        let now: Memories = self.pools.iter().filter(|pool| !pool.view.gone).filter_map(memory).collect();
+        memories.send_if_modified(|before| {
+            let differs = *before != now;
+            *before = now;
+            differs
+        });
     }
 
     /// Others are to be asked than before.
@@ -390,6 +415,9 @@ impl Publisher {
             return None;
         }
         self.store();
+        if rebuilt.iter().any(|slot| self.pools[*slot].roles.is_some()) {
+            self.renew_memories();
+        }
         for &slot in rebuilt {
             // A backend that came back has places for those that wait.
             self.pools[slot].view.live.hand_on();

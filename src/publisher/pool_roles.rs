@@ -49,8 +49,14 @@ fn said(outcome: &Outcome) -> Option<Said> {
     }
 }
 
-/// The roles of a pool as the process before left them; `None`: its check tells none.
-pub(super) fn resumed(pool: &settings::Pool, before: Option<&manifest::Pool>, now_ms: u64) -> Option<Roles> {
+/// The roles of a pool as the process before left them, or with what was kept of them where that is nobody; `None`: its check tells
+/// none.
+pub(super) fn resumed(
+    pool: &settings::Pool,
+    before: Option<&manifest::Pool>,
+    kept: Option<&Memory>,
+    now_ms: u64,
+) -> Option<Roles> {
     if !pool.health.check.tells_roles() {
         return None;
     }
@@ -68,8 +74,10 @@ pub(super) fn resumed(pool: &settings::Pool, before: Option<&manifest::Pool>, no
         })
     };
     let roles = before.and_then(|before| before.roles.as_ref());
-    let memory =
-        Memory::of(roles.map_or_else(Vec::new, |roles| roles.generations.iter().map(generation).collect()));
+    let memory = match roles {
+        Some(roles) => Memory::of(roles.generations.iter().map(generation).collect()),
+        None => kept.cloned().unwrap_or_default(),
+    };
     let primary = roles.and_then(|roles| roles.primary.as_ref());
     let primary = primary.and_then(|name| pool.backends.iter().position(|backend| backend.name == *name));
     Some(Roles::resumed(rules(pool), pool.backends.iter().map(known).collect(), primary, memory, now_ms))

@@ -28,6 +28,8 @@ pub struct Environment {
     pub kept: Arc<Mutex<FdStore>>,
     /// Where the commands look for the socket when nothing else is said; `None`: nowhere.
     pub usual_socket: Option<PathBuf>,
+    /// Where what is remembered of primaries outlives a crash; `None`: nowhere.
+    pub generations: Option<PathBuf>,
     /// What the kernel does with several datagrams at once.
     pub offloads: Offloads,
 }
@@ -43,6 +45,7 @@ impl Environment {
             program: Program::default(),
             kept: Arc::default(),
             usual_socket: None,
+            generations: None,
             offloads,
         }
     }

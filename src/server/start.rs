@@ -1,11 +1,12 @@
 //! Start: everything bound, threads spawned, checks begun, doors opened; with or without what another process had.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::admin_sockets::{HttpDoor, SocketDoor};
@@ -16,7 +17,7 @@ use super::fd_budget::FdBudget;
 use super::handover::{FrozenWorkers, Inherited, Stuck};
 use super::open_listeners::{Matched, OpenListeners};
 use super::side_thread::SideThreads;
-use super::{Server, connect_from, stop};
+use super::{Server, connect_from, generations, stop};
 use crate::backend_state::BackendState;
 use crate::config::settings::{self, Protocol, Settings};
 use crate::health::Checker;
@@ -24,7 +25,7 @@ use crate::limits::Permits;
 use crate::listener::{self, BindError, BoundDoor, DoorSocket};
 use crate::pool::SnapshotCell;
 use crate::process_phase::Phase;
-use crate::publisher::{self, Order, PoolImport, Publisher, PublisherParts, hash_key};
+use crate::publisher::{self, Memories, Order, PoolImport, Publisher, PublisherParts, hash_key};
 use crate::random::spread;
 use crate::sys::rlimits as system;
 use crate::sys::udp::local_ports;
@@ -47,16 +48,19 @@ impl Server {
         udp::tell_lacks(&with.offloads);
         let settings = Arc::new(settings.clone());
         let mut served = OpenListeners::new(Arc::clone(&settings));
-        let mut kept = std::mem::take(&mut *control::lock(&with.kept));
-        let names: Vec<String> = kept.kept.iter().map(|(name, _)| name.clone()).collect();
-        let bound = BoundSockets::bind(&settings, with, &mut served, inherited.as_mut(), &mut kept).await?;
+        let mut sockets = std::mem::take(&mut *control::lock(&with.kept));
+        let names: Vec<String> = sockets.kept.iter().map(|(name, _)| name.clone()).collect();
+        let bound =
+            BoundSockets::bind(&settings, with, &mut served, inherited.as_mut(), &mut sockets).await?;
         let workers = workers_within(&budget, count)?;
         let alarm = Arc::new(tokio::sync::Notify::new());
         let epoch = inherited.as_ref().map_or_else(Instant::now, Inherited::epoch);
         let before =
             inherited.as_ref().map(|inherited| inherited.manifest().pools.clone()).unwrap_or_default();
         let pickers = inherited.as_mut().map(Inherited::take_pickers).unwrap_or_default();
-        let mut pool_import = PoolImport::new(&before, epoch.elapsed(), pickers);
+        let kept = memories(with, inherited.is_some());
+        let mut pool_import =
+            PoolImport { memories: &kept, ..PoolImport::new(&before, epoch.elapsed(), pickers) };
         let (snapshots, builder) =
             publisher::publish_first(&settings, &workers, &alarm, with.seed, &mut pool_import);
         let thread_ended = CancellationToken::new();
@@ -82,7 +86,9 @@ impl Server {
             with,
         ));
         let (probes_max, seed, ended) = (budget.probes, with.seed, thread_ended.clone());
-        let checks = Checks { publisher_parts, order_inbox, probes_max, seed, ended };
+        let generations = with.generations.clone();
+        let kept = kept.clone();
+        let checks = Checks { publisher_parts, order_inbox, probes_max, seed, ended, generations, kept };
         match inherited {
             None => {
                 control.begin_checks(&settings, checks, &HashMap::new());
@@ -175,7 +181,7 @@ impl Control {
     /// Asks the backends of these settings from now on, and publishes what they answer; some stand otherwise than the first
     /// snapshot says.
     fn begin_checks(&self, settings: &Settings, checks: Checks, states: &HashMap<u64, BackendState>) {
-        let Checks { publisher_parts, order_inbox, probes_max, seed, ended } = checks;
+        let Checks { publisher_parts, order_inbox, probes_max, seed, ended, generations, kept } = checks;
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
         let views = publisher_parts.snapshots.load().pools.clone();
         let mut targets = publisher::targets_of(settings, &views);
@@ -192,6 +198,11 @@ impl Control {
             Checker::start(targets, probes_max, seed, events)
         };
         publisher.tell_targets(checker.list());
+        if let Some(path) = generations {
+            let (memories, told) = watch::channel(kept);
+            publisher.tell_memories(memories);
+            generations::keep(path, told, &self.tasks);
+        }
         let publishing = async move {
             let _alive = alive;
             publisher.run(inbox, order_inbox).await;
@@ -199,6 +210,12 @@ impl Control {
         self.tasks.spawn_on(publishing, threads.publisher.runtime());
         *control::lock(&self.checker) = Some(checker);
     }
+}
+
+/// What was believed of primaries before a crash; who has inherited knows better.
+fn memories(with: &Environment, has_inherited: bool) -> Memories {
+    let path = with.generations.as_ref().filter(|_| !has_inherited);
+    path.map_or_else(Memories::default, |path| generations::read(path))
 }
 
 /// Fails as a later program might when it has taken everything: `EVENKEEL_NEXT_FAILS` says how.
@@ -218,6 +235,9 @@ struct Checks {
     order_inbox: mpsc::Receiver<Order>,
     probes_max: usize,
     seed: u64,
+    /// Where what is remembered of primaries is kept, and what was.
+    generations: Option<PathBuf>,
+    kept: Memories,
     /// Whom it concerns that nobody asks any more.
     ended: CancellationToken,
 }

@@ -356,6 +356,39 @@ fn an_earlier_primary_is_believed_again_when_somebody_says_so() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
+fn a_process_that_begins_after_a_crash_believes_no_earlier_primary() {
+    let old = Node::primary("");
+    let new = std::cell::RefCell::new(old.replica("r", ""));
+    let new_port = new.borrow().port;
+    let folder = tempfile::tempdir().unwrap();
+    let start = || {
+        let script = format!("STATE_DIRECTORY={} exec \"$@\"", folder.path().display());
+        Program::start_under(&script, &yaml(&[&old, &new.borrow()], ""))
+    };
+    let process = start();
+    eventually("the first one takes writes", || write_once(process.address()) == Ok(old.port));
+    let kept = || std::fs::read_to_string(folder.path().join("generations")).unwrap_or_default();
+    eventually("that is kept", || kept().contains("\t1\n"));
+    promoted(&new.borrow());
+    eventually("the later one does", || write_once(process.address()) == Ok(new_port));
+    eventually("that is kept, too", || kept().contains("\t2\n"));
+    process.signal(rustix::process::Signal::KILL);
+    drop(process);
+    new.borrow_mut().stop("fast");
+    let process = start();
+    let alone = Instant::now();
+    while alone.elapsed() < Duration::from_secs(3) {
+        assert!(write_once(process.address()).is_err(), "the earlier one takes writes");
+    }
+    let status = process.status();
+    assert_eq!(status["pools"][0]["backends"][0]["state"], "stale primary", "{status:#}");
+    process.say(&["forget", "pg"]);
+    eventually("the first one again", || write_once(process.address()) == Ok(old.port));
+    eventually("and that is kept", || kept().contains("\t1\n") && !kept().contains("\t2\n"));
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
 fn the_file_that_we_ship_serves_a_primary_and_its_replica() {
     let primary = Node::primary("");
     let replica = primary.replica("r", "");
