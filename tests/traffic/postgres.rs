@@ -389,6 +389,43 @@ fn a_process_that_begins_after_a_crash_believes_no_earlier_primary() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
+fn reloads_and_upgrades_amid_a_failover_lead_nobody_to_the_earlier_primary() {
+    let old = Node::primary("");
+    let new = old.replica("r", "");
+    let process = Program::start(&yaml(&[&old, &new], ""));
+    let door = process.address();
+    eventually("the first one takes writes", || write_once(door) == Ok(old.port));
+    let (stay, come) = (Writers::start(door, 2, true), Writers::start(door, 1, false));
+    eventually("all write", || stay.so_far().len() > 20);
+    let stop = AtomicBool::new(false);
+    let promotion = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::SeqCst) {
+                process.say(&["reload"]);
+                process.upgrade();
+            }
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        let promotion = promoted(&new);
+        std::thread::sleep(Duration::from_secs(5));
+        stop.store(true, Ordering::SeqCst);
+        promotion
+    });
+    let writes = [stay.stop(), come.stop()].concat();
+    let late = last_at(&writes, old.port).unwrap().saturating_duration_since(promotion);
+    let first = first_at(&writes, new.port, promotion).unwrap() - promotion;
+    eprintln!(
+        "last row on the old one {} ms after the promotion, first on the new one {} ms",
+        ms(late),
+        ms(first)
+    );
+    assert!(late < Duration::from_millis(1500) && first < Duration::from_millis(2500), "{late:?} {first:?}");
+    assert!(!writes.iter().any(|write| write.result == Err("25006".into())));
+    assert_eq!(process.status()["pools"][0]["backends"][0]["state"], "stale primary");
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
 fn the_file_that_we_ship_serves_a_primary_and_its_replica() {
     let primary = Node::primary("");
     let replica = primary.replica("r", "");
