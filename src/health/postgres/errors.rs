@@ -20,6 +20,11 @@ pub(super) fn cause(error: &ServerError, is_secured: bool) -> Cause {
         "53300" => Cause::Full { excerpt: said("") },
         // PgBouncer says everything by this code.
         "08P01" if error.text.contains("no more connections allowed") => Cause::Full { excerpt: said("") },
+        "08P01" if MISTAKEN.iter().any(|words| error.text.contains(words)) => Cause::Auth {
+            excerpt: said(
+                "; look at `user`, `password` and `database` of the check, and at PgBouncer's files",
+            ),
+        },
         "08P01" => Cause::WrongAnswer { excerpt: said("") },
         "28P01" => Cause::Auth { excerpt: said("; look at `user` and `password` of the check") },
         "28000" if !is_secured && error.text.contains("no encryption") => {
@@ -31,6 +36,9 @@ pub(super) fn cause(error: &ServerError, is_secured: bool) -> Cause {
         _ => Cause::WrongAnswer { excerpt: said("") },
     }
 }
+
+/// What PgBouncer says of a login that it does not know.
+const MISTAKEN: [&str; 3] = ["authentication failed", "no such user", "no such database"];
 
 #[cfg(test)]
 mod tests {
@@ -46,6 +54,8 @@ mod tests {
             ("57P03", "the database system is starting up", "starting"),
             ("53300", "too many connections for role \"evenkeel\"", "full"),
             ("08P01", "no more connections allowed (max_client_conn)", "full"),
+            ("08P01", "SASL authentication failed", "auth"),
+            ("08P01", "no such database: shop", "auth"),
             ("08P01", "server login failed: wrong password type", "wrong_answer"),
             ("28P01", "password authentication failed for user \"evenkeel\"", "auth"),
             ("28000", "no pg_hba.conf entry for host", "auth"),
