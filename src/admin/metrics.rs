@@ -144,7 +144,7 @@ fn roles(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
     };
     out.gauge("evenkeel_pool_primaries", "Backends that say they are the primary.");
     for (pool, view) in &told {
-        let primaries = count(view, |claim| claim == Claim::Primary);
+        let primaries = count(view, |claim| matches!(claim, Claim::Primary | Claim::Former));
         out.sample("evenkeel_pool_primaries", &[("pool", &pool.live.name)], primaries);
     }
     out.gauge("evenkeel_pool_primary_believed", "1: one of them is believed, and serves what writes.");
@@ -186,11 +186,14 @@ fn roles(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
         "evenkeel_backend_lag_bytes",
         "How far it is behind the primary, in bytes of the stream of changes.",
     );
-    each(&mut |_, backend, labels| {
-        if let Some(lag) = backend.lag() {
-            out.sample("evenkeel_backend_lag_bytes", &labels, lag.bytes);
+    for (pool, _) in told.iter().filter(|(pool, _)| pool.settings.health.check.tells_bytes()) {
+        for backend in pool.backends.iter() {
+            if let Some(lag) = backend.lag() {
+                let labels = [("pool", &*pool.live.name), ("backend", &*backend.name)];
+                out.sample("evenkeel_backend_lag_bytes", &labels, lag.bytes);
+            }
         }
-    });
+    }
     out.gauge("evenkeel_backend_eligible_for", "1: it may be picked for listeners of that role.");
     for (pool, _) in &told {
         for (word, role) in Role::WORDS {

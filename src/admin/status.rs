@@ -184,7 +184,7 @@ fn backend(view: &PoolView, index: usize, now_ms: u64) -> Value {
         "generation": view.roles.as_ref().and_then(|view| Some(view.roles.generation(index)?.number)),
         "lineage": view.roles.as_ref().and_then(|view| Some(view.roles.generation(index)?.lineage.to_string())),
         "lag_s": lag.map(|lag| lag.ms as f64 / 1_000.0),
-        "lag_bytes": lag.map(|lag| lag.bytes),
+        "lag_bytes": lag.filter(|_| view.settings.health.check.tells_bytes()).map(|lag| lag.bytes),
         "eligible_for": eligible_for(view, index),
         "mark": marked,
         "ejected_for_s": state.ejected_until_ms().map(|until_ms| until_ms.saturating_sub(now_ms).div_ceil(1_000)),
@@ -290,7 +290,11 @@ impl State {
             if let Some(word) = word {
                 return Self {
                     word,
-                    cause: Some(roles.why(index, view.backends[index].lag())),
+                    cause: Some(roles.why(
+                        index,
+                        view.backends[index].lag(),
+                        view.settings.health.check.tells_bytes(),
+                    )),
                     since_s: health_s,
                 };
             }
@@ -307,7 +311,9 @@ impl State {
             }
             Health::Unchecked => Some("not checked".to_owned()),
             Health::Untested { .. } => Some("not asked yet".to_owned()),
-            _ => view.roles.as_ref().map(|roles| roles.why(index, view.backends[index].lag())),
+            _ => view.roles.as_ref().map(|roles| {
+                roles.why(index, view.backends[index].lag(), view.settings.health.check.tells_bytes())
+            }),
         };
         Self { word: if is_eligible { "up" } else { "standby" }, cause, since_s: health_s }
     }

@@ -101,13 +101,24 @@ fn meaning(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Good => "up".to_owned(),
         Outcome::Role(answer) => {
-            let generation = answer.generation.as_ref().map_or_else(
-                || "up; no timeline is told, so two primaries could not be told apart".to_owned(),
-                |one| format!("up, timeline {} of cluster {}", one.number, one.lineage),
-            );
+            let generation = match (answer.claim, &answer.generation) {
+                (Claim::Former, Some(one)) => {
+                    format!(
+                        "up; it says it is the primary, and another is since {} of {}",
+                        one.number, one.lineage
+                    )
+                }
+                (_, Some(one)) => format!("up, timeline {} of cluster {}", one.number, one.lineage),
+                (Claim::Primary | Claim::Former, None) => {
+                    "up; no timeline is told, so two primaries could not be told apart".to_owned()
+                }
+                (Claim::Writer, None) => "up; it takes writes, as others of its cluster do".to_owned(),
+                (Claim::Replica, None) => "up".to_owned(),
+            };
             let position = answer.position.map_or(String::new(), |position| format!(", at {position}"));
             format!("{generation}{position}")
         }
+        Outcome::Unconfirmed { excerpt } => format!("up; {excerpt}"),
         Outcome::Bad(cause) => cause.to_string(),
         Outcome::Local(error) => error.to_string(),
     }
@@ -164,10 +175,10 @@ fn notes(settings: &Settings, at: usize, pool: &Pool, outcomes: &[Option<&Outcom
             None => String::new(),
         };
         notes.push(format!("pool {name}: {} say they are the primary{believed}", primaries.join(" and ")));
-    } else if primaries.is_empty() && wants(&[Role::Primary]) {
+    } else if primaries.is_empty() && claims(Claim::Writer).is_empty() && wants(&[Role::Primary]) {
         notes.push(format!("pool {name}: nobody says it is the primary, and a listener wants one"));
     }
-    if claims(Claim::Replica).is_empty() && wants(&[Role::Replica]) {
+    if claims(Claim::Replica).is_empty() && claims(Claim::Writer).len() < 2 && wants(&[Role::Replica]) {
         notes.push(format!("pool {name}: nobody says it is a replica, and a listener wants one"));
     }
     notes

@@ -150,6 +150,9 @@ fn health(health: &Health) -> String {
         Check::TcpRoles { .. } => "tcp roles",
         Check::Patroni => "patroni",
         Check::Postgres(_) => "postgres",
+        Check::Mongodb(_) => "mongodb",
+        Check::Mysql(_) => "mysql",
+        Check::Redis(_) => "redis",
         Check::Udp { .. } => "udp talk",
         Check::Dns { .. } => "dns",
     };

@@ -16,7 +16,7 @@ pub(super) trait Dialogue: Send + fmt::Debug {
     /// The kept connection is asked anew. Only after [`Step::Done`].
     fn again(&mut self) -> Step;
 
-    /// TLS stands, after [`Step::StartTls`].
+    /// TLS stands, after [`Step::StartTls`] or [`Step::SendThenTls`].
     fn secured(&mut self) -> Step {
         Step::Bad(Cause::Protocol { excerpt: super::outcome::Excerpt::of(b"TLS where none was asked for") })
     }
@@ -42,6 +42,8 @@ pub(super) enum Step {
     Send(Vec<u8>),
     /// Begin TLS, and go on with [`Dialogue::secured`]. Nothing of what came is left over.
     StartTls,
+    /// Say this, and begin TLS without waiting for a word.
+    SendThenTls(Vec<u8>),
     /// Work this out away from the thread that asks the others, and go on with [`Dialogue::worked`].
     Work(Box<dyn FnOnce() -> Vec<u8> + Send>),
     /// That was the answer. The connection can be asked again.
@@ -60,6 +62,7 @@ impl fmt::Debug for Step {
             Self::More => f.write_str("More"),
             Self::Send(bytes) => write!(f, "Send({} bytes)", bytes.len()),
             Self::StartTls => f.write_str("StartTls"),
+            Self::SendThenTls(bytes) => write!(f, "SendThenTls({} bytes)", bytes.len()),
             Self::Work(_) => f.write_str("Work"),
             Self::Done(outcome) => write!(f, "Done({outcome:?})"),
             Self::Bad(cause) => write!(f, "Bad({cause:?})"),
@@ -73,3 +76,22 @@ pub(super) const HEARD_BYTES_MAX: usize = 64 * 1024;
 
 /// How often something is said in one talk.
 pub(super) const SAID_MAX: usize = 64;
+
+/// Carries a dialogue through whatever is said, for the fuzzer.
+#[cfg(fuzzing)]
+pub(super) fn fuzz<'a>(dialogue: &mut dyn Dialogue, mut pieces: impl Iterator<Item = &'a [u8]>) {
+    let mut step = dialogue.begin();
+    loop {
+        let _ = dialogue.farewell();
+        step = match step {
+            Step::More | Step::Send(_) => match pieces.next() {
+                Some(piece) => dialogue.heard(piece),
+                None => return,
+            },
+            Step::StartTls | Step::SendThenTls(_) => dialogue.secured(),
+            Step::Work(_) => dialogue.worked(vec![7; 32]),
+            Step::Done(_) => dialogue.again(),
+            Step::Bad(_) | Step::Gone(_) => return,
+        };
+    }
+}

@@ -234,6 +234,10 @@ impl Connection {
                         Err(error) => return Ok(Ended::Gone(failed(&error))),
                     }
                 }
+                Step::SendThenTls(bytes) => match clock.within(self.wire.say(&bytes)).await? {
+                    Ok(()) => Step::StartTls,
+                    Err(error) => return Ok(Ended::Gone(failed(&error))),
+                },
                 Step::StartTls => {
                     let Wire::Plain(socket) = std::mem::replace(&mut self.wire, Wire::Lost) else {
                         return Ok(protocol(b"TLS within TLS"));

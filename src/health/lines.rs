@@ -19,12 +19,21 @@ use super::target::TargetId;
 use crate::random::spread;
 use crate::sys::probe::Route;
 
+/// Whose line it is: a target's may be more than one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Seat {
+    /// The target itself.
+    Server,
+    /// One of those who are asked about it.
+    Beside(usize),
+}
+
 /// The lines of one checker.
 #[derive(Debug)]
 pub(super) struct Lines {
     shared: Arc<Shared>,
     seed: u64,
-    open: HashMap<TargetId, Held>,
+    open: HashMap<(TargetId, Seat), Held>,
     tasks: JoinSet<()>,
     ended: (mpsc::UnboundedSender<TargetId>, mpsc::UnboundedReceiver<TargetId>),
 }
@@ -61,21 +70,27 @@ impl Lines {
     pub(super) fn ask(
         &mut self,
         (target, incarnation): (TargetId, u64),
+        seat: Seat,
         opening: Box<dyn Opening>,
         route: Route,
         limit: Duration,
-    ) -> impl Future<Output = Outcome> + Send + 'static {
+    ) -> impl Future<Output = Outcome> + Send + use<> {
         while self.tasks.try_join_next().is_some() {}
         let is_it = |held: &Held| held.incarnation == incarnation && !held.questions.is_closed();
-        if !self.open.get(&target).is_some_and(is_it) {
-            self.close(target);
-            let line = Line::new(opening, Arc::clone(&self.shared), self.seed ^ spread(target.0));
+        if !self.open.get(&(target, seat)).is_some_and(is_it) {
+            self.close((target, seat));
+            let place = match seat {
+                Seat::Server => 0,
+                Seat::Beside(at) => at as u64 + 1,
+            };
+            let seed = self.seed ^ spread(target.0 ^ spread(place));
+            let line = Line::new(opening, Arc::clone(&self.shared), seed);
             let (questions, inbox) = mpsc::channel(1);
             let stop = CancellationToken::new();
             self.tasks.spawn(serve(line, inbox, stop.clone(), target, self.ended.0.clone()));
-            self.open.insert(target, Held { incarnation, questions, stop });
+            self.open.insert((target, seat), Held { incarnation, questions, stop });
         }
-        let questions = self.open.get(&target).map(|held| held.questions.clone());
+        let questions = self.open.get(&(target, seat)).map(|held| held.questions.clone());
         async move {
             let (reply, answer) = oneshot::channel();
             let fault = Outcome::Local(LocalError::Other(0));
@@ -89,10 +104,9 @@ impl Lines {
 
     /// Only those lines stay.
     pub(super) fn retain(&mut self, stays: impl Fn(TargetId, u64) -> bool) {
-        let gone =
-            |(target, held): (&TargetId, &Held)| (!stays(*target, held.incarnation)).then_some(*target);
-        let gone: Vec<TargetId> = self.open.iter().filter_map(gone).collect();
-        gone.into_iter().for_each(|target| self.close(target));
+        let gone = |(at, held): (&(TargetId, Seat), &Held)| (!stays(at.0, held.incarnation)).then_some(*at);
+        let gone: Vec<(TargetId, Seat)> = self.open.iter().filter_map(gone).collect();
+        gone.into_iter().for_each(|at| self.close(at));
     }
 
     /// How many connections are kept.
@@ -115,8 +129,8 @@ impl Lines {
         while self.tasks.join_next().await.is_some() {}
     }
 
-    fn close(&mut self, target: TargetId) {
-        if let Some(held) = self.open.remove(&target) {
+    fn close(&mut self, at: (TargetId, Seat)) {
+        if let Some(held) = self.open.remove(&at) {
             held.stop.cancel();
         }
     }

@@ -5,16 +5,23 @@
 //! backend's program sees. One kind of check, one file.
 
 mod base64;
+mod bson;
 mod dialogue;
 mod dns;
 mod line;
 mod lines;
+mod mongodb;
+mod mysql;
 mod outcome;
+mod panel;
 mod patroni;
 mod plan;
 mod postgres;
 mod protocols;
+mod redis;
+mod resp;
 mod scheduler;
+mod sentinel;
 mod target;
 mod tcp;
 mod tcp_talk;
@@ -35,14 +42,21 @@ use crate::proxy_protocol::Transport;
 use crate::sys::probe::Route;
 #[cfg(fuzzing)]
 pub use dns::fuzz as fuzz_dns;
-use lines::Lines;
+use lines::{Lines, Seat};
+#[cfg(fuzzing)]
+pub use mongodb::fuzz as fuzz_mongodb;
+#[cfg(fuzzing)]
+pub use mysql::fuzz as fuzz_mysql;
 pub use outcome::{Cause, Excerpt, LocalError, Outcome};
+use panel::Panels;
 use plan::Plan;
 use postgres::Remembered;
 #[cfg(fuzzing)]
 pub use postgres::fuzz as fuzz_postgres;
 use protocols::{Spoken, header};
 use scheduler::{Prober, Scheduler};
+#[cfg(fuzzing)]
+pub use sentinel::fuzz as fuzz_redis;
 pub use target::{Checked, Haste, Target, TargetId, Verdict};
 use tcp_talk::Expect;
 
@@ -79,7 +93,7 @@ impl Checker {
         events: mpsc::Sender<Checked>,
     ) -> Self {
         let lines = Lines::new(probes_max.min(PROBES_MAX) / 4, seed);
-        let sockets = Sockets { lines, remembered: Arc::default() };
+        let sockets = Sockets { lines, panels: Panels::default(), remembered: Arc::default() };
         Self::start_with(sockets, targets.into(), probes_max, seed, events)
     }
 
@@ -121,6 +135,7 @@ impl Checker {
 #[derive(Debug)]
 struct Sockets {
     lines: Lines,
+    panels: Panels,
     remembered: Arc<Remembered>,
 }
 
@@ -132,19 +147,20 @@ impl Prober for Sockets {
         health: Arc<Health>,
         limit: Duration,
     ) -> impl Future<Output = Outcome> + Send + 'static {
-        let line = match Spoken::by(&health, &self.remembered) {
-            Some(spoken) => Ok(self.lines.ask(whom, spoken, route, limit)),
-            None => Err(ask(route, health, limit)),
-        };
+        let panel = self.panels.ask(&mut self.lines, whom, &route, &health, limit);
+        let line = Spoken::by(&health, &self.remembered)
+            .map(|spoken| self.lines.ask(whom, Seat::Server, spoken, route.clone(), limit));
         async move {
-            match line {
-                Ok(line) => line.await,
-                Err(once) => once.await,
+            match (panel, line) {
+                (Some(panel), _) => panel.await,
+                (None, Some(line)) => line.await,
+                (None, None) => ask(route, health, limit).await,
             }
         }
     }
 
     fn retain(&mut self, stays: impl Fn(TargetId, u64) -> bool) {
+        self.panels.retain(&stays);
         self.lines.retain(stays);
     }
 
@@ -166,7 +182,9 @@ async fn ask(route: Route, health: Arc<Health>, limit: Duration) -> Outcome {
         // Never planned; were it, everything counts as up.
         Check::Off => Outcome::Good,
         // It has a line of its own.
-        Check::Postgres(_) => Outcome::Local(LocalError::Other(0)),
+        Check::Postgres(_) | Check::Mongodb(_) | Check::Mysql(_) | Check::Redis(_) => {
+            Outcome::Local(LocalError::Other(0))
+        }
         // It says nothing, so nothing stands in front of it.
         Check::Tcp => tcp::ask(&route, limit).await,
         Check::TcpTalk { send, expect } => {

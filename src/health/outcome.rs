@@ -15,6 +15,11 @@ pub enum Outcome {
     Good,
     /// It said what it is, whatever that is: it lives.
     Role(Answer),
+    /// It lives and says that it is the primary, and there is nobody to confirm it: it is what it was.
+    Unconfirmed {
+        /// Who is missing.
+        excerpt: Excerpt,
+    },
     /// It did not.
     Bad(Cause),
     /// It could not be asked. Says nothing about the backend and leaves its liveness as it was.
@@ -142,7 +147,7 @@ impl LocalError {
 impl Outcome {
     /// The backend lives and serves, by what it said.
     pub fn is_good(&self) -> bool {
-        matches!(self, Self::Good | Self::Role(_))
+        matches!(self, Self::Good | Self::Role(_) | Self::Unconfirmed { .. })
     }
 
     /// Its word in logs and metrics: `good`, a role, or the word of what was wrong.
@@ -150,6 +155,7 @@ impl Outcome {
         match self {
             Self::Good => "good",
             Self::Role(answer) => answer.claim.word(),
+            Self::Unconfirmed { .. } => "unconfirmed",
             Self::Bad(cause) => cause.word(),
             Self::Local(error) => error.word(),
         }

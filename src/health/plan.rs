@@ -244,7 +244,7 @@ impl Plan {
             Outcome::Good => entry.liveness.observe(true),
             // A promotion counts at the word: `rise` is for what may have been luck.
             Outcome::Role(said) if said.claim == Claim::Primary => entry.liveness.settle_up(),
-            Outcome::Role(_) => entry.liveness.observe(true),
+            Outcome::Role(_) | Outcome::Unconfirmed { .. } => entry.liveness.observe(true),
             // Who has no room for a check has sessions.
             Outcome::Bad(Cause::Full { .. }) => entry.liveness.observe(true),
             Outcome::Bad(_) => entry.liveness.observe(false),

@@ -9,6 +9,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::base64;
 use super::dialogue::Dialogue;
 use super::line::Opening;
+use super::mongodb::Mongodb;
+use super::mysql::Mysql;
 use super::postgres::{Postgres, Remembered};
 use crate::config::settings::{Check, Health, SendProxy, Tls, TlsTerms};
 use crate::proxy_protocol::{self, Transport};
@@ -26,7 +28,7 @@ impl Spoken {
     /// `None`: a check of this kind keeps no line.
     pub(super) fn by(health: &Arc<Health>, remembered: &Arc<Remembered>) -> Option<Box<dyn Opening>> {
         match health.check {
-            Check::Postgres(_) => {
+            Check::Postgres(_) | Check::Mysql(_) | Check::Mongodb(_) => {
                 let (health, remembered) = (Arc::clone(health), Arc::clone(remembered));
                 Some(Box::new(Self { health, remembered, is_plain: Arc::default() }))
             }
@@ -35,6 +37,8 @@ impl Spoken {
             | Check::TcpTalk { .. }
             | Check::TcpRoles { .. }
             | Check::Patroni
+            // It is asked with others.
+            | Check::Redis(_)
             | Check::Udp { .. }
             | Check::Dns { .. } => None,
         }
@@ -43,6 +47,8 @@ impl Spoken {
     fn tls(&self) -> &Tls {
         match &self.health.check {
             Check::Postgres(postgres) => &postgres.tls,
+            Check::Mysql(mysql) => &mysql.tls,
+            Check::Mongodb(mongodb) => &mongodb.tls,
             _ => &Tls::Off,
         }
     }
@@ -55,6 +61,8 @@ impl Opening for Spoken {
                 let (remembered, is_plain) = (Arc::clone(&self.remembered), Arc::clone(&self.is_plain));
                 Some(Box::new(Postgres::new(check.clone(), nonce()?, remembered, is_plain)))
             }
+            Check::Mysql(check) => Some(Box::new(Mysql::new(check.clone()))),
+            Check::Mongodb(check) => Some(Box::new(Mongodb::new(check.tls != Tls::Off))),
             _ => None,
         }
     }

@@ -305,7 +305,7 @@ mod tests {
                     assert_eq!(error, LocalError::Other(0));
                     faults += 1;
                 }
-                Outcome::Good | Outcome::Role(_) => break,
+                Outcome::Good | Outcome::Role(_) | Outcome::Unconfirmed { .. } => break,
                 Outcome::Bad(_) => {}
             }
         }

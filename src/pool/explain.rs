@@ -153,7 +153,11 @@ impl PoolView {
         if let Some(roles) = &self.roles
             && !roles.fits(index, role)
         {
-            return Why::Role(roles.why(index, self.backends[index].lag()));
+            return Why::Role(roles.why(
+                index,
+                self.backends[index].lag(),
+                self.settings.health.check.tells_bytes(),
+            ));
         }
         let serving = eligible.first().and_then(|member| self.settings.backends.get(*member as usize));
         Why::Tier { own: settings.tier, serving: serving.map_or(0, |backend| backend.tier) }

@@ -71,12 +71,13 @@ impl RoleView {
         }
     }
 
-    /// What there is to say of the server at this place.
-    pub fn why(&self, at: usize, lag: Option<Lag>) -> String {
+    /// What there is to say of the server at this place. `in_bytes`: what its check tells of how far it is.
+    pub fn why(&self, at: usize, lag: Option<Lag>, in_bytes: bool) -> String {
         let own =
             self.roles.generation(at).map_or(String::new(), |own| format!(" of generation {}", own.number));
         let behind = lag.map_or(String::new(), |lag| {
-            format!(", {} bytes and {}.{} s behind", lag.bytes, lag.ms / 1_000, lag.ms % 1_000 / 100)
+            let bytes = if in_bytes { format!("{} bytes and ", lag.bytes) } else { String::new() };
+            format!(", {bytes}{}.{} s behind", lag.ms / 1_000, lag.ms % 1_000 / 100)
         });
         match self.standing(at) {
             Standing::Unknown => "its role is not known: it has not told it yet, or is silent".to_owned(),

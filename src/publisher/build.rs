@@ -124,7 +124,10 @@ pub fn asked(settings: &Settings, views: &[Arc<PoolView>], targets: &[Target]) -
             | Check::TcpTalk { .. }
             | Check::TcpRoles { .. }
             | Check::Patroni
-            | Check::Postgres(_) => Protocol::Tcp,
+            | Check::Postgres(_)
+            | Check::Mongodb(_)
+            | Check::Mysql(_)
+            | Check::Redis(_) => Protocol::Tcp,
         };
         let same_port = pool.health.port.is_none();
         let clears_ejection = same_port && users(settings, at).any(|listener| listener.protocol == protocol);

@@ -6,7 +6,7 @@ use crate::backend_state::Health;
 use crate::config::settings::{self, Leave, Role};
 use crate::health::{Cause, Outcome};
 use crate::manifest;
-use crate::roles::{Claim, Contested, Generation, Known, Memory, Roles, Rules, Said, Standing};
+use crate::roles::{Claim, Contested, Generation, Known, Memory, Roles, Rules, Said, Standing, Writers};
 
 /// What of a pool's settings decides whom it believes.
 pub(super) fn rules(pool: &settings::Pool) -> Rules {
@@ -18,6 +18,10 @@ pub(super) fn rules(pool: &settings::Pool) -> Rules {
             settings::Contested::Keep => Contested::Keep,
         },
         majority: pool.roles.majority,
+        writers: match pool.roles.writers {
+            settings::Writers::One => Writers::One,
+            settings::Writers::All => Writers::All,
+        },
         rise: pool.health.rise,
     }
 }
@@ -42,7 +46,7 @@ fn said(outcome: &Outcome) -> Option<Said> {
     match outcome {
         Outcome::Role(answer) => Some(Said::Role(answer.clone())),
         Outcome::Bad(Cause::Unready { .. }) => Some(Said::Starting),
-        Outcome::Bad(Cause::Full { .. }) => Some(Said::Full),
+        Outcome::Unconfirmed { .. } | Outcome::Bad(Cause::Full { .. }) => Some(Said::Full),
         Outcome::Bad(_) => Some(Said::Nothing),
         // That this machine could not ask says nothing of the server.
         Outcome::Good | Outcome::Local(_) => None,

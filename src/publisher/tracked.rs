@@ -21,6 +21,8 @@ pub(super) struct TrackedBackend {
     pub(super) unasked: bool,
     /// Its last answer was that the check is made wrongly.
     pub(super) mistaken: bool,
+    /// Its last answer had nobody to confirm it.
+    pub(super) unconfirmed: bool,
     /// It was told that it fails and cannot be ejected, since it last had a success.
     pub(super) spared: bool,
 }
@@ -34,6 +36,7 @@ impl TrackedBackend {
             awaited: false,
             unasked: false,
             mistaken: false,
+            unconfirmed: false,
             spared: false,
         }
     }
@@ -58,7 +61,7 @@ impl TrackedBackend {
         }
         let first = std::mem::take(&mut self.awaited);
         match &event.outcome {
-            Outcome::Good | Outcome::Role(_) => backend.checks.good.add(1),
+            Outcome::Good | Outcome::Role(_) | Outcome::Unconfirmed { .. } => backend.checks.good.add(1),
             Outcome::Bad(_) => backend.checks.bad.add(1),
             Outcome::Local(_) => backend.checks.local.add(1),
         }
@@ -69,6 +72,7 @@ impl TrackedBackend {
         let unasked = matches!(event.outcome, Outcome::Local(_));
         let still_unasked = std::mem::replace(&mut self.unasked, unasked) && unasked;
         self.tell_mistaken(event, &view.live.name, &backend.name);
+        self.tell_unconfirmed(&event.outcome, &view.live.name, &backend.name);
         // That all is well from the start is told once, for all; that it cannot be asked, when that begins.
         if !(first && event.outcome.is_good() || still_unasked) {
             let for_s = now_ms.saturating_sub(self.state.since_ms()) / 1_000;
@@ -95,13 +99,26 @@ impl TrackedBackend {
     fn tell_mistaken(&mut self, event: &Checked, pool: &str, backend: &str) {
         let is_mistaken = match &event.outcome {
             Outcome::Bad(Cause::Auth { .. } | Cause::Tls { .. } | Cause::Protocol { .. }) => true,
-            Outcome::Good | Outcome::Role(_) => false,
+            Outcome::Good | Outcome::Role(_) | Outcome::Unconfirmed { .. } => false,
             Outcome::Bad(_) | Outcome::Local(_) => return,
         };
         if let (Outcome::Bad(cause), true, false) = (&event.outcome, is_mistaken, self.mistaken) {
             tracing::error!(target: "health", pool, backend, %cause, "the check and the backend do not go together");
         }
         self.mistaken = is_mistaken;
+    }
+
+    /// That it stays what it was, since nobody confirms what it says, is told when it begins and when it ends.
+    fn tell_unconfirmed(&mut self, outcome: &Outcome, pool: &str, backend: &str) {
+        match outcome {
+            Outcome::Unconfirmed { excerpt } if !std::mem::replace(&mut self.unconfirmed, true) => {
+                tracing::warn!(target: "health", pool, backend, cause = %excerpt, "backend is unconfirmed: it stays what it was");
+            }
+            Outcome::Role(_) if std::mem::take(&mut self.unconfirmed) => {
+                tracing::info!(target: "health", pool, backend, "backend is confirmed again");
+            }
+            _ => {}
+        }
     }
 }
 

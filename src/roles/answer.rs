@@ -10,6 +10,10 @@ pub enum Claim {
     Primary,
     /// It follows a primary.
     Replica,
+    /// It takes writes, as others of its cluster do: its protocol has many primaries (Galera).
+    Writer,
+    /// It says that it takes writes, and those who decide (Sentinels) name another since the generation that is told with it.
+    Former,
 }
 
 impl Claim {
@@ -18,12 +22,16 @@ impl Claim {
         match self {
             Self::Primary => "primary",
             Self::Replica => "replica",
+            Self::Writer => "writer",
+            Self::Former => "stale",
         }
     }
 
     /// The one of this word.
     pub fn named(word: &str) -> Option<Self> {
-        [Self::Primary, Self::Replica].into_iter().find(|claim| claim.word() == word)
+        [Self::Primary, Self::Replica, Self::Writer, Self::Former]
+            .into_iter()
+            .find(|claim| claim.word() == word)
     }
 }
 

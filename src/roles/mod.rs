@@ -4,7 +4,7 @@
 //! Pure. What servers answer goes in, one after the other, and how each stands comes out. What must stay true, whatever is
 //! answered, lost, late or repeated (the simulation of this room holds it to that):
 //!
-//! - one primary at most is believed, and never one of an earlier generation than another that was believed;
+//! - one primary at most is believed, but where the protocol has many and the file wants all, and never one of an earlier generation than another that was believed;
 //! - a server stops being the primary with the answer in which it says so, or in which another says that it is a later one:
 //!   silence is waited for, words are not;
 //! - who was never asked is nobody: it serves no role.
@@ -26,7 +26,7 @@ use belief::{Judged, Voice};
 pub use lag::Lag;
 use lag::Samples;
 pub use memory::Memory;
-pub use rules::{Contested, Rules};
+pub use rules::{Contested, Rules, Writers};
 
 /// How a server stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,10 +172,20 @@ impl Roles {
             Said::Role(answer) => Some(answer.position),
             Said::Starting | Said::Full | Said::Nothing => None,
         };
+        // That another is named is as good as what that other says.
+        let told = match &said {
+            Said::Role(answer) if answer.claim == Claim::Former => answer.generation.clone(),
+            _ => None,
+        };
         let next = self.after(server, said, is_down, now_ms);
-        let is_news = !next.is_as(server);
+        let is_later = |told: &&Generation| self.memory.highest(&told.lineage) < Some(told.number);
+        let told = told.as_ref().filter(is_later);
+        let is_news = !next.is_as(server) || told.is_some();
         let says_otherwise = (next.claim, &next.generation) != (server.claim, &server.generation);
         let before = if is_news { self.standings.clone() } else { Vec::new() };
+        if let Some(told) = told {
+            self.memory.note(told);
+        }
         self.claims = self.claims.max(next.claimed);
         self.servers[at] = next;
         if is_news {
@@ -193,7 +203,12 @@ impl Roles {
     fn after(&self, server: &Server, said: Said, is_down: bool, now_ms: u64) -> Server {
         // Whoever gave its role up is still of the cluster, and as far behind as it was.
         let nobody = |generation| Server { generation, is_lagging: server.is_lagging, ..Server::default() };
+        let as_before = || Server { is_silent: false, is_there: true, ..server.clone() };
         match said {
+            // It is being promoted, and those who decide have not said so yet: whoever reads there stays.
+            Said::Role(answer) if answer.claim == Claim::Former && server.claim == Some(Claim::Replica) => {
+                as_before()
+            }
             Said::Role(answer) => Server {
                 claimed: if server.claim == Some(answer.claim) { server.claimed } else { self.claims + 1 },
                 claim: Some(answer.claim),
@@ -210,7 +225,7 @@ impl Roles {
                 said_ms: Some(now_ms),
                 ..nobody(server.generation.clone())
             },
-            Said::Full => Server { is_silent: false, is_there: true, ..server.clone() },
+            Said::Full => as_before(),
             Said::Nothing if is_down => Server { is_silent: true, ..nobody(server.generation.clone()) },
             Said::Nothing => Server { is_silent: true, in_time: 0, ..server.clone() },
         }
@@ -268,16 +283,17 @@ impl Roles {
                 is_silent: server.is_silent,
                 claimed: server.claimed,
                 is_there: server.is_there,
+                is_unheard: server.claim.is_none() && !server.is_silent && !server.is_starting,
             })
             .collect();
-        let judged =
-            belief::judge(&voices, &self.memory, before, (self.rules.contested, self.rules.majority));
+        let judged = belief::judge(&voices, &self.memory, before, &self.rules);
         let standing = |(server, judged): (&Server, &Judged)| match judged {
             Judged::Believed => Standing::Primary,
             Judged::Stale(known) => Standing::Stale(*known),
             Judged::Foreign => Standing::Foreign,
             Judged::Contested => Standing::Contested,
             Judged::Alone => Standing::Alone,
+            Judged::Spare => Standing::Replica,
             Judged::NoPrimary if server.is_starting => Standing::Starting,
             Judged::NoPrimary if server.claim.is_none() => Standing::Unknown,
             Judged::NoPrimary if server.is_lagging => Standing::Lagging,

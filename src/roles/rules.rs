@@ -11,8 +11,19 @@ pub struct Rules {
     pub contested: Contested,
     /// A primary is believed only while more than half of the pool answers.
     pub majority: bool,
+    /// Of many that take writes at once.
+    pub writers: Writers,
     /// Good answers in a row until a replica that lagged returns.
     pub rise: u8,
+}
+
+/// Who of many that take writes is the primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writers {
+    /// One, until it is none any more: the first of the list then.
+    One,
+    /// All of them.
+    All,
 }
 
 /// What holds while more than one says it is the primary.

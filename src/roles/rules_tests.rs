@@ -7,6 +7,7 @@ const RULES: Rules = Rules {
     max_lag_bytes: None,
     contested: Contested::Refuse,
     majority: false,
+    writers: Writers::One,
     rise: 2,
 };
 
@@ -64,6 +65,56 @@ fn the_later_promotion_wins_even_while_the_earlier_one_is_silent_or_insists() {
         hear(&mut roles, &[(0, primary(4))]);
         assert_eq!(roles.primary(), Some(1));
     }
+}
+
+#[test]
+fn who_is_no_longer_named_by_those_who_decide_is_stale_alone_or_not() {
+    let former =
+        |number| Said::Role(Answer { claim: Claim::Former, generation: generation(number), position: None });
+    let mut roles = roles(3);
+    hear(&mut roles, &[(0, primary(4)), (1, replica(4))]);
+    assert_eq!(hear(&mut roles, &[(0, former(5))])[0], Standing::Stale(5));
+    assert_eq!(roles.primary(), None, "who the other one is must be heard from itself");
+    // A replica that says so as well is being promoted: it keeps its readers until it is named.
+    assert_eq!(hear(&mut roles, &[(1, former(5))])[1], Standing::Replica);
+    // A third one, silent since it was the primary before.
+    assert_eq!(hear(&mut roles, &[(2, primary(4))])[2], Standing::Stale(5));
+    assert_eq!(hear(&mut roles, &[(1, primary(5))])[1], Standing::Primary);
+    roles.hear(1, Said::Nothing, true, 2_000);
+    roles.hear(0, Said::Nothing, true, 2_000);
+    assert_eq!(hear(&mut roles, &[(2, primary(4))])[2], Standing::Stale(5), "remembered");
+    // Those who decide are out of reach: everybody is what it was.
+    hear(&mut roles, &[(1, primary(5)), (0, former(5)), (1, Said::Full), (0, Said::Full), (2, Said::Full)]);
+    assert_eq!(roles.standings(), [Standing::Stale(5), Standing::Primary, Standing::Stale(5)]);
+}
+
+#[test]
+fn of_many_that_take_writes_one_does_and_it_does_not_move_while_it_is_well() {
+    let mut roles = roles(3);
+    let replica = bare(Claim::Replica);
+    let [a, b, c] = [0, 1, 2].map(|at| (at, bare(Claim::Writer)));
+    hear(&mut roles, &[c.clone(), b.clone()]);
+    assert_eq!(roles.primary(), None, "the first of the list may be one");
+    assert_eq!(hear(&mut roles, &[(0, Said::Nothing)])[1..], [Standing::Primary, Standing::Replica]);
+    // A better one returns, and the present one misses a check.
+    hear(&mut roles, &[a.clone(), (1, Said::Nothing)]);
+    assert_eq!(roles.primary(), Some(1));
+    // It reads only, or is given up: the first of the list that speaks.
+    assert_eq!(
+        hear(&mut roles, &[(1, replica.clone())]),
+        [Standing::Primary, Standing::Replica, Standing::Replica]
+    );
+    hear(&mut roles, &[b.clone(), (2, Said::Nothing)]);
+    assert!(roles.hear(0, Said::Starting, false, 2_000));
+    assert_eq!(roles.primary(), Some(1));
+    roles.hear(1, Said::Nothing, true, 3_000);
+    assert_eq!(roles.primary(), Some(2), "silent, and all there is");
+
+    let mut all = Roles::new(Rules { writers: Writers::All, ..RULES }, 3, Memory::default());
+    assert_eq!(
+        hear(&mut all, &[a, b, c, (2, replica)]),
+        [Standing::Primary, Standing::Primary, Standing::Replica]
+    );
 }
 
 #[test]

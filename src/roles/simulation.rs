@@ -31,6 +31,7 @@ struct Node {
 enum Word {
     Primary(u64),
     Replica,
+    Former,
     Starting,
 }
 
@@ -72,6 +73,7 @@ struct World {
     seed: u64,
     now: u64,
     with_numbers: bool,
+    is_told: bool,
     rules: Rules,
     promotions: u64,
     nodes: Vec<Node>,
@@ -90,6 +92,7 @@ impl World {
             max_lag_bytes: None,
             contested: Contested::Refuse,
             majority: seed % 8 == 5,
+            writers: Writers::One,
             rise: 2,
         };
         let node = |at: usize| Node {
@@ -118,6 +121,7 @@ impl World {
             seed,
             now: 0,
             with_numbers,
+            is_told: seed % 4 == 1,
             rules,
             promotions: 1,
             nodes,
@@ -319,9 +323,12 @@ impl World {
             } else if node.full_until > now {
                 Said::Full
             } else {
-                let generation = Generation { lineage: "main".into(), number: node.number };
+                // Somebody may be there who knows of the last promotion.
+                let is_former = self.is_told && node.claim == Claim::Primary && node.number < self.promotions;
+                let number = if is_former { self.promotions } else { node.number };
+                let generation = Generation { lineage: "main".into(), number };
                 Said::Role(Answer {
-                    claim: node.claim,
+                    claim: if is_former { Claim::Former } else { node.claim },
                     generation: Some(generation).filter(|_| with_numbers),
                     position: None,
                 })
@@ -347,17 +354,14 @@ impl World {
         match said {
             Said::Role(answer) => {
                 let number = answer.generation.as_ref().map_or(0, |generation| generation.number);
-                told.word = Some(match answer.claim {
-                    Claim::Primary => Word::Primary(number),
-                    Claim::Replica => Word::Replica,
-                });
+                told.word = Some(word(answer.claim, number, told.word));
                 (told.silences, told.is_down, told.is_silent, told.answers) = (0, false, false, true);
-                if answer.claim == Claim::Primary {
+                if answer.claim != Claim::Replica {
                     watcher.highest = watcher.highest.max(number);
-                    if !claimed_before {
-                        watcher.claims += 1;
-                        told.claimed = watcher.claims;
-                    }
+                }
+                if answer.claim == Claim::Primary && !claimed_before {
+                    watcher.claims += 1;
+                    told.claimed = watcher.claims;
                 }
             }
             Said::Starting => {
@@ -461,6 +465,14 @@ impl World {
             let there = watcher.told.iter().filter(|told| told.answers).count();
             assert!(there * 2 > watcher.told.len(), "{}", why());
         }
+    }
+}
+
+fn word(claim: Claim, number: u64, before: Option<Word>) -> Word {
+    match (claim, before) {
+        (Claim::Primary, _) => Word::Primary(number),
+        (Claim::Replica, _) | (_, Some(Word::Replica)) => Word::Replica,
+        _ => Word::Former,
     }
 }
 

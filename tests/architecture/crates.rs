@@ -16,7 +16,7 @@ pub const HOMES: [(&str, &[&str]); 25] = [
     ("hyper_util", &["admin/"]),
     ("libc", &["sys/"]),
     ("ratatui", &["cli/top/"]),
-    ("ring", &["health/postgres/scram.rs", "health/protocols.rs"]),
+    ("ring", &["health/mysql/proofs.rs", "health/postgres/scram.rs", "health/protocols.rs"]),
     ("rustix", &["sys/"]),
     ("rustls_native_certs", &["health/tls.rs"]),
     ("sd_notify", &["systemd/notify.rs"]),

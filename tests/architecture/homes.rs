@@ -4,7 +4,7 @@ use super::Findings;
 use super::source::{Source, Token};
 
 /// What may stand where, as beginnings of places below `src/`, and why there.
-pub const HOMES: [(&str, &str, &str); 32] = [
+pub const HOMES: [(&str, &str, &str); 34] = [
     ("unsafe", "sys/", "the only raw system calls"),
     ("spawn", "worker/event_loop.rs", "a data thread"),
     ("spawn", "logging/mod.rs", "the writer, so that a slow disk stops nobody"),
@@ -13,6 +13,7 @@ pub const HOMES: [(&str, &str, &str); 32] = [
     ("spawn", "health/mod.rs", "the scheduler"),
     ("spawn", "health/scheduler.rs", "one task for each check in flight"),
     ("spawn", "health/lines.rs", "one task for each connection that is kept, for which it waits"),
+    ("spawn", "health/panel.rs", "one wait for each Sentinel that is asked beside a server"),
     ("spawn", "health/line.rs", "a password is worked out, one at a time, so that other checks are not late"),
     ("spawn", "health/tls.rs", "files of certificates are read, so that other checks are not late"),
     ("spawn", "cli/demo/", "built-in backends and clients"),
@@ -35,6 +36,7 @@ pub const HOMES: [(&str, &str, &str); 32] = [
     ("now", "cli/commands/marks.rs", "how long a wait may last"),
     ("now", "health/scheduler.rs", "when a check is due and how long it took"),
     ("now", "health/line.rs", "how long an answer took, and how long a connection has been kept"),
+    ("now", "health/panel.rs", "how long the last Sentinels may take when more than half have answered"),
     ("now", "health/tls.rs", "when certificates were read last"),
     ("now", "health/tcp.rs", "how long a handshake took"),
     ("now", "health/tcp_talk.rs", "how long an answer took"),

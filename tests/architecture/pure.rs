@@ -6,7 +6,7 @@ use super::imports::GROUND;
 use super::source::Source;
 
 /// Pure files and folders of rooms that are not, as beginnings of places below `src/`.
-pub const PURE: [&str; 17] = [
+pub const PURE: [&str; 23] = [
     "admin/history.rs",
     "admin/openmetrics.rs",
     "cli/top/picture.rs",
@@ -14,11 +14,17 @@ pub const PURE: [&str; 17] = [
     "cli/top/table.rs",
     "cli/top/view.rs",
     "health/base64.rs",
+    "health/bson.rs",
     "health/dialogue.rs",
+    "health/mongodb.rs",
+    "health/mysql/",
     "health/outcome.rs",
     "health/patroni.rs",
     "health/plan.rs",
     "health/postgres/",
+    "health/redis.rs",
+    "health/resp.rs",
+    "health/sentinel.rs",
     "metrics/counter.rs",
     "server/fd_budget.rs",
     "systemd/dbus.rs",

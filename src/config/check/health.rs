@@ -2,6 +2,7 @@
 //!
 //! Pure. `timeout` may be longer than `interval`: a backend is asked by one check at a time.
 
+use super::databases::{mongodb, mysql, redis};
 use super::login::postgres;
 use super::section::Fields;
 use super::talk::parse_bytes;
@@ -64,6 +65,9 @@ fn check(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Check> {
     match &*choice.key {
         "tcp" => tcp_talk(choice, report),
         "postgres" => postgres(choice, report),
+        "redis" => redis(choice, report),
+        "mysql" => mysql(choice, report),
+        "mongodb" => mongodb(choice, report),
         "udp" => {
             let (send, expect) = talk(choice, &UDP_TALK, report)?;
             Some(Check::Udp { send, expect })
@@ -162,5 +166,6 @@ fn bytes_of(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Vec<u8>> 
 
 /// Where its REST API usually is.
 const PATRONI_PORT: u16 = 8008;
-const EXPECTED: &str = "`off`, `tcp`, `patroni`, `{ postgres: { user: NAME } }`, \
+const EXPECTED: &str = "`off`, `tcp`, `patroni`, `{ postgres: { user: NAME } }`, `{ redis: {} }`, \
+     `{ mysql: { user: NAME } }`, `{ mongodb: {} }`, \
      `{ tcp: { send: '...', expect: '...' } }`, `{ udp: { send: '...', expect: '...' } }` or `{ dns: { name: example.org, type: A } }`";

@@ -16,7 +16,7 @@ use crate::config::spec::{POSTGRES, SECRET, TLS};
 pub(super) fn postgres(choice: &Entry, report: &mut Report) -> Option<Check> {
     let fields = Fields::open(&choice.value, &POSTGRES, report)?;
     // All are read before one is given up, so that all are told.
-    let password = password(&fields, report);
+    let password = password(&fields, "password", report);
     let user = login(&fields, "user", report);
     let database = login(&fields, "database", report);
     let tls = tls(&fields, report);
@@ -46,16 +46,16 @@ pub(super) fn login(fields: &Fields<'_>, key: &str, report: &mut Report) -> Opti
     })
 }
 
-/// The `password` of a check.
-pub(super) fn password(fields: &Fields<'_>, report: &mut Report) -> Option<Secret> {
-    let kind = fields.kind("password");
-    let Some(entry) = fields.get("password") else { return Some(Secret::none()) };
+/// The password of a check that stands behind this key.
+pub(super) fn password(fields: &Fields<'_>, key: &str, report: &mut Report) -> Option<Secret> {
+    let kind = fields.kind(key);
+    let Some(entry) = fields.get(key) else { return Some(Secret::none()) };
     let source = match &entry.value.value {
         Value::Text(text) => {
             report.hide(entry.value.place);
             if text.len() > kind.most() || text.contains(['\0', '\n', '\r']) {
                 let most = kind.most();
-                report.tell(entry.value.place, format!("`password` is a line of at most {most} bytes"));
+                report.tell(entry.value.place, format!("`{key}` is a line of at most {most} bytes"));
                 return None;
             }
             return Some(if text.is_empty() {
@@ -66,7 +66,7 @@ pub(super) fn password(fields: &Fields<'_>, report: &mut Report) -> Option<Secre
         }
         Value::Map(_) => source(entry, report)?,
         _ => {
-            report.tell(entry.value.place, format!("`password` must be {}", kind.expected()));
+            report.tell(entry.value.place, format!("`{key}` must be {}", kind.expected()));
             return None;
         }
     };
@@ -83,9 +83,9 @@ pub(super) fn password(fields: &Fields<'_>, report: &mut Report) -> Option<Secre
             } else {
                 return Some(secret);
             };
-            report.tell(entry.value.place, format!("`password`: what is read there {problem}"));
+            report.tell(entry.value.place, format!("`{key}`: what is read there {problem}"));
         }
-        Err(why) => report.tell(entry.value.place, format!("`password` cannot be read: {why}")),
+        Err(why) => report.tell(entry.value.place, format!("`{key}` cannot be read: {why}")),
     }
     None
 }

@@ -9,6 +9,7 @@ mod backends;
 mod binds;
 mod cidr;
 mod connect_from;
+mod databases;
 mod defaults;
 mod draft;
 mod health;

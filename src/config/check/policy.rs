@@ -37,6 +37,7 @@ pub(super) fn roles(fields: &Fields<'_>, report: &mut Report) -> Roles {
     Roles {
         contested: fields.word_of("contested", report),
         majority: fields.switch("majority", report),
+        writers: fields.word_of("writers", report),
         leave: fields.word_of("leave", report),
         max_lag: fields.duration_or("max_lag", report),
         max_lag_bytes: fields.size_or("max_lag_bytes", report),
@@ -79,6 +80,14 @@ pub(super) fn check_sense(fields: &Fields<'_>, pool: &Pool, report: &mut Report)
                 "`{key}` does nothing here: the check of this pool does not tell how far its servers are"
             ),
             "`check: patroni` does, and `check: { postgres: ... }`",
+        );
+    }
+    let counts = pool.health.check.tells_positions() && !pool.health.check.tells_bytes();
+    if let (Some(entry), Some(_), true) = (written("roles"), pool.roles.max_lag_bytes, counts) {
+        report.tell_with_hint(
+            entry.place,
+            "`max_lag_bytes` does nothing here: the check of this pool tells no bytes",
+            "`max_lag` is a limit in time",
         );
     }
     if let (Some(entry), WhenNone::Wait, None) = (written("when_none"), pool.when_none, pool.queue) {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{PostgresCheck, Secret, Word};
+use super::{MongodbCheck, MysqlCheck, PostgresCheck, RedisCheck, Secret, Word};
 
 /// One entry of `pools`, or the pool keys of a listener.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +51,8 @@ pub struct Roles {
     pub contested: Contested,
     /// A primary is believed only while more than half of the pool answers.
     pub majority: bool,
+    /// Of many that take writes at once.
+    pub writers: Writers,
     /// What happens to a session whose backend lost the role of its listener.
     pub leave: Leave,
     /// A replica so far behind the primary leaves, and returns below half of it; `None` is `off`.
@@ -64,6 +66,7 @@ impl Roles {
     pub const DEFAULT: Self = Self {
         contested: Contested::Refuse,
         majority: false,
+        writers: Writers::One,
         leave: Leave::Close,
         max_lag: None,
         max_lag_bytes: None,
@@ -77,6 +80,15 @@ pub enum Contested {
     Refuse,
     /// The one that was believed before.
     Keep,
+}
+
+/// The `writers` of `roles`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writers {
+    /// One, until it is none any more.
+    One,
+    /// All of them.
+    All,
 }
 
 /// The `leave` of `roles`.
@@ -278,6 +290,12 @@ pub enum Check {
     Patroni,
     /// What PostgreSQL itself says.
     Postgres(PostgresCheck),
+    /// What a MySQL or MariaDB server says of itself.
+    Mysql(MysqlCheck),
+    /// What a member of a MongoDB replica set says of itself.
+    Mongodb(MongodbCheck),
+    /// What a Redis or Valkey server says of itself, and its Sentinels of it.
+    Redis(RedisCheck),
     /// A datagram, and one that answers it.
     Udp {
         /// The question.
@@ -297,24 +315,46 @@ pub enum Check {
 impl Check {
     /// Its answer is a role.
     pub fn tells_roles(&self) -> bool {
-        matches!(self, Self::TcpRoles { .. } | Self::Patroni | Self::Postgres(_))
+        matches!(
+            self,
+            Self::TcpRoles { .. }
+                | Self::Patroni
+                | Self::Postgres(_)
+                | Self::Redis(_)
+                | Self::Mysql(_)
+                | Self::Mongodb(_)
+        )
     }
 
     /// The passwords in it.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
-        match self {
-            Self::Postgres(check) => Some(&check.password),
-            _ => None,
-        }
-        .into_iter()
+        let [one, other] = match self {
+            Self::Postgres(check) => [Some(&check.password), None],
+            Self::Mysql(check) => [Some(&check.password), None],
+            Self::Redis(check) => {
+                [Some(&check.password), check.sentinels.as_ref().map(|sentinels| &sentinels.password)]
+            }
+            _ => [None, None],
+        };
+        one.into_iter().chain(other)
     }
 
     /// Takes the passwords of another one, where the two are the same but for them.
     pub fn take_secrets(&mut self, other: &Self) {
-        if let (Self::Postgres(check), Self::Postgres(other)) = (&mut *self, other)
-            && (PostgresCheck { password: other.password.clone(), ..check.clone() }) == *other
-        {
-            check.password.clone_from(&other.password);
+        let mut taken = self.clone();
+        match (&mut taken, other) {
+            (Self::Postgres(check), Self::Postgres(other)) => check.password.clone_from(&other.password),
+            (Self::Mysql(check), Self::Mysql(other)) => check.password.clone_from(&other.password),
+            (Self::Redis(check), Self::Redis(other)) => {
+                check.password.clone_from(&other.password);
+                if let (Some(own), Some(others)) = (&mut check.sentinels, &other.sentinels) {
+                    own.password.clone_from(&others.password);
+                }
+            }
+            _ => {}
+        }
+        if taken == *other {
+            *self = taken;
         }
     }
 
@@ -325,9 +365,14 @@ impl Check {
         *self == before
     }
 
+    /// What it tells of how far each is are bytes; of others, it is a count of transactions or a time.
+    pub fn tells_bytes(&self) -> bool {
+        matches!(self, Self::Patroni | Self::Postgres(_) | Self::Redis(_))
+    }
+
     /// It tells how far each is in the stream of changes.
     pub fn tells_positions(&self) -> bool {
-        matches!(self, Self::Patroni | Self::Postgres(_))
+        matches!(self, Self::Patroni | Self::Postgres(_) | Self::Redis(_) | Self::Mysql(_) | Self::Mongodb(_))
     }
 }
 

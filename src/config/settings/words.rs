@@ -3,8 +3,8 @@
 //! The rules read by these tables, the table of keys lists their words, and whoever shows a setting asks for its word.
 
 use super::{
-    Balance, Contested, HashKey, Leave, Level, LogFormat, LogSessions, OnDown, OnRemoved, Protocol, Role,
-    SendProxy, WhenNone,
+    Balance, Contested, Donors, HashKey, Leave, Level, LogFormat, LogSessions, OnDown, OnRemoved, Protocol,
+    Role, SendProxy, WhenNone, Writers,
 };
 
 /// A choice of the file, and its words in the order in which people are told of them.
@@ -64,6 +64,14 @@ impl Word for Role {
 
 impl Word for Contested {
     const WORDS: &'static [(&'static str, Self)] = &[("refuse", Self::Refuse), ("keep", Self::Keep)];
+}
+
+impl Word for Writers {
+    const WORDS: &'static [(&'static str, Self)] = &[("one", Self::One), ("all", Self::All)];
+}
+
+impl Word for Donors {
+    const WORDS: &'static [(&'static str, Self)] = &[("in", Self::In), ("out", Self::Out)];
 }
 
 impl Word for Leave {
@@ -152,6 +160,8 @@ mod tests {
         holds(&[Role::Any, Role::Primary, Role::Replica, Role::PreferReplica]);
         holds(&[Contested::Refuse, Contested::Keep]);
         holds(&[Leave::Close, Leave::Keep]);
+        holds(&[Writers::One, Writers::All]);
+        holds(&[Donors::In, Donors::Out]);
         holds(&[HashKey::SourceIp, HashKey::SourceIpPort]);
         assert_eq!(Level::listed(), "error, warn, info, debug or trace");
     }

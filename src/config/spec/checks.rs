@@ -2,6 +2,8 @@
 //!
 //! Pure. Tables of rows.
 
+use super::databases::{MONGODB, MYSQL, REDIS};
+use super::logins::{LOGIN, PASSWORD, TLS, TLS_DOC, TLS_WORDS};
 use super::{ANY_NUMBER, Default, Key, Kind, OFF, Section, Text, hours, minutes, ms, seconds, spelt};
 use crate::config::settings::RECORD_TYPES;
 
@@ -61,6 +63,24 @@ pub(in crate::config) const CHECK: Section = Section::choice(
             Default::Absent,
             "a login and a question to PostgreSQL: role, timeline, position",
         ),
+        Key::new(
+            "redis",
+            Kind::Section(&REDIS),
+            Default::Absent,
+            "a question to Redis or Valkey, and to their Sentinels: role, epoch, offset",
+        ),
+        Key::new(
+            "mysql",
+            Kind::Section(&MYSQL),
+            Default::Absent,
+            "a login and a question to MySQL or MariaDB, alone, in a group or in a Galera cluster",
+        ),
+        Key::new(
+            "mongodb",
+            Kind::Section(&MONGODB),
+            Default::Absent,
+            "a question to a member of a replica set: role, election, position",
+        ),
         Key::new("udp", Kind::Section(&UDP_TALK), Default::Absent, "a datagram, and one that answers it"),
         Key::new(
             "dns",
@@ -102,58 +122,6 @@ pub(in crate::config) const POSTGRES: Section = Section::new(
     ],
 );
 
-pub(in crate::config) const SECRET: Section = Section::choice(
-    "`password`",
-    &[
-        Key::new(
-            "file",
-            Kind::Text(PATH),
-            Default::Absent,
-            "its first line, read at the start and at each reload",
-        ),
-        Key::new(
-            "credential",
-            Kind::Text(PATH),
-            Default::Absent,
-            "the name of one that the service manager lends (LoadCredential=)",
-        ),
-    ],
-);
-
-pub(in crate::config) const TLS: Section = Section::new(
-    "the `tls` of a check",
-    &[
-        Key::new(
-            "verify",
-            Kind::Words(&VERIFY),
-            Default::Is("full"),
-            "what is looked at in the server's certificate: full (signature and name), ca (signature), off",
-        ),
-        Key::new(
-            "ca",
-            Kind::Text(PATH),
-            Default::Is("system"),
-            "a PEM file of authorities, read anew when it changes; system: those that this host trusts",
-        ),
-        Key::new(
-            "name",
-            Kind::Text(HOST),
-            Default::Told("the backend's address"),
-            "the name that the certificate must bear",
-        ),
-        Key::new("certificate", Kind::Text(PATH), Default::Absent, "a PEM file with our own certificate"),
-        Key::new("key", Kind::Text(PATH), Default::Absent, "a PEM file with its key"),
-    ],
-);
-
-/// Of every check that logs in.
-const PASSWORD: Key = Key::new(
-    "password",
-    Kind::TextOr(Text { numbers: ANY_NUMBER, ..Text::new("text").at_most(1_024) }, &SECRET),
-    Default::Is(""),
-    "a text, or where it is read from; empty: none",
-);
-
 pub(in crate::config) const UDP_TALK: Section = Section::new(
     "the `udp` of `check`",
     &[
@@ -179,13 +147,6 @@ pub(in crate::config) const DNS: Section = Section::new(
     ],
 );
 
-const LOGIN: Kind = Kind::Text(Text { numbers: ANY_NUMBER, ..Text::new("1 to 63 bytes").at_most(63) });
-const PATH: Text = Text { numbers: ANY_NUMBER, ..Text::new("text").at_most(4_096) };
-const HOST: Text = Text { numbers: ANY_NUMBER, ..Text::new("text").at_most(253) };
-const TLS_WORDS: [&str; 3] = ["off", "try", "on"];
-const TLS_DOC: &str =
-    "off; try: where the server has it; on: or no answer; both whoever it is, a map looks at who";
-const VERIFY: [&str; 3] = ["full", "ca", "off"];
 const CHECKS: [&str; 3] = ["off", "tcp", "patroni"];
 const TYPES: [&str; 8] = spelt(&RECORD_TYPES);
 /// A health check is a line or two.

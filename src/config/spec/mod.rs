@@ -6,8 +6,10 @@
 //! keys, defaults and ranges of `conf/reference.yaml`. Must stay true: nothing of a row is spelt anywhere else.
 
 mod checks;
+mod databases;
 mod find;
 mod listener;
+mod logins;
 mod pool;
 mod process;
 mod range;
@@ -23,10 +25,12 @@ use super::document::{Entry, Node, Value};
 use super::mistake::Place;
 use super::settings::Protocol;
 
-pub(super) use checks::{CHECK, DNS, EXPECT, POSTGRES, SECRET, TALK, TLS, UDP_TALK};
+pub(super) use checks::{CHECK, DNS, EXPECT, POSTGRES, TALK, UDP_TALK};
+pub(super) use databases::{MONGODB, MYSQL, REDIS};
 pub(super) use find::sections;
 pub use find::{Asked, Found, all, ask, blocks, table_of_all};
 pub(super) use listener::{DEFAULTS_LISTENER, LISTENER};
+pub(super) use logins::{SECRET, TLS};
 pub(super) use pool::{BACKEND, BALANCE, DEFAULTS_POOL, POOL, SOURCE_HASH};
 pub(super) use process::TOP;
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::config::settings::{
     Balance, Contested, HashKey, Leave, OnDown, OnRemoved, SOURCE_HASH as HASH_WORD, SendProxy, WhenNone,
-    Word,
+    Word, Writers,
 };
 
 pub(in crate::config) const POOL: Section = Section::new("a pool", &KEYS);
@@ -272,6 +272,12 @@ const ROLES: Section = Section::new(
             "believe a primary only while more than half of the backends answer",
         ),
         Key::new(
+            "writers",
+            Kind::Words(&WRITERS),
+            Default::Is("one"),
+            "where many take writes at once (Galera, a group with many primaries): one of them, or all",
+        ),
+        Key::new(
             "leave",
             Kind::Words(&LEAVE),
             Default::Is("close"),
@@ -287,5 +293,6 @@ const SEND_PROXY: [&str; 3] = spelt(SendProxy::WORDS);
 const ON_REMOVED: [&str; 4] = spelt(OnRemoved::WORDS);
 const ON_DOWN: [&str; 4] = spelt_between(&["auto"], OnDown::WORDS, &[]);
 const CONTESTED: [&str; 2] = spelt(Contested::WORDS);
+const WRITERS: [&str; 2] = spelt(Writers::WORDS);
 const LEAVE: [&str; 2] = spelt(Leave::WORDS);
 const WHEN_NONE: [&str; 3] = spelt(WhenNone::WORDS);

@@ -379,7 +379,7 @@ pub fn fuzz(bytes: &[u8]) {
                 Some(piece) => dialogue.heard(piece),
                 None => return,
             },
-            Step::StartTls => dialogue.secured(),
+            Step::StartTls | Step::SendThenTls(_) => dialogue.secured(),
             // What is worked out takes its time; that it fits is not looked for here.
             Step::Work(_) => dialogue.worked(vec![7; 32]),
             Step::Done(_) => dialogue.again(),

@@ -287,6 +287,7 @@ proptest! {
                 let said = &kinds[usize::from(*kind)];
                 step = match step {
                     Step::Work(work) => dialogue.worked(work()),
+                    Step::SendThenTls(_) => panic!("it waits for an answer first"),
                     Step::StartTls => dialogue.secured(),
                     Step::Done(_) => dialogue.again(),
                     Step::Bad(_) | Step::Gone(_) => break,
