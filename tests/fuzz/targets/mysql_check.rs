@@ -1,0 +1,6 @@
+//! What MySQL or MariaDB says to a check.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| evenkeel::health::fuzz_mysql(bytes));
