@@ -13,10 +13,10 @@
 //!  life     server/                               who runs, who stops, what listens
 //!  front    publisher/  admin/  listener/         the one writer of snapshots; HTTP answers; binding
 //!  thread   worker/                            one data thread: epoll loop, doors, mailbox, sessions
-//!  work     tcp/  udp/  health/  transfer/  systemd/  move bytes, ask backends how they are, reach the next process
+//!  work     tcp/  udp/  health/  discovery/  transfer/  systemd/  move bytes, ask backends how they are, reach the next process
 //!  lent     thread_context/                         the tools of a data thread
 //!  shared   pool/  metrics/                    what several threads look at: atomics, the one swapped snapshot
-//!  ground   config/  access/  balance/  flow/  limits/  proxy_protocol/  liveness  backend_state/  roles/  sticky  timer_wheel  durations  random  process_phase  reason  session_query  manifest   pure: values in, values out
+//!  ground   config/  access/  dns/  balance/  flow/  limits/  proxy_protocol/  liveness  backend_state/  roles/  sticky  timer_wheel  durations  random  process_phase  reason  session_query  manifest   pure: values in, values out
 //!  cellar   sys/                               the only unsafe and raw system calls; knows nothing above
 //! ```
 
@@ -26,6 +26,8 @@ pub mod backend_state;
 pub mod balance;
 pub mod cli;
 pub mod config;
+pub mod discovery;
+pub mod dns;
 pub mod durations;
 pub mod flow;
 pub mod health;

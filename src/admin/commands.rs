@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::query::Query;
 use super::requests::{Kind, Refused, Request, Upgraded};
+use super::source_rows;
 use super::sources::{Peer, Sources};
 use super::status::State;
 use crate::backend_state::Mark;
@@ -32,7 +33,7 @@ pub(super) async fn answer(
     requests: &mpsc::Sender<Request>,
 ) -> Option<Answer> {
     let by = &*who.name;
-    let is_change = !matches!(path, "/explain" | "/sessions");
+    let is_change = !matches!(path, "/explain" | "/sessions" | "/sources");
     let (_, known) = PARAMETERS.iter().find(|(command, _)| *command == path)?;
     if is_change != (*method == Method::POST) {
         let wanted = if is_change { "POST" } else { "GET" };
@@ -48,6 +49,8 @@ pub(super) async fn answer(
     let outcome = match path {
         "/explain" => explain(&query, sources),
         "/sessions" => search(&query, false, sources, requests).await,
+        "/sources" => self::sources(&query, sources),
+        "/refresh" => refresh(&query, requests).await,
         "/close" => search(&query, true, sources, requests).await,
         "/mark" => mark(&query, by, requests).await,
         "/weight" => weight(&query, by, requests).await,
@@ -257,6 +260,30 @@ async fn forget(query: &Query, by: &str, requests: &mpsc::Sender<Request>) -> Re
     Ok((StatusCode::OK, json!({ "done": true })))
 }
 
+fn sources(query: &Query, sources: &Sources) -> Result<Answer, Answer> {
+    let pool = query.get("pool");
+    let rows = source_rows::whole(&sources.discovery, pool, sources.now_ms());
+    let found = rows.map(|rows| (StatusCode::OK, rows));
+    found.ok_or_else(|| wrong(StatusCode::NOT_FOUND, &no_sources(pool)))
+}
+
+async fn refresh(query: &Query, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
+    let pool = query.get("pool");
+    let (reply, any) = oneshot::channel();
+    send(requests, Request::Refresh { pool: pool.map(str::to_owned), reply }).await?;
+    if any.await.map_err(|_| stopping())? {
+        return Ok((StatusCode::OK, json!({ "done": true })));
+    }
+    Err(wrong(StatusCode::NOT_FOUND, &no_sources(pool)))
+}
+
+fn no_sources(pool: Option<&str>) -> String {
+    match pool {
+        Some(pool) => format!("there is no pool `{pool}` that finds its backends by names"),
+        None => "no pool finds its backends by names".to_owned(),
+    }
+}
+
 async fn reload(requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
     let (reply, done) = oneshot::channel();
     send(requests, Request::Reload { reply }).await?;
@@ -336,13 +363,15 @@ fn shown(seconds: u64) -> String {
 }
 
 /// What each command may be asked with.
-const PARAMETERS: [(&str, &[&str]); 9] = [
+const PARAMETERS: [(&str, &[&str]); 11] = [
     ("/explain", &["listener", "client"]),
     ("/sessions", &["listener", "backend", "client", "limit"]),
     ("/mark", &["backend", "mark"]),
     ("/weight", &["backend", "weight"]),
     ("/forget", &["pool"]),
     ("/close", &["listener", "backend", "client", "all"]),
+    ("/sources", &["pool"]),
+    ("/refresh", &["pool"]),
     ("/reload", &[]),
     ("/log", &["level"]),
     ("/upgrade", &["binary"]),

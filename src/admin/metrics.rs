@@ -9,6 +9,7 @@ use hyper::body::Bytes;
 use super::cached_texts::MaxAge;
 use super::openmetrics::OpenMetrics;
 use super::process;
+use super::source_rows;
 use super::sources::{Sources, WATCHERS_MAX};
 use crate::backend_state::TENTHS;
 use crate::config::settings::{Role, Word};
@@ -31,6 +32,7 @@ fn render(sources: &Sources) -> String {
     let in_file: Vec<_> = snapshot.pools.iter().filter(|pool| !pool.gone).map(Arc::clone).collect();
     pools(&mut out, &in_file);
     backends(&mut out, &in_file);
+    source_rows::metrics(&mut out, &sources.discovery, sources.now_ms());
     roles(&mut out, &in_file);
     checks(&mut out, &in_file);
     whole_process(&mut out, sources);

@@ -16,6 +16,7 @@ mod process;
 mod query;
 pub mod requests;
 mod socket;
+mod source_rows;
 mod sources;
 mod status;
 

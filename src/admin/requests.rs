@@ -59,6 +59,13 @@ pub enum Request {
         /// Whether there is such a pool.
         reply: oneshot::Sender<Result<(), Refused>>,
     },
+    /// Ask the sources of a pool, or of all, at once.
+    Refresh {
+        /// The name of the pool; `None`: all.
+        pool: Option<String>,
+        /// Whether there are any.
+        reply: oneshot::Sender<bool>,
+    },
     /// Set the level of the log until the file says otherwise.
     LogLevel {
         /// The least serious level that is written.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::cached_texts::{Basis, CachedTexts};
 use super::gate::Gate;
+use crate::discovery::Board;
 use crate::metrics::{Listeners, Reloads};
 use crate::pool::SnapshotCell;
 use crate::process_phase::Phase;
@@ -20,6 +21,8 @@ use crate::worker::Workers;
 pub struct Sources {
     /// The pools.
     pub snapshots: Arc<SnapshotCell>,
+    /// How the sources of backends stand.
+    pub discovery: Arc<Board>,
     /// The listeners.
     pub listeners: Arc<Listeners>,
     /// The data threads.

@@ -2,13 +2,13 @@
 //! dashboard; docs/status.md lists them.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use hyper::body::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::answer::written;
 use super::cached_texts::MaxAge;
+use super::source_rows;
 use super::sources::{Sources, WATCHERS_MAX};
 use crate::backend_state::{BackendState, Health, Mark, TENTHS};
 use crate::config::settings::{Role, Word};
@@ -57,7 +57,16 @@ fn status(sources: &Sources) -> Value {
         },
     });
     whole["listeners"] = listeners.collect();
-    whole["pools"] = pools.map(|pool| self::pool(pool, now_ms)).collect();
+    let board = &sources.discovery;
+    whole["pools"] = pools
+        .map(|view| {
+            let mut pool = pool(view, now_ms);
+            if let Some(rows) = source_rows::of_pool(board, &view.live.name, now_ms) {
+                pool["sources"] = rows;
+            }
+            pool
+        })
+        .collect();
     whole
 }
 
@@ -108,7 +117,7 @@ fn pool(view: &PoolView, now_ms: u64) -> Value {
     let live = &view.live;
     let backends = (0..view.backends.len()).map(|index| backend(view, index, now_ms));
     let leaving = view.leaving.iter().filter(|left| left.backend.load.active() > 0);
-    let leaving = leaving.map(|left| leaver(left, view.settings.removed_grace, now_ms));
+    let leaving = leaving.map(|left| leaver(left, view, now_ms));
     let connects: u64 = live.shards.iter().map(|shard| shard.connect.counts().iter().sum::<u64>()).sum();
     let mut whole = json!({
         "name": &*live.name,
@@ -139,12 +148,14 @@ fn pool(view: &PoolView, now_ms: u64) -> Value {
 }
 
 /// One that left the list and has sessions.
-fn leaver(left: &Left, grace: Option<Duration>, now_ms: u64) -> Value {
-    let (backend, state) = (&left.backend, &left.state);
+fn leaver(left: &Left, view: &PoolView, now_ms: u64) -> Value {
+    let (backend, state, grace) = (&left.backend, &left.state, view.settings.removed_grace);
     let left_ms = now_ms.saturating_sub(left.left_ms);
     let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
     let ends_in_s = grace_ms.map(|grace_ms| grace_ms.saturating_sub(left_ms).div_ceil(1_000));
-    let mut cause = "left the file".to_owned();
+    // What was found may have left by an answer as well.
+    let list = if view.settings.sources.is_empty() { "file" } else { "list" };
+    let mut cause = format!("left the {list}");
     if state.health() == Health::Down {
         cause.push_str(&format!("; down: {}", self::cause(state)));
     }

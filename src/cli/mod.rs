@@ -14,6 +14,7 @@ mod generate;
 mod keys;
 mod launch;
 mod output;
+mod resolve;
 mod run;
 mod top;
 
@@ -40,7 +41,7 @@ pub fn main() -> ExitCode {
     };
     match typed.command {
         Command::Run { config } => run::run(&config),
-        Command::Check { ask, path } => check::check(&path, ask),
+        Command::Check { resolve, ask, path } => check::check(&path, resolve, ask),
         Command::Demo { stay } => demo::demo(stay),
         Command::Running(command) => commands::run(command),
         Command::Top(top) => top::top(top),

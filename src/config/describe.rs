@@ -4,8 +4,8 @@
 
 use super::check::show_ip;
 use super::settings::{
-    Backend, Balance, Bind, Check, Cidr, ConnectFrom, Health, Listener, Pool, Rate, Role, Settings,
-    ShareLimit, SourceHash, Word,
+    Addresses, Backend, Balance, Bind, Check, Cidr, ConnectFrom, Health, Listener, Pool, Rate, Role,
+    Settings, ShareLimit, Source, SourceHash, Word,
 };
 use super::table::table;
 use crate::durations::exact;
@@ -25,6 +25,9 @@ pub fn describe(settings: &Settings) -> String {
     for pool in &settings.pools {
         let name = |at| if at == 0 { pool.name.clone() } else { String::new() };
         rows.extend(pool.backends.iter().enumerate().map(|(at, backend)| backend_row(name(at), backend)));
+        let listed = pool.backends.len();
+        let sources = pool.sources.iter().enumerate();
+        rows.extend(sources.map(|(at, source)| source_row(name(listed + at), source)));
     }
     text.push('\n');
     text.push_str(&table(&rows));
@@ -110,6 +113,16 @@ fn backend_row(pool: String, backend: &Backend) -> [String; 6] {
     };
     let max_sessions = backend.max_sessions.map_or("off".to_owned(), |max| max.to_string());
     [pool, backend.name.clone(), address, backend.weight.to_string(), backend.tier.to_string(), max_sessions]
+}
+
+fn source_row(pool: String, source: &Source) -> [String; 6] {
+    let address = match source.addresses {
+        Addresses::All => "looked up: each address",
+        Addresses::One => "looked up: one address",
+    };
+    let name = source.name.as_ref().unwrap_or(&source.text).clone();
+    let max_sessions = source.max_sessions.map_or("off".to_owned(), |max| max.to_string());
+    [pool, name, address.to_owned(), source.weight.to_string(), source.tier.to_string(), max_sessions]
 }
 
 /// The binds as a file would say them: consecutive ports of one address are a range again.

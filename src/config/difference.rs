@@ -3,7 +3,7 @@
 //!
 //! Pure.
 
-use super::settings::{Backend, Listener, Pool, Settings};
+use super::settings::{Backend, Listener, Pool, Settings, Source};
 
 /// What is different in `after`, a line each, in the order of the files.
 pub fn difference(before: &Settings, after: &Settings) -> Vec<String> {
@@ -29,6 +29,7 @@ pub fn difference(before: &Settings, after: &Settings) -> Vec<String> {
         ("admin", before.admin != after.admin),
         ("shutdown", before.shutdown != after.shutdown),
         ("limits", before.limits != after.limits),
+        ("dns", before.dns != after.dns),
     ];
     lines.extend(whole.iter().filter(|(_, differs)| *differs).map(|(what, _)| format!("{what} changed")));
     lines
@@ -36,7 +37,7 @@ pub fn difference(before: &Settings, after: &Settings) -> Vec<String> {
 
 fn pool_changes(was: &Pool, now: &Pool) -> Vec<String> {
     let mut changes = Vec::new();
-    let settings = |pool: &Pool| Pool { backends: Vec::new(), ..pool.clone() };
+    let settings = |pool: &Pool| Pool { backends: Vec::new(), sources: Vec::new(), ..pool.clone() };
     let mut with_secrets = settings(was);
     with_secrets.health.check.take_secrets(&now.health.check);
     match (settings(was) == settings(now), with_secrets == settings(now)) {
@@ -48,6 +49,12 @@ fn pool_changes(was: &Pool, now: &Pool) -> Vec<String> {
     each(
         ("backend", &was.backends, &now.backends),
         |backend: &Backend| &backend.name,
+        |was, now| if was == now { Vec::new() } else { vec!["changed".to_owned()] },
+        &mut backends,
+    );
+    each(
+        ("backend", &was.sources, &now.sources),
+        |source: &Source| &source.text,
         |was, now| if was == now { Vec::new() } else { vec!["changed".to_owned()] },
         &mut backends,
     );

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::outcome::{Cause, Excerpt, Outcome};
 use super::udp_talk::exchange;
+use crate::dns::{Name, RecordType, question};
 use crate::sys::probe::Route;
 
 /// Asks the peer for a record. Any answer to this very question is good, "no such name" included, but not one that says
@@ -16,23 +17,16 @@ pub(super) async fn ask(
     record_type: u16,
     limit: Duration,
 ) -> Outcome {
+    // The check of the file allows what a name may be.
+    let asked = Name::of_checked(name);
     // Our port is fresh for each check, so it also serves as the number of the question.
-    exchange(route, |port| [front, &question(port, name, record_type)].concat(), judge, limit).await
-}
-
-/// RFC 1035 section 4: a header with one question, recursion desired.
-fn question(id: u16, name: &str, record_type: u16) -> Vec<u8> {
-    let mut bytes = id.to_be_bytes().to_vec();
-    bytes.extend_from_slice(&[0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, 0]);
-    for label in name.split('.').filter(|label| !label.is_empty()) {
-        // The check of the file allows 63 bytes a label.
-        bytes.push(u8::try_from(label.len()).unwrap_or(63));
-        bytes.extend_from_slice(label.as_bytes());
-    }
-    bytes.push(0);
-    bytes.extend_from_slice(&record_type.to_be_bytes());
-    bytes.extend_from_slice(&[0, 1]);
-    bytes
+    exchange(
+        route,
+        |port| [front, &question(port, &asked, RecordType(record_type), None)].concat(),
+        judge,
+        limit,
+    )
+    .await
 }
 
 fn judge(answer: &[u8], id: u16) -> Option<Outcome> {
@@ -58,14 +52,6 @@ pub fn fuzz(answer: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_question_is_as_the_standard_has_it() {
-        let expected =
-            b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07example\x03org\x00\x00\x1c\x00\x01";
-        assert_eq!(question(0x1234, "example.org", 28), expected);
-        assert_eq!(question(1, "", 2)[12..], [0, 0, 2, 0, 1]);
-    }
 
     #[test]
     fn only_a_fitting_answer_counts() {

@@ -57,6 +57,24 @@ travels! {
         pub reach: Reach,
         /// What is believed of roles, where its check tells them.
         pub roles: Option<PoolRoles> = None,
+        /// What its sources had found.
+        pub sources: Vec<Source> = Vec::new(),
+    }
+}
+
+travels! {
+    /// What a source of backends had found.
+    pub struct Source {
+        /// The entry of the file.
+        pub text: String,
+        /// The addresses.
+        pub found: Vec<IpAddr>,
+        /// Where a name that is one backend is.
+        pub current: Option<IpAddr>,
+        /// When it answered last.
+        pub answered_ms: Option<u64>,
+        /// Since when it fails.
+        pub failing_since_ms: Option<u64>,
     }
 }
 

@@ -78,21 +78,26 @@ pub(super) fn first_health(pool: &settings::Pool, added: bool) -> Health {
 
 /// Whom to ask: every backend whose pool is checked and whose port is known. `views` are the pools of `settings`.
 pub fn targets_of(settings: &Settings, views: &[Arc<PoolView>]) -> Vec<Target> {
+    let views = views.iter().take(settings.pools.len()).enumerate();
+    views.flat_map(|(at, view)| targets_of_pool(settings, at, view)).collect()
+}
+
+/// The same for one pool, the one at this place of the settings.
+pub(super) fn targets_of_pool(settings: &Settings, at: usize, view: &PoolView) -> Vec<Target> {
+    let pool = &settings.pools[at];
     let mut targets = Vec::new();
-    for (at, (pool, view)) in settings.pools.iter().zip(views).enumerate() {
-        let Some(questions) = PoolQuestions::of(settings, at, pool) else { continue };
-        // Those that left are asked for the sake of the sessions that they have.
-        for there in view.backends.iter().chain(view.leaving.iter().map(|left| &left.backend)) {
-            let (ip, port) = there.place();
-            if let Some((route, health)) = questions.of_backend(ip, port) {
-                targets.push(Target {
-                    id: TargetId(there.number),
-                    route,
-                    health,
-                    haste: Haste::of(view.live.haste()),
-                    known: None,
-                });
-            }
+    let Some(questions) = PoolQuestions::of(settings, at, pool) else { return targets };
+    // Those that left are asked for the sake of the sessions that they have.
+    for there in view.backends.iter().chain(view.leaving.iter().map(|left| &left.backend)) {
+        let (ip, port) = there.place();
+        if let Some((route, health)) = questions.of_backend(ip, port) {
+            targets.push(Target {
+                id: TargetId(there.number),
+                route,
+                health,
+                haste: Haste::of(view.live.haste()),
+                known: None,
+            });
         }
     }
     targets
@@ -115,31 +120,51 @@ pub fn note_known(targets: &mut [Target], views: &[Arc<PoolView>], since: &HashM
 
 /// How each backend is asked, by its number. `views` are the pools of `settings`.
 pub fn asked(settings: &Settings, views: &[Arc<PoolView>], targets: &[Target]) -> HashMap<u64, CheckPolicy> {
-    let mut asked = HashMap::new();
-    for (at, (pool, view)) in settings.pools.iter().zip(views).enumerate() {
-        let protocol = match pool.health.check {
-            Check::Udp { .. } | Check::Dns { .. } => Protocol::Udp,
-            Check::Off
-            | Check::Tcp
-            | Check::TcpTalk { .. }
-            | Check::TcpRoles { .. }
-            | Check::Patroni
-            | Check::Postgres(_)
-            | Check::Mongodb(_)
-            | Check::Mysql(_)
-            | Check::Redis(_) => Protocol::Tcp,
-        };
-        let same_port = pool.health.port.is_none();
-        let clears_ejection = same_port && users(settings, at).any(|listener| listener.protocol == protocol);
-        let all = view.backends.iter().chain(view.leaving.iter().map(|left| &left.backend));
-        asked.extend(all.map(|backend| (backend.number, CheckPolicy { at_all: false, clears_ejection })));
-    }
+    let views = views.iter().take(settings.pools.len()).enumerate();
+    let mut asked: HashMap<u64, CheckPolicy> =
+        views.flat_map(|(at, view)| policies_of(settings, at, view)).collect();
+    note_asked(&mut asked, targets);
+    asked
+}
+
+/// The same for one pool, the one at this place of the settings.
+pub(super) fn asked_of(
+    settings: &Settings,
+    at: usize,
+    view: &PoolView,
+    targets: &[Target],
+) -> HashMap<u64, CheckPolicy> {
+    let mut asked = policies_of(settings, at, view).into_iter().collect();
+    note_asked(&mut asked, targets);
+    asked
+}
+
+fn policies_of(settings: &Settings, at: usize, view: &PoolView) -> Vec<(u64, CheckPolicy)> {
+    let pool = &settings.pools[at];
+    let protocol = match pool.health.check {
+        Check::Udp { .. } | Check::Dns { .. } => Protocol::Udp,
+        Check::Off
+        | Check::Tcp
+        | Check::TcpTalk { .. }
+        | Check::TcpRoles { .. }
+        | Check::Patroni
+        | Check::Postgres(_)
+        | Check::Mongodb(_)
+        | Check::Mysql(_)
+        | Check::Redis(_) => Protocol::Tcp,
+    };
+    let same_port = pool.health.port.is_none();
+    let clears_ejection = same_port && users(settings, at).any(|listener| listener.protocol == protocol);
+    let all = view.backends.iter().chain(view.leaving.iter().map(|left| &left.backend));
+    all.map(|backend| (backend.number, CheckPolicy { at_all: false, clears_ejection })).collect()
+}
+
+fn note_asked(asked: &mut HashMap<u64, CheckPolicy>, targets: &[Target]) {
     for target in targets {
         if let Some(asked) = asked.get_mut(&target.id.0) {
             asked.at_all = true;
         }
     }
-    asked
 }
 
 /// Two numbers of the seed's making: nobody outside knows which flows share a place.

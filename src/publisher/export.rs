@@ -44,14 +44,26 @@ impl Publisher {
                     let since_ms = before.at_ms.saturating_sub(TURN_MAX_MS);
                     let remembered = pool.remembered(Some(since_ms));
                     if before.pools.get(slot) != Some(&is_now) || !remembered.is_empty() {
-                        pools.push(pool.export(remembered, now_ms * 1_000_000));
+                        pools.push(self.export_pool(pool, remembered, now_ms));
                     }
                 }
-                None => pools.push(pool.export(pool.remembered(None), now_ms * 1_000_000)),
+                None => pools.push(self.export_pool(pool, pool.remembered(None), now_ms)),
             }
             now.pools.push(is_now);
         }
         (pools, now)
+    }
+}
+
+impl Publisher {
+    fn export_pool(
+        &self,
+        pool: &PoolState,
+        remembered: Vec<manifest::Remembered>,
+        now_ms: u64,
+    ) -> manifest::Pool {
+        let sources = self.found.export(&pool.view.live.name);
+        manifest::Pool { sources, ..pool.export(remembered, now_ms * 1_000_000) }
     }
 }
 
@@ -108,6 +120,7 @@ impl PoolState {
             backends: listed.chain(leaving).collect(),
             reach: reach(&view.settings),
             roles: self.roles.as_ref().map(|roles| pool_roles::export(roles, &view.settings)),
+            sources: Vec::new(),
         }
     }
 }

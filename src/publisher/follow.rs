@@ -14,8 +14,9 @@ use super::build::{CheckPolicy, PoolBuilder, asked, first_health, targets_of};
 
 use super::pool_roles;
 use super::pool_state::PoolState;
+use super::positions::positions_of;
 use super::tracked::{Leaver, TrackedBackend};
-use super::{Publisher, Reloaded, Reloading, SLICE, positions_of};
+use super::{Publisher, Reloaded, Reloading, SLICE};
 use crate::backend_state::{BackendState, Health};
 use crate::config::settings::{self, Settings};
 use crate::health::Target;
@@ -35,8 +36,9 @@ impl Publisher {
         let (began, now_ms) = (Instant::now(), self.now_ms());
         while let Some(pool) = reloading.settings.pools.get(reloading.slots.len()) {
             let slot = self.slot_for(pool);
+            let effective = self.found.effective(pool);
             let tracked = &mut self.pools[slot];
-            tracked.follow(pool, &self.hash_seed, &mut self.builder, now_ms);
+            tracked.follow(&effective, &self.hash_seed, &mut self.builder, now_ms);
             // Who served beside one that is ejected may have left the file.
             if tracked.readmit_the_last(now_ms) {
                 tracked.rebuild(&self.hash_seed, now_ms);
@@ -122,7 +124,13 @@ impl PoolState {
     }
 
     /// Takes over what the file says now.
-    fn follow(&mut self, pool: &settings::Pool, hash_seed: &str, builder: &mut PoolBuilder, now_ms: u64) {
+    pub(super) fn follow(
+        &mut self,
+        pool: &settings::Pool,
+        hash_seed: &str,
+        builder: &mut PoolBuilder,
+        now_ms: u64,
+    ) {
         let before = Arc::clone(&self.view);
         let stood = std::mem::take(&mut self.backends);
         let mut states: Vec<Option<TrackedBackend>> = stood.iter().cloned().map(Some).collect();
@@ -162,14 +170,7 @@ impl PoolState {
         before.live.follow(pool);
         self.changed = false;
         self.rules = crate::pool::rules(pool);
-        let stays: HashSet<u64> = backends.iter().map(|backend| backend.number).collect();
-        for (old, tracked) in
-            before.backends.iter().zip(stood).filter(|(old, _)| !stays.contains(&old.number))
-        {
-            let mut leaver = Leaver::new(Arc::clone(old), tracked, now_ms);
-            leaver.tracked.is_awaited_no_more();
-            self.leavers.push(leaver);
-        }
+        self.note_leavers(&before, stood, &backends, now_ms);
         let states = self.backends.iter().map(|tracked| tracked.state.clone()).collect();
         let stood = self.follow_roles(pool, &places, now_ms);
         let (live, settings) = (Arc::clone(&before.live), Arc::new(pool.clone()));
@@ -187,6 +188,23 @@ impl PoolState {
         if self.roles.is_none() {
             // Nobody would take back what an earlier check had told.
             self.view.backends.iter().for_each(|backend| backend.note_lag(None));
+        }
+    }
+
+    /// Those of before that are not there any more leave.
+    fn note_leavers(
+        &mut self,
+        before: &PoolView,
+        stood: Vec<TrackedBackend>,
+        backends: &[Arc<Backend>],
+        now_ms: u64,
+    ) {
+        let stays: HashSet<u64> = backends.iter().map(|backend| backend.number).collect();
+        let gone = before.backends.iter().zip(stood).filter(|(old, _)| !stays.contains(&old.number));
+        for (old, tracked) in gone {
+            let mut leaver = Leaver::new(Arc::clone(old), tracked, now_ms);
+            leaver.tracked.is_awaited_no_more();
+            self.leavers.push(leaver);
         }
     }
 
@@ -224,7 +242,15 @@ impl PoolState {
         }
     }
 
-    fn note_asked(&mut self, asked: &HashMap<u64, CheckPolicy>) {
+    /// Somebody waits until each has answered once.
+    pub(super) fn await_the_untested(&mut self) {
+        for tracked in &mut self.backends {
+            tracked.awaited |=
+                tracked.asked.at_all && tracked.state.health() == Health::Untested { added: true };
+        }
+    }
+
+    pub(super) fn note_asked(&mut self, asked: &HashMap<u64, CheckPolicy>) {
         for (tracked, backend) in self.backends.iter_mut().zip(&self.view.backends) {
             tracked.asked = asked.get(&backend.number).copied().unwrap_or_default();
         }

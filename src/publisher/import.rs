@@ -118,6 +118,7 @@ impl<'a> PoolImport<'a> {
                     balance: Balance::RoundRobin,
                     max_sessions: None,
                     sticky: None,
+                    sources: Vec::new(),
                     passive: None,
                     slow_start: None,
                     queue: None,

@@ -9,11 +9,14 @@ mod build;
 mod export;
 mod first_snapshot;
 mod follow;
+mod found;
+mod found_lists;
 mod import;
 mod leaving;
 mod passive;
 mod pool_roles;
 mod pool_state;
+mod positions;
 mod questions;
 mod tracked;
 
@@ -27,6 +30,7 @@ use tokio::time::{sleep, sleep_until, timeout_at};
 
 use crate::backend_state::{BackendState, Mark};
 use crate::config::settings::Settings;
+use crate::discovery::{FoundSet, Handle};
 use crate::health::{Checked, Target, TargetList};
 use crate::manifest;
 use crate::pool::{LivePool, Snapshot, SnapshotCell};
@@ -35,9 +39,11 @@ use crate::worker::{Message, Workers};
 pub use build::{CheckPolicy, PoolBuilder, asked, hash_key, note_known, targets_of};
 pub use export::Told;
 pub use first_snapshot::publish_first;
+use found_lists::Found;
 pub use import::{Pickers, PoolImport, build_ahead};
 pub use pool_roles::believed;
 use pool_state::PoolState;
+use positions::{Position, positions_of};
 pub use questions::{Question, questions};
 
 /// The writer of snapshots.
@@ -57,6 +63,8 @@ pub struct Publisher {
     /// Where what is remembered of primaries is kept.
     memories: Option<watch::Sender<Memories>>,
     targets: Option<TargetList>,
+    /// What discovery has found.
+    found: Found,
     /// Rung by data threads when real traffic fails somewhere once too often.
     alarm: Arc<Notify>,
     /// Told when every backend that is asked at all has answered once, or failed to.
@@ -65,15 +73,6 @@ pub struct Publisher {
     reloading: Option<Reloading>,
     /// Of the pools that wait to be rebuilt, those from here on come first.
     next_slot: usize,
-}
-
-/// Where a backend stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Position {
-    /// Its pool.
-    slot: usize,
-    /// Its place in the list; `None`: it left.
-    index: Option<usize>,
 }
 
 /// Settings that are followed in slices.
@@ -100,6 +99,12 @@ pub struct PublisherParts {
     pub alarm: Arc<Notify>,
     /// Told when everyone has answered once.
     pub first_round: oneshot::Sender<()>,
+    /// As the file has them.
+    pub settings: Arc<Settings>,
+    /// What was found already.
+    pub found: Vec<FoundSet>,
+    /// Where the sources of the pools are asked.
+    pub discovery: Handle,
 }
 
 /// What is remembered of the primaries of each pool whose check tells roles.
@@ -111,6 +116,8 @@ pub enum Order {
     Reload {
         /// Checked and complete.
         settings: Arc<Settings>,
+        /// What their sources have found so far.
+        found: Vec<FoundSet>,
         /// What came of it.
         reply: oneshot::Sender<Reloaded>,
     },
@@ -195,6 +202,7 @@ impl Publisher {
         let mut publisher = Self {
             targets: None,
             memories: None,
+            found: Found::new(with.settings, with.found, with.discovery),
             generation: snapshot.generation,
             positions: positions_of(&pools),
             pools,
@@ -265,7 +273,12 @@ impl Publisher {
     }
 
     /// Serves events and orders until nobody checks any more: the balancer stops.
-    pub async fn run(mut self, mut events: mpsc::Receiver<Checked>, mut orders: mpsc::Receiver<Order>) {
+    pub async fn run(
+        mut self,
+        mut events: mpsc::Receiver<Checked>,
+        mut orders: mpsc::Receiver<Order>,
+        mut lists: mpsc::Receiver<FoundSet>,
+    ) {
         let alarm = Arc::clone(&self.alarm);
         self.publish();
         loop {
@@ -284,6 +297,7 @@ impl Publisher {
                     }
                 }
                 Some(order) = orders.recv(), if self.reloading.is_none() => self.obey(order),
+                Some(list) = lists.recv(), if self.reloading.is_none() => self.take_found(list),
                 () = alarm.notified() => {
                     // However many failures ring, this is done a hundred times a second at most.
                     if !is_behind {
@@ -299,6 +313,7 @@ impl Publisher {
                     if others.fold(false, |any, others| any | others) {
                         self.renew_targets();
                     }
+                    self.take_waiting();
                 }
                 () = yield_now(), if is_behind => {}
             }
@@ -312,8 +327,14 @@ impl Publisher {
     fn obey(&mut self, order: Order) {
         // Who asked may have gone: what was ordered is done all the same.
         match order {
-            Order::Reload { settings, reply } => self.begin_reload(settings, reply),
-            Order::Export { told, reply } => drop(reply.send(self.export(told.as_deref()))),
+            Order::Reload { settings, found, reply } => {
+                self.found.follow(&settings, found);
+                self.begin_reload(settings, reply);
+            }
+            Order::Export { told, reply } => {
+                self.found.rest();
+                drop(reply.send(self.export(told.as_deref())));
+            }
             Order::Mark { whom, mark, by, reply } => {
                 let now_ms = self.now_ms();
                 let outcome = self.find(&whom).map(|(slot, index)| {
@@ -361,8 +382,9 @@ impl Publisher {
 
     /// When time alone changes something.
     fn next_wake(&self) -> Option<tokio::time::Instant> {
-        let at_ms = self.pools.iter().filter_map(PoolState::next_wake_ms).min()?;
-        Some((self.epoch + Duration::from_millis(at_ms)).into())
+        let at_ms = self.pools.iter().filter_map(PoolState::next_wake_ms).min();
+        let at = at_ms.map(|at_ms| self.epoch + Duration::from_millis(at_ms));
+        at.into_iter().chain(self.found.wake()).min().map(Into::into)
     }
 
     fn apply(&mut self, event: &Checked) {
@@ -430,9 +452,13 @@ impl Publisher {
         let pools = self.pools.iter().map(|pool| Arc::clone(&pool.view)).collect();
         self.snapshots.store(Snapshot { generation: self.generation, pools });
         // Whose view still shows the dead one would send its sessions back there.
+        let found = &self.found;
         let must_look = |pool: &mut PoolState| {
             if pool.changed {
                 return false;
+            }
+            if pool.fell {
+                found.hurry(&pool.view.settings);
             }
             let (fell, lost) = (std::mem::take(&mut pool.fell), std::mem::take(&mut pool.lost));
             let withdrawn = std::mem::take(&mut pool.withdrawn);
@@ -449,24 +475,13 @@ impl Publisher {
 
     fn end_first_round(&mut self) {
         if !self.pools.iter().any(PoolState::is_awaited)
+            && self.found.is_heard()
             && let Some(first_round) = self.first_round.take()
         {
             // The receiver may have stopped waiting.
             let _ = first_round.send(());
         }
     }
-}
-
-/// Of all whose answers may be awaited, those of pools that left the file included.
-fn positions_of(pools: &[PoolState]) -> HashMap<u64, Position> {
-    let mut positions = HashMap::new();
-    for (slot, pool) in pools.iter().enumerate() {
-        let listed = pool.view.backends.iter().enumerate();
-        positions.extend(listed.map(|(at, one)| (one.number, Position { slot, index: Some(at) })));
-        let leavers = pool.leavers.iter();
-        positions.extend(leavers.map(|leaver| (leaver.backend.number, Position { slot, index: None })));
-    }
-    positions
 }
 
 fn millis_between(epoch: Instant, at: Instant) -> u64 {

@@ -10,7 +10,7 @@ use crate::roles::Claim;
 
 /// A publisher of these pools, and the threads that it tells.
 pub(super) fn publisher(text: &str) -> (Publisher, Arc<Workers>) {
-    let settings = settings(text);
+    let settings = Arc::new(settings(text));
     let workers = Arc::new(Workers::new(2, 10, Arc::new(Permits::new(None))).unwrap());
     let alarm = Arc::new(Notify::new());
     let (snapshots, builder) = publish_first(&settings, &workers, &alarm, 7, &mut PoolImport::default());
@@ -22,10 +22,18 @@ pub(super) fn publisher(text: &str) -> (Publisher, Arc<Workers>) {
         epoch: Instant::now(),
         alarm,
         first_round: oneshot::channel().0,
+        discovery: discovery(&settings),
+        settings: Arc::clone(&settings),
+        found: Vec::new(),
     };
     let views = with.snapshots.load().pools.clone();
     let targets = targets_of(&settings, &views);
     (Publisher::new(with, &asked(&settings, &views, &targets), &targets), workers)
+}
+
+/// Where nobody is asked.
+fn discovery(settings: &Arc<Settings>) -> Handle {
+    crate::discovery::Service::new(settings, &[], Instant::now(), 7).handle().0
 }
 
 fn settings(text: &str) -> Settings {
@@ -53,7 +61,7 @@ pub(super) fn reload(publisher: &mut Publisher, text: &str) {
     let (reply, outcome) = oneshot::channel();
     let settings = settings(text);
     let pools = settings.pools.len();
-    publisher.obey(Order::Reload { settings: Arc::new(settings), reply });
+    publisher.obey(Order::Reload { settings: Arc::new(settings), found: Vec::new(), reply });
     while publisher.reloading.is_some() {
         publisher.go_on_reloading();
     }
@@ -174,7 +182,7 @@ fn the_next_process_takes_back_an_ejected_backend_that_is_alone_in_its_file() {
     let (mut before, _workers) = publisher(FILE);
     eject_first(&mut before, 0);
     let (pools, _) = before.export(None);
-    let alone = settings(&FILE.replace(", { address: '10.0.0.2:1', name: b }", ""));
+    let alone = Arc::new(settings(&FILE.replace(", { address: '10.0.0.2:1', name: b }", "")));
     let workers = Arc::new(Workers::new(2, 10, Arc::new(Permits::new(None))).unwrap());
     let alarm = Arc::new(Notify::new());
     let mut import = PoolImport::new(&pools, Duration::from_secs(1), Pickers::new());
@@ -187,6 +195,9 @@ fn the_next_process_takes_back_an_ejected_backend_that_is_alone_in_its_file() {
         epoch: Instant::now(),
         alarm,
         first_round: oneshot::channel().0,
+        discovery: discovery(&alone),
+        settings: Arc::clone(&alone),
+        found: Vec::new(),
     };
     assert_eq!(eligible(&Publisher::new(with, &HashMap::new(), &[]), 0), [0]);
 }
@@ -227,11 +238,16 @@ async fn verdicts_are_published_while_a_reload_builds_many_tables() {
     let snapshots = Arc::clone(&publisher.snapshots);
     let (events, inbox) = mpsc::channel(8);
     let (orders, order_inbox) = mpsc::channel(8);
-    let publishing = tokio::spawn(publisher.run(inbox, order_inbox));
+    let publishing = tokio::spawn(publisher.run(inbox, order_inbox, mpsc::channel(1).1));
     let (reply, mut reloaded) = oneshot::channel();
     // Asked: else what comes of a check is not heard.
     let settings = Arc::new(settings(&hashed(200, "two")));
-    assert!(orders.send(Order::Reload { settings: Arc::clone(&settings), reply }).await.is_ok());
+    assert!(
+        orders
+            .send(Order::Reload { settings: Arc::clone(&settings), found: Vec::new(), reply })
+            .await
+            .is_ok()
+    );
     let mut meanwhile = 0;
     for pool in 0..200 {
         if reloaded.try_recv().is_ok() {
@@ -258,7 +274,7 @@ async fn pools_whose_tables_cost_nothing_do_not_wait_for_those_that_do() {
     for pool in 0..=200 {
         events.send(fell(&snapshots.load(), pool)).await.unwrap();
     }
-    let publishing = tokio::spawn(publisher.run(inbox, order_inbox));
+    let publishing = tokio::spawn(publisher.run(inbox, order_inbox, mpsc::channel(1).1));
     let down = || (0..200).filter(|pool| is_down(&snapshots, *pool)).count();
     while !is_down(&snapshots, 200) {
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -62,6 +62,9 @@ impl Control {
             Request::Forget { pool, by, reply } => {
                 let _ = reply.send(self.forget(pool, &by).await.map_err(refused));
             }
+            Request::Refresh { pool, reply } => {
+                let _ = reply.send(self.refresh(pool).await);
+            }
             Request::LogLevel { level, reply } => {
                 (self.file.set_log_level)(level);
                 let _ = reply.send(());

@@ -117,6 +117,7 @@ impl Control {
         let [served, doors, named] = [(); 3].map(|()| Arc::clone(&self.served));
         Sources {
             snapshots: Arc::clone(&self.snapshots),
+            discovery: Arc::clone(&self.discovery.board),
             listeners: Arc::clone(&self.listeners),
             workers: Arc::clone(&self.workers),
             phase: self.phase.subscribe(),

@@ -19,6 +19,7 @@ use super::kept_listeners::KeptListeners;
 use super::open_listeners::OpenListeners;
 use super::side_thread::SideThreads;
 use crate::admin::{CachedTexts, Gate, Watchers};
+use crate::discovery;
 use crate::health::Checker;
 use crate::metrics::{Listeners, Reloads};
 use crate::pool::SnapshotCell;
@@ -40,6 +41,8 @@ pub(super) struct Control {
     /// Held by the reload under way.
     pub(super) reloading: tokio::sync::Mutex<()>,
     pub(super) orders: mpsc::Sender<Order>,
+    /// Where the sources of pools are asked.
+    pub(super) discovery: discovery::Handle,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
     pub(super) phase: watch::Sender<Phase>,
@@ -95,13 +98,15 @@ pub(super) struct ControlParts {
     pub(super) served: OpenListeners,
     pub(super) side_threads: SideThreads,
     pub(super) orders: mpsc::Sender<Order>,
+    pub(super) discovery: discovery::Handle,
     pub(super) epoch: Instant,
     pub(super) ports: Arc<SharedPorts>,
 }
 
 impl Control {
     pub(super) fn new(parts: ControlParts, last_numbers: u64, with: &Environment) -> Self {
-        let ControlParts { workers, snapshots, served, side_threads, orders, epoch, ports } = parts;
+        let ControlParts { workers, snapshots, served, side_threads, orders, discovery, epoch, ports } =
+            parts;
         Self {
             workers,
             ports,
@@ -110,6 +115,7 @@ impl Control {
             served: Arc::new(Mutex::new(served)),
             reloading: tokio::sync::Mutex::new(()),
             orders,
+            discovery,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             phase: watch::channel(Phase::Starting).0,

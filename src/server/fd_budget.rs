@@ -33,7 +33,9 @@ impl FdBudget {
         let own = OWN + doors as u64 + workers as u64 * (2 + 2);
         let left = open_files.saturating_sub(own);
         // Where there is little of all, sessions get most of it.
-        let kept = (probes as u64 + ADMIN + HANDOVER).min(left / 4);
+        let asks_names = settings.pools.iter().any(|pool| !pool.sources.is_empty());
+        let names = if asks_names { NAMES } else { 0 };
+        let kept = (probes as u64 + ADMIN + HANDOVER + names).min(left / 4);
         let pipes = PIPES_MAX.min(left / 32 / 2);
         let room = left - kept - 2 * pipes;
         let uses = |protocol| settings.listeners.iter().any(|listener| listener.protocol == protocol);
@@ -75,6 +77,8 @@ const PROBES_MIN: usize = 8;
 const OWN: u64 = 32;
 /// Connections of both admin doors, 64 each, and 16 watchers.
 const ADMIN: u64 = 64 + 64 + 16;
+/// Host names that are asked for at once, two questions each.
+const NAMES: u64 = 8 * 2;
 /// A line to the next process and one to a starting program, what is handed over, D-Bus, the kernel's files that tell what
 /// this process uses.
 const HANDOVER: u64 = 16;

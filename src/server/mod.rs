@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend_state::Mark;
 use crate::config::settings::Settings;
+use crate::discovery::Board;
 use crate::metrics::ListenerCounters;
 use crate::pool::SnapshotCell;
 use crate::process_phase::Phase;
@@ -155,6 +156,16 @@ impl Server {
     /// Where the commands reach it.
     pub fn socket_path(&self) -> Option<PathBuf> {
         self.control.socket_path()
+    }
+
+    /// How the sources of backends stand.
+    pub fn discovery(&self) -> &Board {
+        &self.control.discovery.board
+    }
+
+    /// Asks the sources of a pool, or of all, at once; false: it has none.
+    pub async fn refresh(&self, pool: Option<String>) -> bool {
+        self.control.refresh(pool).await
     }
 
     /// What all threads look at.

@@ -4,6 +4,7 @@ use tokio::sync::oneshot;
 
 use super::control::Control;
 use crate::backend_state::Mark;
+use crate::discovery::Request;
 use crate::publisher::{NoSuch, Order, Whom};
 
 /// Why an order was not carried out.
@@ -18,6 +19,13 @@ pub enum OrderError {
 }
 
 impl Control {
+    /// Asks the sources of a pool, or of all, at once; false: it has none, or the program stops.
+    pub(super) async fn refresh(&self, pool: Option<String>) -> bool {
+        let (reply, any) = oneshot::channel();
+        let request = Request::Refresh(pool, reply);
+        self.discovery.requests.send(request).await.is_ok() && any.await.unwrap_or(false)
+    }
+
     /// Says something of a backend, or takes back what was said. `by`: who says so, for people.
     pub(super) async fn mark(&self, whom: Whom, mark: Option<Mark>, by: &str) -> Result<(), OrderError> {
         let by = by.into();

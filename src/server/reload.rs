@@ -21,6 +21,7 @@ use super::terms::TermsBuilder;
 use super::{connect_from, stop};
 use crate::config::difference;
 use crate::config::settings::{Listener, Protocol, Settings};
+use crate::discovery::Request;
 use crate::listener::{self, BindError, BoundDoor, Terms};
 use crate::metrics::{LastReload, ListenerCounters};
 use crate::pool::LivePool;
@@ -159,8 +160,11 @@ impl Control {
 
     /// `None`: the publisher has ended, because the program is stopping.
     async fn publish(&self, settings: &Arc<Settings>) -> Option<Reloaded> {
+        let (reply, found) = oneshot::channel();
+        self.discovery.requests.send(Request::Follow(Arc::clone(settings), reply)).await.ok()?;
+        let found = found.await.ok()?;
         let (reply, snapshots) = oneshot::channel();
-        self.orders.send(Order::Reload { settings: Arc::clone(settings), reply }).await.ok()?;
+        self.orders.send(Order::Reload { settings: Arc::clone(settings), found, reply }).await.ok()?;
         snapshots.await.ok()
     }
 

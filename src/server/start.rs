@@ -20,9 +20,11 @@ use super::side_thread::SideThreads;
 use super::{Server, connect_from, generations, stop};
 use crate::backend_state::BackendState;
 use crate::config::settings::{self, Protocol, Settings};
+use crate::discovery;
 use crate::health::Checker;
 use crate::limits::Permits;
 use crate::listener::{self, BindError, BoundDoor, DoorSocket};
+use crate::manifest;
 use crate::pool::SnapshotCell;
 use crate::process_phase::Phase;
 use crate::publisher::{self, Memories, Order, PoolImport, Publisher, PublisherParts, hash_key};
@@ -35,6 +37,7 @@ use crate::udp::{self, SharedPorts};
 use crate::worker::{self, Plan, Workers};
 
 impl Server {
+    // long because: each step of a start needs what the one before it made.
     pub(super) async fn begin(
         settings: &Settings,
         with: &Environment,
@@ -61,8 +64,10 @@ impl Server {
         let kept = memories(with, inherited.is_some());
         let mut pool_import =
             PoolImport { memories: &kept, ..PoolImport::new(&before, epoch.elapsed(), pickers) };
+        let asked = AskedSources::new(&settings, &before, epoch, with.seed);
+        let all = discovery::with_found(&settings, &asked.found);
         let (snapshots, builder) =
-            publisher::publish_first(&settings, &workers, &alarm, with.seed, &mut pool_import);
+            publisher::publish_first(&all, &workers, &alarm, with.seed, &mut pool_import);
         let thread_ended = CancellationToken::new();
         let ports = Arc::new(SharedPorts::new(local_ports(), count));
         let side_threads = SideThreads::start().map_err(StartError::Thread)?;
@@ -78,17 +83,21 @@ impl Server {
             epoch,
             alarm,
             first_round,
+            settings: Arc::clone(&settings),
+            found: asked.found,
+            discovery: asked.handle.clone(),
         };
         let (orders, order_inbox) = mpsc::channel(ORDERS_MAX);
-        let control = Arc::new(Control::new(
-            ControlParts { workers, snapshots, served, side_threads, orders, epoch, ports },
-            budget.last_numbers,
-            with,
-        ));
+        let discovery = asked.handle;
+        let parts =
+            ControlParts { workers, snapshots, served, side_threads, orders, discovery, epoch, ports };
+        let control = Arc::new(Control::new(parts, budget.last_numbers, with));
         let (probes_max, seed, ended) = (budget.probes, with.seed, thread_ended.clone());
         let generations = with.generations.clone();
         let kept = kept.clone();
-        let checks = Checks { publisher_parts, order_inbox, probes_max, seed, ended, generations, kept };
+        let asking = asked.asking;
+        let checks =
+            Checks { publisher_parts, order_inbox, asking, probes_max, seed, ended, generations, kept };
         match inherited {
             None => {
                 control.begin_checks(&settings, checks, &HashMap::new());
@@ -181,7 +190,10 @@ impl Control {
     /// Asks the backends of these settings from now on, and publishes what they answer; some stand otherwise than the first
     /// snapshot says.
     fn begin_checks(&self, settings: &Settings, checks: Checks, states: &HashMap<u64, BackendState>) {
-        let Checks { publisher_parts, order_inbox, probes_max, seed, ended, generations, kept } = checks;
+        let Checks { publisher_parts, order_inbox, asking, probes_max, seed, ended, generations, kept } =
+            checks;
+        let (sources, source_inbox) = asking;
+        let (lists, list_inbox) = mpsc::channel(LISTS_MAX);
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
         let views = publisher_parts.snapshots.load().pools.clone();
         let mut targets = publisher::targets_of(settings, &views);
@@ -205,9 +217,17 @@ impl Control {
         }
         let publishing = async move {
             let _alive = alive;
-            publisher.run(inbox, order_inbox).await;
+            publisher.run(inbox, order_inbox, list_inbox).await;
         };
         self.tasks.spawn_on(publishing, threads.publisher.runtime());
+        let stop = self.stop.clone();
+        let asking = async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = sources.run(source_inbox, lists) => {}
+            }
+        };
+        self.tasks.spawn_on(asking, threads.admin.runtime());
         *control::lock(&self.checker) = Some(checker);
     }
 }
@@ -229,10 +249,27 @@ fn fail_if_asked() {
     }
 }
 
+/// Where backends are found, and what is known of that already.
+struct AskedSources {
+    asking: (discovery::Service, mpsc::Receiver<discovery::Request>),
+    handle: discovery::Handle,
+    found: Vec<discovery::FoundSet>,
+}
+
+impl AskedSources {
+    fn new(settings: &Arc<Settings>, before: &[manifest::Pool], epoch: Instant, seed: u64) -> Self {
+        let mut sources = discovery::Service::new(settings, before, epoch, seed);
+        let (handle, source_inbox) = sources.handle();
+        let found = sources.found();
+        Self { asking: (sources, source_inbox), handle, found }
+    }
+}
+
 /// What it takes to ask backends for their health and to publish what they answer.
 struct Checks {
     publisher_parts: PublisherParts,
     order_inbox: mpsc::Receiver<Order>,
+    asking: (discovery::Service, mpsc::Receiver<discovery::Request>),
     probes_max: usize,
     seed: u64,
     /// Where what is remembered of primaries is kept, and what was.
@@ -389,6 +426,8 @@ pub(super) fn warn_of_shortage(budget: &FdBudget, open_files: u64) {
 const FIRST_ROUND_MAX: Duration = Duration::from_secs(2);
 /// Orders on their way there; whoever gives one waits.
 const ORDERS_MAX: usize = 64;
+/// Lists of found backends on their way to the publisher.
+const LISTS_MAX: usize = 64;
 /// Verdicts on their way to the publisher; the checker waits when they are not taken.
 const EVENTS_MAX: usize = 1_024;
 /// A thread that takes what it is given needs microseconds for each session; the process before waits no longer anyway.

@@ -29,6 +29,8 @@ pub const HOMES: [(&str, &[&str]); 25] = [
         &[
             "cli/",
             "config/",
+            "discovery/",
+            "dns/",
             "health/",
             "listener/",
             "manifest/",
@@ -39,7 +41,7 @@ pub const HOMES: [(&str, &[&str]); 25] = [
         ],
     ),
     // Never a data thread's: worker and tcp have a loop of their own.
-    ("tokio", &["cli/", "publisher/", "server/", "admin/", "transfer/", "systemd/", "health/"]),
+    ("tokio", &["cli/", "publisher/", "server/", "admin/", "transfer/", "systemd/", "health/", "discovery/"]),
     // Of checks alone: clients' own traffic is never looked into.
     ("tokio_rustls", &["health/line.rs", "health/tls.rs", "health/unverified.rs"]),
     ("tokio_util", &["cli/", "server/", "admin/", "health/"]),
@@ -47,6 +49,7 @@ pub const HOMES: [(&str, &[&str]); 25] = [
         "tracing",
         &[
             "cli/",
+            "discovery/",
             "systemd/",
             "logging/",
             "publisher/",

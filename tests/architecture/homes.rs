@@ -4,7 +4,7 @@ use super::Findings;
 use super::source::{Source, Token};
 
 /// What may stand where, as beginnings of places below `src/`, and why there.
-pub const HOMES: [(&str, &str, &str); 34] = [
+pub const HOMES: [(&str, &str, &str); 37] = [
     ("unsafe", "sys/", "the only raw system calls"),
     ("spawn", "worker/event_loop.rs", "a data thread"),
     ("spawn", "logging/mod.rs", "the writer, so that a slow disk stops nobody"),
@@ -16,6 +16,7 @@ pub const HOMES: [(&str, &str, &str); 34] = [
     ("spawn", "health/panel.rs", "one wait for each Sentinel that is asked beside a server"),
     ("spawn", "health/line.rs", "a password is worked out, one at a time, so that other checks are not late"),
     ("spawn", "health/tls.rs", "files of certificates are read, so that other checks are not late"),
+    ("spawn", "discovery/service.rs", "one task for each name that is being asked for, at most 8"),
     ("spawn", "cli/demo/", "built-in backends and clients"),
     (
         "spawn",
@@ -38,6 +39,8 @@ pub const HOMES: [(&str, &str, &str); 34] = [
     ("now", "health/line.rs", "how long an answer took, and how long a connection has been kept"),
     ("now", "health/panel.rs", "how long the last Sentinels may take when more than half have answered"),
     ("now", "health/tls.rs", "when certificates were read last"),
+    ("now", "discovery/service.rs", "when a source is to be asked"),
+    ("now", "discovery/resolver.rs", "how long a server may take"),
     ("now", "health/tcp.rs", "how long a handshake took"),
     ("now", "health/tcp_talk.rs", "how long an answer took"),
     ("now", "health/udp_talk.rs", "how long an answer took"),

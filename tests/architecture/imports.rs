@@ -9,7 +9,7 @@ const FLOORS: [&[&str]; 9] = [
     &["server"],
     &["publisher", "admin", "listener"],
     &["worker"],
-    &["tcp", "udp", "health", "transfer", "systemd"],
+    &["tcp", "udp", "health", "discovery", "transfer", "systemd"],
     &["thread_context"],
     &["pool", "metrics"],
     GROUND,
@@ -20,6 +20,7 @@ const FLOORS: [&[&str]; 9] = [
 pub const GROUND: &[&str] = &[
     "config",
     "access",
+    "dns",
     "balance",
     "flow",
     "limits",

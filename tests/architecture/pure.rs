@@ -6,13 +6,16 @@ use super::imports::GROUND;
 use super::source::Source;
 
 /// Pure files and folders of rooms that are not, as beginnings of places below `src/`.
-pub const PURE: [&str; 23] = [
+pub const PURE: [&str; 26] = [
     "admin/history.rs",
     "admin/openmetrics.rs",
     "cli/top/picture.rs",
     "cli/top/reading.rs",
     "cli/top/table.rs",
     "cli/top/view.rs",
+    "discovery/choice.rs",
+    "discovery/ledger.rs",
+    "discovery/source.rs",
     "health/base64.rs",
     "health/bson.rs",
     "health/dialogue.rs",

@@ -7,7 +7,7 @@ use evenkeel::reason::Reason;
 use super::Findings;
 use super::source::Source;
 
-const LOG_TARGETS: [&str; 3] = ["evenkeel", "health", "session"];
+const LOG_TARGETS: [&str; 4] = ["evenkeel", "health", "session", "discovery"];
 
 /// Each algorithm lives in a file of its name. Counts the words that `balance` takes.
 pub fn balance(root: &Path) -> Findings {

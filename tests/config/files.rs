@@ -33,7 +33,7 @@ fn every_file_we_ship_is_read() {
 fn leaving_out_every_optional_key_equals_writing_all_of_them() {
     let short = "
         listeners: { databases: { bind: 5432, pool: postgres }, dns: { bind: 53, protocol: udp, backends: [10.0.0.13] } }
-        pools: { postgres: { backends: [10.0.0.11:5432, { address: 10.0.0.12:5432 }] } }";
+        pools: { postgres: { backends: [10.0.0.11:5432, { address: 10.0.0.12:5432 }, db.example.org:5432] } }";
     assert_eq!(read("short", short.as_bytes()).unwrap(), read("reference", REFERENCE.as_bytes()).unwrap());
 }
 

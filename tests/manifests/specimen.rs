@@ -123,6 +123,13 @@ fn pool(send_proxy: SendProxy, on_down: OnDown) -> Pool {
             from: vec!["10.0.0.8".parse().unwrap()],
         },
         roles: Some(PoolRoles { primary: Some("db1".into()), generations: vec![("7361".into(), 5)] }),
+        sources: vec![Source {
+            text: "db.example.org:5432".into(),
+            found: vec!["10.0.0.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+            current: Some("10.0.0.1".parse().unwrap()),
+            answered_ms: Some(55),
+            failing_since_ms: Some(56),
+        }],
     }
 }
 

@@ -15,12 +15,16 @@ mod datagram_fairness;
 mod datagram_headers;
 mod datagrams;
 mod deadlines;
+mod discovery;
+mod discovery_upgrade;
 mod fairness;
 mod fd_exhaustion;
 mod half_close;
 mod icmp_refusals;
 mod leaving;
 mod log_lines;
+#[path = "../servers/names.rs"]
+mod names;
 mod on_down;
 mod passive_ejection;
 mod picking;
@@ -34,6 +38,8 @@ mod postgres_cluster;
 mod proxy_headers;
 mod queue;
 mod reload;
+#[path = "../servers/resolvers.rs"]
+mod resolvers;
 mod retries;
 mod rig;
 mod roles;

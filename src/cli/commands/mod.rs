@@ -3,6 +3,7 @@
 mod marks;
 mod sessions;
 pub(super) mod shown;
+mod sources;
 mod status;
 mod whose;
 
@@ -93,6 +94,22 @@ pub(super) enum Command {
         #[command(flatten)]
         whose: Whose,
     },
+    /// Where backends are found by names: how each source stands, and its last answer
+    #[command(after_help = "Examples:\n  evenkeel sources\n  evenkeel sources postgres --json")]
+    Sources {
+        /// Of this pool only
+        pool: Option<String>,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Ask the sources of backends at once
+    #[command(after_help = "Examples:\n  evenkeel refresh\n  evenkeel refresh postgres")]
+    Refresh {
+        /// Of this pool only
+        pool: Option<String>,
+        #[command(flatten)]
+        whose: Whose,
+    },
     /// Read the file again; print what changed, or every mistake
     #[command(
         after_help = "Example:\n  evenkeel reload\n\nExit code 78: the file is refused, and what was served goes on."
@@ -134,6 +151,8 @@ pub(super) fn run(command: Command) -> ExitCode {
         Command::Forget { pool, whose } => marks::forget(whose, &pool),
         Command::Sessions { which, limit, whose } => sessions::sessions(whose, &which, limit),
         Command::Close { which, all, whose } => sessions::close(whose, &which, all),
+        Command::Sources { pool, whose } => sources::sources(whose, pool.as_deref()),
+        Command::Refresh { pool, whose } => sources::refresh(whose, pool.as_deref()),
         Command::Reload { whose } => reload(whose),
         Command::Upgrade { binary, whose } => upgrade(whose, binary.as_deref()),
         Command::Log { level, whose } => log(whose, &level),

@@ -126,6 +126,11 @@ fn pool_picture(pool: &Value, paint: Paint) -> String {
         2 if row > 0 => paint.paint(mood_of(state(row)), cell),
         _ => headed(paint, row, cell),
     };
+    let sources = list(pool, "sources");
+    if !sources.is_empty() {
+        out.push_str(&super::sources::table(sources));
+        out.push('\n');
+    }
     out.push_str(&if pool.get("primary").is_some() {
         explained(&rows, painted)
     } else {

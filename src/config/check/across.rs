@@ -111,7 +111,8 @@ fn check_sizes(listeners: &[DraftListener], pools: &[DraftPool], report: &mut Re
     if pools.len() > pools_max {
         report.tell(last, format!("more than {} pools", show_whole(pools_max as u64)));
     }
-    let backends: usize = pools.iter().map(|pool| pool.settings.backends.len()).sum();
+    let of = |pool: &DraftPool| pool.settings.backends.len() + pool.settings.sources.len();
+    let backends: usize = pools.iter().map(of).sum();
     let backends_max = most(&POOL, "backends");
     if backends > backends_max {
         let most = show_whole(backends_max as u64);
@@ -260,8 +261,11 @@ fn check_health_port(pool: &DraftPool, unused: bool, ports: usize, report: &mut 
     if health.check == Check::Off || health.port.is_some() || (ports == 1 && !unused) {
         return;
     }
-    let mut places = pool.settings.backends.iter().zip(&pool.backend_places);
-    let Some((backend, place)) = places.find(|(backend, _)| backend.port.is_none()) else { return };
+    let listed = pool.settings.backends.iter().map(|backend| (&backend.name, backend.port));
+    let listed = listed.zip(&pool.backend_places);
+    let sources = pool.settings.sources.iter().map(|source| (&source.text, source.port));
+    let mut places = listed.chain(sources.zip(&pool.source_places));
+    let Some(((name, _), place)) = places.find(|((_, port), _)| port.is_none()) else { return };
     let why = if unused {
         "no listener uses this pool".to_owned()
     } else if ports == 0 {
@@ -269,10 +273,8 @@ fn check_health_port(pool: &DraftPool, unused: bool, ports: usize, report: &mut 
     } else {
         format!("clients come to {ports} ports")
     };
-    let message = format!(
-        "the backend {} has no port and {why}, so checks do not know which to ask",
-        quoted(&backend.name)
-    );
+    let message =
+        format!("the backend {} has no port and {why}, so checks do not know which to ask", quoted(name));
     report.tell_with_hint(
         *place,
         message,

@@ -5,33 +5,54 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::address::parse_address;
+use super::address::{AddressError, parse_address};
 use super::binds::is_broadcast;
+use super::names;
 use super::section::{Fields, check_name};
 use super::values::scalar;
 use crate::config::document::{Entry, IPV6_HINT, Node, Value};
 use crate::config::foreign;
 use crate::config::mistake::{Place, Report, harmless, quoted};
-use crate::config::settings::Backend;
+use crate::config::settings::{Addresses, Backend, Source};
 use crate::config::spec::BACKEND;
 
-/// The backends, each with the place of its address.
-pub(super) fn read(entry: &Entry, report: &mut Report) -> Vec<(Backend, Place)> {
+/// What stands there, each with its place.
+#[derive(Default)]
+pub(super) struct Read {
+    pub(super) backends: Vec<(Backend, Place)>,
+    pub(super) sources: Vec<(Source, Place)>,
+}
+
+/// The backends, and the host names among them.
+pub(super) fn read(entry: &Entry, report: &mut Report) -> Read {
     let Value::List(items) = &entry.value.value else {
         if matches!(entry.value.value, Value::Told) {
-            return Vec::new();
+            return Read::default();
         }
         let message =
             "`backends` must be a list: `[10.0.0.1:5432, 10.0.0.2:5432]`, or lines that begin with `- `";
         report.tell(entry.value.place, message);
-        return Vec::new();
+        return Read::default();
     };
     if items.is_empty() {
         report.tell(entry.value.place, "`backends` is an empty list; a pool needs at least one");
     }
-    let found: Vec<Found> = items.iter().filter_map(|item| read_one(item, report)).collect();
+    let (mut found, mut sources) = (Vec::new(), Vec::new());
+    for item in items.iter() {
+        match read_one(item, report) {
+            Some(Item::Backend(one)) => found.push(one),
+            Some(Item::Source(source, place)) => sources.push((source, place)),
+            None => {}
+        }
+    }
     tell_doubles(&found, report);
-    found.into_iter().map(|found| (found.backend, found.place)).collect()
+    tell_double_sources(&sources, report);
+    Read { backends: found.into_iter().map(|found| (found.backend, found.place)).collect(), sources }
+}
+
+enum Item {
+    Backend(Found),
+    Source(Source, Place),
 }
 
 struct Found {
@@ -42,7 +63,7 @@ struct Found {
     named: bool,
 }
 
-fn read_one(item: &Node, report: &mut Report) -> Option<Found> {
+fn read_one(item: &Node, report: &mut Report) -> Option<Item> {
     if let Value::Map(entries) = &item.value
         && let [entry] = &**entries
         && let Value::Text(port) = &entry.value.value
@@ -55,10 +76,19 @@ fn read_one(item: &Node, report: &mut Report) -> Option<Found> {
         return None;
     }
     let Value::Map(_) = &item.value else {
+        let fields = Fields::none(&BACKEND);
+        if let Some(source) = host_name(item, &fields, report) {
+            return Some(Item::Source(source, item.place));
+        }
         let (ip, port, text) = address("address", item, report)?;
-        let (weight, tier, max_sessions) = numbers(&Fields::none(&BACKEND), report);
+        let (weight, tier, max_sessions) = numbers(&fields, report);
         let backend = Backend { name: text.to_owned(), ip, port, weight, tier, max_sessions };
-        return Some(Found { backend, place: item.place, name_place: item.place, named: false });
+        return Some(Item::Backend(Found {
+            backend,
+            place: item.place,
+            name_place: item.place,
+            named: false,
+        }));
     };
     let fields = Fields::open(item, &BACKEND, report)?;
     let (weight, tier, max_sessions) = numbers(&fields, report);
@@ -71,11 +101,39 @@ fn read_one(item: &Node, report: &mut Report) -> Option<Found> {
         report.tell(item.place, "a backend needs `address`");
         return None;
     };
+    if let Some(source) = host_name(&entry.value, &fields, report) {
+        if let Some((_, place)) = name.filter(|_| source.addresses == Addresses::All) {
+            let message = "each address of a host name is a backend of its own, named by it";
+            report.tell_with_hint(
+                place,
+                message,
+                "with `addresses: one` the name is the backend, and may have another",
+            );
+        }
+        let name = name.map(|(name, _)| name.to_owned());
+        return Some(Item::Source(Source { name, ..source }, entry.value.place));
+    }
     let (ip, port, text) = address("address", &entry.value, report)?;
+    names::tell_of_an_address(&fields, report);
     let (place, named) = (entry.value.place, name.is_some());
     let (name, name_place) = name.unwrap_or((text, place));
     let backend = Backend { name: name.to_owned(), ip, port, weight, tier, max_sessions };
-    Some(Found { backend, place, name_place, named })
+    Some(Item::Backend(Found { backend, place, name_place, named }))
+}
+
+/// The host name that stands where an address may stand.
+fn host_name(node: &Node, fields: &Fields<'_>, report: &mut Report) -> Option<Source> {
+    let Value::Text(text) = &node.value else { return None };
+    names::source(text, node.place, fields, report)
+}
+
+fn tell_double_sources(sources: &[(Source, Place)], report: &mut Report) {
+    let mut places: BTreeMap<(&str, Option<u16>), Place> = BTreeMap::new();
+    for (source, place) in sources {
+        if let Some(first) = places.insert((&source.host, source.port), *place) {
+            report.tell(*place, format!("{} is in the pool already, on {first}", quoted(&source.text)));
+        }
+    }
 }
 
 /// Weight, tier and the most sessions.
@@ -92,6 +150,10 @@ fn address<'a>(key: &str, node: &'a Node, report: &mut Report) -> Option<(IpAddr
     let text = scalar(key, node, "ADDRESS or ADDRESS:PORT", report)?;
     let (ip, ports) = match parse_address(text) {
         Ok(parsed) => parsed,
+        Err(AddressError::HostName(name)) => {
+            report.tell(node.place, format!("{} is neither an IP address nor a host name", quoted(&name)));
+            return None;
+        }
         Err(error) => {
             match foreign::server_line(text) {
                 Some(item) => {

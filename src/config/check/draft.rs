@@ -31,6 +31,8 @@ pub(super) struct DraftPool {
     pub(super) place: Place,
     /// One for each backend.
     pub(super) backend_places: Vec<Place>,
+    /// One for each source.
+    pub(super) source_places: Vec<Place>,
     /// It stands in the listener of its name.
     pub(super) own: bool,
     /// A check is asked for by name; without one it depends on who uses the pool.

@@ -32,7 +32,8 @@ pub(super) fn read(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Ve
     Some(hosts)
 }
 
-fn is_host_name(name: &str) -> bool {
+/// Labels and dots, without a final one.
+pub(super) fn is_host_name(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))

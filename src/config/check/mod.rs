@@ -17,6 +17,7 @@ mod hosts;
 mod keys;
 mod listeners;
 mod login;
+mod names;
 mod policy;
 mod pools;
 mod section;
@@ -56,6 +57,7 @@ pub(super) fn check(document: &Node, report: &mut Report) -> Option<Settings> {
         admin,
         shutdown: Shutdown { grace: top.section("shutdown", report).duration("grace", report) },
         limits: limits(&top, report),
+        dns: names::dns(&top.section("dns", report), report),
         listeners,
         pools,
     })

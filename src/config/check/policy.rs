@@ -99,7 +99,8 @@ pub(super) fn check_sense(fields: &Fields<'_>, pool: &Pool, report: &mut Report)
     }
     let nobody_fills = pool.when_none != WhenNone::Wait
         && fields.get("max_sessions").is_none()
-        && pool.backends.iter().all(|backend| backend.max_sessions.is_none());
+        && pool.backends.iter().all(|backend| backend.max_sessions.is_none())
+        && pool.sources.iter().all(|source| source.max_sessions.is_none());
     if let (true, Some(entry), Some(_)) = (nobody_fills, written("queue"), pool.queue) {
         report.tell_with_hint(
             entry.place,

@@ -5,7 +5,7 @@
 use super::draft::DraftPool;
 use super::section::Fields;
 use super::values::{is_word, word};
-use super::{backends, connect_from, health, policy};
+use super::{backends, connect_from, health, names, policy};
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Place, Report, quoted};
 use crate::config::settings::{
@@ -27,10 +27,12 @@ pub(super) fn read(
         None => {
             let what = if own { "listener" } else { "pool" };
             report.tell(place, format!("the {what} {} needs `backends`", quoted(name)));
-            Vec::new()
+            backends::Read::default()
         }
     };
+    let backends::Read { backends, sources } = backends;
     let (backends, backend_places) = backends.into_iter().unzip();
+    let (sources, source_places) = sources.into_iter().unzip();
     // What stands in `defaults` is for those it is for.
     let on_down = fields.get("on_down").and_then(|entry| {
         let place = Some(entry.value.place).filter(|_| !entry.is_default);
@@ -38,7 +40,7 @@ pub(super) fn read(
     });
     let on_removed = fields.get("on_removed").filter(|entry| !entry.is_default);
     let check_written = fields.section("health", &mut Report::default()).get("check").is_some();
-    let settings = Pool { backends, ..settings(name, fields, report) };
+    let settings = Pool { backends, sources, ..settings(name, fields, report) };
     policy::check_sense(fields, &settings, report);
     connect_from::check_families(fields, &settings.connect_from, &settings.backends, report);
     // An `off` asks for nothing that a datagram could not have.
@@ -55,6 +57,7 @@ pub(super) fn read(
         settings,
         place,
         backend_places,
+        source_places,
         own,
         check_written,
         for_tcp: for_tcp.collect(),
@@ -79,6 +82,8 @@ pub(super) fn settings(name: &str, fields: &Fields<'_>, report: &mut Report) -> 
         name: name.to_owned(),
         balance: balance.unwrap_or(Balance::RoundRobin),
         backends: Vec::new(),
+        sources: Vec::new(),
+        discovery: names::discovery(&fields.section("discovery", report), report),
         connect: Connect {
             timeout: connect.duration("timeout", report),
             attempts: connect.whole("attempts", report),

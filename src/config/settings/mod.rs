@@ -4,6 +4,7 @@
 //! default is) `off`. Only `check.rs` makes these from a file; tests may write them by hand.
 
 mod checks;
+mod discovery;
 mod pools;
 mod secret;
 mod tls;
@@ -14,6 +15,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 pub use checks::*;
+pub use discovery::*;
 pub use pools::*;
 pub use secret::*;
 pub use tls::*;
@@ -34,6 +36,8 @@ pub struct Settings {
     pub shutdown: Shutdown,
     /// Limits of the whole process.
     pub limits: Limits,
+    /// How names are asked for.
+    pub dns: Dns,
     /// The doors, in the order of the file.
     pub listeners: Vec<Listener>,
     /// The pools, named and inline alike.

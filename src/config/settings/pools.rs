@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{MongodbCheck, MysqlCheck, PostgresCheck, RedisCheck, Secret, Word};
+use super::{Discovery, MongodbCheck, MysqlCheck, PostgresCheck, RedisCheck, Secret, Source, Word};
 
 /// One entry of `pools`, or the pool keys of a listener.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,8 +12,12 @@ pub struct Pool {
     pub name: String,
     /// How a backend is chosen.
     pub balance: Balance,
-    /// At least one.
+    /// Those of the file, and those that its sources have found behind them. At least one, or a source.
     pub backends: Vec<Backend>,
+    /// What finds backends.
+    pub sources: Vec<Source>,
+    /// How what is found is taken.
+    pub discovery: Discovery,
     /// How a backend is dialled.
     pub connect: Connect,
     /// From which address of ours.

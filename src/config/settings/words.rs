@@ -3,8 +3,8 @@
 //! The rules read by these tables, the table of keys lists their words, and whoever shows a setting asks for its word.
 
 use super::{
-    Balance, Contested, Donors, HashKey, Leave, Level, LogFormat, LogSessions, OnDown, OnRemoved, Protocol,
-    Role, SendProxy, WhenNone, Writers,
+    Addresses, Balance, Contested, Donors, Family, HashKey, Leave, Level, LogFormat, LogSessions, OnDown,
+    OnEmpty, OnRemoved, Protocol, Role, SendProxy, WhenNone, Writers,
 };
 
 /// A choice of the file, and its words in the order in which people are told of them.
@@ -92,6 +92,18 @@ impl Word for OnRemoved {
         &[("auto", Self::Auto), ("keep", Self::Keep), ("close", Self::Close), ("rehome", Self::Rehome)];
 }
 
+impl Word for Addresses {
+    const WORDS: &'static [(&'static str, Self)] = &[("all", Self::All), ("one", Self::One)];
+}
+
+impl Word for Family {
+    const WORDS: &'static [(&'static str, Self)] = &[("any", Self::Any), ("v4", Self::V4), ("v6", Self::V6)];
+}
+
+impl Word for OnEmpty {
+    const WORDS: &'static [(&'static str, Self)] = &[("keep", Self::Keep), ("empty", Self::Empty)];
+}
+
 impl Word for WhenNone {
     const WORDS: &'static [(&'static str, Self)] =
         &[("reject", Self::Reject), ("try_all", Self::TryAll), ("wait", Self::Wait)];
@@ -155,6 +167,9 @@ mod tests {
         holds(&[Protocol::Tcp, Protocol::Udp]);
         holds(&[SendProxy::Off, SendProxy::V1, SendProxy::V2]);
         holds(&[OnDown::Keep, OnDown::Close, OnDown::Rehome]);
+        holds(&[Addresses::All, Addresses::One]);
+        holds(&[Family::Any, Family::V4, Family::V6]);
+        holds(&[OnEmpty::Keep, OnEmpty::Empty]);
         holds(&[OnRemoved::Auto, OnRemoved::Keep, OnRemoved::Close, OnRemoved::Rehome]);
         holds(&[WhenNone::Reject, WhenNone::TryAll, WhenNone::Wait]);
         holds(&[Role::Any, Role::Primary, Role::Replica, Role::PreferReplica]);

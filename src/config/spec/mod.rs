@@ -7,6 +7,7 @@
 
 mod checks;
 mod databases;
+mod discovery;
 mod find;
 mod listener;
 mod logins;

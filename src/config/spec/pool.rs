@@ -3,12 +3,13 @@
 //! Pure. Tables of rows. Those that each pool has of its own come first: `defaults` has the others.
 
 use super::checks::HEALTH;
+use super::discovery::DISCOVERY;
 use super::{
     Default, Key, Kind, NAME, OFF, Section, Text, hours, minutes, ms, seconds, spelt, spelt_between,
 };
 use crate::config::settings::{
-    Balance, Contested, HashKey, Leave, OnDown, OnRemoved, SOURCE_HASH as HASH_WORD, SendProxy, WhenNone,
-    Word, Writers,
+    Addresses, Balance, Contested, Family, HashKey, Leave, OnDown, OnRemoved, SOURCE_HASH as HASH_WORD,
+    SendProxy, WhenNone, Word, Writers,
 };
 
 pub(in crate::config) const POOL: Section = Section::new("a pool", &KEYS);
@@ -16,12 +17,12 @@ pub(in crate::config) const POOL: Section = Section::new("a pool", &KEYS);
 pub(in crate::config) const DEFAULTS_POOL: Section =
     Section::new("the `pool` of `defaults`", KEYS.split_at(1).1);
 
-const KEYS: [Key; 16] = [
+const KEYS: [Key; 17] = [
     Key::new(
         "backends",
         Kind::Backends(&BACKEND, 10_000),
         Default::Required,
-        "ADDRESS or ADDRESS:PORT of each, or a map; without a port, the one the client came to",
+        "ADDRESS or ADDRESS:PORT of each, a host name or NAME:PORT, or a map; without a port, the one the client came to",
     ),
     Key::new(
         "balance",
@@ -76,6 +77,12 @@ const KEYS: [Key; 16] = [
         "what happens to the sessions of a backend that goes down; auto: keep for tcp, rehome (flows only) for udp",
     ),
     Key::new(
+        "discovery",
+        Kind::Section(&DISCOVERY),
+        Default::Parts,
+        "how the addresses of host names among the backends are taken",
+    ),
+    Key::new(
         "on_removed",
         Kind::Words(&ON_REMOVED),
         Default::Is("auto"),
@@ -114,9 +121,9 @@ pub(in crate::config) const BACKEND: Section = Section::new(
     &[
         Key::new(
             "address",
-            Kind::Text(Text::new("ADDRESS or ADDRESS:PORT")),
+            Kind::Text(Text::new("ADDRESS or ADDRESS:PORT, or a host name instead of the address")),
             Default::Required,
-            "where it is dialled; without a port, at the one the client came to",
+            "where it is dialled; without a port, at the one the client came to; a host name is looked up",
         ),
         Key::new(
             "name",
@@ -137,6 +144,18 @@ pub(in crate::config) const BACKEND: Section = Section::new(
             "a higher one serves only while no lower one has an eligible backend",
         ),
         Key::new("max_sessions", SESSIONS, Default::Is("off"), "its sessions at once, never exceeded"),
+        Key::new(
+            "addresses",
+            Kind::Words(&ADDRESSES),
+            Default::Is("all"),
+            "of a host name: each of its addresses is a backend, or the name is one, which may move",
+        ),
+        Key::new(
+            "family",
+            Kind::Words(&FAMILIES),
+            Default::Is("any"),
+            "of a host name: which addresses it is asked for",
+        ),
     ],
 );
 
@@ -290,6 +309,8 @@ const SESSIONS: Kind = Kind::Whole(1, u32::MAX as u64, OFF);
 const BALANCES: [&str; 7] = spelt_between(&[], Balance::WORDS, &[HASH_WORD]);
 const HASH_KEYS: [&str; 2] = spelt(HashKey::WORDS);
 const SEND_PROXY: [&str; 3] = spelt(SendProxy::WORDS);
+const ADDRESSES: [&str; 2] = spelt(Addresses::WORDS);
+const FAMILIES: [&str; 3] = spelt(Family::WORDS);
 const ON_REMOVED: [&str; 4] = spelt(OnRemoved::WORDS);
 const ON_DOWN: [&str; 4] = spelt_between(&["auto"], OnDown::WORDS, &[]);
 const CONTESTED: [&str; 2] = spelt(Contested::WORDS);

@@ -2,6 +2,7 @@
 //!
 //! Pure. A table of rows.
 
+use super::discovery::DNS_ASKED;
 use super::listener::{DEFAULTS_LISTENER, LISTENER};
 use super::pool::{DEFAULTS_POOL, POOL};
 use super::{ANY_NUMBER, Default, Key, Kind, OFF, SESSIONS_MAX, Section, Text, hours, seconds, spelt};
@@ -26,6 +27,12 @@ pub(in crate::config) const TOP: Section = Section::new(
         Key::new("admin", Kind::Section(&ADMIN), Default::Parts, "where operators and scrapers ask"),
         Key::new("shutdown", Kind::Section(&SHUTDOWN), Default::Parts, "how sessions end after a stop"),
         Key::new("limits", Kind::Section(&LIMITS), Default::Parts, "limits of the whole process"),
+        Key::new(
+            "dns",
+            Kind::Section(&DNS_ASKED),
+            Default::Parts,
+            "how host names of backends are looked up",
+        ),
         Key::new(
             "defaults",
             Kind::Section(&DEFAULTS),

@@ -70,6 +70,9 @@ fn nested(steps: &[&str], value: Option<&str>) -> String {
             let inner = nested(rest, value);
             match key.strip_suffix("[]") {
                 Some(key) if rest == ["address"] => format!("{key}: [{{ {inner} }}]"),
+                Some(key) if matches!(rest, ["addresses" | "family"]) => {
+                    format!("{key}: [{{ address: 'db.example.org:1', {inner} }}]")
+                }
                 Some(key) => format!("{key}: [{{ address: 10.0.0.1:1, {inner} }}]"),
                 None => format!("{key}: {{ {beside}{inner} }}"),
             }
@@ -148,7 +151,7 @@ fn bounds(found: &Found) -> (Vec<String>, Vec<String>) {
 /// A text of so many characters that is right but for its length.
 fn text_of(found: &Found, length: usize) -> String {
     match found.key.name {
-        "socket" => format!("/{}", "s".repeat(length - 1)),
+        "socket" | "hosts" => format!("/{}", "s".repeat(length - 1)),
         // A domain name is made of labels of at most 63.
         "name" if found.path.contains("dns") => {
             "abcdefg.".repeat(length / 8 + 1)[..length].trim_end_matches('.').to_owned()
@@ -165,7 +168,7 @@ fn list_of(found: &Found, length: usize) -> String {
         "bind" => (0..length).map(|at| (1_000 + at).to_string()).collect(),
         // A backend of IPv4 is reached from there.
         "connect_from" => (0..length).map(|at| format!("11.0.0.{at}")).collect(),
-        "hosts" => (0..length).map(|at| format!("lb{at}.example.net")).collect(),
+        "hosts" | "search" => (0..length).map(|at| format!("lb{at}.example.net")).collect(),
         _ => (0..length)
             .map(|at| format!("{}::{:x}", if at >> 16 == 0 { "a" } else { "b" }, at & 0xffff))
             .collect(),
@@ -223,7 +226,8 @@ fn each_word_is_taken_and_another_is_refused_by_naming_them() {
         for word in words {
             accepted(found, word);
         }
-        if !words.is_empty() {
+        // Any word is a domain.
+        if !words.is_empty() && found.path != "dns.search" {
             let told = refused(found, "zzzzzzzz");
             let missing = words.iter().find(|word| !told.contains(&format!("`{word}`")));
             // A path or an address is told by its form, whose end the word is.

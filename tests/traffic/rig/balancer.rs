@@ -76,6 +76,11 @@ impl Balancer {
         self.runtime.block_on(what)
     }
 
+    /// Asks the sources of all pools at once.
+    pub fn refresh(&self) {
+        self.runtime.block_on(self.server().refresh(None));
+    }
+
     pub fn server(&self) -> &Server {
         self.server.as_ref().unwrap()
     }

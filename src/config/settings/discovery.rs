@@ -1,0 +1,92 @@
+//! Where backends are found (service discovery), as the program uses it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Cidr;
+
+/// An entry of `backends` that finds backends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// As it is written, which is what people and metrics call it.
+    pub text: String,
+    /// The host name that is looked up; with a final dot it is never extended.
+    pub host: String,
+    /// The port of what is found; `None`: the one the client came to.
+    pub port: Option<u16>,
+    /// Which of its addresses are backends.
+    pub addresses: Addresses,
+    /// Of which kind.
+    pub family: Family,
+    /// The name of the backend where it is one.
+    pub name: Option<String>,
+    /// Of each that is found.
+    pub weight: u16,
+    /// Of each that is found.
+    pub tier: u8,
+    /// Of each that is found; `None` is `off`.
+    pub max_sessions: Option<u32>,
+}
+
+/// The `addresses` of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addresses {
+    /// Each is a backend, named by address and port.
+    All,
+    /// The name is the backend, and one of them is where it is.
+    One,
+}
+
+/// The `family` of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Both are asked for.
+    Any,
+    /// IPv4 alone.
+    V4,
+    /// IPv6 alone.
+    V6,
+}
+
+/// The `discovery` of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovery {
+    /// What it means that there is nobody.
+    pub on_empty: OnEmpty,
+    /// How long the last answer of a source that fails serves; `None` is `off`: for ever.
+    pub keep_for: Option<Duration>,
+    /// An answer that takes away more than so many of a hundred is confirmed for longer.
+    pub max_removed_percent: u8,
+    /// Found ones, at most.
+    pub max_backends: u32,
+    /// Found addresses lie in one of these; none: any that can be a backend.
+    pub networks: Vec<Cidr>,
+}
+
+/// The `on_empty` of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnEmpty {
+    /// Those that were found before stay.
+    Keep,
+    /// They leave.
+    Empty,
+}
+
+/// The `dns` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// Whom to ask; `None`: whom resolv.conf names.
+    pub servers: Option<Vec<SocketAddr>>,
+    /// The hosts file; `None` is `off`.
+    pub hosts: Option<String>,
+    /// The domains of short names; `None`: those of resolv.conf.
+    pub search: Option<Vec<String>>,
+    /// For one question to one server.
+    pub timeout: Duration,
+    /// Rounds over all servers.
+    pub attempts: u8,
+    /// A name is asked for again no sooner.
+    pub refresh_min: Duration,
+    /// And no later.
+    pub refresh_max: Duration,
+}

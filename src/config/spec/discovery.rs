@@ -1,0 +1,95 @@
+//! Keys of what finds backends: `dns`, and the `discovery` of a pool.
+//!
+//! Pure. Tables of rows.
+
+use super::{Default, Key, Kind, OFF, Section, Text, hours, minutes, ms, seconds, spelt};
+use crate::config::settings::{OnEmpty, Word};
+
+pub(in crate::config) const DNS_ASKED: Section = Section::new(
+    "`dns`",
+    &[
+        Key::new(
+            "servers",
+            Kind::List(
+                Text { words: AUTO, ..Text::new("ADDRESS or ADDRESS:PORT of a server, or `auto`") },
+                SERVERS_MAX,
+            ),
+            Default::Is("auto"),
+            "whom to ask for names; auto: whom /etc/resolv.conf names, looked at every second",
+        ),
+        Key::new(
+            "hosts",
+            Kind::Text(Text { words: OFF, ..Text::new("an absolute path, or `off`").at_most(4_096) }),
+            Default::Is("/etc/hosts"),
+            "names that are known without asking anybody",
+        ),
+        Key::new(
+            "search",
+            Kind::List(Text { words: AUTO, ..Text::new("a domain, or `auto`").at_most(253) }, DOMAINS_MAX),
+            Default::Is("auto"),
+            "domains of short names; auto: those of /etc/resolv.conf; a name with a final dot is never extended",
+        ),
+        Key::new(
+            "timeout",
+            Kind::Duration(ms(50), seconds(30), &[]),
+            Default::Is("2s"),
+            "how long one server may take for one question",
+        ),
+        Key::new("attempts", Kind::Whole(1, 10, &[]), Default::Is("2"), "rounds over all servers"),
+        Key::new(
+            "refresh",
+            Kind::Section(&REFRESH),
+            Default::Parts,
+            "a name is asked for again when its time is over, within these",
+        ),
+    ],
+);
+
+const REFRESH: Section = Section::new(
+    "`refresh`",
+    &[
+        Key::new("min", Kind::Duration(ms(100), minutes(1), &[]), Default::Is("1s"), "no sooner"),
+        Key::new("max", Kind::Duration(seconds(1), hours(24), &[]), Default::Is("1m"), "no later"),
+    ],
+);
+
+pub(in crate::config) const DISCOVERY: Section = Section::new(
+    "`discovery`",
+    &[
+        Key::new(
+            "on_empty",
+            Kind::Words(&ON_EMPTY),
+            Default::Is("keep"),
+            "what it means that a source says there is nobody: those found before stay, or leave",
+        ),
+        Key::new(
+            "keep_for",
+            Kind::Duration(seconds(1), hours(24 * 7), OFF),
+            Default::Is("off"),
+            "how long the last answer of a source that fails serves; off: for ever",
+        ),
+        Key::new(
+            "max_removed",
+            Kind::Percent(100),
+            Default::Is("50%"),
+            "an answer that takes away more than this, and two at least, must be confirmed for 5 s",
+        ),
+        Key::new(
+            "max_backends",
+            Kind::Whole(1, 10_000, &[]),
+            Default::Is("1000"),
+            "found ones of the pool; of more, those that a hash of their names puts first",
+        ),
+        Key::new(
+            "networks",
+            Kind::List(Text::new("ADDRESS or ADDRESS/BITS"), 1_000),
+            Default::Is("[]"),
+            "found addresses must lie in one of these; none: any that can be a backend",
+        ),
+    ],
+);
+
+const AUTO: &[&str] = &["auto"];
+const ON_EMPTY: [&str; 2] = spelt(OnEmpty::WORDS);
+const SERVERS_MAX: usize = 8;
+const DOMAINS_MAX: usize = 32;

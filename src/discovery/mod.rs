@@ -1,0 +1,18 @@
+//! Service discovery: backends that are named and not listed: who is asked, what is believed of the answers, and who is a backend
+//! because of it.
+//!
+//! One task asks; nothing of it is on a data thread, and it changes nothing itself: whole lists go to the publisher. One rule stands
+//! above all: a source that fails, is silent, answers nonsense or that there is nobody, changes nothing.
+
+mod board;
+mod choice;
+mod files;
+mod ledger;
+mod once;
+mod resolver;
+mod service;
+mod source;
+
+pub use board::{Board, Changes, PoolRow, Row};
+pub use once::{Resolved, resolve_once, with_resolved};
+pub use service::{FoundSet, Handle, Request, Service, with_found};
