@@ -51,6 +51,8 @@ fn what_cannot_be_read_is_a_mistake_with_its_place_and_no_mistake_shows_a_passwo
     }
     let wrong = [
         file("hunter2").replace("user: u", "usr: u"),
+        file("hunter2").replace("password:", "pasword:"),
+        file("'hunter2'").replace("password:", "Password:"),
         file("'hunter2'").replace("} }", "}, tls: off }"),
         file("hunter2 }, postgres: { user: u"),
         file("'hunter2"),

@@ -8,6 +8,7 @@ use super::keys::unknown_key;
 use super::values::{duration, factor, found_word, or_word, percent, rate, size, tell_not, whole, word};
 use crate::config::document::{Entry, Node, Value};
 use crate::config::mistake::{Place, Report, quoted};
+use crate::config::nearest::nearest;
 use crate::config::settings::{Protocol, Rate, Word};
 use crate::config::spec::{Kind, NAME, Section};
 
@@ -27,6 +28,11 @@ impl<'a> Fields<'a> {
         for entry in entries {
             if !section.all_keys().any(|key| key == &*entry.key) {
                 report.tell(entry.place, unknown_key(&entry.key, section));
+                // A slip in the key shows no password: the line is shown with the mistake.
+                let is_text = matches!(entry.value.value, Value::Text(_));
+                if is_text && nearest(&entry.key, SECRETS.into_iter()).is_some() {
+                    report.hide(entry.value.place);
+                }
             }
         }
         Some(Self::over(entries, section))
@@ -247,3 +253,6 @@ pub(super) fn check_name(name: &str, what: &str, place: Place, report: &mut Repo
         );
     }
 }
+
+/// Keys whose values nobody is shown.
+const SECRETS: [&str; 2] = ["password", "sentinel_password"];

@@ -149,11 +149,15 @@ pub(super) const KEYS: &[Row] = &[
         here: "is `health: { check: { postgres: { user: NAME } } }` of the pool, which looks further",
     },
     Row {
+        words: &["option redis-check", "redis-check"],
+        here: "is `health: { check: { redis: {} } }` of the pool, which tells the primary from its replicas",
+    },
+    Row {
+        words: &["option mysql-check", "mysql-check"],
+        here: "is `health: { check: { mysql: { user: NAME } } }` of the pool, which tells the primary from its replicas",
+    },
+    Row {
         words: &[
-            "option redis-check",
-            "redis-check",
-            "option mysql-check",
-            "mysql-check",
             "option smtpchk",
             "smtpchk",
             "option ldap-check",
@@ -161,7 +165,7 @@ pub(super) const KEYS: &[Row] = &[
             "option ssl-hello-chk",
             "ssl-hello-chk",
         ],
-        here: "is `health: { check: { tcp: { send: '...', expect: '...' } } }` of the pool; `evenkeel keys check` lists those with a name",
+        here: "is `health: { check: { tcp: { send: '...', expect: '...' } } }` of the pool",
     },
     Row {
         words: &["external-check", "option external-check", "agent-check", "agent-port"],
@@ -223,8 +227,12 @@ pub(super) const KEYS: &[Row] = &[
         here: "is left out: TLS passes through unopened, between client and backend",
     },
     Row {
-        words: &["resolvers", "nameserver", "resolve-prefer", "init-addr"],
-        here: "has no section of that name; `evenkeel keys name` shows what there is",
+        words: &["resolvers", "nameserver", "resolve-prefer"],
+        here: "is `dns: { servers: [10.0.0.53] }`, which is /etc/resolv.conf by itself; a backend's address may be a name",
+    },
+    Row {
+        words: &["init-addr"],
+        here: "is left out: a name that is not known yet holds nobody up, and an answer that fails changes nothing",
     },
     Row {
         words: &["tune", "tune.bufsize", "tune.maxaccept", "tune.pipesize"],

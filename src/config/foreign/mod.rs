@@ -174,6 +174,16 @@ const VALUES: &[ValueRow] = &[
         words: &["pgsql-check", "pgsql", "postgresql"],
         here: "write `{ postgres: { user: NAME } }`, which tells the primary from its replicas",
     },
+    ValueRow {
+        key: "check",
+        words: &["redis-check", "redis", "valkey"],
+        here: "write `{ redis: {} }`, which tells the primary from its replicas",
+    },
+    ValueRow {
+        key: "check",
+        words: &["mysql-check", "mysql", "mariadb"],
+        here: "write `{ mysql: { user: NAME } }`, which tells the primary from its replicas",
+    },
     ValueRow { key: "check", words: &["none", "no", "disabled"], here: "write `off`" },
     ValueRow {
         key: "send_proxy",

@@ -68,7 +68,7 @@ pub(super) const NGINX: &[Row] = &[
     },
     Row {
         words: &["resolver", "resolve"],
-        here: "has no key of that name; `evenkeel keys name` shows what there is",
+        here: "is `dns: { servers: [10.0.0.53] }`, which is /etc/resolv.conf by itself; a backend's address may be a name",
     },
     Row {
         words: &["ssl_preread", "ssl_certificate", "ssl_certificate_key", "ssl_protocols", "proxy_ssl"],
