@@ -46,7 +46,9 @@ fn whole(file_name: &str, text: &[u8], mut report: Report) -> Result<(Settings, 
     };
     let settings =
         document::parse(&text, &mut report).and_then(|document| check::check(&document, &mut report));
-    if let Some(told) = foreign::file(&text).filter(|_| !report.is_empty()) {
+    if !report.is_empty()
+        && let Some(told) = foreign::file(&text)
+    {
         report.tell_only(Place::FILE, told);
     }
     let text = hidden::blank(&text, &mut report);
