@@ -165,6 +165,7 @@ fn roles(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
             }
         }
     }
+    role_changes(out, &told);
     let each = |tell: &mut TellRole<'_>| {
         for (pool, view) in &told {
             for (at, backend) in pool.backends.iter().enumerate() {
@@ -204,6 +205,19 @@ fn roles(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
             for (backend, eligible) in pool.backends.iter().zip(eligible) {
                 let labels = [("pool", &*pool.live.name), ("backend", &*backend.name), ("role", *word)];
                 out.sample("evenkeel_backend_eligible_for", &labels, u8::from(eligible));
+            }
+        }
+    }
+}
+
+/// Who became what, and how often.
+fn role_changes(out: &mut OpenMetrics, told: &[(&Arc<PoolView>, &RoleView)]) {
+    out.counter("evenkeel_role_changes", "Times it became that.");
+    for (pool, _) in told {
+        for backend in pool.backends.iter() {
+            for (word, is_primary) in [("primary", true), ("replica", false)] {
+                let labels = [("pool", &*pool.live.name), ("backend", &*backend.name), ("role", word)];
+                out.sample("evenkeel_role_changes_total", &labels, backend.checks.became(is_primary).value());
             }
         }
     }

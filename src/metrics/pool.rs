@@ -42,6 +42,8 @@ pub struct CheckCounts {
     progress: [Counter; 2],
     /// Times it was taken out because real traffic failed there.
     pub ejections: Counter,
+    /// Times it became the primary, and a replica.
+    role_changes: [Counter; 2],
     kept: Kept,
 }
 
@@ -76,13 +78,21 @@ impl CheckCounts {
     }
 
     /// By their words.
-    pub fn counters(&self) -> [Named<'_>; 4] {
+    pub fn counters(&self) -> [Named<'_>; 6] {
+        let [primary, replica] = &self.role_changes;
         [
             Named::new("checks", "good", &self.good),
             Named::new("checks", "bad", &self.bad),
             Named::new("checks", "local", &self.local),
             Named::new("ejections", "", &self.ejections),
+            Named::new("role_changes", "primary", primary),
+            Named::new("role_changes", "replica", replica),
         ]
+    }
+
+    /// Times it became that.
+    pub fn became(&self, primary: bool) -> &Counter {
+        &self.role_changes[usize::from(!primary)]
     }
 
     /// Notes how far it is on its way to the other of up and down.

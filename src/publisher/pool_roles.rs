@@ -182,6 +182,9 @@ impl PoolState {
             let since_last_primary_ms =
                 ended_ms.filter(|_| is.is_primary()).map(|ended_ms| now_ms.saturating_sub(ended_ms));
             tracing::info!(target: "health", pool, backend = name, from, to, generation, since_last_primary_ms, "role changed");
+            if is.is_primary() || *is == Standing::Replica && !matches!(was, Standing::Lagging) {
+                backend.checks.became(is.is_primary()).add(1);
+            }
             // Nobody else has the role, and what failed there was before.
             if is.is_primary()
                 && let Some(tracked) = self.backends.get_mut(at)

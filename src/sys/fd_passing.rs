@@ -42,8 +42,8 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
 /// Sends one message with these descriptors, which stay open here.
 #[allow(unsafe_code)]
 pub fn send(to: BorrowedFd<'_>, bytes: &[u8], descriptors: &[RawFd]) -> Result<(), Errno> {
-    // SAFETY: the numbers are only given to the kernel, which answers EBADF for one that is not open; nothing here
-    // keeps them.
+    // SAFETY: each is open through the call and none is -1: they are of a table whose thread makes this call, or stands still
+    // until it is over, and of listening sockets that no reload may close meanwhile.
     let borrowed: Vec<BorrowedFd<'_>> =
         descriptors.iter().map(|fd| unsafe { BorrowedFd::borrow_raw(*fd) }).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
@@ -98,8 +98,8 @@ pub fn look_again(at: BorrowedFd<'_>) -> Result<(), Errno> {
 #[allow(unsafe_code)]
 pub fn reset_when_dropped(sockets: impl Iterator<Item = RawFd>, reset: bool) {
     for number in sockets {
-        // SAFETY: the number is only given to the kernel, which answers EBADF for one that is not open; nothing here
-        // keeps it.
+        // SAFETY: it is open through the call and not -1: it is the number of an `OwnedFd` that the caller has, or that a session
+        // has whose thread stands still.
         let socket = unsafe { BorrowedFd::borrow_raw(number) };
         let _ = sockopt::set_socket_linger(socket, reset.then_some(Duration::ZERO));
     }

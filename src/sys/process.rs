@@ -12,7 +12,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 #[allow(unsafe_code)]
 pub fn inherited(count: u32) -> Vec<OwnedFd> {
     let is_open = |number: &RawFd| {
-        // SAFETY: the number is only given to the kernel, which answers EBADF where it is not open.
+        // SAFETY: it is not -1, and used for this one call, which finds out whether it is open: nobody in this process has it
+        // yet, so nobody can close it meanwhile.
         let borrowed = unsafe { BorrowedFd::borrow_raw(*number) };
         rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC).is_ok()
     };

@@ -72,6 +72,8 @@ pub(super) struct Backend {
     pub(super) name: String,
     pub(super) address: String,
     pub(super) state: String,
+    /// What it is, where its check tells; empty elsewhere.
+    pub(super) role: String,
     pub(super) cause: String,
     pub(super) since_s: Option<u64>,
     pub(super) weight: u64,
@@ -112,6 +114,17 @@ impl Traffic {
             active: self.active.saturating_add(other.active),
             begun: self.begun.saturating_add(other.begun),
             bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+}
+
+impl Backend {
+    /// Its state, and its role where it serves: of one that does not the state says more.
+    pub(super) fn state_and_role(&self) -> String {
+        if self.role.is_empty() || self.state != "up" {
+            self.state.clone()
+        } else {
+            format!("up {}", self.role)
         }
     }
 }
@@ -178,6 +191,7 @@ fn backend(value: &Value) -> Backend {
         name: text(value, "name").to_owned(),
         address: text(value, "address").to_owned(),
         state: text(value, "state").to_owned(),
+        role: text(value, "role").to_owned(),
         cause: text(value, "cause").to_owned(),
         since_s: value.get("since_s").and_then(Value::as_u64),
         weight: number(value, "weight"),
@@ -213,6 +227,11 @@ mod tests {
                 { "name": "b", "protocol": "tcp", "pool": "q", "active": 10 },
             ],
             "pools": [{
+                "name": "r", "backends": [
+                    { "name": "a", "state": "up", "role": "primary" }, { "name": "b", "state": "up", "role": "replica" },
+                    { "name": "c", "state": "stale primary", "role": null }, { "name": "d", "state": "down", "role": "replica" },
+                ],
+            }, {
                 "name": "p", "balance": "first", "connects": 2, "connects_us": 30,
                 "backends": [{ "name": "x", "state": "down", "cause": "refused", "since_s": 4, "sessions": 9, "to_client": 5, "latency_us": 250.0 }],
                 "leaving": [{ "name": "y", "address": "1.2.3.4:5", "active": 3 }],
@@ -222,7 +241,9 @@ mod tests {
         assert_eq!((reading.refused_s, reading.generation), (Some(7), 2));
         assert_eq!(reading.limits, [("tcp_sessions", 0.25), ("source_ports", 0.5)]);
         assert_eq!(reading.traffic(), Traffic { active: 11, begun: 2, bytes: 7 });
-        let pool = &reading.pools[0];
+        let shown: Vec<String> = reading.pools[0].backends.iter().map(Backend::state_and_role).collect();
+        assert_eq!(shown, ["up primary", "up replica", "stale primary", "down"]);
+        let pool = &reading.pools[1];
         assert_eq!((&*pool.protocols, pool.dials), ("udp", Timed { count: 2, sum_us: 30 }));
         assert_eq!(pool.traffic(), Traffic { active: 3, begun: 9, bytes: 5 });
         assert_eq!(

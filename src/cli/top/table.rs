@@ -149,7 +149,7 @@ impl Columns {
         let traffic = backend.traffic;
         let cells = [
             backend.name.clone(),
-            backend.state.clone(),
+            backend.state_and_role(),
             backend.since_s.map_or_else(String::new, age),
             backend
                 .max_sessions

@@ -154,7 +154,7 @@ impl View {
         let groups = pools.filter_map(|(at, pool)| {
             let is_whole = wanted.is_empty() || has(&pool.name);
             let fits = |backend: &Backend| {
-                is_whole || has(&backend.name) || has(&backend.address) || has(&backend.state)
+                is_whole || has(&backend.name) || has(&backend.address) || has(&backend.state_and_role())
             };
             let all = pool.backends.iter().enumerate();
             let mut backends: Vec<usize> =
