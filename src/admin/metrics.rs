@@ -210,7 +210,7 @@ fn roles(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
     }
 }
 
-/// Who became what, and how often.
+/// Counter of role changes: who became what, and how often.
 fn role_changes(out: &mut OpenMetrics, told: &[(&Arc<PoolView>, &RoleView)]) {
     out.counter("evenkeel_role_changes", "Times it became that.");
     for (pool, _) in told {

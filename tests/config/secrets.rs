@@ -77,3 +77,14 @@ fn another_password_is_a_difference_that_is_told_without_it() {
     let (slower, _) = read_with("f", text.replace("user: u", "user: w").as_bytes(), other).unwrap();
     assert_eq!(difference(&before, &slower), ["pool p changed"]);
 }
+
+#[test]
+fn a_password_that_cannot_be_read_is_the_only_mistake() {
+    for example in ["postgresql", "mysql", "redis"] {
+        let path = format!("{}/conf/{example}.yaml", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read(&path).unwrap();
+        let mistakes = read_with(&path, &text, READS).unwrap_err();
+        assert_eq!(mistakes.count(), 1, "{mistakes}");
+        assert!(mistakes.to_string().contains("no such thing"), "{mistakes}");
+    }
+}

@@ -32,22 +32,26 @@ pub(super) fn mark(marking: Marking, mark: &str) -> Result<(), Told> {
     let Marking { backend, wait, timeout, whose } = marking;
     let client = whose.client()?;
     let all = meant(&client, &backend)?;
+    // First all of them, so that none of them gets what another one no longer does; then the waiting.
     let mut answers = Vec::with_capacity(all.len());
     for backend in &all {
-        answers.push(client.ask("POST", "/mark", &[("backend", backend), ("mark", mark)])?);
+        let answer = client.ask("POST", "/mark", &[("backend", backend), ("mark", mark)])?;
+        // At once: of a pool some may be marked when the balancer stops answering.
+        if !wait {
+            show(&client, &answer, (backend, mark, wait))?;
+        }
+        answers.push(answer);
     }
     let began = Instant::now();
-    for (backend, answer) in all.iter().zip(&answers) {
-        if wait {
-            let left = timeout.map(|timeout| timeout.saturating_sub(began.elapsed()));
-            wait_for(&client, backend, left, mark == "ready")?;
-        }
+    for (backend, answer) in all.iter().zip(&answers).filter(|_| wait) {
+        let left = timeout.map(|timeout| timeout.saturating_sub(began.elapsed()));
+        wait_for(&client, backend, left, mark == "ready")?;
         show(&client, answer, (backend, mark, wait))?;
     }
     Ok(())
 }
 
-/// What was done to one backend.
+/// Answer for one backend: what was done to it.
 fn show(client: &Client, answer: &Value, (backend, mark, wait): (&str, &str, bool)) -> Result<(), Told> {
     client.show(answer, |_| match mark {
         "ready" if wait => format!("{backend} gets sessions again"),

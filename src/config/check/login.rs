@@ -87,7 +87,8 @@ pub(super) fn password(fields: &Fields<'_>, key: &str, report: &mut Report) -> O
         }
         Err(why) => report.tell(entry.value.place, format!("`{key}` cannot be read: {why}")),
     }
-    None
+    // Told already: the check is what it is all the same, so nothing else is wrong with it. Nobody is asked by such a file.
+    Some(Secret::new(SecretSource::Nowhere, b"(unread)"))
 }
 
 fn source(entry: &Entry, report: &mut Report) -> Option<SecretSource> {
