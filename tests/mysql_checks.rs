@@ -158,7 +158,11 @@ fn galera_nodes_serve_when_they_are_synced_and_the_writer_does_not_move() {
             set.nodes[0].up(&[]);
         }
         becomes(&balancer, &["up replica", "up primary", "up replica"]);
-        // Back to the first for the next state.
+        // Back to the first for the next state, once two of its answers were heard since: before that it may still be the replica
+        // that it was, and the third would rightly become the writer.
+        let heard = || balancer.pool()["backends"][0]["checks"]["good"].as_u64().unwrap();
+        let before = heard();
+        eventually("the first was heard again", || heard() >= before + 2);
         set.nodes[1].sql("set global read_only = ON");
         becomes(&balancer, &["up primary", "up replica", "up replica"]);
         set.nodes[1].sql("set global read_only = OFF");
