@@ -106,9 +106,9 @@ pub fn set_send_buffer(fd: BorrowedFd<'_>, bytes: usize) -> usize {
     sockopt::socket_send_buffer_size(fd).map_or(0, |doubled| doubled / 2)
 }
 
-/// Lets the kernel deliver several datagrams of one sender as one (UDP_GRO), or not any more.
-pub fn merge_received(fd: BorrowedFd<'_>, merged: bool) -> Result<(), Errno> {
-    set(fd, libc::SOL_UDP, libc::UDP_GRO, merged.into())
+/// Lets the kernel deliver several datagrams of one sender as one (UDP_GRO).
+pub fn merge_received(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    set(fd, libc::SOL_UDP, libc::UDP_GRO, 1)
 }
 
 fn bind_one(address: SocketAddr, through: V6, shared: bool, freebind: bool) -> Result<OwnedFd, Errno> {

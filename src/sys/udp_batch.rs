@@ -35,6 +35,13 @@ pub struct Received {
     pub lost_so_far: Option<u32>,
 }
 
+impl Received {
+    /// Of one datagram of `length` bytes among those that came as one.
+    pub fn piece(&self, length: usize) -> Self {
+        Self { length, part: None, ..*self }
+    }
+}
+
 /// A datagram to be sent from a slot.
 #[derive(Debug, Clone, Copy)]
 pub struct Outgoing {

@@ -93,7 +93,7 @@ fn mapped_for_wildcard(address: SocketAddr) -> SocketAddr {
 #[test]
 fn merged_datagrams_come_and_go_as_parts() {
     let (door, port) = door(Some(Ipv4Addr::LOCALHOST.into()));
-    udp::merge_received(door.as_fd(), true).unwrap();
+    udp::merge_received(door.as_fd()).unwrap();
     let to = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
     let sender = udp::connect_from("127.0.0.1:0".parse().unwrap(), to, Foreign::No).unwrap();
     // A slot of 10 parts, made by hand: received as one datagram, sent as many.

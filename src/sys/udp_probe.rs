@@ -64,7 +64,7 @@ pub fn probe_between(sender: BorrowedFd<'_>, receiver: BorrowedFd<'_>) -> Offloa
     let splitting = plant(&mut seed, sender, receiver)
         .and_then(|()| send_parts(&mut seed, sender))
         .and_then(|()| arrives(receiver));
-    let merging = udp::merge_received(receiver, true).map_err(Lack::Refused).and_then(|()| {
+    let merging = udp::merge_received(receiver).map_err(Lack::Refused).and_then(|()| {
         if splitting.is_err() {
             // Without parts nothing can be merged here; a network card may still do it.
             return Ok(());

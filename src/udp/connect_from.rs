@@ -58,7 +58,7 @@ impl Origins {
         let connected = self.connect_from(view, client, backend, worker)?;
         if self.merges {
             // The kernel has shown that it can; if not here, they come one by one.
-            let _ = udp::merge_received(connected.0.as_fd(), true);
+            let _ = udp::merge_received(connected.0.as_fd());
         }
         Ok(connected)
     }

@@ -18,12 +18,13 @@ use crate::sys::udp_batch::{Outgoing, Received};
 use crate::thread_context::ThreadContext;
 
 impl Pump {
-    /// The flow of a datagram, new if need be, and where in the slot its payload begins; `None`: it is dropped and
-    /// counted.
+    /// The flow of the datagram that begins at `start` of this slot, new if need be, and how long the header before its payload is;
+    /// `None`: it is dropped and counted.
     pub(super) fn admit(
         &mut self,
         number: u32,
         slot: usize,
+        start: usize,
         told: &Received,
         cx: &mut ThreadContext,
     ) -> Option<(FlowId, usize)> {
@@ -44,7 +45,7 @@ impl Pump {
         };
         let key = FlowKey { client: told.from, local };
         let terms = &*door.terms;
-        let header = match proxy_header::of(terms, told, self.inbound.bytes(slot)) {
+        let header = match proxy_header::of(terms, told, &self.inbound.bytes(slot)[start..][..told.length]) {
             Ok(header) => header,
             Err(malformed) => {
                 counts.dropped(Drop::BadProxyHeader).add(datagrams.into());
@@ -52,7 +53,7 @@ impl Pump {
                 return None;
             }
         };
-        let start = header.map_or(0, |header| header.length);
+        let payload = header.map_or(0, |header| header.length);
         let client = proxy_header::client_of(header.as_ref(), key.client);
         let denies = || proxy_header::denies(terms, header.as_ref(), key.client);
         match self.flows.admit_for(&key, client.ip(), cx.now_ms(), &terms.flow, denies) {
@@ -62,18 +63,18 @@ impl Pump {
                     // It came through a door that was closed, and the walk that ends it is on its way.
                     self.flows.end(id, Reason::Drained);
                     self.close_ended(cx);
-                    return self.admit(number, slot, told, cx);
+                    return self.admit(number, slot, start, told, cx);
                 }
                 if side.is_some_and(|side| side.upstream.wants_another(cx.now_ms())) {
                     self.rehome(id, Why::Gone, cx);
                 }
-                Some((id, start))
+                Some((id, payload))
             }
             Admission::New(id) => {
                 let proxied = header.map(|header| Box::new(Proxied::new(&header)));
                 let first = First { key, client, proxied, datagrams };
                 let terms = Arc::clone(&door.terms);
-                self.begin(id, number, terms, first, cx).then_some((id, start))
+                self.begin(id, number, terms, first, cx).then_some((id, payload))
             }
             Admission::Shed(reason) => {
                 terms.counters.shards.of(cx.worker).dropped(shed(reason)).add(datagrams.into());

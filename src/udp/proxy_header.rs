@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 
 use super::Terms;
+use super::doors::DoorTable;
 use super::pump::{Pump, Side};
 use super::segments::{parts, parts_of_outgoing};
 use crate::flow::FlowId;
@@ -64,11 +65,15 @@ pub(super) fn of<'a>(
     datagram: &'a [u8],
 ) -> Result<Option<Header<'a>>, Malformed> {
     let from = told.from.ip();
-    // Doors that take headers do not merge: a header may stand in the middle of what is merged.
     if told.part.is_some() || !terms.proxies.contains(from) {
         return Ok(None);
     }
     proxy_protocol::decode_datagram(datagram)
+}
+
+/// Does each part of what came as one perhaps begin with a header?
+pub(super) fn may_hide(doors: &DoorTable, number: u32, told: &Received) -> bool {
+    told.part.is_some() && doors.get(number).is_some_and(|door| door.terms.proxies.contains(told.from.ip()))
 }
 
 /// Who the client is when `peer` sent this header.
@@ -150,3 +155,7 @@ impl Pump {
         true
     }
 }
+
+#[cfg(test)]
+#[path = "proxy_header_tests.rs"]
+mod tests;

@@ -10,13 +10,14 @@ use super::backlog::Backlog;
 use super::connect_from::Origins;
 use super::doors::DoorTable;
 use super::offloads::GsoFallback;
-use super::proxy_header::Proxied;
+use super::proxy_header::{self, Proxied};
+use super::segments::parts;
 use super::upstream::Upstream;
 use super::{Door, Terms, close};
 use crate::flow::{Flow, FlowId, Flows};
 use crate::reason::Reason;
 use crate::sys::udp;
-use crate::sys::udp_batch::{Batch, Outgoing};
+use crate::sys::udp_batch::{Batch, Outgoing, Received};
 use crate::sys::udp_probe::Offloads;
 use crate::thread_context::{ThreadContext, Token};
 
@@ -107,7 +108,11 @@ impl Pump {
     pub fn open(&mut self, door: Door, cx: &ThreadContext) {
         let number = self.doors.insert(door);
         let Some(door) = self.doors.get(number) else { return };
-        self.merge_at(door);
+        if self.merges {
+            // The kernel has shown that it can; if not here, they come one by one. It stays so whatever a reload brings: of what
+            // waits merged at a socket that is told otherwise, the kernel does not say where the parts end.
+            let _ = udp::merge_received(door.fd.as_fd());
+        }
         if let Err(errno) = cx.poller.watch_input(&door.fd, Token::DatagramDoor(number).pack()) {
             let listener = &*door.terms.listener;
             let error = std::io::Error::from(errno);
@@ -125,15 +130,6 @@ impl Pump {
                 udp::set_send_buffer(door.fd.as_fd(), terms.send_buffer);
             }
             door.terms = Arc::clone(terms);
-        }
-        self.doors.iter().filter(|(_, door)| door.id == id).for_each(|(_, door)| self.merge_at(door));
-    }
-
-    /// Where each datagram may begin with a header of its own, they come one by one.
-    fn merge_at(&self, door: &Door) {
-        if self.merges {
-            // The kernel has shown that it can; if not here, they come one by one.
-            let _ = udp::merge_received(door.fd.as_fd(), door.terms.proxies.is_empty());
         }
     }
 
@@ -171,21 +167,40 @@ impl Pump {
         let mut current: Option<FlowId> = None;
         for slot in 0..came {
             let told = self.inbound.received()[slot];
-            let admitted = self.admit(number, slot, &told, cx);
-            let flow = admitted.map(|(id, _)| id);
-            if flow != current {
-                self.send_run(current, cx);
-            }
-            current = flow;
-            if let Some((id, start)) = admitted {
-                let length = told.length - start;
-                let (part, mark) = (told.part, told.mark);
-                let whole = Outgoing { slot, start, length, to: None, from: None, part, mark };
-                self.queue(id, whole, cx);
+            let (length, part, mark) = (told.length, told.part, told.mark);
+            let whole = Outgoing { slot, start: 0, length, to: None, from: None, part, mark };
+            if proxy_header::may_hide(&self.doors, number, &told) {
+                for piece in parts(whole) {
+                    current = self.take(number, piece, &told.piece(piece.length), current, cx);
+                }
+            } else {
+                current = self.take(number, whole, &told, current, cx);
             }
         }
         self.send_run(current, cx);
         self.close_ended(cx);
+    }
+
+    /// Takes a datagram, or several that came as one, to the flow that it is of; `current` is the flow of those before it. Tells
+    /// the flow.
+    fn take(
+        &mut self,
+        door: u32,
+        whole: Outgoing,
+        told: &Received,
+        current: Option<FlowId>,
+        cx: &mut ThreadContext,
+    ) -> Option<FlowId> {
+        let admitted = self.admit(door, whole.slot, whole.start, told, cx);
+        let flow = admitted.map(|(id, _)| id);
+        if flow != current {
+            self.send_run(current, cx);
+        }
+        if let Some((id, header)) = admitted {
+            let (start, length) = (whole.start + header, whole.length - header);
+            self.queue(id, Outgoing { start, length, ..whole }, cx);
+        }
+        flow
     }
 
     /// A backend has answered, or refused.

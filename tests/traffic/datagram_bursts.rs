@@ -39,7 +39,7 @@ impl Peer {
 
     /// Takes several as one from now on.
     fn merging(self) -> Self {
-        udp::merge_received(self.fd.as_fd(), true).unwrap();
+        udp::merge_received(self.fd.as_fd()).unwrap();
         self
     }
 

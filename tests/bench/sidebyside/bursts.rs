@@ -13,7 +13,7 @@ use super::rows::{Found, Size};
 /// A backend that answers the last datagram of each burst with the burst's number and how many of it came whole; never
 /// returns.
 pub(crate) fn answer_bursts(socket: &UdpSocket) {
-    merge_received(socket.as_fd(), true).expect("merging");
+    merge_received(socket.as_fd()).expect("merging");
     let (poller, mut events) = (Poller::new().expect("a poller"), Events::new());
     poller.watch_input(socket, 0).expect("watching");
     let mut batch = Batch::new(64);
