@@ -176,6 +176,13 @@ pub fn renew(id: u64, terms: &Terms, workers: &Workers) {
     }
 }
 
+/// Lets nobody new in at this tcp door, which is to close when the handshakes that are under way there had time to end.
+pub fn leave(id: u64, workers: &Workers) {
+    for worker in 0..workers.count() {
+        workers.mailbox(worker).post(Message::LeaveDoor(id));
+    }
+}
+
 /// Closes this door. Connections that wait there are taken; flows that live there end.
 pub fn close(id: u64, protocol: Protocol, workers: &Workers) {
     for worker in 0..workers.count() {

@@ -4,6 +4,7 @@
 //! Everything that can fail is done first and undone if it fails: on an error nothing has changed. Then the pools are
 //! published, then the doors follow, so that no session is born with terms whose pool is not there.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -114,8 +115,8 @@ impl Control {
         let closes = !matched.unwanted.is_empty();
         self.move_doors(&settings, matched, bound, &reloaded.pools);
         if closes {
-            // A file that wants the port again may come at once. A thread that is stuck is the watchdog's business.
-            let _ = tokio::time::timeout(CLOSED_MAX, stop::wait_for_mail(&self.workers)).await;
+            // A file, or another program, that wants the port may come at once. A thread that is stuck is the watchdog's business.
+            let _ = tokio::time::timeout(CLOSED_MAX, self.doors_that_left_are_closed()).await;
         }
         if let Some(http) = http {
             self.serve_http(http);
@@ -246,32 +247,47 @@ impl Control {
         self.replace_counters(counters);
     }
 
-    /// A door that left the file. A tcp door closes; a udp door, through which the answers of its flows leave, admits
-    /// nothing and closes when the grace is over: then it stays in the list.
+    /// A door that left the file. A tcp door lets nobody new in and closes when handshakes had time to end; a udp door, through which
+    /// the answers of its flows leave, admits nothing and closes when the grace is over. Until then it stays in the list.
     fn let_go(self: &Arc<Self>, door: OpenDoor, departure: u64, before: &OpenListeners) -> Option<OpenDoor> {
         if door.leaving.is_some() {
             return Some(door);
         }
-        let terms = match before.terms.get(&door.listener) {
-            Some(Terms::Udp(terms)) if door.protocol == Protocol::Udp => terms,
-            _ => {
+        let stays = match (door.protocol, before.terms.get(&door.listener)) {
+            (Protocol::Udp, Some(Terms::Udp(terms))) => {
+                listener::renew(door.id, &Terms::Udp(Arc::new(terms.last())), &self.workers);
+                before.settings.shutdown.grace
+            }
+            (Protocol::Tcp, _) => {
+                listener::leave(door.id, &self.workers);
+                HANDSHAKE
+            }
+            (Protocol::Udp, _) => {
                 lock(&self.kept_listeners).keep_no_more(self.notify, door.id);
                 listener::close(door.id, door.protocol, &self.workers);
                 return None;
             }
         };
-        listener::renew(door.id, &Terms::Udp(Arc::new(terms.last())), &self.workers);
-        self.close_after_grace(door.id, departure, before.settings.shutdown.grace);
+        self.close_after(stays, door.id, door.protocol, departure);
         Some(OpenDoor { leaving: Some(departure), ..door })
     }
 
-    /// Ends a udp door when the grace is over, unless a file brought it back meanwhile.
-    fn close_after_grace(self: &Arc<Self>, id: u64, departure: u64, grace: Duration) {
+    /// Waits until the tcp doors that left the file are closed.
+    async fn doors_that_left_are_closed(&self) {
+        let leaves = |door: &OpenDoor| door.leaving.is_some() && door.protocol == Protocol::Tcp;
+        while self.served().doors.iter().any(leaves) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        stop::wait_for_mail(&self.workers).await;
+    }
+
+    /// Ends a door when this time is over, unless a file brought it back meanwhile.
+    fn close_after(self: &Arc<Self>, time: Duration, id: u64, protocol: Protocol, departure: u64) {
         let (control, stop) = (Arc::clone(self), self.stop.clone());
         self.tasks.spawn(async move {
             // Both arms may be dropped without loss.
             tokio::select! {
-                () = tokio::time::sleep(grace) => {}
+                () = tokio::time::sleep(time) => {}
                 () = stop.cancelled() => return,
             }
             let mut served = control.served();
@@ -279,7 +295,7 @@ impl Control {
             if served.doors.iter().any(gone) {
                 served.doors.retain(|door| !gone(door));
                 lock(&control.kept_listeners).keep_no_more(control.notify, id);
-                listener::close(id, Protocol::Udp, &control.workers);
+                listener::close(id, protocol, &control.workers);
             }
         });
     }
@@ -287,8 +303,7 @@ impl Control {
     /// The counters of a listener: those of the one that had its name and protocol, so that they go on.
     fn counters_for(&self, listener: &Listener, pool: &LivePool) -> Arc<ListenerCounters> {
         let proto = listener.protocol.word();
-        let known = self.listeners.named(listener.name.as_bytes());
-        let known = known.filter(|counters| counters.proto == proto);
+        let known = self.listeners.of_protocol(&listener.name, proto);
         let counters = known.unwrap_or_else(|| {
             Arc::new(ListenerCounters::new(&listener.name, proto, pool.slot.0, self.workers.count()))
         });
@@ -297,18 +312,22 @@ impl Control {
         counters
     }
 
-    /// These listeners are in the file; others stay visible while they have sessions.
+    /// These listeners are in the file; others stay visible while they have sessions, and what one of these counted with another
+    /// protocol while it is there.
     fn replace_counters(&self, mut counters: Vec<Arc<ListenerCounters>>) {
         // Sessions of the process before are not counted yet.
         let is_beginning = *self.phase.borrow() == Phase::Starting;
-        let is_new = |old: &Arc<ListenerCounters>, new: &[Arc<ListenerCounters>]| {
-            new.iter().any(|new| new.listener == old.listener)
-        };
+        let (mut names, mut is_there) = (HashSet::new(), HashSet::new());
+        for new in &counters {
+            names.insert(Arc::clone(&new.listener));
+            is_there.insert((Arc::clone(&new.listener), new.proto));
+        }
         let old: Vec<_> = self
             .listeners
             .all()
             .into_iter()
-            .filter(|old| !is_new(old, &counters) && (old.active() > 0 || is_beginning))
+            .filter(|old| !is_there.contains(&(Arc::clone(&old.listener), old.proto)))
+            .filter(|old| is_beginning || old.active() > 0 || names.contains(&old.listener))
             .collect();
         counters.extend(old);
         self.listeners.replace(counters);
@@ -354,4 +373,8 @@ fn fixed(before: &Settings, settings: &Settings) -> Result<(), ReloadError> {
 }
 
 /// How long a reload waits for doors to be closed.
-const CLOSED_MAX: Duration = Duration::from_secs(1);
+const CLOSED_MAX: Duration = Duration::from_millis(1_500);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// A handshake that is under way when its door leaves the file may take so long. Whoever comes meanwhile asks again after a second, and
+/// is refused.
+const HANDSHAKE: Duration = Duration::from_millis(500);

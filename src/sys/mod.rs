@@ -10,6 +10,7 @@ pub mod poller;
 pub mod probe;
 pub mod process;
 pub mod rlimits;
+pub mod syn_filter;
 pub mod tcp;
 pub mod udp;
 pub mod udp_batch;

@@ -16,7 +16,7 @@ use super::mailbox::Message;
 use super::workers::Workers;
 use crate::metrics::{AcceptTrouble, ListenerCounters};
 use crate::reason::Reason;
-use crate::sys::{Errno, tcp as socket};
+use crate::sys::{Errno, syn_filter, tcp as socket};
 use crate::tcp::{Arrival, Sessions, Terms};
 use crate::thread_context::{ThreadContext, Token};
 
@@ -25,6 +25,8 @@ pub(super) struct Doors {
     doors: Slab<Door>,
     /// Doors that close when what waits there was taken; and how many connections may still be.
     closing: VecDeque<(usize, usize)>,
+    /// Doors where no handshake begins any more, and those under way may end; by their id.
+    leaving: Vec<u64>,
     pause: Option<Pause>,
     /// The pause after the next trouble.
     next_pause_ms: u64,
@@ -41,6 +43,7 @@ impl Doors {
         Self {
             doors: Slab::new(),
             closing: VecDeque::new(),
+            leaving: Vec::new(),
             pause: None,
             next_pause_ms: PAUSE_MIN_MS,
             warned_ms: None,
@@ -82,10 +85,30 @@ impl Doors {
             }
             door.terms = Arc::clone(terms);
         }
+        if self.leaving.contains(&id) {
+            self.leaving.retain(|leaving| *leaving != id);
+            self.doors
+                .iter()
+                .filter(|(_, door)| door.id == id)
+                .for_each(|(_, door)| syn_filter::take_off(&door.fd));
+        }
+    }
+
+    /// Nobody new is let in at this door, but for those who have half of a handshake already: to close it resets them. It closes a
+    /// moment later.
+    pub(super) fn leave(&mut self, id: u64) {
+        self.leaving.push(id);
+        for (_, door) in self.doors.iter().filter(|(_, door)| door.id == id) {
+            if let Err(errno) = syn_filter::put_on(&door.fd) {
+                let (listener, error) = (&*door.terms.listener, std::io::Error::from(errno));
+                tracing::debug!(target: "evenkeel", listener, %error, "a door that left the file lets in whoever comes until it closes");
+            }
+        }
     }
 
     /// This door is to close: [`Self::go_on_closing`] does it.
     pub(super) fn close_one(&mut self, id: u64) {
+        self.leaving.retain(|leaving| *leaving != id);
         // After a change of `workers` a thread may have several sockets of one door.
         self.close_each(|door| door.id == id);
     }
@@ -180,6 +203,10 @@ impl Doors {
                 if workers.is_out_of_files() { Err(Errno::MFILE) } else { socket::accept(door.fd.as_fd()) };
             match accepted {
                 Ok((fd, client)) => {
+                    if !(self.leaving.is_empty() && self.closing.is_empty()) {
+                        // Inherited, if this was a door that leaves.
+                        syn_filter::take_off(&fd);
+                    }
                     let terms = Arc::clone(&door.terms);
                     admit(Arrival { fd, client, local_port: door.port, terms }, workers, sessions, cx);
                     if self.rest_if_short(workers, cx) {

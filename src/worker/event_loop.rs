@@ -249,6 +249,7 @@ impl EventLoop {
                 Message::OpenDatagrams(door) => self.pump.open(door, &self.cx),
                 Message::Renew(id, terms) => self.doors.renew(id, &terms),
                 Message::RenewDatagrams(id, terms) => self.pump.renew(id, &terms),
+                Message::LeaveDoor(id) => self.doors.leave(id),
                 Message::CloseDoor(id) => self.doors.close_one(id),
                 Message::CloseDatagrams(id) => {
                     self.pump.close_door(id, &self.cx);

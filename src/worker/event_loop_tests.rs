@@ -187,6 +187,56 @@ fn a_sign_of_life_waits_until_doors_that_close_are_closed() {
 }
 
 #[test]
+fn a_door_that_leaves_the_file_lets_in_whoever_has_half_a_handshake() {
+    use std::io::Write;
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    let trial = Trial::new("backends: ['127.0.0.1:2'], max_sessions: 1");
+    let mut thread = thread(&trial, 0);
+    let listener = &trial.settings.listeners[0];
+    let terms = Terms::new(listener, &trial.live, LogSessions::Off, None, Arc::clone(&trial.counters));
+    let terms = Arc::new(terms);
+    let fd = crate::sys::tcp::bind_door(Some([127, 0, 0, 1].into()), 0, false).unwrap();
+    crate::sys::tcp::listen(&fd, &terms.options, Some(512)).unwrap();
+    crate::sys::syn_filter::defer(&fd);
+    let address = crate::sys::tcp::local_address(std::os::fd::AsFd::as_fd(&fd)).unwrap();
+    let door = crate::worker::Door { id: 5, number: 0, fd, port: address.port(), terms: Arc::clone(&terms) };
+    post(&mut thread, Message::Open(door));
+    thread.read_mail();
+    let mut half = TcpStream::connect(address).unwrap();
+    post(&mut thread, Message::LeaveDoor(5));
+    thread.read_mail();
+    assert!(!thread.doors.is_closing());
+    let late = TcpStream::connect_timeout(&address, Duration::from_millis(200));
+    assert_eq!(late.unwrap_err().kind(), std::io::ErrorKind::TimedOut, "nobody else is let in");
+    half.write_all(b"hello").unwrap();
+    let begun = || trial.counters.shards.of(0).begun.value();
+    let until = |thread: &mut EventLoop, count: u64| {
+        let mut turns = 0;
+        while begun() < count {
+            thread.doors.on_ready(0, &thread.workers, &mut thread.sessions, &mut thread.cx);
+            std::thread::sleep(Duration::from_millis(1));
+            turns += 1;
+            assert!(turns < 10_000);
+        }
+    };
+    until(&mut thread, 1);
+
+    // The file brings it back: it is as it was.
+    post(&mut thread, Message::Renew(5, Arc::clone(&terms)));
+    thread.read_mail();
+    let mut again = TcpStream::connect(address).unwrap();
+    again.write_all(b"hello").unwrap();
+    until(&mut thread, 2);
+    post(&mut thread, Message::LeaveDoor(5));
+    post(&mut thread, Message::CloseDoor(5));
+    thread.read_mail();
+    thread.turn(&Events::new());
+    assert!(!thread.doors.is_closing() && TcpStream::connect(address).is_err(), "it is closed");
+}
+
+#[test]
 fn a_place_that_was_on_its_way_when_its_backend_fell_is_seen() {
     let trial = Trial::new("backends: ['127.0.0.1:2'], on_down: close");
     let lease = Lease::import(Arc::clone(&trial.backends[0]));

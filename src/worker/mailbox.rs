@@ -21,6 +21,8 @@ pub enum Message {
     Renew(u64, Arc<tcp::Terms>),
     /// New flows of this door are born with these terms.
     RenewDatagrams(u64, Arc<udp::Terms>),
+    /// Let nobody new in at this door; handshakes that are under way there may end.
+    LeaveDoor(u64),
     /// Take what waits at this door, then close it.
     CloseDoor(u64),
     /// Close this door and end its flows.
