@@ -1,6 +1,6 @@
 //! Metrics page for Prometheus, `/metrics`. Names and labels are a contract with dashboards and alerts.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -13,7 +13,7 @@ use super::source_rows;
 use super::sources::{Sources, WATCHERS_MAX};
 use crate::backend_state::TENTHS;
 use crate::config::settings::{Role, Word};
-use crate::metrics::{AcceptTrouble, Direction, Drop, Histogram, ListenerCounters};
+use crate::metrics::{AcceptTrouble, Direction, Drop, Histogram, ListenerCounters, ListenerShard};
 use crate::pool::{Backend, PoolView, RoleView, tcp_source_ports_ratio};
 use crate::roles::{Claim, Standing};
 use crate::sys::udp::local_ports;
@@ -26,8 +26,9 @@ pub(super) fn text(sources: &Sources, max_age: MaxAge) -> Bytes {
 fn render(sources: &Sources) -> String {
     let mut out = OpenMetrics::default();
     let all = sources.listeners.all();
-    listeners(&mut out, &all);
-    datagrams(&mut out, &all);
+    let names = by_name(&all);
+    listeners(&mut out, &names);
+    datagrams(&mut out, &names);
     let snapshot = sources.snapshots.load();
     let in_file: Vec<_> = snapshot.pools.iter().filter(|pool| !pool.gone).map(Arc::clone).collect();
     pools(&mut out, &in_file);
@@ -40,40 +41,75 @@ fn render(sources: &Sources) -> String {
     out.finish()
 }
 
-fn listeners(out: &mut OpenMetrics, all: &[Arc<ListenerCounters>]) {
-    let listeners: Vec<_> = all.iter().map(|counters| (&*counters.listener, &counters.shards)).collect();
-    out.counter("evenkeel_sessions", "Sessions that ended, by why.");
+/// What one name counts: as a rule one listener, and beside it the one that it was with another protocol.
+struct OneName<'a> {
+    listener: &'a str,
+    counters: Vec<&'a ListenerCounters>,
+}
+
+impl OneName<'_> {
+    fn sum(&self, value: impl Fn(&ListenerShard) -> u64) -> u64 {
+        self.counters.iter().map(|counters| counters.shards.sum(&value)).sum()
+    }
+
+    fn any(&self, proto: &str) -> bool {
+        self.counters.iter().any(|counters| counters.proto == proto)
+    }
+}
+
+fn by_name(all: &[Arc<ListenerCounters>]) -> Vec<OneName<'_>> {
+    let mut names: Vec<OneName<'_>> = Vec::new();
+    let mut at: HashMap<&str, usize> = HashMap::new();
     for counters in all {
-        for (reason, ended) in counters.ended() {
-            let labels = [("listener", &*counters.listener), ("reason", reason)];
+        let place = *at.entry(&counters.listener).or_insert(names.len());
+        match names.get_mut(place) {
+            Some(name) => name.counters.push(counters),
+            None => names.push(OneName { listener: &counters.listener, counters: vec![counters] }),
+        }
+    }
+    names
+}
+
+fn listeners(out: &mut OpenMetrics, names: &[OneName<'_>]) {
+    out.counter("evenkeel_sessions", "Sessions that ended, by why.");
+    for name in names {
+        let mut reasons: Vec<(&str, u64)> = Vec::new();
+        for (reason, ended) in name.counters.iter().flat_map(|counters| counters.ended()) {
+            match reasons.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, sum)) => *sum += ended,
+                None => reasons.push((reason, ended)),
+            }
+        }
+        for (reason, ended) in reasons {
+            let labels = [("listener", name.listener), ("reason", reason)];
             out.sample("evenkeel_sessions_total", &labels, ended);
         }
     }
     out.gauge("evenkeel_sessions_active", "Sessions there are.");
-    for (listener, shards) in &listeners {
-        let active = shards.sum(|shard| shard.active.value());
-        out.sample("evenkeel_sessions_active", &[("listener", listener)], active);
+    for name in names {
+        let active = name.sum(|shard| shard.active.value());
+        out.sample("evenkeel_sessions_active", &[("listener", name.listener)], active);
     }
     out.counter("evenkeel_bytes", "Bytes delivered.");
-    for (listener, shards) in &listeners {
+    for name in names {
         for direction in Direction::ALL {
-            let bytes = shards.sum(|shard| shard.bytes(direction).value());
-            let labels = [("listener", *listener), ("direction", direction.word())];
+            let bytes = name.sum(|shard| shard.bytes(direction).value());
+            let labels = [("listener", name.listener), ("direction", direction.word())];
             out.sample("evenkeel_bytes_total", &labels, bytes);
         }
     }
     out.counter("evenkeel_cut_bytes", "Bytes of sessions that were cut with them in hand.");
-    for counters in all.iter().filter(|counters| counters.proto == "tcp") {
-        let cut = counters.shards.sum(|shard| shard.cut_bytes.value());
-        out.sample("evenkeel_cut_bytes_total", &[("listener", &*counters.listener)], cut);
+    for name in names.iter().filter(|name| name.any("tcp")) {
+        let cut = name.sum(|shard| shard.cut_bytes.value());
+        out.sample("evenkeel_cut_bytes_total", &[("listener", name.listener)], cut);
     }
     out.counter("evenkeel_accept_errors", "Connections that could not be taken, by why.");
-    for (listener, shards) in &listeners {
+    for name in names {
         for kind in AcceptTrouble::ALL {
-            let errors = shards.sum(|shard| shard.trouble(kind).value());
+            let errors = name.sum(|shard| shard.trouble(kind).value());
             out.sample(
                 "evenkeel_accept_errors_total",
-                &[("listener", listener), ("kind", kind.word())],
+                &[("listener", name.listener), ("kind", kind.word())],
                 errors,
             );
         }
@@ -81,21 +117,20 @@ fn listeners(out: &mut OpenMetrics, all: &[Arc<ListenerCounters>]) {
 }
 
 /// What only UDP listeners have.
-fn datagrams(out: &mut OpenMetrics, all: &[Arc<ListenerCounters>]) {
-    let listeners: Vec<_> = all.iter().filter(|counters| counters.proto == "udp").collect();
+fn datagrams(out: &mut OpenMetrics, names: &[OneName<'_>]) {
     out.counter("evenkeel_udp_datagrams", "Datagrams sent on.");
-    for counters in &listeners {
+    for name in names.iter().filter(|name| name.any("udp")) {
         for direction in Direction::ALL {
-            let sent = counters.shards.sum(|shard| shard.datagrams(direction).value());
-            let labels = [("listener", &*counters.listener), ("direction", direction.word())];
+            let sent = name.sum(|shard| shard.datagrams(direction).value());
+            let labels = [("listener", name.listener), ("direction", direction.word())];
             out.sample("evenkeel_udp_datagrams_total", &labels, sent);
         }
     }
     out.counter("evenkeel_udp_dropped", "Datagrams that were not sent on, by why.");
-    for counters in &listeners {
+    for name in names.iter().filter(|name| name.any("udp")) {
         for why in Drop::ALL {
-            let dropped = counters.shards.sum(|shard| shard.dropped(why).value());
-            let labels = [("listener", &*counters.listener), ("reason", why.word())];
+            let dropped = name.sum(|shard| shard.dropped(why).value());
+            let labels = [("listener", name.listener), ("reason", why.word())];
             out.sample("evenkeel_udp_dropped_total", &labels, dropped);
         }
     }

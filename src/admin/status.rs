@@ -1,6 +1,8 @@
 //! Status as JSON, `/status`: everything an operator looks at. Its keys are a contract with scripts, `top` and the
 //! dashboard; docs/status.md lists them.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hyper::body::Bytes;
@@ -29,7 +31,12 @@ fn status(sources: &Sources) -> Value {
     let addresses = (sources.addresses)();
     let pools = snapshot.pools.iter().filter(|pool| !pool.gone);
     let all = sources.listeners.all();
-    let listeners = all.iter().map(|counters| {
+    // One that has another protocol now stays for its counts; it is shown for its sessions alone.
+    let mut names = HashSet::new();
+    let is_shown = |counters: &&Arc<ListenerCounters>| {
+        names.insert(Arc::clone(&counters.listener)) || counters.active() > 0
+    };
+    let listeners = all.iter().filter(is_shown).map(|counters| {
         let at: Vec<String> = addresses
             .iter()
             .filter(|(name, _)| **name == *counters.listener)

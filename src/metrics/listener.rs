@@ -25,7 +25,8 @@ pub struct ListenerCounters {
     pub refusals: Refusals,
 }
 
-/// The listeners there are, those that left the file and still have sessions included. For the control and the admin thread.
+/// The listeners there are, those that left the file and still have sessions included; and of those whose protocol is another now,
+/// what they counted with the one before, since one name is one series. For the control and the admin thread.
 #[derive(Debug, Default)]
 pub struct Listeners(RwLock<Vec<Arc<ListenerCounters>>>);
 
@@ -44,6 +45,12 @@ impl Listeners {
     pub fn named(&self, name: &[u8]) -> Option<Arc<ListenerCounters>> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
         all.iter().find(|counters| counters.listener.as_bytes() == name).map(Arc::clone)
+    }
+
+    /// The one of this name with this protocol.
+    pub fn of_protocol(&self, name: &str, proto: &str) -> Option<Arc<ListenerCounters>> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.iter().find(|one| *one.listener == *name && one.proto == proto).map(Arc::clone)
     }
 
     /// These from now on.

@@ -63,6 +63,45 @@ fn flows_of_a_renamed_listener_hold_up_no_stop() {
 }
 
 #[test]
+fn a_name_that_has_another_protocol_now_stays_one_series() {
+    let (backend, answering) = (Backend::start(echo), Answering::start("a"));
+    let (port, other) = (free_port(), free_port());
+    let tcp = format!("bind: '127.0.0.1:{port}', backends: ['{}']", backend.address);
+    let udp = format!("protocol: udp, bind: '127.0.0.1:{other}', backends: ['{}']", answering.address);
+    let program = Program::start(&format!(
+        "listeners: {{ door: {{ bind: '127.0.0.1:PORT', backends: ['127.0.0.1:9'], health: {{ check: off }} }}, games: {{ {tcp}, health: {{ check: off }} }} }}"
+    ));
+    let to = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let mut old = connect(to(port));
+    exchange(&mut old, b"before");
+    reload(&program, &program.file().replace(&tcp, &udp));
+    let player = player(to(other));
+    assert_eq!(name_of(&player), "a");
+    let active = || program.metric("evenkeel_sessions_active{listener=\"games\"}");
+    let bytes = || program.metric("evenkeel_bytes_total{listener=\"games\",direction=\"to_backend\"}");
+    let rows = || {
+        let status = program.status();
+        let all = status["listeners"].as_array().unwrap().iter();
+        all.filter(|row| row["name"] == "games")
+            .map(|row| row["protocol"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    becomes("both count", 2.0, active);
+    assert_eq!(rows(), ["udp", "tcp"]);
+    let before = bytes();
+    assert!(before >= 7.0, "{before}");
+    assert_eq!(program.upgrade(), 2);
+    becomes("both are counted on", 2.0, active);
+    exchange(&mut old, b"after");
+    becomes("bytes of both are one series", before + 5.0, bytes);
+    drop(old);
+    becomes("the session has ended", 1.0, active);
+    // Whatever the file says next, what was counted stays.
+    reload(&program, &program.file());
+    assert_eq!((bytes(), rows()), (before + 5.0, vec!["udp".to_owned()]));
+}
+
+#[test]
 fn a_listener_that_comes_back_within_the_grace_keeps_its_sessions() {
     let (backend, port) = (Backend::start(echo), free_port());
     let more = format!(", back: {{ bind: '127.0.0.1:{port}', pool: p }} }}");

@@ -79,7 +79,7 @@ impl Control {
         let named = snapshot.pools.iter().find(|view| *view.live.name == *pool);
         // Every pool that has sessions is there; without one any will do, since nobody is picked there.
         let live = Arc::clone(&named.unwrap_or(&snapshot.pools[0]).live);
-        let known = self.listeners.named(listener.as_bytes()).filter(|one| one.proto == protocol.word());
+        let known = self.listeners.of_protocol(listener, protocol.word());
         let counters = known.unwrap_or_else(|| {
             let new = ListenerCounters::new(listener, protocol.word(), live.slot.0, self.workers.count());
             let new = Arc::new(new);

@@ -414,13 +414,13 @@ pub fn scraped(address: SocketAddr) -> BTreeMap<String, f64> {
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").unwrap();
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
-    let samples = page.lines().filter(|line| line.starts_with("evenkeel_") || line.starts_with("process_"));
+    let mut samples = BTreeMap::new();
+    for line in page.lines().filter(|line| line.starts_with("evenkeel_") || line.starts_with("process_")) {
+        let Some((name, value)) = line.rsplit_once(' ') else { continue };
+        let Ok(value) = value.parse() else { continue };
+        assert!(samples.insert(name.to_owned(), value).is_none(), "`{name}` stands twice");
+    }
     samples
-        .filter_map(|line| {
-            let (name, value) = line.rsplit_once(' ')?;
-            Some((name.to_owned(), value.parse().ok()?))
-        })
-        .collect()
 }
 
 /// Runs one test of this program again in a network of its own, where `inside` is set, and fails unless it ran there and
