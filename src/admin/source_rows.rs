@@ -40,7 +40,7 @@ fn short(source: &Row, pool: &PoolRow, now_ms: u64) -> Value {
         "state": state,
         "since_s": now_ms.saturating_sub(source.since_ms) / 1_000,
         "found": source.found.len(),
-        "next_s": source.next_ms.saturating_sub(now_ms).div_ceil(1_000),
+        "next_s": source.next_ms.map(|at_ms| at_ms.saturating_sub(now_ms).div_ceil(1_000)),
         "answered_s": source.answered_ms.map(|at_ms| now_ms.saturating_sub(at_ms) / 1_000),
         "why": why(source, state),
     })
@@ -121,7 +121,7 @@ mod tests {
             since_ms: 1_000,
             why: why.map(str::to_owned),
             found: vec![("a".into(), "a".into()); found],
-            next_ms: 4_500,
+            next_ms: Some(4_500),
             answered_ms: None,
             answers: [1, 2, 3],
             told: crate::manifest::Source {
@@ -130,6 +130,7 @@ mod tests {
                 current: None,
                 answered_ms: None,
                 failing_since_ms: None,
+                listed: Vec::new(),
             },
         };
         let shown = |row: &Row, is_full| {

@@ -258,6 +258,14 @@ fn health_word(health: Health) -> &'static str {
     }
 }
 
+/// Why one gets nothing new that nobody marked: its source says so, or its weight does.
+fn drains(view: &PoolView, index: usize) -> Option<String> {
+    let (state, settings) = (&view.states[index], &view.settings.backends[index]);
+    let by = if state.has_own_weight() { "set at run time" } else { "by the file" };
+    let weighs_nothing = state.weight(settings.weight) == 0;
+    settings.drains.clone().or_else(|| weighs_nothing.then(|| format!("weight 0, {by}")))
+}
+
 /// The one word for a backend, why, and since when.
 pub(super) struct State {
     pub(super) word: &'static str,
@@ -292,10 +300,8 @@ impl State {
             let since_s = now_ms.saturating_sub(state.ejected_since_ms().unwrap_or(now_ms)) / 1_000;
             return Self { word: "ejected", cause: Some(cause), since_s };
         }
-        let weight = state.weight(view.settings.backends[index].weight);
-        if weight == 0 {
-            let by = if state.has_own_weight() { "set at run time" } else { "by the file" };
-            return Self { word: "drain", cause: Some(format!("weight 0, {by}")), since_s: health_s };
+        if let Some(why) = drains(view, index) {
+            return Self { word: "drain", cause: Some(why), since_s: health_s };
         }
         if let Some(roles) = &view.roles {
             let word = match roles.standing(index) {

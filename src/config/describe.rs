@@ -4,8 +4,8 @@
 
 use super::check::show_ip;
 use super::settings::{
-    Addresses, Backend, Balance, Bind, Check, Cidr, ConnectFrom, Health, Listener, Pool, Rate, Role,
-    Settings, ShareLimit, Source, SourceHash, Word,
+    Addresses, Backend, Balance, Bind, Check, Cidr, ConnectFrom, Health, HostName, Listener, Pool, Rate,
+    Role, Settings, ShareLimit, Source, SourceHash, SourceKind, Word,
 };
 use super::table::table;
 use crate::durations::exact;
@@ -116,11 +116,15 @@ fn backend_row(pool: String, backend: &Backend) -> [String; 6] {
 }
 
 fn source_row(pool: String, source: &Source) -> [String; 6] {
-    let address = match source.addresses {
-        Addresses::All => "looked up: each address",
-        Addresses::One => "looked up: one address",
+    let address = match &source.from {
+        SourceKind::Name(HostName { addresses: Addresses::All, .. }) => "looked up: each address",
+        SourceKind::Name(HostName { addresses: Addresses::One, .. }) => "looked up: one address",
+        SourceKind::File(_) => "whom it lists",
     };
-    let name = source.name.as_ref().unwrap_or(&source.text).clone();
+    let name = match &source.from {
+        SourceKind::Name(HostName { name: Some(name), .. }) => name.clone(),
+        _ => source.text.clone(),
+    };
     let max_sessions = source.max_sessions.map_or("off".to_owned(), |max| max.to_string());
     [pool, name, address.to_owned(), source.weight.to_string(), source.tier.to_string(), max_sessions]
 }

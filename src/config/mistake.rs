@@ -70,6 +70,19 @@ impl Mistakes {
     pub fn count(&self) -> usize {
         self.list.len() + self.untold
     }
+
+    /// The first of them in a line, with its place, and how many more there are.
+    pub fn in_a_line(&self) -> String {
+        let more = match self.count().saturating_sub(1) {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        self.list.first().map_or_else(String::new, |first| {
+            let place =
+                if first.line == 0 { String::new() } else { format!(":{}:{}", first.line, first.column) };
+            format!("{}{place}: {}{more}", self.file_name, first.message)
+        })
+    }
 }
 
 impl std::error::Error for Mistakes {}

@@ -11,6 +11,7 @@ mod difference;
 mod document;
 mod foreign;
 mod hidden;
+mod listing;
 mod mistake;
 mod nearest;
 mod schema;
@@ -20,8 +21,10 @@ mod table;
 mod text;
 pub mod units;
 
+pub use check::Listed;
 pub use describe::describe;
 pub use difference::difference;
+pub use listing::{LISTING_BYTES_MAX, read_listing};
 pub use mistake::{Mistake, Mistakes, Reads};
 pub use schema::schema;
 pub use table::{explained, table};

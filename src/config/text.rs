@@ -7,8 +7,13 @@ use super::mistake::{Place, Report};
 /// The text of a file: UTF-8 without a byte order mark and control characters, of bounded size.
 /// The error is the text as far as it can be shown.
 pub(super) fn decode(bytes: &[u8], report: &mut Report) -> Result<String, String> {
-    if bytes.len() > BYTES_MAX {
-        let message = "the file is too long; the longest allowed is 1 MiB".to_owned();
+    decode_up_to(bytes, BYTES_MAX, report)
+}
+
+/// The same of a text that may be of this length.
+pub(super) fn decode_up_to(bytes: &[u8], most: usize, report: &mut Report) -> Result<String, String> {
+    if bytes.len() > most {
+        let message = format!("the file is too long; the longest allowed is {} MiB", most >> 20);
         report.tell(Place::FILE, message);
         return Err(String::new());
     }

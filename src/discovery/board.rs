@@ -33,8 +33,8 @@ pub struct Row {
     pub why: Option<String>,
     /// Names and addresses of what it found.
     pub found: Vec<(String, String)>,
-    /// When it is asked again.
-    pub next_ms: u64,
+    /// When it is asked again; `None`: it tells by itself.
+    pub next_ms: Option<u64>,
     /// When it answered last.
     pub answered_ms: Option<u64>,
     /// Answers that named somebody, that named nobody, and failures.

@@ -12,6 +12,8 @@ use crate::config::settings::{Bind, Cidr, ConnectFrom};
 pub(super) struct Taken<'a> {
     /// Where its backends must be; nothing: anywhere.
     pub(super) networks: &'a [Cidr],
+    /// Nobody could tell the port of one without.
+    pub(super) needs_port: bool,
     /// Where its clients come in.
     pub(super) doors: &'a [Bind],
     /// Where its connections come from.
@@ -55,7 +57,7 @@ pub(super) fn refusal(
     may_be_loopback: bool,
     taken: Taken<'_>,
 ) -> Option<&'static str> {
-    let Taken { networks, doors: own_doors, from } = taken;
+    let Taken { networks, needs_port, doors: own_doors, from } = taken;
     let canonical = ip.to_canonical();
     let is_never = match canonical {
         IpAddr::V4(ip) => {
@@ -65,6 +67,11 @@ pub(super) fn refusal(
     };
     if is_never {
         return Some("it is no address of a backend");
+    }
+    if needs_port && port.is_none() {
+        return Some(
+            "it has no port, and its pool has not one listener with one: checks do not know which to ask",
+        );
     }
     if canonical.is_loopback() && !may_be_loopback {
         return Some("it is loopback, and the server that says so is not");
@@ -137,7 +144,7 @@ mod tests {
 
     #[test]
     fn not_everything_may_be_a_backend() {
-        let any = Taken { networks: &[], doors: &[], from: &ConnectFrom::Any };
+        let any = Taken { networks: &[], needs_port: false, doors: &[], from: &ConnectFrom::Any };
         let refused = |text: &str| refusal(ip(text), Some(5432), false, any).is_some();
         for text in [
             "0.1.2.3",

@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::standing::{Standing, Stands, jittered};
+
 /// What is taken how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rules {
@@ -34,37 +36,6 @@ pub(super) enum Heard<K> {
     Failure(String),
 }
 
-/// How a source stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Standing {
-    /// It answers.
-    Ok,
-    /// It says that there is nobody.
-    Nobody,
-    /// What a process before heard; this one has heard nothing yet.
-    Remembered,
-    /// It never answered.
-    Waiting,
-    /// Its answer takes away much, and is asked for again.
-    Held,
-    /// It does not answer.
-    Failing,
-}
-
-impl Standing {
-    /// Its word for people and scripts.
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Nobody => "nobody",
-            Self::Remembered => "remembered",
-            Self::Waiting => "waiting",
-            Self::Held => "held",
-            Self::Failing => "failing",
-        }
-    }
-}
-
 /// What a change did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Change<K> {
@@ -79,11 +50,7 @@ pub(super) struct Change<K> {
 pub(super) struct Ledger<K> {
     rules: Rules,
     members: BTreeMap<K, Lacks>,
-    standing: Standing,
-    since_ms: u64,
-    why: Option<String>,
-    answered_ms: Option<u64>,
-    failures: u32,
+    stands: Stands,
     next_ms: u64,
     /// For how many answers somebody was lacked who came back, and when that was seen last.
     gap: (u32, u64),
@@ -103,11 +70,7 @@ impl<K: Ord + Clone> Ledger<K> {
         Self {
             rules,
             members: BTreeMap::new(),
-            standing: Standing::Waiting,
-            since_ms: now_ms,
-            why: None,
-            answered_ms: None,
-            failures: 0,
+            stands: Stands::new(now_ms),
             next_ms: now_ms,
             gap: (0, now_ms),
         }
@@ -118,8 +81,7 @@ impl<K: Ord + Clone> Ledger<K> {
         self.members =
             members.into_iter().take(MEMBERS_MAX).map(|member| (member, Lacks::default())).collect();
         if !self.members.is_empty() {
-            self.standing = Standing::Remembered;
-            (self.answered_ms, self.since_ms) = (answered_ms, answered_ms.unwrap_or(self.since_ms));
+            self.stands.remember(answered_ms);
         }
     }
 
@@ -132,24 +94,21 @@ impl<K: Ord + Clone> Ledger<K> {
     pub(super) fn hear(&mut self, heard: Heard<K>, now_ms: u64, random: u64) -> Change<K> {
         match heard {
             Heard::Failure(why) => {
-                self.failures = self.failures.saturating_add(1);
-                let pause_ms = RETRY_MS << (self.failures - 1).min(RETRY_DOUBLINGS);
-                self.next_ms = now_ms + jittered(pause_ms.min(RETRY_MAX_MS), random);
-                self.stand(Standing::Failing, Some(why), now_ms);
+                self.next_ms = now_ms + self.stands.fail(why, now_ms, random);
                 self.give_up(now_ms)
             }
             Heard::Nobody(why, ttl_ms) => {
-                self.note_answer(now_ms);
+                self.stands.note_answer(now_ms);
                 let ttl_ms = ttl_ms.unwrap_or(NOBODY_MS);
                 if self.rules.keeps_on_empty {
                     self.next_ms = now_ms + self.refresh_ms(ttl_ms, random);
-                    self.stand(Standing::Nobody, Some(why), now_ms);
+                    self.stands.stand(Standing::Nobody, Some(why), now_ms);
                     return Change { found: Vec::new(), left: Vec::new() };
                 }
                 self.take(&BTreeSet::new(), ttl_ms, (Standing::Nobody, Some(why)), now_ms, random)
             }
             Heard::Members(members, ttl_ms) => {
-                self.note_answer(now_ms);
+                self.stands.note_answer(now_ms);
                 self.take(&members, ttl_ms, (Standing::Ok, None), now_ms, random)
             }
         }
@@ -162,7 +121,7 @@ impl<K: Ord + Clone> Ledger<K> {
 
     /// It is asked at once, but no oftener than once a second.
     pub(super) fn hurry(&mut self, now_ms: u64) {
-        let answered_ms = self.answered_ms.map_or(0, |at_ms| at_ms + CONFIRM_MS);
+        let answered_ms = self.answered_ms().map_or(0, |at_ms| at_ms + CONFIRM_MS);
         self.next_ms = self.next_ms.min(now_ms.max(answered_ms));
     }
 
@@ -183,22 +142,17 @@ impl<K: Ord + Clone> Ledger<K> {
 
     /// How it stands, since when, and why.
     pub(super) fn standing(&self) -> (Standing, u64, Option<&str>) {
-        (self.standing, self.since_ms, self.why.as_deref())
+        self.stands.get()
     }
 
     /// When it answered last.
     pub(super) fn answered_ms(&self) -> Option<u64> {
-        self.answered_ms
+        self.stands.answered_ms()
     }
 
     /// An answer or a failure has come.
     pub(super) fn is_heard(&self) -> bool {
-        !matches!(self.standing, Standing::Waiting | Standing::Remembered)
-    }
-
-    fn note_answer(&mut self, now_ms: u64) {
-        self.failures = 0;
-        self.answered_ms = Some(now_ms);
+        self.stands.is_heard()
     }
 
     fn take(
@@ -249,9 +203,9 @@ impl<K: Ord + Clone> Ledger<K> {
         }
         if held > 0 {
             let why = format!("the answer lacks {held} of {all}; asked again");
-            self.stand(Standing::Held, Some(why), now_ms);
+            self.stands.stand(Standing::Held, Some(why), now_ms);
         } else {
-            self.stand(standing, why, now_ms);
+            self.stands.stand(standing, why, now_ms);
         }
         let lacks_some = self.members.values().any(|lacks| lacks.answers > 0);
         self.next_ms = now_ms + if lacks_some { CONFIRM_MS } else { self.refresh_ms(ttl_ms, random) };
@@ -259,29 +213,16 @@ impl<K: Ord + Clone> Ledger<K> {
     }
 
     fn give_up(&mut self, now_ms: u64) -> Change<K> {
-        let is_over = |keep_for_ms: u64| now_ms >= self.since_ms.saturating_add(keep_for_ms);
-        let gives_up = self.standing == Standing::Failing && self.rules.keep_for_ms.is_some_and(is_over);
+        let gives_up = self.stands.gives_up(self.rules.keep_for_ms, now_ms);
         let left =
             if gives_up { std::mem::take(&mut self.members).into_keys().collect() } else { Vec::new() };
         Change { found: Vec::new(), left }
-    }
-
-    fn stand(&mut self, standing: Standing, why: Option<String>, now_ms: u64) {
-        if self.standing != standing {
-            (self.standing, self.since_ms) = (standing, now_ms);
-        }
-        self.why = why;
     }
 
     fn refresh_ms(&self, ttl_ms: u64, random: u64) -> u64 {
         let least_ms = self.rules.refresh_min_ms;
         jittered(ttl_ms.clamp(least_ms, self.rules.refresh_max_ms.max(least_ms)), random)
     }
-}
-
-/// Up to a tenth later, so that many names are not asked for at once.
-fn jittered(ms: u64, random: u64) -> u64 {
-    ms + random % (ms / 10 + 1)
 }
 
 /// What one ledger holds at most: more than a DNS message has room for.
@@ -292,12 +233,9 @@ const CONFIRMATIONS: u32 = 3;
 const GAP_MAX: u32 = 60;
 const GAP_MS: u64 = 10 * 60 * 1_000;
 /// So long apart at least.
-const CONFIRM_MS: u64 = 1_000;
+pub(super) const CONFIRM_MS: u64 = 1_000;
 /// Much leaves at once no sooner.
-const MUCH_MS: u64 = 5_000;
-const RETRY_MS: u64 = 1_000;
-const RETRY_MAX_MS: u64 = 30_000;
-const RETRY_DOUBLINGS: u32 = 5;
+pub(super) const MUCH_MS: u64 = 5_000;
 /// For how long there is nobody, where no answer says it.
 const NOBODY_MS: u64 = 5_000;
 

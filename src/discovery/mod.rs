@@ -8,10 +8,18 @@ mod board;
 mod choice;
 mod files;
 mod ledger;
+mod list_file;
+mod listing;
+mod names;
 mod once;
+mod pool_sources;
 mod resolver;
 mod service;
 mod source;
+mod standing;
+mod watch;
+mod watches;
+mod whole;
 
 pub use board::{Board, Changes, PoolRow, Row};
 pub use once::{Resolved, resolve_once, with_resolved};

@@ -1,11 +1,18 @@
 //! Every name of a file, asked for once: what `evenkeel check --resolve` shows. Nothing serves because of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::choice::Taken;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
 use super::files::Files;
+use super::pool_sources::taken;
 use super::resolver::{Ids, Resolver};
-use super::source::{Entry, shown};
+use super::source::Entry;
+use super::watch::Answer;
+use super::watches::begin;
+use super::whole::shown;
 use crate::config::settings::{Backend, Settings};
 
 /// What came of one source.
@@ -29,15 +36,23 @@ pub async fn resolve_once(settings: &Settings) -> Vec<Resolved> {
     for pool in &settings.pools {
         for source in &pool.sources {
             let mut entry = Entry::new(source, &pool.discovery, &settings.dns, 0);
-            let resolver = Resolver::by(&settings.dns, Some(&files), &ids);
-            let looked = resolver.look(source.host.clone(), entry.families()).await;
             let users =
                 settings.listeners.iter().filter(|listener| settings.pools[listener.pool].name == pool.name);
             let doors: Vec<_> = users.flat_map(|listener| listener.bind.iter().copied()).collect();
-            let (networks, from) = (&*pool.discovery.networks, &pool.connect_from);
-            let taken = Taken { networks, doors: &doors, from };
-            let told = entry.hear(looked, taken, 0, 0);
-            let refused = told.refused.iter().map(|(ip, why)| format!("{ip} is left out: {why}"));
+            let taken = taken(pool, &doors);
+            let told = match (entry.question(), begin(source)) {
+                (Some((host, families)), _) => {
+                    let resolver = Resolver::by(&settings.dns, Some(&files), &ids);
+                    entry.hear(resolver.look(host, families).await, taken, 0, 0)
+                }
+                (None, Some(mut watch)) => {
+                    let answer = timeout(ANSWER_MAX, watch.next(&Notify::new())).await;
+                    let answer = answer.unwrap_or_else(|_| Answer::Failure("no answer for 10 s".to_owned()));
+                    entry.hear_whole((answer, watch.may_name_loopback(), None), taken, 0, 0)
+                }
+                (None, None) => continue,
+            };
+            let refused = told.refused.iter().map(|(one, why)| format!("{one} is left out: {why}"));
             let found = entry.backends(&settings.hash_seed);
             let (standing, _, why) = entry.standing();
             let whys: Vec<String> = why.map(str::to_owned).into_iter().chain(refused).collect();
@@ -51,6 +66,9 @@ pub async fn resolve_once(settings: &Settings) -> Vec<Resolved> {
     }
     all
 }
+
+/// For what one says that tells the whole.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// The settings with what was found behind the backends of the file, each name once.
 pub fn with_resolved(settings: &Settings, looked: &[Resolved]) -> Settings {

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::files::{Files, domains};
 use super::ledger::Heard;
-use super::source::Looked;
+use super::names::Looked;
 use crate::config::settings::Dns;
 use crate::dns::{
     Answer, Asked, Failure, Hosts, Judged, Name, RecordType, RecordTypes, candidates, judge, question,

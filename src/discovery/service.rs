@@ -4,7 +4,7 @@
 //! take; one that is asked is heard of, whatever becomes of the question; a list goes out at most ten times a second for a pool, and only
 //! when it is another.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +12,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::board::{Board, Changes, PoolRow, Row};
-use super::choice::{self, Taken};
+use super::board::{Board, Changes};
+use super::choice::Taken;
 use super::files::Files;
-use super::ledger::{Heard, Standing};
+use super::ledger::Heard;
+use super::names::{Looked, Told};
+use super::pool_sources::{PoolSources, Slot, taken};
 use super::resolver::{Ids, Resolver};
-use super::source::{Entry, Looked, Told, shown};
-use crate::config::settings::{Backend, Bind, Pool, Settings};
+use super::source::Entry;
+use super::watches::{Said, Watches, Watching};
+use crate::config::settings::{Backend, Pool, Settings};
 use crate::manifest;
 use crate::random::Random;
 
@@ -56,7 +59,6 @@ pub struct Handle {
 }
 
 /// The task, before it runs.
-#[derive(Debug)]
 pub struct Service {
     settings: Arc<Settings>,
     pools: Vec<PoolSources>,
@@ -68,22 +70,6 @@ pub struct Service {
     random: Random,
     /// Lists and entries numbered so far.
     numbered: u64,
-}
-
-/// The sources of one pool.
-#[derive(Debug)]
-struct PoolSources {
-    name: String,
-    /// Its place in the settings.
-    at: usize,
-    entries: Vec<(u64, Entry)>,
-    doors: Vec<Bind>,
-    changes: Changes,
-    is_full: bool,
-    published: Vec<Backend>,
-    published_ms: Option<u64>,
-    is_heard: bool,
-    is_changed: bool,
 }
 
 /// The settings with these found behind the backends of the file.
@@ -120,7 +106,7 @@ impl Service {
         service.follow(settings);
         for pool in &mut service.pools {
             let Some(before) = before.iter().find(|before| before.name == pool.name) else { continue };
-            for (_, entry) in &mut pool.entries {
+            for Slot { entry, .. } in &mut pool.slots {
                 if let Some(before) = before.sources.iter().find(|before| before.text == entry.source.text) {
                     entry.remember(before);
                 }
@@ -146,10 +132,12 @@ impl Service {
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Request>, lists: mpsc::Sender<FoundSet>) {
         let mut asking = JoinSet::new();
         let mut asked: HashMap<Id, u64> = HashMap::new();
+        let mut watches = Watches::default();
         loop {
             let now_ms = self.now_ms();
             self.look_at_files(now_ms);
             self.ask_due(now_ms, &mut asking, &mut asked);
+            self.ask_watches(now_ms, &mut watches);
             for list in self.due_lists(now_ms) {
                 if lists.send(list).await.is_err() {
                     return;
@@ -172,6 +160,14 @@ impl Service {
                         self.hear(number, looked);
                     }
                 }
+                (number, over) = watches.next() => {
+                    let slots = self.pools.iter_mut().flat_map(|pool| &mut pool.slots);
+                    // The file may have left it out meanwhile.
+                    let said = slots.into_iter().find(|slot| slot.number == number).map(|slot| slot.watching.take(over));
+                    if let Some(said) = said {
+                        self.hear_whole(number, said);
+                    }
+                }
                 () = sleep_until(wake_at) => {}
             }
         }
@@ -190,13 +186,13 @@ impl Service {
                 let mut any = false;
                 for pool in self.pools.iter_mut().filter(is_it) {
                     any = true;
-                    pool.entries.iter_mut().for_each(|(_, entry)| entry.hurry(now_ms));
+                    pool.slots.iter_mut().for_each(|slot| slot.entry.hurry(now_ms));
                 }
                 let _ = reply.send(any);
             }
             Request::Hurry(name) => {
                 for pool in self.pools.iter_mut().filter(|pool| pool.name == name) {
-                    pool.entries.iter_mut().for_each(|(_, entry)| entry.hurry(now_ms));
+                    pool.slots.iter_mut().for_each(|slot| slot.entry.hurry(now_ms));
                 }
             }
         }
@@ -205,7 +201,8 @@ impl Service {
     /// Takes over what the file says; an entry that says the same keeps what it has found without asking.
     fn follow(&mut self, settings: &Arc<Settings>) {
         let now_ms = self.now_ms();
-        if self.settings.dns != settings.dns {
+        let asks_others = self.settings.dns != settings.dns;
+        if asks_others {
             self.files = None;
         }
         self.settings = Arc::clone(settings);
@@ -213,20 +210,26 @@ impl Service {
         for (at, pool) in settings.pools.iter().enumerate().filter(|(_, pool)| !pool.sources.is_empty()) {
             let known = before.iter().position(|known| known.name == pool.name);
             let mut known = known.map(|at| before.swap_remove(at));
-            let mut entries = Vec::with_capacity(pool.sources.len());
+            let mut slots = Vec::with_capacity(pool.sources.len());
             for source in &pool.sources {
                 let had = known.as_mut().and_then(|known| {
-                    let at = known.entries.iter().position(|(_, entry)| entry.is_same(source))?;
-                    Some(known.entries.remove(at))
+                    let at = known.slots.iter().position(|slot| slot.entry.is_same(source))?;
+                    Some(known.slots.remove(at))
                 });
-                entries.push(match had {
-                    Some((number, mut entry)) => {
-                        entry.follow(source, &pool.discovery, &settings.dns);
-                        (number, entry)
+                slots.push(match had {
+                    Some(mut slot) => {
+                        // Asked in another way, it is asked anew.
+                        let is_other = asks_others || slot.entry.source.from != source.from;
+                        if is_other && slot.entry.question().is_none() {
+                            (slot.watching, slot.entry.is_asked) = (Watching::default(), false);
+                        }
+                        slot.entry.follow(source, &pool.discovery, &settings.dns);
+                        slot
                     }
                     None => {
                         self.numbered += 1;
-                        (self.numbered, Entry::new(source, &pool.discovery, &settings.dns, now_ms))
+                        let entry = Entry::new(source, &pool.discovery, &settings.dns, now_ms);
+                        Slot { number: self.numbered, entry, watching: Watching::default() }
                     }
                 });
             }
@@ -234,7 +237,7 @@ impl Service {
             self.pools.push(PoolSources {
                 name: pool.name.clone(),
                 at,
-                entries,
+                slots,
                 doors: users.flat_map(|listener| listener.bind.iter().copied()).collect(),
                 changes: known.as_ref().map_or_else(Changes::default, |known| known.changes),
                 is_full: false,
@@ -257,14 +260,15 @@ impl Service {
             None => self.files = Some(Files::new(&self.settings.dns)),
             Some(files) => {
                 if files.look() {
-                    let entries = self.pools.iter_mut().flat_map(|pool| &mut pool.entries);
-                    entries.for_each(|(_, entry)| entry.hurry(now_ms));
+                    let slots = self.pools.iter_mut().flat_map(|pool| &mut pool.slots);
+                    let names = slots.filter(|slot| slot.entry.question().is_some());
+                    names.for_each(|slot| slot.entry.hurry(now_ms));
                 }
             }
         }
         for at in 0..self.pools.len() {
-            for index in 0..self.pools[at].entries.len() {
-                let told = self.pools[at].entries[index].1.on_time(now_ms);
+            for index in 0..self.pools[at].slots.len() {
+                let told = self.pools[at].slots[index].entry.on_time(now_ms);
                 if !told.left.is_empty() {
                     self.pools[at].note(index, &told);
                 }
@@ -273,16 +277,15 @@ impl Service {
     }
 
     fn ask_due(&mut self, now_ms: u64, asking: &mut JoinSet<Looked>, asked: &mut HashMap<Id, u64>) {
-        let is_due = |entry: &Entry| !entry.is_asked && entry.next_ms() <= now_ms;
+        let is_due = |slot: &&mut Slot| {
+            slot.entry.question().is_some() && slot.entry.due_ms().is_some_and(|due_ms| due_ms <= now_ms)
+        };
         while asking.len() < ASKING_MAX {
-            let entries = self.pools.iter_mut().flat_map(|pool| &mut pool.entries);
-            let Some((number, entry)) =
-                entries.filter(|(_, entry)| is_due(entry)).min_by_key(|(_, entry)| entry.next_ms())
-            else {
-                return;
-            };
-            entry.note_asked(now_ms);
-            let (host, families, number) = (entry.source.host.clone(), entry.families(), *number);
+            let slots = self.pools.iter_mut().flat_map(|pool| &mut pool.slots);
+            let Some(slot) = slots.filter(is_due).min_by_key(|slot| slot.entry.due_ms()) else { return };
+            let Some((host, families)) = slot.entry.question() else { return };
+            slot.entry.note_asked(now_ms);
+            let number = slot.number;
             let resolver = Resolver::by(&self.settings.dns, self.files.as_ref(), &self.ids);
             let look = resolver.look(host, families);
             let handle = asking.spawn(async move {
@@ -292,26 +295,53 @@ impl Service {
         }
     }
 
+    /// Asks those that tell the whole and say nothing at this moment, and hurries those that are to.
+    fn ask_watches(&mut self, now_ms: u64, watches: &mut Watches) {
+        for slot in self.pools.iter_mut().flat_map(|pool| &mut pool.slots) {
+            let is_due = slot.entry.due_ms().is_some_and(|due_ms| due_ms <= now_ms);
+            if !is_due || slot.entry.question().is_some() {
+                continue;
+            }
+            if slot.entry.is_asked {
+                slot.watching.hurry();
+            } else {
+                watches.ask(slot.number, &mut slot.watching, &slot.entry.source);
+            }
+            slot.entry.note_asked(now_ms);
+        }
+    }
+
     /// What came of a question of this number; nothing, if it came to no end.
     fn hear(&mut self, number: u64, looked: Option<Looked>) {
+        self.note(number, |entry, taken, now_ms, random| {
+            let families = entry.question().map_or([false; 2], |(_, families)| families);
+            let looked = looked.unwrap_or_else(|| failed(families, "the question came to no end"));
+            entry.hear(looked, taken, now_ms, random)
+        });
+    }
+
+    /// What one of this number said that tells the whole.
+    fn hear_whole(&mut self, number: u64, said: Said) {
+        let pause_ms = said.pause.map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
+        let said = (said.answer, said.may_be_loopback, pause_ms);
+        self.note(number, |entry, taken, now_ms, random| entry.hear_whole(said, taken, now_ms, random));
+    }
+
+    /// Gives an entry what was heard of it, and notes what changed. The file may have left it out meanwhile.
+    fn note(&mut self, number: u64, hear: impl FnOnce(&mut Entry, Taken<'_>, u64, u64) -> Told) {
         let now_ms = self.now_ms();
         let random = self.random.bits();
         let settings = Arc::clone(&self.settings);
-        for pool in &mut self.pools {
-            // The file may have left it out meanwhile.
-            let Some(index) = pool.entries.iter().position(|(own, _)| *own == number) else { continue };
-            let entry = &mut pool.entries[index].1;
-            let looked = looked.unwrap_or_else(|| failed(entry.families(), "the question came to no end"));
-            let (before, since_ms) = (entry.standing().0, entry.standing().1);
-            let own = &settings.pools[pool.at];
-            let (networks, from) = (&*own.discovery.networks, &own.connect_from);
-            let taken = Taken { networks, doors: &pool.doors, from };
-            let told = entry.hear(looked, taken, now_ms, random);
-            tell_standing(&pool.name, entry, before, now_ms.saturating_sub(since_ms) / 1_000);
-            pool.changes.held += u64::from(before != Standing::Held && entry.standing().0 == Standing::Held);
-            pool.note(index, &told);
-            return;
-        }
+        let place = self.pools.iter_mut().find_map(|pool| {
+            let index = pool.slots.iter().position(|slot| slot.number == number)?;
+            Some((pool, index))
+        });
+        let Some((pool, index)) = place else { return };
+        let entry = &mut pool.slots[index].entry;
+        let (before, since_ms, _) = entry.standing();
+        let told = hear(entry, taken(&settings.pools[pool.at], &pool.doors), now_ms, random);
+        pool.note_standing(index, before, now_ms.saturating_sub(since_ms) / 1_000);
+        pool.note(index, &told);
     }
 
     /// The lists that are others than those that were sent last.
@@ -344,53 +374,24 @@ impl Service {
         let settings = Arc::clone(&self.settings);
         let pool = &mut self.pools[at];
         let own: &Pool = &settings.pools[pool.at];
-        // The file's own come first, then the entries in their order.
-        let mut names: HashSet<String> = own.backends.iter().map(|backend| backend.name.clone()).collect();
-        let mut backends = Vec::new();
-        for (_, entry) in &mut pool.entries {
-            let found = entry.backends(&settings.hash_seed);
-            backends.extend(found.into_iter().filter(|backend| names.insert(backend.name.clone())));
-        }
-        let most = usize::try_from(own.discovery.max_backends).unwrap_or(FOUND_MAX);
-        let most = most.min(FOUND_MAX.saturating_sub(others));
-        pool.is_full = backends.len() > most;
-        choice::first_by_name(&mut backends, most, &settings.hash_seed, |backend| &backend.name);
-        pool.published.clone_from(&backends);
-        pool.is_heard = pool.entries.iter().all(|(_, entry)| entry.is_heard());
-        pool.is_changed = false;
+        let backends = pool.list(own, &settings.hash_seed, FOUND_MAX.saturating_sub(others));
         FoundSet { pool: pool.name.clone(), number: self.numbered, backends, is_heard: pool.is_heard }
     }
 
     /// Tells the board how the sources of a pool stand.
     fn show(&mut self, at: usize) {
-        let hash_seed = self.settings.hash_seed.clone();
-        let pool = &mut self.pools[at];
-        let row = |(_, entry): &mut (u64, Entry)| {
-            let found = entry.backends(&hash_seed);
-            let (standing, since_ms, why) = entry.standing();
-            Row {
-                source: entry.source.text.clone(),
-                state: standing.word(),
-                since_ms,
-                why: why.map(str::to_owned),
-                found: found.into_iter().map(|one| (one.name, shown(one.ip, one.port))).collect(),
-                next_ms: entry.next_ms(),
-                answered_ms: entry.answered_ms(),
-                answers: entry.answers,
-                told: entry.export(),
-            }
-        };
-        let sources = pool.entries.iter_mut().map(row).collect();
-        self.board.set(&pool.name, PoolRow { sources, changes: pool.changes, is_full: pool.is_full });
+        let row = self.pools[at].row(&self.settings.hash_seed);
+        self.board.set(&self.pools[at].name, row);
     }
 
     fn next_ms(&self, now_ms: u64, asking: usize) -> u64 {
         if self.pools.is_empty() {
             return now_ms + QUIET_MS;
         }
-        let entries =
-            || self.pools.iter().flat_map(|pool| &pool.entries).filter(|(_, entry)| !entry.is_asked);
-        let asks = entries().map(|(_, entry)| entry.next_ms()).min().filter(|_| asking < ASKING_MAX);
+        let slots = self.pools.iter().flat_map(|pool| &pool.slots);
+        // Names wait for each other, the others for nobody.
+        let asks = slots.filter(|slot| asking < ASKING_MAX || slot.entry.question().is_none());
+        let asks = asks.filter_map(|slot| slot.entry.due_ms()).min();
         let lists = self.pools.iter().filter(|pool| pool.is_changed);
         let lists = lists.map(|pool| pool.published_ms.map_or(now_ms, |sent_ms| sent_ms + PAUSE_MS)).min();
         [asks, lists].into_iter().flatten().fold(self.looked_ms + LOOK_MS, u64::min)
@@ -398,55 +399,6 @@ impl Service {
 
     fn now_ms(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-impl PoolSources {
-    /// What changed with an answer of one source: counted and told.
-    fn note(&mut self, index: usize, told: &Told) {
-        self.is_changed = true;
-        let (pool, source) = (&*self.name, &*self.entries[index].1.source.text);
-        self.changes.found += told.found.len() as u64;
-        self.changes.left += told.left.len() as u64;
-        self.changes.refused += told.refused.len() as u64;
-        for ip in told.found.iter().take(LINES_MAX) {
-            tracing::info!(target: "discovery", pool, source, address = %ip, "backend found");
-        }
-        for ip in told.left.iter().take(LINES_MAX) {
-            tracing::info!(target: "discovery", pool, source, address = %ip, "backend left");
-        }
-        for (ip, why) in told.refused.iter().take(LINES_MAX) {
-            tracing::warn!(target: "discovery", pool, source, address = %ip, why, "an address that was found cannot be a backend");
-        }
-        if told.found.len().max(told.left.len()) > LINES_MAX {
-            let (found, left) = (told.found.len(), told.left.len());
-            tracing::info!(target: "discovery", pool, source, found, left, "backends found and left, of which ten were told each");
-        }
-    }
-}
-
-/// A line when a source begins to fail, to hold back or to name nobody, and when that is over.
-fn tell_standing(pool: &str, entry: &Entry, before: Standing, for_s: u64) {
-    let (standing, _, why) = entry.standing();
-    let source = &*entry.source.text;
-    let found = entry.export().found.len();
-    let why = why.unwrap_or("");
-    match (before, standing) {
-        (before, now) if before == now => {}
-        (_, Standing::Failing) => {
-            tracing::warn!(target: "discovery", pool, source, why, found, "source fails; what it had found stays");
-        }
-        (_, Standing::Held) => {
-            tracing::warn!(target: "discovery", pool, source, why, found, "source takes away much at once; it is asked again first");
-        }
-        (_, Standing::Nobody) => {
-            tracing::warn!(target: "discovery", pool, source, why, found, "source says that there is nobody");
-        }
-        (Standing::Failing | Standing::Nobody | Standing::Held, Standing::Ok) => {
-            let was = before.word();
-            tracing::info!(target: "discovery", pool, source, was, for_s, found, "source answers again");
-        }
-        _ => {}
     }
 }
 
@@ -467,7 +419,5 @@ const LOOK_MS: u64 = 1_000;
 const QUIET_MS: u64 = 3_600_000;
 /// Found in all pools together.
 const FOUND_MAX: usize = 10_000;
-/// Lines of one kind about one answer.
-const LINES_MAX: usize = 10;
 /// Requests on their way here.
 const REQUESTS_MAX: usize = 64;

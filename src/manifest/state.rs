@@ -75,6 +75,28 @@ travels! {
         pub answered_ms: Option<u64>,
         /// Since when it fails.
         pub failing_since_ms: Option<u64>,
+        /// What one had listed that tells more than addresses.
+        pub listed: Vec<FoundBackend> = Vec::new(),
+    }
+}
+
+travels! {
+    /// A backend that a source had listed.
+    pub struct FoundBackend {
+        /// Its own name.
+        pub name: Option<String>,
+        /// Where it answers.
+        pub ip: IpAddr,
+        /// Its port.
+        pub port: Option<u16>,
+        /// Its share of what is new.
+        pub weight: Option<u16>,
+        /// Its tier.
+        pub tier: Option<u8>,
+        /// Its sessions at once.
+        pub max_sessions: Option<u32>,
+        /// Why it gets nothing new.
+        pub drains: Option<String>,
     }
 }
 

@@ -144,7 +144,7 @@ impl PoolView {
                 Balance::Random | Balance::TwoChoices | Balance::LeastLatency => "others are drawn",
             });
         }
-        if state.marked().is_some() || !state.serves() {
+        if state.marked().is_some() || settings.drains.is_some() || !state.serves() {
             return Why::State;
         }
         if state.weight(settings.weight) == 0 {

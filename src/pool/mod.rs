@@ -21,5 +21,7 @@ pub use lease::{Lease, Refusal};
 pub use live::{LivePool, PoolHooks};
 pub use queue::{End, Ticket, Waiter};
 pub use role_view::RoleView;
-pub use snapshot::{Left, Lends, PoolSlot, PoolView, Snapshot, SnapshotCell, picker_when_all_serve, rules};
+pub use snapshot::{
+    Left, Lends, PoolSlot, PoolView, Snapshot, SnapshotCell, is_out, picker_when_all_serve, rules,
+};
 pub use source_ports::tcp_source_ports_ratio;

@@ -210,11 +210,17 @@ pub fn picker_when_all_serve(settings: &settings::Pool, hash_seed: &str) -> Opti
         weight: backend.weight,
         tier: backend.tier,
         up: true,
-        out: backend.weight == 0,
+        out: backend.weight == 0 || backend.drains.is_some(),
         load: Arc::new(Load::new(None)),
     };
     let members: Vec<Member> = settings.backends.iter().map(member).collect();
     Some(Picker::build(&settings.balance, hash_seed, false, &members, None))
+}
+
+/// Nobody new is sent there, however it serves: somebody marked it, its source drains it, or its weight is 0, in the file or at
+/// run time.
+pub fn is_out(settings: &settings::Backend, state: &BackendState) -> bool {
+    state.marked().is_some() || settings.drains.is_some() || state.weight(settings.weight) == 0
 }
 
 /// What a picker is given of each backend.
@@ -228,10 +234,6 @@ fn members_of(
     let tenths: Vec<u16> = states.iter().map(BackendState::tenths).collect();
     // While all weights are whole, they are as the file has them: shorter tables.
     let whole = tenths.iter().all(|tenths| *tenths == TENTHS);
-    let is_out = |settings: &settings::Backend, state: &BackendState| {
-        // Weight 0 takes a backend out, in the file or at run time.
-        state.marked().is_some() || state.weight(settings.weight) == 0
-    };
     let each = || settings.backends.iter().zip(states);
     // One that was added waits for its first good answer, unless there is no other.
     let others_serve = each().any(|(settings, state)| state.serves() && !is_out(settings, state));

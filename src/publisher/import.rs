@@ -256,5 +256,5 @@ fn reached_by(reach: &manifest::Reach, pool: settings::Pool) -> settings::Pool {
 fn leaver(record: &manifest::Backend) -> settings::Backend {
     let ip: IpAddr = record.ip;
     let name = record.name.clone();
-    settings::Backend { name, ip, port: record.port, weight: 0, tier: 0, max_sessions: None }
+    settings::Backend { name, ip, port: record.port, weight: 0, tier: 0, max_sessions: None, drains: None }
 }

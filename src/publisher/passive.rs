@@ -7,6 +7,7 @@
 
 use super::pool_state::PoolState;
 use crate::backend_state::BackendState;
+use crate::pool::is_out;
 
 impl PoolState {
     /// Ejects backends that failed real traffic too often in a row, as many as the pool can do without.
@@ -84,6 +85,6 @@ impl PoolState {
             return false;
         };
         let state = &tracked.state;
-        by_itself(state) && state.marked().is_none() && state.weight(file.weight) > 0
+        by_itself(state) && !is_out(file, state)
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod children;
 pub mod fd_passing;
+pub mod files;
 pub mod memfd;
 pub mod pipe;
 pub mod poller;

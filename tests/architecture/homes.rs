@@ -4,7 +4,7 @@ use super::Findings;
 use super::source::{Source, Token};
 
 /// What may stand where, as beginnings of places below `src/`, and why there.
-pub const HOMES: [(&str, &str, &str); 37] = [
+pub const HOMES: [(&str, &str, &str); 40] = [
     ("unsafe", "sys/", "the only raw system calls"),
     ("spawn", "worker/event_loop.rs", "a data thread"),
     ("spawn", "logging/mod.rs", "the writer, so that a slow disk stops nobody"),
@@ -17,6 +17,12 @@ pub const HOMES: [(&str, &str, &str); 37] = [
     ("spawn", "health/line.rs", "a password is worked out, one at a time, so that other checks are not late"),
     ("spawn", "health/tls.rs", "files of certificates are read, so that other checks are not late"),
     ("spawn", "discovery/service.rs", "one task for each name that is being asked for, at most 8"),
+    (
+        "spawn",
+        "discovery/watches.rs",
+        "one task for each source that tells the whole; it ends with its entry",
+    ),
+    ("spawn", "discovery/list_file.rs", "a file is looked at and read where it may wait"),
     ("spawn", "cli/demo/", "built-in backends and clients"),
     (
         "spawn",
@@ -40,6 +46,7 @@ pub const HOMES: [(&str, &str, &str); 37] = [
     ("now", "health/panel.rs", "how long the last Sentinels may take when more than half have answered"),
     ("now", "health/tls.rs", "when certificates were read last"),
     ("now", "discovery/service.rs", "when a source is to be asked"),
+    ("now", "discovery/list_file.rs", "when a file that has changed is read once more"),
     ("now", "discovery/resolver.rs", "how long a server may take"),
     ("now", "health/tcp.rs", "how long a handshake took"),
     ("now", "health/tcp_talk.rs", "how long an answer took"),

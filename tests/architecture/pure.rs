@@ -6,7 +6,7 @@ use super::imports::GROUND;
 use super::source::Source;
 
 /// Pure files and folders of rooms that are not, as beginnings of places below `src/`.
-pub const PURE: [&str; 26] = [
+pub const PURE: [&str; 30] = [
     "admin/history.rs",
     "admin/openmetrics.rs",
     "cli/top/picture.rs",
@@ -15,7 +15,11 @@ pub const PURE: [&str; 26] = [
     "cli/top/view.rs",
     "discovery/choice.rs",
     "discovery/ledger.rs",
+    "discovery/listing.rs",
+    "discovery/names.rs",
     "discovery/source.rs",
+    "discovery/standing.rs",
+    "discovery/whole.rs",
     "health/base64.rs",
     "health/bson.rs",
     "health/dialogue.rs",

@@ -35,7 +35,8 @@ fn expected(format: u32) -> Manifest {
         7 => before_departures(specimen()),
         8 => before_sources(specimen()),
         9 => before_role_changes(specimen()),
-        10 => specimen(),
+        10 => before_lists(specimen()),
+        11 => specimen(),
         other => panic!("say here what a manifest of format {other} means"),
     }
 }
@@ -43,8 +44,16 @@ fn expected(format: u32) -> Manifest {
 /// Words of counters that were written once and are written no more, each with the last format that had it.
 const RETIRED: [(u32, &str, &str); 0] = [];
 
-/// The specimen of a build that did not count who became what.
-fn before_role_changes(mut manifest: Manifest) -> Manifest {
+/// The specimen of a build whose sources told nothing but addresses.
+fn before_lists(mut manifest: Manifest) -> Manifest {
+    let sources = manifest.pools.iter_mut().flat_map(|pool| &mut pool.sources);
+    sources.for_each(|source| source.listed = Vec::new());
+    manifest
+}
+
+/// The same of one that did not count who became what.
+fn before_role_changes(manifest: Manifest) -> Manifest {
+    let mut manifest = before_lists(manifest);
     let backends = manifest.pools.iter_mut().flat_map(|pool| &mut pool.backends);
     backends.for_each(|backend| backend.checks.retain(|count| count.family.as_str() != "role_changes"));
     manifest

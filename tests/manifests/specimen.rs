@@ -129,6 +129,15 @@ fn pool(send_proxy: SendProxy, on_down: OnDown) -> Pool {
             current: Some("10.0.0.1".parse().unwrap()),
             answered_ms: Some(55),
             failing_since_ms: Some(56),
+            listed: vec![FoundBackend {
+                name: Some("pg-1".into()),
+                ip: "10.0.0.2".parse().unwrap(),
+                port: Some(5_432),
+                weight: Some(3),
+                tier: Some(1),
+                max_sessions: Some(50),
+                drains: Some("terminating (kubernetes)".into()),
+            }],
         }],
     }
 }

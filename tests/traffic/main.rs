@@ -16,6 +16,7 @@ mod datagram_headers;
 mod datagrams;
 mod deadlines;
 mod discovery;
+mod discovery_file;
 mod discovery_upgrade;
 mod fairness;
 mod fd_exhaustion;

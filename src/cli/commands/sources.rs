@@ -33,7 +33,7 @@ pub(super) fn table(sources: &[Value]) -> String {
             text(source, "state").to_owned(),
             age(number(source, "since_s")),
             number(source, "found").to_string(),
-            age(number(source, "next_s")),
+            source.get("next_s").and_then(Value::as_u64).map_or("-".to_owned(), age),
             text(source, "why").to_owned(),
         ]
     }));
@@ -43,7 +43,7 @@ pub(super) fn table(sources: &[Value]) -> String {
 fn picture(answer: &Value) -> String {
     let sources = list(answer, "sources");
     if sources.is_empty() {
-        return "no pool finds its backends by names".to_owned();
+        return "no pool has backends that are found".to_owned();
     }
     let mut out = String::new();
     for source in sources {
@@ -77,6 +77,6 @@ mod tests {
         assert!(shown.starts_with("pool pg\nSOURCE"), "{shown}");
         assert!(shown.contains("failing  12m  1      30s   SERVFAIL; the 1 found before stay"), "{shown}");
         assert!(shown.ends_with("\n  db at 10.0.0.1:5432"), "{shown}");
-        assert_eq!(picture(&json!({ "sources": [] })), "no pool finds its backends by names");
+        assert_eq!(picture(&json!({ "sources": [] })), "no pool has backends that are found");
     }
 }

@@ -12,7 +12,7 @@ use super::policy::ROLES_HINT;
 use crate::config::mistake::{Place, Report, quoted};
 use crate::config::nearest::nearest;
 use crate::config::settings::{
-    Bind, Check, Listener, OnDown, OnRemoved, Pool, Protocol, Role, SendProxy, WhenNone, Word,
+    Bind, Check, Listener, OnDown, OnRemoved, Pool, Protocol, Role, SendProxy, Source, WhenNone, Word,
 };
 use crate::config::spec::{POOL, Section, TOP};
 use crate::config::units::show_whole;
@@ -263,7 +263,8 @@ fn check_health_port(pool: &DraftPool, unused: bool, ports: usize, report: &mut 
     }
     let listed = pool.settings.backends.iter().map(|backend| (&backend.name, backend.port));
     let listed = listed.zip(&pool.backend_places);
-    let sources = pool.settings.sources.iter().map(|source| (&source.text, source.port));
+    let port = |source: &Source| (!source.finds_no_port()).then_some(0);
+    let sources = pool.settings.sources.iter().map(|source| (&source.text, port(source)));
     let mut places = listed.chain(sources.zip(&pool.source_places));
     let Some(((name, _), place)) = places.find(|((_, port), _)| port.is_none()) else { return };
     let why = if unused {

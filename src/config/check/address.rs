@@ -10,7 +10,7 @@ use crate::config::units::parse_whole;
 
 /// Why a text is not an address, or not a port.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum AddressError {
+pub(in crate::config) enum AddressError {
     #[error("{} is a host name; an address is an IP here, names are not looked up", quoted(.0))]
     HostName(String),
     #[error("{} is not an IP address", quoted(.0))]
@@ -30,7 +30,9 @@ pub(super) enum AddressError {
 }
 
 /// Reads `IP`, `IP:PORT` or `IP:PORT-PORT`; IPv6 in brackets.
-pub(super) fn parse_address(text: &str) -> Result<(IpAddr, Option<RangeInclusive<u16>>), AddressError> {
+pub(in crate::config) fn parse_address(
+    text: &str,
+) -> Result<(IpAddr, Option<RangeInclusive<u16>>), AddressError> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, after) = rest.split_once(']').ok_or_else(|| AddressError::NotAnIp(text.to_owned()))?;
         if host.contains('%') {

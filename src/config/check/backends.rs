@@ -7,13 +7,13 @@ use std::net::IpAddr;
 
 use super::address::{AddressError, parse_address};
 use super::binds::is_broadcast;
-use super::names;
 use super::section::{Fields, check_name};
 use super::values::scalar;
+use super::{from, names};
 use crate::config::document::{Entry, IPV6_HINT, Node, Value};
 use crate::config::foreign;
 use crate::config::mistake::{Place, Report, harmless, quoted};
-use crate::config::settings::{Addresses, Backend, Source};
+use crate::config::settings::{Addresses, Backend, Source, SourceKind};
 use crate::config::spec::BACKEND;
 
 /// What stands there, each with its place.
@@ -82,7 +82,8 @@ fn read_one(item: &Node, report: &mut Report) -> Option<Item> {
         }
         let (ip, port, text) = address("address", item, report)?;
         let (weight, tier, max_sessions) = numbers(&fields, report);
-        let backend = Backend { name: text.to_owned(), ip, port, weight, tier, max_sessions };
+        let name = text.to_owned();
+        let backend = Backend { name, ip, port, weight, tier, max_sessions, drains: None };
         return Some(Item::Backend(Found {
             backend,
             place: item.place,
@@ -91,6 +92,10 @@ fn read_one(item: &Node, report: &mut Report) -> Option<Item> {
         }));
     };
     let fields = Fields::open(item, &BACKEND, report)?;
+    if let Some(entry) = fields.get("from") {
+        return from::read(entry, &fields, report).map(|source| Item::Source(source, entry.value.place));
+    }
+    from::tell_without(&fields, report);
     let (weight, tier, max_sessions) = numbers(&fields, report);
     let name = fields.get("name").and_then(|entry| {
         let name = scalar("name", &entry.value, "a word", report)?;
@@ -98,11 +103,12 @@ fn read_one(item: &Node, report: &mut Report) -> Option<Item> {
         Some((name, entry.value.place))
     });
     let Some(entry) = fields.get("address") else {
-        report.tell(item.place, "a backend needs `address`");
+        report.tell(item.place, "a backend needs `address`, or `from` with who says it");
         return None;
     };
     if let Some(source) = host_name(&entry.value, &fields, report) {
-        if let Some((_, place)) = name.filter(|_| source.addresses == Addresses::All) {
+        let SourceKind::Name(mut host) = source.from else { return None };
+        if let Some((_, place)) = name.filter(|_| host.addresses == Addresses::All) {
             let message = "each address of a host name is a backend of its own, named by it";
             report.tell_with_hint(
                 place,
@@ -110,14 +116,15 @@ fn read_one(item: &Node, report: &mut Report) -> Option<Item> {
                 "with `addresses: one` the name is the backend, and may have another",
             );
         }
-        let name = name.map(|(name, _)| name.to_owned());
-        return Some(Item::Source(Source { name, ..source }, entry.value.place));
+        host.name = name.map(|(name, _)| name.to_owned());
+        return Some(Item::Source(Source { from: SourceKind::Name(host), ..source }, entry.value.place));
     }
     let (ip, port, text) = address("address", &entry.value, report)?;
     names::tell_of_an_address(&fields, report);
     let (place, named) = (entry.value.place, name.is_some());
     let (name, name_place) = name.unwrap_or((text, place));
-    let backend = Backend { name: name.to_owned(), ip, port, weight, tier, max_sessions };
+    let name = name.to_owned();
+    let backend = Backend { name, ip, port, weight, tier, max_sessions, drains: None };
     Some(Item::Backend(Found { backend, place, name_place, named }))
 }
 
@@ -130,7 +137,11 @@ fn host_name(node: &Node, fields: &Fields<'_>, report: &mut Report) -> Option<So
 fn tell_double_sources(sources: &[(Source, Place)], report: &mut Report) {
     let mut places: BTreeMap<(&str, Option<u16>), Place> = BTreeMap::new();
     for (source, place) in sources {
-        if let Some(first) = places.insert((&source.host, source.port), *place) {
+        let what = match &source.from {
+            SourceKind::Name(name) => (&*name.host, name.port),
+            SourceKind::File(_) => (&*source.text, None),
+        };
+        if let Some(first) = places.insert(what, *place) {
             report.tell(*place, format!("{} is in the pool already, on {first}", quoted(&source.text)));
         }
     }
@@ -142,7 +153,11 @@ fn numbers(fields: &Fields<'_>, report: &mut Report) -> (u16, u8, Option<u32>) {
     (fields.whole("weight", report), fields.whole("tier", report), max_sessions)
 }
 
-fn address<'a>(key: &str, node: &'a Node, report: &mut Report) -> Option<(IpAddr, Option<u16>, &'a str)> {
+pub(super) fn address<'a>(
+    key: &str,
+    node: &'a Node,
+    report: &mut Report,
+) -> Option<(IpAddr, Option<u16>, &'a str)> {
     if matches!(node.value, Value::List(_) | Value::Map(_)) {
         report.tell_with_hint(node.place, format!("`{key}` must be ADDRESS or ADDRESS:PORT"), IPV6_HINT);
         return None;

@@ -45,7 +45,7 @@ mod tests {
         );
         assert_eq!(
             unknown_key("zzz", &BACKEND),
-            "unknown key `zzz` in a backend; its keys are address, name, weight, tier, max_sessions, addresses, family"
+            "unknown key `zzz` in a backend; its keys are address, name, weight, tier, max_sessions, addresses, family, from, ignore"
         );
     }
 }

@@ -12,9 +12,11 @@ mod connect_from;
 mod databases;
 mod defaults;
 mod draft;
+mod from;
 mod health;
 mod hosts;
 mod keys;
+mod listed;
 mod listeners;
 mod login;
 mod names;
@@ -35,7 +37,9 @@ use draft::{DraftListener, DraftPool};
 use section::{Fields, check_name, entries_of};
 use values::{is_word, scalar};
 
-pub(super) use address::show_ip;
+pub(super) use address::{parse_address, show_ip};
+pub use listed::Listed;
+pub(super) use listed::read as listed;
 
 /// The settings a tree stands for, defaults filled in. Only complete when the report stayed empty.
 pub(super) fn check(document: &Node, report: &mut Report) -> Option<Settings> {

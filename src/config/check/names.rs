@@ -12,7 +12,7 @@ use super::section::Fields;
 use super::values::{is_word, scalar};
 use crate::config::document::{Entry, Node, Value};
 use crate::config::mistake::{Place, Report, quoted};
-use crate::config::settings::{Addresses, Discovery, Dns, Family, Source};
+use crate::config::settings::{Addresses, Discovery, Dns, Family, HostName, Source, SourceKind};
 
 /// The source that a text names, if it is a host name or NAME:PORT; its numbers are for the caller.
 pub(super) fn source(text: &str, place: Place, fields: &Fields<'_>, report: &mut Report) -> Option<Source> {
@@ -40,13 +40,17 @@ pub(super) fn source(text: &str, place: Place, fields: &Fields<'_>, report: &mut
             None
         }
     };
-    Some(Source {
-        text: text.to_owned(),
+    let from = SourceKind::Name(HostName {
         host: host.to_ascii_lowercase(),
         port,
         addresses: fields.word_of("addresses", report),
         family: fields.word_of("family", report),
         name: None,
+    });
+    Some(Source {
+        text: text.to_owned(),
+        from,
+        ignore: Vec::new(),
         weight: fields.whole("weight", report),
         tier: fields.whole("tier", report),
         max_sessions: fields.whole_or("max_sessions", report),

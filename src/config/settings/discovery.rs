@@ -8,9 +8,43 @@ use super::Cidr;
 /// An entry of `backends` that finds backends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// As it is written, which is what people and metrics call it.
+    /// What people and metrics call it: a host name as it is written, or the kind and what is asked for. Once in its pool.
     pub text: String,
-    /// The host name that is looked up; with a final dot it is never extended.
+    /// What is asked.
+    pub from: SourceKind,
+    /// Of each that is found, where the source does not say it.
+    pub weight: u16,
+    /// Of each that is found, where the source does not say it.
+    pub tier: u8,
+    /// Of each that is found, where the source does not say it; `None` is `off`.
+    pub max_sessions: Option<u32>,
+    /// What the source says and is not listened to.
+    pub ignore: Vec<Ignored>,
+}
+
+impl Source {
+    /// What it finds has no port by what the file says: the one the client came to is dialled.
+    pub fn finds_no_port(&self) -> bool {
+        match &self.from {
+            SourceKind::Name(name) => name.port.is_none(),
+            SourceKind::File(_) => self.ignore.contains(&Ignored::Port),
+        }
+    }
+}
+
+/// What is asked for backends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceKind {
+    /// The addresses of a host name.
+    Name(HostName),
+    /// A file.
+    File(ListFile),
+}
+
+/// A host name that is looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostName {
+    /// It; with a final dot it is never extended.
     pub host: String,
     /// The port of what is found; `None`: the one the client came to.
     pub port: Option<u16>,
@@ -20,12 +54,28 @@ pub struct Source {
     pub family: Family,
     /// The name of the backend where it is one.
     pub name: Option<String>,
-    /// Of each that is found.
-    pub weight: u16,
-    /// Of each that is found.
-    pub tier: u8,
-    /// Of each that is found; `None` is `off`.
-    pub max_sessions: Option<u32>,
+}
+
+/// A file that lists backends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListFile {
+    /// Where it is.
+    pub path: String,
+    /// How often it is looked at.
+    pub every: Duration,
+}
+
+/// One of the words of `ignore`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ignored {
+    /// Its share of what is new.
+    Weight,
+    /// Its tier.
+    Tier,
+    /// Its sessions at once.
+    MaxSessions,
+    /// Its port: what is found is dialled at the one the client came to.
+    Port,
 }
 
 /// The `addresses` of a name.

@@ -196,6 +196,8 @@ pub struct Backend {
     pub tier: u8,
     /// Sessions at once; `None` is `off`. Never 0.
     pub max_sessions: Option<u32>,
+    /// Why its source wants nothing new there; what is there stays.
+    pub drains: Option<String>,
 }
 
 /// The `send_proxy` of a pool.

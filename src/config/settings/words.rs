@@ -3,8 +3,8 @@
 //! The rules read by these tables, the table of keys lists their words, and whoever shows a setting asks for its word.
 
 use super::{
-    Addresses, Balance, Contested, Donors, Family, HashKey, Leave, Level, LogFormat, LogSessions, OnDown,
-    OnEmpty, OnRemoved, Protocol, Role, SendProxy, WhenNone, Writers,
+    Addresses, Balance, Contested, Donors, Family, HashKey, Ignored, Leave, Level, LogFormat, LogSessions,
+    OnDown, OnEmpty, OnRemoved, Protocol, Role, SendProxy, WhenNone, Writers,
 };
 
 /// A choice of the file, and its words in the order in which people are told of them.
@@ -100,6 +100,15 @@ impl Word for Family {
     const WORDS: &'static [(&'static str, Self)] = &[("any", Self::Any), ("v4", Self::V4), ("v6", Self::V6)];
 }
 
+impl Word for Ignored {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("weight", Self::Weight),
+        ("tier", Self::Tier),
+        ("max_sessions", Self::MaxSessions),
+        ("port", Self::Port),
+    ];
+}
+
 impl Word for OnEmpty {
     const WORDS: &'static [(&'static str, Self)] = &[("keep", Self::Keep), ("empty", Self::Empty)];
 }
@@ -169,6 +178,7 @@ mod tests {
         holds(&[OnDown::Keep, OnDown::Close, OnDown::Rehome]);
         holds(&[Addresses::All, Addresses::One]);
         holds(&[Family::Any, Family::V4, Family::V6]);
+        holds(&[Ignored::Weight, Ignored::Tier, Ignored::MaxSessions, Ignored::Port]);
         holds(&[OnEmpty::Keep, OnEmpty::Empty]);
         holds(&[OnRemoved::Auto, OnRemoved::Keep, OnRemoved::Close, OnRemoved::Rehome]);
         holds(&[WhenNone::Reject, WhenNone::TryAll, WhenNone::Wait]);

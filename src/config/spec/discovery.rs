@@ -2,7 +2,7 @@
 //!
 //! Pure. Tables of rows.
 
-use super::{Default, Key, Kind, OFF, Section, Text, hours, minutes, ms, seconds, spelt};
+use super::{Default, Key, Kind, NAME, OFF, Section, Text, hours, minutes, ms, seconds, spelt};
 use crate::config::settings::{OnEmpty, Word};
 
 pub(in crate::config) const DNS_ASKED: Section = Section::new(
@@ -53,6 +53,66 @@ const REFRESH: Section = Section::new(
     ],
 );
 
+/// Who says which backends there are.
+pub(in crate::config) const FROM: Section = Section::choice(
+    "`from`",
+    &[Key::new(
+        "file",
+        Kind::TextOr(PATH, &FILE),
+        Default::Absent,
+        "the path of a file that lists backends: a list like `backends`, one of Prometheus, or a line for each",
+    )],
+);
+
+pub(in crate::config) const FILE: Section = Section::new(
+    "the `file` of `from`",
+    &[
+        Key::new("path", Kind::Text(PATH), Default::Required, "where it is"),
+        Key::new(
+            "every",
+            Kind::Duration(ms(100), hours(1), &[]),
+            Default::Is("1s"),
+            "how often it is looked at; it is read when it is another",
+        ),
+    ],
+);
+
+/// What an entry of such a file may have.
+pub(in crate::config) const LISTED: Section = Section::new(
+    "a backend that a source lists",
+    &[
+        Key::new(
+            "address",
+            Kind::Text(Text::new("ADDRESS or ADDRESS:PORT")),
+            Default::Required,
+            "where it is dialled",
+        ),
+        Key::new("name", Kind::Text(NAME), Default::Told("the address"), "what it is called"),
+        Key::new("weight", Kind::Whole(0, 256, &[]), Default::Absent, "its share of what is new"),
+        Key::new("tier", Kind::Whole(0, 255, &[]), Default::Absent, "its tier"),
+        Key::new(
+            "max_sessions",
+            Kind::Whole(1, u32::MAX as u64, OFF),
+            Default::Absent,
+            "its sessions at once",
+        ),
+    ],
+);
+
+/// A list of Prometheus.
+pub(in crate::config) const TARGETS: Section = Section::new(
+    "a group of `targets`",
+    &[
+        Key::new(
+            "targets",
+            Kind::List(Text::new("ADDRESS:PORT"), LISTED_MAX),
+            Default::Required,
+            "addresses",
+        ),
+        Key::new("labels", Kind::Section(&LISTED), Default::Absent, "what holds for all of them"),
+    ],
+);
+
 pub(in crate::config) const DISCOVERY: Section = Section::new(
     "`discovery`",
     &[
@@ -89,6 +149,9 @@ pub(in crate::config) const DISCOVERY: Section = Section::new(
     ],
 );
 
+const PATH: Text = Text::new("an absolute path").at_most(4_096);
+/// Entries of a list.
+pub(in crate::config) const LISTED_MAX: usize = 10_000;
 const AUTO: &[&str] = &["auto"];
 const ON_EMPTY: [&str; 2] = spelt(OnEmpty::WORDS);
 const SERVERS_MAX: usize = 8;

@@ -28,6 +28,7 @@ use super::settings::Protocol;
 
 pub(super) use checks::{CHECK, DNS, EXPECT, POSTGRES, TALK, UDP_TALK};
 pub(super) use databases::{MONGODB, MYSQL, REDIS};
+pub(super) use discovery::{FROM, LISTED, LISTED_MAX, TARGETS};
 pub(super) use find::sections;
 pub use find::{Asked, Found, all, ask, blocks, table_of_all};
 pub(super) use listener::{DEFAULTS_LISTENER, LISTENER};

@@ -3,13 +3,13 @@
 //! Pure. Tables of rows. Those that each pool has of its own come first: `defaults` has the others.
 
 use super::checks::HEALTH;
-use super::discovery::DISCOVERY;
+use super::discovery::{DISCOVERY, FROM};
 use super::{
     Default, Key, Kind, NAME, OFF, Section, Text, hours, minutes, ms, seconds, spelt, spelt_between,
 };
 use crate::config::settings::{
-    Addresses, Balance, Contested, Family, HashKey, Leave, OnDown, OnRemoved, SOURCE_HASH as HASH_WORD,
-    SendProxy, WhenNone, Word, Writers,
+    Addresses, Balance, Contested, Family, HashKey, Ignored, Leave, OnDown, OnRemoved,
+    SOURCE_HASH as HASH_WORD, SendProxy, WhenNone, Word, Writers,
 };
 
 pub(in crate::config) const POOL: Section = Section::new("a pool", &KEYS);
@@ -122,7 +122,7 @@ pub(in crate::config) const BACKEND: Section = Section::new(
         Key::new(
             "address",
             Kind::Text(Text::new("ADDRESS or ADDRESS:PORT, or a host name instead of the address")),
-            Default::Required,
+            Default::Absent,
             "where it is dialled; without a port, at the one the client came to; a host name is looked up",
         ),
         Key::new(
@@ -155,6 +155,21 @@ pub(in crate::config) const BACKEND: Section = Section::new(
             Kind::Words(&FAMILIES),
             Default::Is("any"),
             "of a host name: which addresses it is asked for",
+        ),
+        Key::new(
+            "from",
+            Kind::Section(&FROM),
+            Default::Absent,
+            "instead of `address`: who says which backends there are",
+        ),
+        Key::new(
+            "ignore",
+            Kind::List(
+                Text { words: &IGNORED, ..Text::new("a list of `weight`, `tier`, `max_sessions`, `port`") },
+                4,
+            ),
+            Default::Is("[]"),
+            "with `from`: what is not taken from there, but from this entry; without its port, at the one the client came to",
         ),
     ],
 );
@@ -311,6 +326,7 @@ const HASH_KEYS: [&str; 2] = spelt(HashKey::WORDS);
 const SEND_PROXY: [&str; 3] = spelt(SendProxy::WORDS);
 const ADDRESSES: [&str; 2] = spelt(Addresses::WORDS);
 const FAMILIES: [&str; 3] = spelt(Family::WORDS);
+const IGNORED: [&str; 4] = spelt(Ignored::WORDS);
 const ON_REMOVED: [&str; 4] = spelt(OnRemoved::WORDS);
 const ON_DOWN: [&str; 4] = spelt_between(&["auto"], OnDown::WORDS, &[]);
 const CONTESTED: [&str; 2] = spelt(Contested::WORDS);

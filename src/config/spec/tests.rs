@@ -61,6 +61,7 @@ fn nested(steps: &[&str], value: Option<&str>) -> String {
                 ("redis", ["sentinels"]) if value.is_some_and(|value| value != "[]") => "name: n, ",
                 ("redis", ["name"]) => "sentinels: '10.0.0.1', ",
                 ("redis", ["sentinel_password", ..]) => "sentinels: '10.0.0.1', name: n, ",
+                ("file", ["every"]) => "path: /l, ",
                 ("tls", ["certificate"]) => "key: /k, ",
                 ("tls", ["key"]) => "certificate: /c, ",
                 ("expect", ["primary"]) => "replica: y, ",
@@ -70,6 +71,8 @@ fn nested(steps: &[&str], value: Option<&str>) -> String {
             let inner = nested(rest, value);
             match key.strip_suffix("[]") {
                 Some(key) if rest == ["address"] => format!("{key}: [{{ {inner} }}]"),
+                Some(key) if rest[0] == "from" => format!("{key}: [{{ {inner} }}]"),
+                Some(key) if rest == ["ignore"] => format!("{key}: [{{ from: {{ file: /l }}, {inner} }}]"),
                 Some(key) if matches!(rest, ["addresses" | "family"]) => {
                     format!("{key}: [{{ address: 'db.example.org:1', {inner} }}]")
                 }
@@ -158,7 +161,7 @@ fn text_of(found: &Found, length: usize) -> String {
                 + if length.is_multiple_of(8) { "h" } else { "" }
         }
         "pool" => "p".to_owned(),
-        "file" | "ca" | "certificate" | "key" => format!("/{}", "p".repeat(length - 1)),
+        "file" | "path" | "ca" | "certificate" | "key" => format!("/{}", "p".repeat(length - 1)),
         _ => "x".repeat(length),
     }
 }
@@ -168,6 +171,7 @@ fn list_of(found: &Found, length: usize) -> String {
         "bind" => (0..length).map(|at| (1_000 + at).to_string()).collect(),
         // A backend of IPv4 is reached from there.
         "connect_from" => (0..length).map(|at| format!("11.0.0.{at}")).collect(),
+        "ignore" => (0..length).map(|_| "weight".to_owned()).collect(),
         "hosts" | "search" => (0..length).map(|at| format!("lb{at}.example.net")).collect(),
         _ => (0..length)
             .map(|at| format!("{}::{:x}", if at >> 16 == 0 { "a" } else { "b" }, at & 0xffff))
