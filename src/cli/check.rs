@@ -7,19 +7,22 @@ use super::ask::ask;
 use super::exit_code::BAD_CONFIGURATION;
 use super::output::{complain, said, say};
 use super::resolve;
-use crate::config::{self, settings::Settings};
+use crate::config::{self, Variable};
 use crate::discovery;
-use crate::server::{Refused, read_document, read_standard_input};
+use crate::server::{Document, Refused, read_document, read_standard_input};
 
 /// Prints what the file holds, or every mistake; looks the names in it up, or asks every backend.
 pub(super) fn check(path: &Path, resolves: bool, asks: bool) -> ExitCode {
-    let settings = match load(path) {
-        Ok(settings) => settings,
+    let Document { settings, variables, .. } = match load(path) {
+        Ok(document) => document,
         Err(code) => return code,
     };
     let mut words = Ok(());
     if !asks {
         words = say(config::describe(&settings));
+        if !variables.is_empty() {
+            words = words.and_then(|()| say(table_of(path, &variables)));
+        }
         words = words.and_then(|()| say(format_args!("{}: no mistakes", path.display())));
     }
     // Whoever is found is asked as well.
@@ -39,13 +42,28 @@ pub(super) fn check(path: &Path, resolves: bool, asks: bool) -> ExitCode {
     if code == ExitCode::SUCCESS { all } else { code }
 }
 
-/// Reads the settings, or tells on standard error why there are none.
-pub(super) fn load(path: &Path) -> Result<Settings, ExitCode> {
+/// What the variables of the environment stand for, and where. A service may see others than a shell does.
+fn table_of(path: &Path, variables: &[Variable]) -> String {
+    let row = |one: &Variable| {
+        let value = match (&one.value, one.is_default) {
+            (Some(value), true) => format!("{value} (not set: the default)"),
+            (Some(value), false) => value.clone(),
+            (None, true) => "not shown (not set: the default)".to_owned(),
+            (None, false) => "not shown".to_owned(),
+        };
+        [one.name.clone(), value, format!("{}:{}:{}", path.display(), one.line, one.column)]
+    };
+    let head = ["VARIABLE", "STANDS FOR", "WHERE"].map(str::to_owned);
+    config::table(&std::iter::once(head).chain(variables.iter().map(row)).collect::<Vec<_>>())
+}
+
+/// Reads the file, or tells on standard error why that is none.
+fn load(path: &Path) -> Result<Document, ExitCode> {
     let read = if path == Path::new("-") { read_standard_input() } else { read_document(path) };
     let document = read.inspect(|document| {
         document.warnings.iter().for_each(|warning| complain(format_args!("evenkeel: {warning}")));
     });
-    document.map(|document| document.settings).map_err(|refused| {
+    document.map_err(|refused| {
         tell_refused(&refused);
         // A file that is not there or not readable is a configuration to mend, like a wrong one.
         ExitCode::from(BAD_CONFIGURATION)

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span};
 
 use super::mistake::{Place, Report, harmless, quoted};
+use super::variables;
 
 /// A value in the file. Cloning is cheap.
 #[derive(Debug, Clone)]
@@ -131,6 +132,7 @@ enum Key {
 }
 
 struct Anchored {
+    place: Place,
     value: Value,
     spent: Spent,
     height: usize,
@@ -143,19 +145,14 @@ impl Builder<'_> {
         }
         match event {
             Event::Scalar(text, style, anchor, _) => {
-                self.spend(Spent { nodes: 1, text_bytes: text.len() }, place)?;
                 let plain = style == ScalarStyle::Plain;
-                let value = match &*text {
-                    "" | "~" | "null" if plain => Value::Empty,
-                    text => Value::Text(text.into()),
+                let (value, text_bytes) = if variables::concerns(&text) {
+                    self.filled(&text, plain, place)
+                } else {
+                    (scalar(&text, plain), text.len())
                 };
-                self.finish(
-                    Node { place, value },
-                    anchor,
-                    Spent { nodes: 1, text_bytes: text.len() },
-                    0,
-                    plain,
-                );
+                self.spend(Spent { nodes: 1, text_bytes }, place)?;
+                self.finish(Node { place, value }, anchor, Spent { nodes: 1, text_bytes }, 0, plain);
             }
             Event::SequenceStart(_, anchor, _) => self.begin(place, anchor, Content::List(Vec::new()))?,
             Event::MappingStart(_, anchor, _) => {
@@ -176,6 +173,19 @@ impl Builder<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The scalar with its variables put in, and its length.
+    fn filled(&mut self, text: &str, plain: bool, place: Place) -> (Value, usize) {
+        if matches!(self.open.last(), Some(Frame { content: Content::Map { key: None, .. }, .. })) {
+            let told = format!("{} stands in a key; variables are put into values only", quoted(text));
+            self.report.tell(place, told);
+            return (Value::Told, 0);
+        }
+        match self.report.fill(text, place) {
+            Some(filled) => (scalar(&filled, plain), filled.len()),
+            None => (Value::Told, 0),
+        }
     }
 
     fn begin(&mut self, place: Place, anchor: usize, content: Content) -> Result<(), Stop> {
@@ -213,6 +223,7 @@ impl Builder<'_> {
             return Err((place, "this alias stands inside its own anchor".to_owned(), None));
         };
         let (value, spent, height) = (known.value.clone(), known.spent, known.height);
+        self.report.is_filled_as(known.place, place);
         if self.open.len() + height > DEPTH_MAX {
             return Err(too_deep(place));
         }
@@ -237,7 +248,8 @@ impl Builder<'_> {
     /// A value is complete: it goes into the list or map it stands in.
     fn finish(&mut self, node: Node, anchor: usize, spent: Spent, height: usize, plain: bool) {
         if anchor != 0 {
-            self.anchors.insert(anchor, Anchored { value: node.value.clone(), spent, height });
+            let Node { place, value } = node.clone();
+            self.anchors.insert(anchor, Anchored { place, value, spent, height });
         }
         let Some(frame) = self.open.last_mut() else {
             self.root = Some(node);
@@ -285,6 +297,13 @@ impl Builder<'_> {
                 }
             }
         }
+    }
+}
+
+fn scalar(text: &str, plain: bool) -> Value {
+    match text {
+        "" | "~" | "null" if plain => Value::Empty,
+        text => Value::Text(text.into()),
     }
 }
 
@@ -344,7 +363,9 @@ fn syntax_mistake(error: &ScanError, text: &str) -> Stop {
     // The parser may notice an unquoted `[::1]:80` only on the next line.
     let near = text.split('\n').skip(place.line.saturating_sub(2)).take(2);
     let looks_ipv6 = near.into_iter().any(|line| line.contains("]:") && line.contains("::"));
-    (place, message, looks_ipv6.then(|| IPV6_HINT.to_owned()))
+    let looks_filled = text.split('\n').nth(place.line - 1).is_some_and(|line| line.contains("${"));
+    let hint = if looks_filled { Some(VARIABLE_HINT) } else { looks_ipv6.then_some(IPV6_HINT) };
+    (place, message, hint.map(str::to_owned))
 }
 
 fn place(span: Span) -> Place {
@@ -356,6 +377,10 @@ fn place(span: Span) -> Place {
 /// What a writer of an unquoted `[::]:80` must know.
 pub(super) const IPV6_HINT: &str =
     "an IPv6 address needs quotes in YAML, with its brackets inside: \"[::1]:5432\"";
+
+/// What a writer of `[${HOST}]` must know.
+const VARIABLE_HINT: &str =
+    "inside `[ ]` and `{ }` a variable needs quotes, or YAML takes its `{` for a map: '${NAME}'";
 
 /// The deepest key of a good file is seven levels down.
 const DEPTH_MAX: usize = 16;

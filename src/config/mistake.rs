@@ -4,9 +4,12 @@
 //! Pure. What a file contains may be hostile: control characters and direction marks never reach the terminal, long
 //! lines are cut, and however many mistakes there are, memory and output stay bounded.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 
 use super::settings::SecretSource;
+use super::variables::{self, Used};
 
 /// Where something stands in the file. Line 0: nowhere in particular (the file as a whole).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +44,8 @@ pub struct Mistake {
     pub message: String,
     /// More advice, when there is some.
     pub hint: Option<String>,
+    /// What the variables of the environment at this place stand for.
+    pub note: Option<String>,
     snippet: Option<Snippet>,
 }
 
@@ -112,10 +117,35 @@ pub(super) struct Report {
     reads: Option<Reads>,
     /// Where passwords stand.
     hidden: Vec<Place>,
+    /// Where variables of the environment stand, and what for.
+    filled: BTreeMap<Place, Vec<Used>>,
+    /// How many of them the file uses.
+    uses: usize,
 }
 
-/// Reads a password that stands outside of the file, or says why not.
-pub type Reads = fn(&SecretSource) -> Result<Vec<u8>, String>;
+/// How what stands outside of the file is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Reads {
+    /// A password, or why it cannot be read.
+    pub secret: fn(&SecretSource) -> Result<Vec<u8>, String>,
+    /// A variable of the environment, if it is set.
+    pub variable: fn(&str) -> Option<OsString>,
+}
+
+/// A variable of the environment that a file uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// What it stands for; `None`: nobody is shown it.
+    pub value: Option<String>,
+    /// It is not set, and this is what the file says for that.
+    pub is_default: bool,
+    /// Line in the file, counted from 1.
+    pub line: usize,
+    /// Column in characters, counted from 1.
+    pub column: usize,
+}
 
 impl Report {
     /// An empty one, for a file whose passwords are read so. Without it each of them is a word that nobody takes for one.
@@ -125,7 +155,61 @@ impl Report {
 
     /// Reads a password.
     pub(super) fn secret(&self, source: &SecretSource) -> Result<Vec<u8>, String> {
-        self.reads.map_or_else(|| Ok(b"(unread)".to_vec()), |reads| reads(source))
+        self.reads.map_or_else(|| Ok(b"(unread)".to_vec()), |reads| (reads.secret)(source))
+    }
+
+    /// The scalar with its variables put in; `None`: what is wrong with them is told.
+    pub(super) fn fill(&mut self, text: &str, place: Place) -> Option<String> {
+        let look = |name: &str| self.reads.and_then(|reads| (reads.variable)(name));
+        let filled = match variables::fill(text, look) {
+            Ok(filled) => filled,
+            Err(problem) => {
+                self.tell_with_hint(place, problem.told, problem.advice);
+                return None;
+            }
+        };
+        let before = self.uses;
+        self.uses += filled.uses.len();
+        if self.uses > variables::USES_MAX {
+            if before <= variables::USES_MAX {
+                let most = variables::USES_MAX;
+                self.tell(place, format!("more than {most} variables of the environment in this file"));
+            }
+            return None;
+        }
+        if !filled.uses.is_empty() {
+            self.filled.insert(place, filled.uses);
+        }
+        Some(filled.text)
+    }
+
+    /// What stands at one place is repeated at another.
+    pub(super) fn is_filled_as(&mut self, first: Place, place: Place) {
+        if let Some(uses) = self.filled.get(&first) {
+            self.filled.insert(place, uses.clone());
+        }
+    }
+
+    /// The name of the one variable that is all that a value says.
+    pub(super) fn only_variable(&self, place: Place, value: &str) -> Option<&str> {
+        match self.filled.get(&place).map(Vec::as_slice) {
+            Some([only]) if !only.is_default && only.value == value => Some(&only.name),
+            _ => None,
+        }
+    }
+
+    /// The variables that the file uses, in its order.
+    pub(super) fn variables(&self) -> Vec<Variable> {
+        let one = |place: &Place, used: &Used| Variable {
+            name: used.name.clone(),
+            value: (!self.hidden.contains(place) && (used.is_default || !variables::is_secret(&used.name)))
+                .then(|| variables::shown(&used.value)),
+            is_default: used.is_default,
+            line: place.line,
+            column: place.column,
+        };
+        let all = self.filled.iter().flat_map(|(place, uses)| uses.iter().map(move |used| one(place, used)));
+        all.collect()
     }
 
     /// A password stands there: nobody is shown it.
@@ -180,12 +264,13 @@ impl Report {
     pub(super) fn into_mistakes(mut self, file_name: &str, text: &str) -> Mistakes {
         self.keep_first();
         let mut lines = Lines::new(text);
-        let list = self.found.into_iter().map(|(place, message, hint)| Mistake {
-            line: place.line,
-            column: place.column,
-            message,
-            hint,
-            snippet: lines.get(place.line).map(|line| snippet(line, place)),
+        let (filled, hidden) = (self.filled, self.hidden);
+        let list = self.found.into_iter().map(|(place, message, hint)| {
+            let uses = filled.get(&place).map_or(&[][..], Vec::as_slice);
+            let (message, hint) = unseen(message, hint, uses);
+            let note = (!uses.is_empty() && !hidden.contains(&place)).then(|| variables::explained(uses));
+            let snippet = lines.get(place.line).map(|line| snippet(line, place));
+            Mistake { line: place.line, column: place.column, message, hint, note, snippet }
         });
         Mistakes { list: list.collect(), file_name: harmless(file_name), untold: self.dropped }
     }
@@ -204,6 +289,21 @@ impl Report {
         self.found.dedup();
         self.dropped += self.found.len().saturating_sub(TOLD_MAX);
         self.found.truncate(TOLD_MAX);
+    }
+}
+
+/// The message, without what stands in a variable whose name says that it is secret.
+fn unseen(message: String, hint: Option<String>, uses: &[Used]) -> (String, Option<String>) {
+    let mut secret = uses.iter().filter(|used| !used.is_default && variables::is_secret(&used.name));
+    match secret.next() {
+        None => (message, hint),
+        Some(used) => {
+            let message = format!(
+                "what `${{{}}}` stands for cannot stand here; by its name it is secret, so it is not shown",
+                used.name
+            );
+            (message, None)
+        }
     }
 }
 
@@ -257,6 +357,9 @@ fn write_mistake(f: &mut fmt::Formatter<'_>, file_name: &str, mistake: &Mistake)
     }
     if let Some(hint) = &mistake.hint {
         writeln!(f, "{:gutter$} = hint: {hint}", "")?;
+    }
+    if let Some(note) = &mistake.note {
+        writeln!(f, "{:gutter$} = note: {note}", "")?;
     }
     Ok(())
 }

@@ -14,7 +14,13 @@ pub fn schema() -> String {
     root.insert("title".into(), json!("evenkeel.yaml"));
     root.insert("description".into(), json!("The configuration of evenkeel, a layer-4 balancer"));
     let named = [&LISTENER, &POOL].map(|section| (defined(section).to_owned(), object(section).into()));
-    root.insert("$defs".into(), Value::Object(named.into_iter().collect()));
+    let variable = json!({
+        "type": "string",
+        "pattern": "\\$\\{",
+        "description": "${NAME} or ${NAME:-default}: a variable of the environment",
+    });
+    let named = named.into_iter().chain([("variable".to_owned(), variable)]);
+    root.insert("$defs".into(), Value::Object(named.collect()));
     format!("{:#}", Value::Object(root))
 }
 
@@ -127,6 +133,20 @@ fn value(key: &Key) -> Map<String, Value> {
         }
         Kind::List(text, most) => list(text, usize::from(key.default == Default::Required), *most),
     };
+    // Those that take any text take that one as well.
+    let plain = match key.kind {
+        Kind::Whole(..)
+        | Kind::Factor(..)
+        | Kind::Duration(..)
+        | Kind::Seconds(..)
+        | Kind::Size(..)
+        | Kind::Rate(..)
+        | Kind::Percent(_)
+        | Kind::Words(_)
+        | Kind::Choice(..)
+        | Kind::SectionOr(..) => or_variable(plain),
+        _ => plain,
+    };
     match plain {
         Value::Object(map) => map,
         other => Map::from_iter([("const".to_owned(), other)]),
@@ -156,6 +176,16 @@ fn either(plain: Value, words: &[&str]) -> Value {
 
 fn any_of(choices: &[Value; 2]) -> Value {
     json!({ "anyOf": choices })
+}
+
+/// This, or a variable of the environment that stands for it.
+fn or_variable(mut plain: Value) -> Value {
+    let variable = json!({ "$ref": "#/$defs/variable" });
+    if let Some(Value::Array(choices)) = plain.get_mut("anyOf") {
+        choices.push(variable);
+        return plain;
+    }
+    any_of(&[plain, variable])
 }
 
 /// These words; YAML takes `off` and `on` for false and true.

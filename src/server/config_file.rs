@@ -19,9 +19,9 @@ pub fn read_document(path: &Path) -> Result<Document, Refused> {
         };
         Refused::Unreadable(format!("cannot read {}: {error}{advice}", path.display()))
     })?;
-    let (settings, text) = config::read_with(&path.display().to_string(), &text, secrets::read)?;
-    let warnings = secrets::exposed(path, &settings);
-    Ok(Document { settings, text: text.into(), warnings })
+    let read = config::read_with(&path.display().to_string(), &text, secrets::OUTSIDE)?;
+    let warnings = secrets::exposed(path, &read.settings);
+    Ok(document(read, warnings))
 }
 
 /// Reads and checks what comes on standard input.
@@ -32,10 +32,15 @@ pub fn read_standard_input() -> Result<Document, Refused> {
         .take(READ_BYTES_MAX)
         .read_to_end(&mut text)
         .map_err(|error| Refused::Unreadable(format!("cannot read standard input: {error}")))?;
-    let (settings, text) = config::read_with("standard input", &text, secrets::read)?;
+    let read = config::read_with("standard input", &text, secrets::OUTSIDE)?;
     // Nobody else can read it there, but for files that it names.
-    let warnings = secrets::exposed(Path::new("-"), &settings);
-    Ok(Document { settings, text: text.into(), warnings })
+    let warnings = secrets::exposed(Path::new("-"), &read.settings);
+    Ok(document(read, warnings))
+}
+
+fn document(read: config::Configuration, warnings: Vec<String>) -> Document {
+    let config::Configuration { settings, text, variables } = read;
+    Document { settings, text: text.into(), variables, warnings }
 }
 
 /// Reads no more than is needed to see that a file is too large: it may be a device.

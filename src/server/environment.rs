@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use super::error::Refused;
+use crate::config::Variable;
 use crate::config::settings::{Level, Settings};
 use crate::sys::udp_probe::Offloads;
 use crate::systemd::{FdStore, Notify};
@@ -80,6 +81,8 @@ pub struct Document {
     pub settings: Settings,
     /// What it says, without its passwords.
     pub text: Arc<str>,
+    /// The variables of the environment that it uses.
+    pub variables: Vec<Variable>,
     /// What is not wrong, and not well.
     pub warnings: Vec<String>,
 }

@@ -355,7 +355,8 @@ fn tell(refused: &Refused) {
     };
     for mistake in mistakes.list() {
         let (line, column, hint) = (mistake.line, mistake.column, mistake.hint.as_deref());
-        tracing::error!(target: "evenkeel", line, column, hint, "the file has a mistake: {}", mistake.message);
+        let note = mistake.note.as_deref();
+        tracing::error!(target: "evenkeel", line, column, hint, note, "the file has a mistake: {}", mistake.message);
     }
     let count = mistakes.count();
     tracing::error!(target: "evenkeel", mistakes = count, "the file is refused; what was served goes on");

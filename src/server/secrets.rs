@@ -5,12 +5,16 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::config::Reads;
 use crate::config::settings::{SecretSource, Settings};
+
+/// What stands outside of the file.
+pub(super) const OUTSIDE: Reads = Reads { secret: read, variable: |name| std::env::var_os(name) };
 
 /// Reads one, or says why not.
 pub(super) fn read(source: &SecretSource) -> Result<Vec<u8>, String> {
     let path = match source {
-        SecretSource::Nowhere | SecretSource::Here => return Ok(Vec::new()),
+        SecretSource::Nowhere | SecretSource::Here | SecretSource::Variable(_) => return Ok(Vec::new()),
         SecretSource::File(path) => PathBuf::from(&**path),
         SecretSource::Credential(name) => match std::env::var_os("CREDENTIALS_DIRECTORY") {
             Some(folder) => PathBuf::from(folder).join(&**name),
@@ -44,7 +48,7 @@ pub(super) fn exposed(path: &Path, settings: &Settings) -> Vec<String> {
                 (path, "; write `password: { file: PATH }`, or take the right away (chmod o-r)")
             }
             SecretSource::File(file) => (Path::new(&**file), "; take the right away (chmod o-r)"),
-            SecretSource::Nowhere | SecretSource::Credential(_) => continue,
+            SecretSource::Nowhere | SecretSource::Variable(_) | SecretSource::Credential(_) => continue,
         };
         let words = format!("everybody on this machine can read the password in {}{advice}", place.display());
         if is_open(place) && !told.contains(&words) {

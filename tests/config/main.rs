@@ -5,3 +5,4 @@ mod foreign;
 mod hostile;
 mod mistakes;
 mod secrets;
+mod variables;

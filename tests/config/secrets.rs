@@ -1,15 +1,25 @@
 //! Passwords of checks: where they are read from, what is told when they cannot be, and that no text of ours holds one.
 
-use evenkeel::config::settings::{Check, SecretSource};
-use evenkeel::config::{Reads, difference, read, read_with};
+use std::ffi::OsString;
 
-const READS: Reads = |source| match source {
-    SecretSource::File(path) if &**path == "/pw" => Ok(b"hunter2\nnothing\n".to_vec()),
-    SecretSource::Credential(name) if &**name == "pg" => Ok(b"swordfish".to_vec()),
-    SecretSource::File(path) if &**path == "/empty" => Ok(b"\n".to_vec()),
-    SecretSource::File(path) if &**path == "/long" => Ok(vec![b'x'; 2000]),
-    other => Err(format!("{other:?}: no such thing")),
-};
+use evenkeel::config::settings::{Check, SecretSource};
+use evenkeel::config::{Configuration, Reads, difference, read, read_with};
+
+const READS: Reads = Reads { secret: password, variable };
+
+fn variable(name: &str) -> Option<OsString> {
+    (name == "PG_PASSWORD").then(|| "squeamish".into())
+}
+
+fn password(source: &SecretSource) -> Result<Vec<u8>, String> {
+    match source {
+        SecretSource::File(path) if &**path == "/pw" => Ok(b"hunter2\nnothing\n".to_vec()),
+        SecretSource::Credential(name) if &**name == "pg" => Ok(b"swordfish".to_vec()),
+        SecretSource::File(path) if &**path == "/empty" => Ok(b"\n".to_vec()),
+        SecretSource::File(path) if &**path == "/long" => Ok(vec![b'x'; 2000]),
+        other => Err(format!("{other:?}: no such thing")),
+    }
+}
 
 fn file(password: &str) -> String {
     format!(
@@ -24,10 +34,12 @@ fn a_password_is_read_where_the_file_says() {
         ("{ file: /pw }", "hunter2", SecretSource::File("/pw".into())),
         ("{ credential: pg }", "swordfish", SecretSource::Credential("pg".into())),
         ("'it''s'", "it's", SecretSource::Here),
+        ("'${PG_PASSWORD}'", "squeamish", SecretSource::Variable("PG_PASSWORD".into())),
+        ("'a ${PG_PASSWORD}'", "a squeamish", SecretSource::Here),
         ("12345", "12345", SecretSource::Here),
         ("''", "", SecretSource::Nowhere),
     ] {
-        let (settings, text) = read_with("f", file(written).as_bytes(), READS).unwrap();
+        let Configuration { settings, text, .. } = read_with("f", file(written).as_bytes(), READS).unwrap();
         let Check::Postgres(check) = &settings.pools[0].health.check else { panic!() };
         assert_eq!((check.password.expose(), check.password.source()), (password.as_bytes(), &source));
         let shown = format!("{settings:?}{text}");
@@ -68,13 +80,13 @@ fn what_cannot_be_read_is_a_mistake_with_its_place_and_no_mistake_shows_a_passwo
 
 #[test]
 fn another_password_is_a_difference_that_is_told_without_it() {
-    let other: Reads = |_| Ok(b"swordfish".to_vec());
+    let other = Reads { secret: |_| Ok(b"swordfish".to_vec()), variable };
     let text = file("{ file: /pw }");
-    let (before, _) = read_with("f", text.as_bytes(), READS).unwrap();
-    let (after, _) = read_with("f", text.as_bytes(), other).unwrap();
+    let before = read_with("f", text.as_bytes(), READS).unwrap().settings;
+    let after = read_with("f", text.as_bytes(), other).unwrap().settings;
     assert_eq!(difference(&before, &after), ["pool p has another password"]);
     assert_eq!(difference(&before, &before), [""; 0]);
-    let (slower, _) = read_with("f", text.replace("user: u", "user: w").as_bytes(), other).unwrap();
+    let slower = read_with("f", text.replace("user: u", "user: w").as_bytes(), other).unwrap().settings;
     assert_eq!(difference(&before, &slower), ["pool p changed"]);
 }
 

@@ -53,6 +53,7 @@ pub(super) fn password(fields: &Fields<'_>, key: &str, report: &mut Report) -> O
     let source = match &entry.value.value {
         Value::Text(text) => {
             report.hide(entry.value.place);
+            let variable = report.only_variable(entry.value.place, text).map(Into::into);
             if text.len() > kind.most() || text.contains(['\0', '\n', '\r']) {
                 let most = kind.most();
                 report.tell(entry.value.place, format!("`{key}` is a line of at most {most} bytes"));
@@ -61,7 +62,7 @@ pub(super) fn password(fields: &Fields<'_>, key: &str, report: &mut Report) -> O
             return Some(if text.is_empty() {
                 Secret::none()
             } else {
-                Secret::new(SecretSource::Here, text.as_bytes())
+                Secret::new(variable.map_or(SecretSource::Here, SecretSource::Variable), text.as_bytes())
             });
         }
         Value::Map(_) => source(entry, report)?,

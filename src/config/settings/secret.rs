@@ -19,6 +19,8 @@ pub enum SecretSource {
     Here,
     /// In a file of its own; a line end behind it is none of it.
     File(Box<str>),
+    /// In a variable of the environment, by this name.
+    Variable(Box<str>),
     /// With the service manager (`LoadCredential=`), by this name.
     Credential(Box<str>),
 }

@@ -151,10 +151,13 @@ impl Predecessor {
 fn carried(bundle: &Bundle) -> Option<Document> {
     let manifest = &bundle.manifest;
     // What cannot be read any more is no reason to serve nobody.
-    let secrets: config::Reads = |source| Ok(secrets::read(source).unwrap_or_else(|_| b"(unread)".to_vec()));
+    let secret = |source: &_| Ok(secrets::read(source).unwrap_or_else(|_| b"(unread)".to_vec()));
+    // What they stood for then is in the text.
+    let reads = config::Reads { secret, variable: |_| None };
     let text = manifest.head.config.as_bytes();
-    let (settings, _) = config::read_with(&manifest.head.config_path, text, secrets).ok()?;
-    Some(Document { settings, text: manifest.head.config.as_str().into(), warnings: Vec::new() })
+    let settings = config::read_with(&manifest.head.config_path, text, reads).ok()?.settings;
+    let text = manifest.head.config.as_str().into();
+    Some(Document { settings, text, variables: Vec::new(), warnings: Vec::new() })
 }
 
 /// What a reload cannot change comes from the new file at once.
