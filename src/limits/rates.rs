@@ -70,6 +70,18 @@ impl RateLimit {
         self.pace.take(self.full_ns.load(Ordering::Relaxed), now_ns).is_some()
     }
 
+    /// When it is full again.
+    pub fn full_ns(&self) -> u64 {
+        self.full_ns.load(Ordering::Relaxed)
+    }
+
+    /// One that goes on: it is full again no sooner than then, or than it could be if all were taken now.
+    #[must_use]
+    pub fn going_on(interval_ns: u64, full_ns: u64, now_ns: u64) -> Self {
+        let pace = Pace::new(interval_ns);
+        Self { pace, full_ns: AtomicU64::new(full_ns.min(now_ns.saturating_add(pace.ahead_ns))) }
+    }
+
     /// The one that was taken did not begin.
     pub fn give_back(&self) {
         self.full_ns.fetch_sub(self.pace.interval_ns, Ordering::Relaxed);
@@ -80,6 +92,7 @@ impl RateLimit {
 #[derive(Debug)]
 pub struct SourceRates {
     hasher: SipHasher13,
+    key: [u8; 16],
     pace: Pace,
     buckets: Box<[Mutex<Bucket>]>,
 }
@@ -103,6 +116,7 @@ impl SourceRates {
         let buckets = (sources / SLOTS).clamp(1, BUCKETS_MAX).next_power_of_two();
         Self {
             hasher: SipHasher13::new_with_key(&hash_key),
+            key: hash_key,
             pace: Pace::new(interval_ns),
             buckets: (0..buckets).map(|_| Mutex::default()).collect(),
         }
@@ -111,6 +125,38 @@ impl SourceRates {
     /// Between two of them.
     pub fn interval_ns(&self) -> u64 {
         self.pace.interval_ns
+    }
+
+    /// The key of its hash.
+    pub fn hash_key(&self) -> [u8; 16] {
+        self.key
+    }
+
+    /// The sources that are not full again, by their hash, and when they are; those that owe most first, `most` of them.
+    pub fn owing(&self, now_ns: u64, most: usize) -> Vec<(u64, u64)> {
+        let mut owing = Vec::new();
+        for bucket in &self.buckets {
+            let bucket = *bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            owing.extend(
+                bucket.0.iter().filter(|slot| slot.full_ns > now_ns).map(|slot| (slot.source, slot.full_ns)),
+            );
+        }
+        owing.sort_unstable_by_key(|(_, full_ns)| std::cmp::Reverse(*full_ns));
+        owing.truncate(most);
+        owing
+    }
+
+    /// These owe so much, or what they could owe if they took all they may now. `hash_key` must be that of their hashes.
+    pub fn go_on(&self, owing: &[(u64, u64)], now_ns: u64) {
+        let most_ns = now_ns.saturating_add(self.pace.ahead_ns);
+        for (source, full_ns) in owing {
+            let mut bucket = self.bucket(*source).lock().unwrap_or_else(PoisonError::into_inner);
+            let slot = bucket.place_of(*source);
+            let full_ns = (*full_ns).min(most_ns);
+            if full_ns > slot.full_ns {
+                *slot = Slot { source: *source, full_ns };
+            }
+        }
     }
 
     /// Could a session of this source begin now? Takes nothing.
@@ -213,6 +259,32 @@ mod tests {
             assert_eq!(refused, Err(Reason::LimitSessions));
         }
         assert!(begins(&rates, 1, 5) && !begins(&rates, 1, 5));
+    }
+
+    #[test]
+    fn what_is_owed_goes_on_elsewhere_and_no_more_than_could_be() {
+        let now_ns = 9 * SECOND_NS;
+        let (limit, rates) = (RateLimit::new(SECOND_NS / 3), SourceRates::new([8; 16], SECOND_NS / 3, 1_000));
+        let taken = (0..9).filter(|_| limit.try_take(now_ns)).count();
+        (1..=50).for_each(|source| (0..source % 4).for_each(|_| assert!(begins(&rates, source, now_ns))));
+        assert_eq!(taken, 3);
+        let next = RateLimit::going_on(SECOND_NS / 3, limit.full_ns(), now_ns);
+        assert!(!next.try_take(now_ns) && next.try_take(now_ns + SECOND_NS / 3));
+        // Of another size, and by the same key.
+        let next = SourceRates::new(rates.hash_key(), SECOND_NS / 3, 100_000);
+        let owing = rates.owing(now_ns, 1_000);
+        assert_eq!(owing.len(), 38, "those that took some");
+        assert!(owing.is_sorted_by_key(|(_, full_ns)| std::cmp::Reverse(*full_ns)));
+        assert_eq!(rates.owing(now_ns, 5), owing[..5]);
+        next.go_on(&owing, now_ns);
+        let left = |rates: &SourceRates, source| (0..9).filter(|_| begins(rates, source, now_ns)).count();
+        (1..=50).for_each(|source| assert_eq!(left(&next, source), 3 - source as usize % 4, "{source}"));
+        assert!(next.owing(now_ns + SECOND_NS, 1_000).is_empty(), "a second later nobody owes anything");
+        // Whatever is told, nobody waits for longer than for what one may have.
+        let far = SourceRates::new([8; 16], SECOND_NS / 3, 64);
+        far.go_on(&[(7, u64::MAX)], now_ns);
+        assert_eq!(far.owing(now_ns, 9), [(7, now_ns + SECOND_NS / 3 * 3)]);
+        assert!(RateLimit::going_on(SECOND_NS, u64::MAX, now_ns).try_take(now_ns + SECOND_NS));
     }
 
     /// Threads whose clocks run apart by up to a millisecond, for ten minutes of their time.

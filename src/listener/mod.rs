@@ -88,6 +88,14 @@ impl Terms {
             Self::Udp(terms) => &terms.listener,
         }
     }
+
+    /// Whose they are.
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::Tcp(_) => Protocol::Tcp,
+            Self::Udp(_) => Protocol::Udp,
+        }
+    }
 }
 
 /// A door that cannot be bound.

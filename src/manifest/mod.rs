@@ -41,8 +41,8 @@ pub use kinds::{Carried, Held, Phase};
 pub use records::Next;
 pub use records::{Door, Flow, FlowTerms, HalfDuplex, Proxied, Session, Side, Terms};
 pub use state::{
-    Backend, BackendState, Count, Ejection, FoundBackend, ListenerCounts, Pool, PoolRoles, Reach, Remembered,
-    ServerRole, Source,
+    Backend, BackendState, Count, Ejection, FoundBackend, ListenerCounts, Pool, PoolRoles, Rates,
+    RatesOfSources, Reach, Remembered, ServerRole, Source,
 };
 pub use version::{Misfit, OLDEST_READ, OLDEST_READER, Reads, VERSION, may_be_read};
 pub use wire::{Broken, Bytes, Reader, Wire, Writer};

@@ -39,6 +39,30 @@ travels! {
         pub pool: String,
         /// Everything that is counted of it; living sessions are not.
         pub counts: Vec<Count>,
+        /// What was taken of its rates and is not there again yet.
+        pub rates: Option<Rates> = None,
+    }
+}
+
+travels! {
+    /// What was taken of the rates of a listener. Times are of the shared clock.
+    pub struct Rates {
+        /// All sources together: the time between two sessions, and when there is the whole second's worth again.
+        pub whole: Option<(u64, u64)>,
+        /// Each source by itself.
+        pub of_sources: Option<RatesOfSources> = None,
+    }
+}
+
+travels! {
+    /// What sources owe, by a hash.
+    pub struct RatesOfSources {
+        /// The time between two sessions of one source.
+        pub interval_ns: u64,
+        /// The key of the hash.
+        pub key: (u64, u64),
+        /// The hash, and when there is the whole second's worth again.
+        pub owing: Vec<(u64, u64)>,
     }
 }
 

@@ -17,6 +17,7 @@ use super::environment::{Environment, File, Program};
 use super::handover::Successor;
 use super::kept_listeners::KeptListeners;
 use super::open_listeners::OpenListeners;
+use super::rates::RatesBefore;
 use super::side_thread::SideThreads;
 use crate::admin::{CachedTexts, Gate, Watchers};
 use crate::discovery;
@@ -73,6 +74,8 @@ pub(super) struct Control {
     pub(super) watchers: Arc<Watchers>,
     pub(super) log_lines_dropped: Arc<AtomicU64>,
     pub(super) flow_hash_key: [u8; 16],
+    /// For the first terms that are made.
+    pub(super) rates_before: Mutex<RatesBefore>,
 }
 
 /// The HTTP door that is served.
@@ -139,7 +142,13 @@ impl Control {
             watchers: Arc::default(),
             log_lines_dropped: Arc::clone(&with.log_lines_dropped),
             flow_hash_key: hash_key(with.seed),
+            rates_before: Mutex::default(),
         }
+    }
+
+    /// The clock that all threads share.
+    pub(super) fn now_ns(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// What is served. Held for a look or a change, never while waiting.

@@ -16,6 +16,7 @@ mod kept_listeners;
 mod open_listeners;
 mod orders;
 mod periodic;
+mod rates;
 mod reload;
 mod secrets;
 mod side_thread;

@@ -189,7 +189,9 @@ impl Control {
     /// Makes the terms of listeners.
     fn terms_builder(&self, settings: &Settings) -> TermsBuilder {
         let tcp_sessions = self.workers.tcp_sessions_max();
-        TermsBuilder::new(settings, tcp_sessions, self.workers.shared_udp_permits(), self.flow_hash_key)
+        let rates_before = std::mem::take(&mut *lock(&self.rates_before));
+        let udp_permits = self.workers.shared_udp_permits();
+        TermsBuilder::new(settings, tcp_sessions, udp_permits, self.flow_hash_key, rates_before)
     }
 
     /// Gives every door to the listener that has it now, opens the new ones and lets the others go.

@@ -1,11 +1,13 @@
 //! Terms builder: what the sessions of each listener are born with, and what of it goes on when the file changes:
 //! counters and limits.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::rates::RatesBefore;
 use crate::access::{Access, TrustedProxies};
 use crate::config::settings::{Listener, LogSessions, Protocol, Rate, Settings, ShareLimit};
 use crate::limits::{PerSource, Permits, RateLimit, SessionLimits, SourceRates, udp_defaults};
@@ -15,13 +17,17 @@ use crate::pool::LivePool;
 use crate::reason::Reason;
 use crate::{flow, tcp, udp};
 
-/// Why a session of this source would be refused at a listener of these terms, if it began now.
-pub(super) fn foresee(terms: &Terms, source: IpAddr, now_ns: u64) -> Option<Reason> {
-    let limits = match terms {
+/// What limits the sessions of a listener of these terms; `None`: nothing but the process.
+pub(super) fn limits_of(terms: &Terms) -> Option<&SessionLimits> {
+    match terms {
         Terms::Tcp(terms) => terms.admission.as_ref().and_then(tcp::Admission::limits),
         Terms::Udp(terms) => Some(&*terms.flow.limits),
-    };
-    limits.and_then(|limits| limits.foresee(source, now_ns))
+    }
+}
+
+/// Why a session of this source would be refused at a listener of these terms, if it began now.
+pub(super) fn foresee(terms: &Terms, source: IpAddr, now_ns: u64) -> Option<Reason> {
+    limits_of(terms).and_then(|limits| limits.foresee(source, now_ns))
 }
 
 /// What all listeners have in common.
@@ -34,6 +40,8 @@ pub(super) struct TermsBuilder {
     hash_key: [u8; 16],
     /// Sources in the table of each `rate_per_source`.
     rated_sources: usize,
+    /// What was owed to the process before.
+    rates_before: RefCell<RatesBefore>,
 }
 
 impl TermsBuilder {
@@ -42,6 +50,7 @@ impl TermsBuilder {
         tcp_sessions: u32,
         udp_permits: Arc<Permits>,
         hash_key: [u8; 16],
+        rates_before: RatesBefore,
     ) -> Self {
         let tables = settings.listeners.iter().filter(|one| one.limits.rate_per_source.is_some()).count();
         Self {
@@ -50,6 +59,7 @@ impl TermsBuilder {
             udp_permits,
             hash_key,
             rated_sources: (RATED_SOURCES / tables.max(1)).min(RATED_SOURCES_EACH_MAX),
+            rates_before: RefCell::new(rates_before),
         }
     }
 
@@ -149,13 +159,16 @@ impl TermsBuilder {
         let rate = listener.limits.rate.map(interval_ns).map(|interval| {
             let known = before.and_then(SessionLimits::shared_rate);
             let same = known.filter(|known| known.interval_ns() == interval);
+            let same = same.or_else(|| self.rates_before.borrow_mut().take_whole(&listener.name, interval));
             same.unwrap_or_else(|| Arc::new(RateLimit::new(interval)))
         });
         let source_rates = listener.limits.rate_per_source.map(interval_ns).map(|interval| {
             let known = before.and_then(SessionLimits::shared_source_rates);
             let same = known.filter(|known| known.interval_ns() == interval);
-            let new = || Arc::new(SourceRates::new(self.hash_key, interval, self.rated_sources));
-            same.unwrap_or_else(new)
+            let (name, places) = (&listener.name, self.rated_sources);
+            let same =
+                same.or_else(|| self.rates_before.borrow_mut().take_of_sources(name, interval, places));
+            same.unwrap_or_else(|| Arc::new(SourceRates::new(self.hash_key, interval, places)))
         });
         SessionLimits::sharing(process, permits, sources).with_rates(rate, source_rates)
     }

@@ -35,7 +35,7 @@ pub const HOMES: [(&str, &str, &str); 40] = [
     ("now", "publisher/", "how long a backend has been up, down or ejected"),
     ("now", "server/handover/restart.rs", "how long the program on disk may take to answer"),
     ("now", "server/handover/send.rs", "how long the data threads stood still"),
-    ("now", "server/handover/export.rs", "where the zero of the shared clock lies"),
+    ("now", "server/control.rs", "the clock that all threads share, for what travels"),
     ("now", "server/handover/receive.rs", "where the zero of the process before lies"),
     ("now", "server/stop.rs", "the end of the grace"),
     ("now", "server/reload.rs", "when the file was read last"),

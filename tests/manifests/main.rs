@@ -36,7 +36,8 @@ fn expected(format: u32) -> Manifest {
         8 => before_sources(specimen()),
         9 => before_role_changes(specimen()),
         10 => before_lists(specimen()),
-        11 => specimen(),
+        11 => before_rates(specimen()),
+        12 => specimen(),
         other => panic!("say here what a manifest of format {other} means"),
     }
 }
@@ -44,8 +45,15 @@ fn expected(format: u32) -> Manifest {
 /// Words of counters that were written once and are written no more, each with the last format that had it.
 const RETIRED: [(u32, &str, &str); 0] = [];
 
-/// The specimen of a build whose sources told nothing but addresses.
-fn before_lists(mut manifest: Manifest) -> Manifest {
+/// The specimen of a build that did not tell what rates owe.
+fn before_rates(mut manifest: Manifest) -> Manifest {
+    manifest.listeners.iter_mut().for_each(|listener| listener.rates = None);
+    manifest
+}
+
+/// The same of one whose sources told nothing but addresses.
+fn before_lists(manifest: Manifest) -> Manifest {
+    let mut manifest = before_rates(manifest);
     let sources = manifest.pools.iter_mut().flat_map(|pool| &mut pool.sources);
     sources.for_each(|source| source.listed = Vec::new());
     manifest

@@ -98,6 +98,14 @@ fn listener(listener: &str, proto: &str) -> ListenerCounts {
         proto: proto.into(),
         pool: "databases".into(),
         counts: counts(ListenerShard::counters),
+        rates: Some(Rates {
+            whole: Some((2_000_000, 12_000_000)),
+            of_sources: Some(RatesOfSources {
+                interval_ns: 3_000_000,
+                key: (4, 5),
+                owing: vec![(6, 13_000_000), (7, 14_000_000)],
+            }),
+        }),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::process::Output;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::datagrams::Answering;
 use super::ports::free_port;
 use super::rig::{
-    Backend, DEADLINE, Outcome, Program, Silent, connect, echo, eventually, exchange, is_turned_away,
-    pattern, read_to_end, sum_of,
+    Backend, DEADLINE, Outcome, Program, Silent, becomes, connect, echo, eventually, exchange,
+    is_turned_away, pattern, read_to_end, sum_of,
 };
 
 fn yaml(keys: &str, backends: &str) -> String {
@@ -444,4 +444,34 @@ fn many_tables_do_not_outlast_the_standstill() {
     exchange(&mut client, b"before");
     assert_eq!(program.upgrade(), 1);
     exchange(&mut client, b"after");
+}
+
+/// One session a minute, of the listener or of each source: is the second one refused by the process after the next? `None`: it
+/// came too late to tell.
+fn is_refused_after_two_upgrades(limits: &str, reason: &str) -> Option<bool> {
+    let backend = Backend::start(echo);
+    let program = Program::start(&format!(
+        "listeners: {{ door: {{ bind: '127.0.0.1:PORT', backends: ['{}'], health: {{ check: off }}, limits: {{ {limits} }} }} }}",
+        backend.address
+    ));
+    let began = Instant::now();
+    let mut first = connect(program.address());
+    exchange(&mut first, b"hello");
+    assert_eq!((program.upgrade(), program.upgrade()), (1, 1));
+    let is_turned_away = is_turned_away(program.address());
+    if began.elapsed() > Duration::from_secs(50) {
+        return None;
+    }
+    let refused = format!("evenkeel_sessions_total{{listener=\"door\",reason=\"{reason}\"}}");
+    becomes("it is counted", if is_turned_away { 1.0 } else { 0.0 }, || program.metric(&refused));
+    exchange(&mut first, b"still there");
+    Some(is_turned_away)
+}
+
+#[test]
+fn nobody_gets_more_of_a_rate_for_an_upgrade() {
+    for (limits, reason) in [("rate: 1/m", "limit_rate"), ("rate_per_source: 1/m", "limit_rate_per_source")] {
+        let told = (0..5).find_map(|_| is_refused_after_two_upgrades(limits, reason));
+        assert_eq!(told, Some(true), "{limits}");
+    }
 }

@@ -15,6 +15,8 @@ use crate::manifest::{Door, Head, ListenerCounts, Manifest, Pool};
 use crate::metrics::{Drop, Fingerprint, ListenerCounters, ListenerShard};
 use crate::publisher::{Order, Told};
 use crate::server::control::{Control, lock};
+use crate::server::rates;
+use crate::server::terms::limits_of;
 use crate::sys::process;
 use crate::worker::{Doors, DoorsAsked, Message, ThreadExport};
 
@@ -46,7 +48,7 @@ impl Control {
         let all = self.listeners.all();
         // First the fingerprints: what is counted in between makes a difference then.
         let fingerprints = all.iter().map(|counters| (key(counters), fingerprint(counters))).collect();
-        let listeners = all.iter().map(|counters| tell(counters, named(counters.pool()))).collect();
+        let listeners = all.iter().map(|counters| self.tell(counters, named(counters.pool()))).collect();
         let before = Before {
             pools: Arc::new(told),
             names: pools.iter().map(|pool| pool.name.clone()).collect(),
@@ -80,7 +82,10 @@ impl Control {
                 || unsent(counters) > 0
         };
         let told = all.iter().filter(has_grown).map(|counters| {
-            let mut told = tell(counters, named(counters.pool()));
+            let mut told = match before {
+                None => self.tell(counters, named(counters.pool())),
+                Some(_) => tell(counters, named(counters.pool())),
+            };
             add_dropped(&mut told, unsent(counters));
             told
         });
@@ -157,9 +162,17 @@ impl Control {
     }
 
     /// Where the shared clock began, on the clock that all processes share.
+    /// All that is to be told of a listener.
+    fn tell(&self, counters: &ListenerCounters, pool: String) -> ListenerCounts {
+        let served = self.served();
+        let terms = served.terms.get(&*counters.listener);
+        let terms = terms.filter(|terms| terms.protocol().word() == counters.proto);
+        let rates = terms.and_then(limits_of).and_then(|limits| rates::told(limits, self.now_ns()));
+        ListenerCounts { rates, ..tell(counters, pool) }
+    }
+
     fn epoch_ns(&self) -> u64 {
-        let elapsed = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        process::monotonic_ns().saturating_sub(elapsed)
+        process::monotonic_ns().saturating_sub(self.now_ns())
     }
 
     fn doors(&self, open: Doors) -> Vec<Door> {
@@ -192,6 +205,7 @@ fn tell(counters: &ListenerCounters, pool: String) -> ListenerCounts {
         proto: counters.proto.to_owned(),
         pool,
         counts: counters.shards.totals(ListenerShard::counters),
+        rates: None,
     }
 }
 

@@ -21,8 +21,9 @@ use crate::pool::{Backend, Lease};
 use crate::publisher::Pickers;
 use crate::reason::Reason;
 use crate::server::admin_sockets::{HttpDoor, SocketDoor};
-use crate::server::control::Control;
+use crate::server::control::{Control, lock};
 use crate::server::open_listeners::Matched;
+use crate::server::rates::RatesBefore;
 use crate::sys::pipe::Pipe;
 use crate::sys::{fd_passing, process};
 use crate::transfer::{Ahead, Bundle, Sockets, is_taken_up};
@@ -179,6 +180,9 @@ impl Inherited {
             Some(Arc::new(counters))
         });
         control.listeners.replace(resumed.collect());
+        let owed = manifest.listeners.iter();
+        let owed = owed.filter_map(|record| Some((record.listener.clone(), record.rates.clone()?)));
+        *lock(&control.rates_before) = RatesBefore::new(owed, control.now_ns());
         control.reloads.done.store(manifest.head.reloads.0, Ordering::Relaxed);
         control.reloads.refused.store(manifest.head.reloads.1, Ordering::Relaxed);
     }
