@@ -1,5 +1,14 @@
 //! Process phase: where the process is in its life, and which way it may go. Pure.
 
+/// An operator's word that nobody shall be sent to this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withdrawn {
+    /// Who said so.
+    pub by: String,
+    /// When, in seconds since 1970.
+    pub since_s: u64,
+}
+
 /// The phases of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -7,6 +16,8 @@ pub enum Phase {
     Starting,
     /// Accepting.
     Running,
+    /// Asked to stop: everything goes on until those who send clients here have heard of it.
+    Leaving,
     /// Asked to stop: nothing new, living sessions may finish.
     Draining,
     /// Another process has everything.
@@ -21,7 +32,8 @@ impl Phase {
         matches!(
             (self, next),
             (Self::Starting, Self::Running | Self::Draining)
-                | (Self::Running, Self::Draining | Self::HandedOver)
+                | (Self::Running, Self::Leaving | Self::Draining | Self::HandedOver)
+                | (Self::Leaving, Self::Draining)
                 | (Self::Draining, Self::Stopped)
         )
     }
@@ -31,6 +43,7 @@ impl Phase {
         match self {
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Leaving => "leaving",
             Self::Draining => "draining",
             Self::HandedOver => "handed_over",
             Self::Stopped => "stopped",
@@ -44,12 +57,13 @@ mod tests {
 
     #[test]
     fn a_process_never_goes_back_and_never_skips_the_drain() {
-        use Phase::{Draining, HandedOver, Running, Starting, Stopped};
-        let order = [Starting, Running, Draining, Stopped];
+        use Phase::{Draining, HandedOver, Leaving, Running, Starting, Stopped};
+        let order = [Starting, Running, Leaving, Draining, Stopped];
         assert!(order.iter().all(|to| !HandedOver.may_become(*to)), "it is another's life then");
         for (i, from) in order.iter().enumerate() {
             for (k, to) in order.iter().chain([&HandedOver]).enumerate() {
-                let shortcut = matches!((from, to), (Starting, Draining) | (Running, HandedOver));
+                let shortcut =
+                    matches!((from, to), (Starting, Draining) | (Running, Draining) | (Running, HandedOver));
                 let legal = shortcut || (k == i + 1 && *to != HandedOver);
                 assert_eq!(from.may_become(*to), legal, "{from:?} -> {to:?}");
             }

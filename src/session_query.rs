@@ -14,6 +14,8 @@ pub struct Filter {
     pub backend: Option<(String, String)>,
     /// Of this client.
     pub client: Option<IpAddr>,
+    /// That came in at this address of ours.
+    pub local: Option<IpAddr>,
 }
 
 /// One session that was found.
@@ -27,6 +29,8 @@ pub struct SessionRow {
     pub listener: Arc<str>,
     /// Who it is.
     pub client: SocketAddr,
+    /// Where it came in; `None`: the socket does not say any more.
+    pub local: Option<SocketAddr>,
     /// The pool and the name of its backend, once it has one.
     pub backend: Option<(Arc<str>, Arc<str>)>,
     /// How old it is.
@@ -49,6 +53,13 @@ impl Filter {
             && self.client.is_none_or(|wanted| wanted.to_canonical() == client.to_canonical())
             && self.backend.as_ref().is_none_or(|(pool, name)| backend == Some((pool, name)))
     }
+
+    /// Does one that came in there fit? Only asked where it matters.
+    pub fn fits_local(&self, local: impl FnOnce() -> Option<SocketAddr>) -> bool {
+        let is_it =
+            |wanted: IpAddr| local().is_some_and(|at| at.ip().to_canonical() == wanted.to_canonical());
+        self.local.is_none_or(is_it)
+    }
 }
 
 #[cfg(test)]
@@ -64,9 +75,17 @@ mod tests {
         assert!(listener.fits("l", client, backend) && !listener.fits("m", client, backend));
         let of = Filter { client: Some("::ffff:10.0.0.1".parse().unwrap()), ..Filter::default() };
         assert!(of.fits("l", client, None) && !of.fits("l", "10.0.0.2".parse().unwrap(), None));
-        let at = Filter { backend: Some(("p".into(), "b".into())), listener: Some("l".into()), client: None };
+        let at = Filter {
+            backend: Some(("p".into(), "b".into())),
+            listener: Some("l".into()),
+            ..Filter::default()
+        };
         assert!(at.fits("l", client, backend) && !at.fits("m", client, backend));
         assert!(!at.fits("l", client, Some(("q", "b"))) && !at.fits("l", client, None));
         assert!(!at.is_open());
+        let local = Filter { local: Some("192.0.2.1".parse().unwrap()), ..Filter::default() };
+        assert!(local.fits_local(|| "[::ffff:192.0.2.1]:5".parse().ok()));
+        assert!(!local.fits_local(|| "192.0.2.2:5".parse().ok()) && !local.fits_local(|| None));
+        assert!(!local.is_open() && at.fits_local(|| panic!("nobody asks")));
     }
 }

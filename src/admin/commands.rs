@@ -55,6 +55,8 @@ pub(super) async fn answer(
         "/mark" => mark(&query, by, requests).await,
         "/weight" => weight(&query, by, requests).await,
         "/forget" => forget(&query, by, requests).await,
+        "/withdraw" => withdraw(true, by, requests).await,
+        "/announce" => withdraw(false, by, requests).await,
         "/reload" => reload(requests).await,
         "/upgrade" => upgrade(&query, who, requests).await,
         _ => log(&query, requests).await,
@@ -186,6 +188,7 @@ async fn search(
             "state": found.state,
             "listener": &*found.listener,
             "client": found.client.to_string(),
+            "local": found.local.map(|local| local.to_string()),
             "pool": found.backend.as_ref().map(|(pool, _)| &**pool),
             "backend": found.backend.as_ref().map(|(_, name)| &**name),
             "age_s": found.age_ms / 1_000,
@@ -199,10 +202,11 @@ async fn search(
 
 /// The sessions that are asked for. A name that nobody has is an answer of its own: no session would be one as well.
 fn filter(query: &Query, sources: &Sources) -> Result<Filter, Answer> {
-    let client = match query.get("client") {
-        Some(text) => Some(text.parse().map_err(|_| bad(&format!("`{text}` is no IP address")))?),
-        None => None,
+    let address = |key| {
+        let text = query.get(key);
+        text.map(|text| text.parse().map_err(|_| bad(&format!("`{text}` is no IP address")))).transpose()
     };
+    let (client, local) = (address("client")?, address("local")?);
     let listener = query.get("listener");
     if let Some(name) = listener.filter(|name| sources.listeners.named(name.as_bytes()).is_none()) {
         return Err(wrong(StatusCode::NOT_FOUND, &format!("there is no listener `{name}`")));
@@ -220,7 +224,7 @@ fn filter(query: &Query, sources: &Sources) -> Result<Filter, Answer> {
             return Err(wrong(StatusCode::NOT_FOUND, &text));
         }
     }
-    Ok(Filter { listener: listener.map(str::to_owned), backend, client })
+    Ok(Filter { listener: listener.map(str::to_owned), backend, client, local })
 }
 
 async fn mark(query: &Query, by: &str, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
@@ -282,6 +286,13 @@ fn no_sources(pool: Option<&str>) -> String {
         Some(pool) => format!("there is no pool `{pool}` that finds its backends by names"),
         None => "no pool finds its backends by names".to_owned(),
     }
+}
+
+async fn withdraw(is_withdrawn: bool, by: &str, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
+    let (reply, done) = oneshot::channel();
+    send(requests, Request::Withdraw { is_withdrawn, by: by.to_owned(), reply }).await?;
+    let not_kept = done.await.map_err(|_| stopping())?.err();
+    Ok((StatusCode::OK, json!({ "done": true, "not_kept": not_kept })))
 }
 
 async fn reload(requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
@@ -363,15 +374,17 @@ fn shown(seconds: u64) -> String {
 }
 
 /// What each command may be asked with.
-const PARAMETERS: [(&str, &[&str]); 11] = [
+const PARAMETERS: [(&str, &[&str]); 13] = [
     ("/explain", &["listener", "client"]),
-    ("/sessions", &["listener", "backend", "client", "limit"]),
+    ("/sessions", &["listener", "backend", "client", "local", "limit"]),
     ("/mark", &["backend", "mark"]),
     ("/weight", &["backend", "weight"]),
     ("/forget", &["pool"]),
-    ("/close", &["listener", "backend", "client", "all"]),
+    ("/close", &["listener", "backend", "client", "local", "all"]),
     ("/sources", &["pool"]),
     ("/refresh", &["pool"]),
+    ("/withdraw", &[]),
+    ("/announce", &[]),
     ("/reload", &[]),
     ("/log", &["level"]),
     ("/upgrade", &["binary"]),

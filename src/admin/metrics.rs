@@ -353,6 +353,8 @@ fn whole_process(out: &mut OpenMetrics, sources: &Sources) {
         "1: connections wait at the doors, since file descriptors or memory ran out.",
     );
     out.sample("evenkeel_accepting_rests", &[], u8::from(sources.workers.accepting_rests()));
+    out.gauge("evenkeel_withdrawn", "1: an operator wants nobody sent to this machine; /readyz says 503.");
+    out.sample("evenkeel_withdrawn", &[], u8::from((sources.withdrawn)().is_some()));
     out.counter("evenkeel_watchers_refused", "Who could not watch the dashboard: no place, or too slow.");
     out.sample("evenkeel_watchers_refused_total", &[("reason", "limit")], sources.watchers.refused());
     out.sample("evenkeel_watchers_refused_total", &[("reason", "slow")], sources.watchers.cut());

@@ -53,9 +53,31 @@ pub use socket::{Socket, adopt_socket, bind_socket, serve_socket};
 use sources::Peer;
 pub use sources::{Refuses, Sources, Watchers};
 
-/// Binds the HTTP address, for whichever thread serves there.
-pub async fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    if !address.ip().is_loopback() {
+/// What an HTTP address has to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offers {
+    /// Everything that may be read.
+    Everything,
+    /// `/readyz` and `/healthz`.
+    Readiness,
+}
+
+impl Offers {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Everything, Self::Readiness];
+
+    /// The key of its address.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Everything => "http",
+            Self::Readiness => "ready",
+        }
+    }
+}
+
+/// Binds an HTTP address, for whichever thread serves there.
+pub async fn bind(address: SocketAddr, offers: Offers) -> std::io::Result<std::net::TcpListener> {
+    if !address.ip().is_loopback() && offers == Offers::Everything {
         tracing::warn!(target: "evenkeel", %address, "admin.http is open to other hosts: anyone who reaches it sees names and counters");
     }
     TcpListener::bind(address).await?.into_std()
@@ -63,11 +85,16 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener>
 
 /// Serves until stopped. A slow or hostile client costs one of 64 places for at most 30 s; who watches the dashboard has one of
 /// 16 others.
-pub async fn serve(listener: std::net::TcpListener, sources: Arc<Sources>, stop: CancellationToken) {
+pub async fn serve(
+    listener: std::net::TcpListener,
+    offers: Offers,
+    sources: Arc<Sources>,
+    stop: CancellationToken,
+) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
-            tracing::error!(target: "evenkeel", %error, "admin.http cannot be served");
+            tracing::error!(target: "evenkeel", %error, "admin.{} cannot be served", offers.key());
             return;
         }
     };
@@ -99,7 +126,10 @@ pub async fn serve(listener: std::net::TcpListener, sources: Arc<Sources>, stop:
         };
         let life =
             Arc::new(ConnectionLife { is_crowded: sources.is_crowded(&stream), ..ConnectionLife::default() });
-        let door = Door::Reading { feed: Arc::clone(&feed), life: Arc::clone(&life) };
+        let door = match offers {
+            Offers::Everything => Door::Reading { feed: Arc::clone(&feed), life: Arc::clone(&life) },
+            Offers::Readiness => Door::Readiness,
+        };
         connections.admit(converse(stream, Arc::clone(&sources), door, stop.clone()), CONNECTION_MAX, life);
     }
 }
@@ -109,6 +139,8 @@ pub async fn serve(listener: std::net::TcpListener, sources: Arc<Sources>, stop:
 enum Door {
     /// The read-only address. With what its watchers are told.
     Reading { feed: Arc<Feed>, life: Arc<ConnectionLife> },
+    /// The address that tells readiness and nothing else.
+    Readiness,
     /// The socket of the commands: who it is, and where the orders go.
     Steering { by: Peer, requests: mpsc::Sender<Request> },
 }
@@ -144,7 +176,9 @@ where
 async fn respond(request: &HttpRequest<Incoming>, sources: &Sources, door: Door) -> Answer {
     let path = request.uri().path();
     let is_socket = matches!(door, Door::Steering { .. });
-    if let Some(host) = host_check::stranger(request, &sources.has_host).filter(|_| !is_socket) {
+    // What the third one says is no secret, and nobody knows by which name it is asked.
+    let is_checked = matches!(door, Door::Reading { .. });
+    if let Some(host) = host_check::stranger(request, &sources.has_host).filter(|_| is_checked) {
         tracing::debug!(target: "evenkeel", host, "admin.http was asked by a name that is not in admin.hosts");
         return text(StatusCode::MISDIRECTED_REQUEST, not_ours(&host)).map(Either::Left);
     }
@@ -162,7 +196,10 @@ async fn respond(request: &HttpRequest<Incoming>, sources: &Sources, door: Door)
         Door::Reading { .. } if matches!(*request.method(), Method::GET | Method::HEAD) && path == "/" => {
             return dashboard::page().map(Either::Left);
         }
-        Door::Reading { .. } => {}
+        Door::Readiness if !matches!(path, "/readyz" | "/healthz") => {
+            return text(StatusCode::NOT_FOUND, "there are /readyz and /healthz\n".into()).map(Either::Left);
+        }
+        Door::Reading { .. } | Door::Readiness => {}
     }
     let max_age = if is_socket { MaxAge::Tenth } else { MaxAge::Second };
     answer(request, sources, max_age).map(Either::Left)
@@ -201,6 +238,9 @@ fn ready(query: Option<&str>, sources: &Sources) -> Response<Full<Bytes>> {
     let phase = *sources.phase.borrow();
     if phase != Phase::Running {
         return text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", phase.word()));
+    }
+    if let Some(withdrawn) = (sources.withdrawn)() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, format!("withdrawn by {}\n", withdrawn.by));
     }
     let rests = sources.workers.accepting_rests();
     let resting = || {

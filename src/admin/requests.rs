@@ -66,6 +66,15 @@ pub enum Request {
         /// Whether there are any.
         reply: oneshot::Sender<bool>,
     },
+    /// Nobody is to be sent to this machine, or people are again.
+    Withdraw {
+        /// Nobody.
+        is_withdrawn: bool,
+        /// Who says so.
+        by: String,
+        /// Whether it is kept over a stop; it is so in any case.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
     /// Set the level of the log until the file says otherwise.
     LogLevel {
         /// The least serious level that is written.

@@ -13,7 +13,7 @@ use super::gate::Gate;
 use crate::discovery::Board;
 use crate::metrics::{Listeners, Reloads};
 use crate::pool::SnapshotCell;
-use crate::process_phase::Phase;
+use crate::process_phase::{Phase, Withdrawn};
 use crate::reason::Reason;
 use crate::worker::Workers;
 
@@ -47,6 +47,8 @@ pub struct Sources {
     pub addresses: Box<dyn Fn() -> Vec<(String, SocketAddr)> + Send + Sync>,
     /// Why the lists or the limits of the listener of this name would keep a client out at this moment of the clock.
     pub refuses: Box<Refuses>,
+    /// Who wants nobody sent to this machine.
+    pub withdrawn: Box<dyn Fn() -> Option<Withdrawn> + Send + Sync>,
     /// Whether `admin.hosts` has this name.
     pub has_host: Box<dyn Fn(&str) -> bool + Send + Sync>,
 }

@@ -52,6 +52,7 @@ fn status(sources: &Sources) -> Value {
         "pid": std::process::id(),
         "phase": sources.phase.borrow().word(),
         "accepting_rests": workers.accepting_rests(),
+        "withdrawn": (sources.withdrawn)().map(|one| json!({ "by": one.by, "since_s": one.since_s })),
         "uptime_s": now_ms / 1_000,
         "uptime_ms": now_ms,
         "config": config(sources),

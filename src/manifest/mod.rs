@@ -93,6 +93,10 @@ travels! {
         pub socket: Option<(i32, String)>,
         /// Configurations taken and refused so far.
         pub reloads: (u64, u64),
+        /// The listening socket of `admin.ready`.
+        pub ready: Option<i32> = None,
+        /// Who wants nobody sent to this machine, and since when in seconds since 1970.
+        pub withdrawn: Option<(String, u64)> = None,
     }
 }
 
@@ -193,7 +197,8 @@ impl Manifest {
     /// The descriptors that its records name.
     pub fn descriptors(&self) -> Vec<i32> {
         let head = &self.head;
-        let mut all: Vec<i32> = head.http.into_iter().chain(head.socket.iter().map(|(fd, _)| *fd)).collect();
+        let mut all: Vec<i32> =
+            head.http.into_iter().chain(head.ready).chain(head.socket.iter().map(|(fd, _)| *fd)).collect();
         all.extend(self.doors.iter().map(|door| door.fd));
         all.extend(self.session_sockets());
         for session in &self.sessions {
@@ -230,6 +235,8 @@ impl Head {
             http: None,
             socket: None,
             reloads: (0, 0),
+            ready: None,
+            withdrawn: None,
         }
     }
 }

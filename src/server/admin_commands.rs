@@ -65,6 +65,13 @@ impl Control {
             Request::Refresh { pool, reply } => {
                 let _ = reply.send(self.refresh(pool).await);
             }
+            Request::Withdraw { is_withdrawn, by, reply } => {
+                let withdrawal = Arc::clone(&self.withdrawal);
+                // It may wait for a disk.
+                let done = tokio::task::spawn_blocking(move || withdrawal.set(&by, is_withdrawn)).await;
+                let _ = reply.send(done.unwrap_or_else(|error| Err(error.to_string())));
+                self.texts.note_change();
+            }
             Request::LogLevel { level, reply } => {
                 (self.file.set_log_level)(level);
                 let _ = reply.send(());

@@ -13,7 +13,7 @@ use super::control::{Control, ServedHttp, ServedSocket, lock};
 use super::error::{HttpError, SocketError};
 use super::terms::foresee;
 use crate::access::Access;
-use crate::admin::{self, Socket, Sources};
+use crate::admin::{self, Offers, Socket, Sources};
 use crate::config::settings::{AdminSocket, Settings};
 use crate::reason::Reason;
 
@@ -27,10 +27,10 @@ pub(super) struct HttpDoor {
 
 impl HttpDoor {
     /// The door that the file asks for; `None`: it asks for none.
-    pub(super) async fn bind(settings: &Settings) -> Result<Option<Self>, HttpError> {
-        let Some(address) = settings.admin.http else { return Ok(None) };
-        let failed = |source| HttpError { address, source };
-        let listener = admin::bind(address).await.map_err(failed)?;
+    pub(super) async fn bind(settings: &Settings, offers: Offers) -> Result<Option<Self>, HttpError> {
+        let Some(address) = http_address_of(settings, offers) else { return Ok(None) };
+        let failed = |source| HttpError { key: offers.key(), address, source };
+        let listener = admin::bind(address, offers).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         Ok(Some(Self { listener, address, stop: CancellationToken::new() }))
     }
@@ -40,6 +40,14 @@ impl HttpDoor {
         let listener = TcpListener::from(fd);
         let address = listener.local_addr()?;
         Ok(Self { listener, address, stop: CancellationToken::new() })
+    }
+}
+
+/// Where the file wants it.
+pub(super) fn http_address_of(settings: &Settings, offers: Offers) -> Option<SocketAddr> {
+    match offers {
+        Offers::Everything => settings.admin.http,
+        Offers::Readiness => settings.admin.ready,
     }
 }
 
@@ -82,13 +90,13 @@ impl SocketDoor {
 }
 
 impl Control {
-    pub(super) fn http_address(&self) -> Option<SocketAddr> {
-        lock(&self.http).as_ref().map(|http| http.address)
+    pub(super) fn http_address(&self, offers: Offers) -> Option<SocketAddr> {
+        lock(&self.http)[offers as usize].as_ref().map(|http| http.address)
     }
 
-    /// The listening socket of the HTTP door.
-    pub(super) fn http_socket(&self) -> Option<RawFd> {
-        lock(&self.http).as_ref().map(|http| http.fd)
+    /// The listening socket of an HTTP door.
+    pub(super) fn http_socket(&self, offers: Offers) -> Option<RawFd> {
+        lock(&self.http)[offers as usize].as_ref().map(|http| http.fd)
     }
 
     /// Another process answers the commands now: its socket's file stays.
@@ -98,23 +106,29 @@ impl Control {
         }
     }
 
-    /// Answers at this HTTP door from now on, and at no other.
-    pub(super) fn serve_http(&self, door: Option<HttpDoor>) {
+    /// Answers at no HTTP door any more.
+    pub(super) fn end_http(&self) {
+        Offers::ALL.into_iter().for_each(|offers| self.serve_http(offers, None));
+    }
+
+    /// Answers at this HTTP door from now on, and at no other that offers the same.
+    pub(super) fn serve_http(&self, offers: Offers, door: Option<HttpDoor>) {
         let now = door.as_ref().map(|door| ServedHttp {
             address: door.address,
             fd: door.listener.as_raw_fd(),
             stop: door.stop.clone(),
         });
-        if let Some(before) = std::mem::replace(&mut *lock(&self.http), now) {
+        if let Some(before) = std::mem::replace(&mut lock(&self.http)[offers as usize], now) {
             before.stop.cancel();
         }
         let Some(HttpDoor { listener, stop, .. }) = door else { return };
-        self.tasks.spawn_on(admin::serve(listener, Arc::new(self.sources()), stop), &self.admin);
+        self.tasks.spawn_on(admin::serve(listener, offers, Arc::new(self.sources()), stop), &self.admin);
     }
 
     /// What the admin doors tell.
     pub(super) fn sources(&self) -> Sources {
         let [served, doors, named] = [(); 3].map(|()| Arc::clone(&self.served));
+        let withdrawal = Arc::clone(&self.withdrawal);
         Sources {
             snapshots: Arc::clone(&self.snapshots),
             discovery: Arc::clone(&self.discovery.board),
@@ -140,6 +154,7 @@ impl Control {
                 }
                 terms.and_then(|terms| foresee(&terms, client, now_ns))
             }),
+            withdrawn: Box::new(move || withdrawal.current()),
             has_host: Box::new(move |name| lock(&named).settings.admin.hosts.iter().any(|host| host == name)),
         }
     }

@@ -19,12 +19,13 @@ use super::kept_listeners::KeptListeners;
 use super::open_listeners::OpenListeners;
 use super::rates::RatesBefore;
 use super::side_thread::SideThreads;
+use super::withdrawal::Withdrawal;
 use crate::admin::{CachedTexts, Gate, Watchers};
 use crate::discovery;
 use crate::health::Checker;
 use crate::metrics::{Listeners, Reloads};
 use crate::pool::SnapshotCell;
-use crate::process_phase::Phase;
+use crate::process_phase::{Phase, Withdrawn};
 use crate::publisher::{Order, hash_key};
 use crate::sys::unix::Stays;
 use crate::systemd::Notify;
@@ -57,7 +58,8 @@ pub(super) struct Control {
     /// From the first question to the end.
     pub(super) checker: Mutex<Option<Checker>>,
     pub(super) side_threads: Mutex<Option<SideThreads>>,
-    pub(super) http: Mutex<Option<ServedHttp>>,
+    /// By what they offer.
+    pub(super) http: Mutex<[Option<ServedHttp>; 2]>,
     pub(super) socket: Mutex<Option<ServedSocket>>,
     /// The zero of the clock that all threads share.
     pub(super) epoch: Instant,
@@ -74,6 +76,7 @@ pub(super) struct Control {
     pub(super) watchers: Arc<Watchers>,
     pub(super) log_lines_dropped: Arc<AtomicU64>,
     pub(super) flow_hash_key: [u8; 16],
+    pub(super) withdrawal: Arc<Withdrawal>,
     /// For the first terms that are made.
     pub(super) rates_before: Mutex<RatesBefore>,
 }
@@ -106,8 +109,19 @@ pub(super) struct ControlParts {
     pub(super) ports: Arc<SharedPorts>,
 }
 
+/// Beside what else outlives the process.
+fn withdrawn_path(with: &Environment) -> Option<PathBuf> {
+    with.generations.as_ref().map(|path| path.with_file_name("withdrawn"))
+}
+
 impl Control {
-    pub(super) fn new(parts: ControlParts, last_numbers: u64, with: &Environment) -> Self {
+    /// `withdrawn_before`: what the process before said of that.
+    pub(super) fn new(
+        parts: ControlParts,
+        last_numbers: u64,
+        with: &Environment,
+        withdrawn_before: Option<Option<Withdrawn>>,
+    ) -> Self {
         let ControlParts { workers, snapshots, served, side_threads, orders, discovery, epoch, ports } =
             parts;
         Self {
@@ -128,7 +142,7 @@ impl Control {
             admin: side_threads.admin.runtime().clone(),
             checker: Mutex::new(None),
             side_threads: Mutex::new(Some(side_threads)),
-            http: Mutex::new(None),
+            http: Mutex::default(),
             socket: Mutex::new(None),
             epoch,
             last_numbers,
@@ -142,6 +156,7 @@ impl Control {
             watchers: Arc::default(),
             log_lines_dropped: Arc::clone(&with.log_lines_dropped),
             flow_hash_key: hash_key(with.seed),
+            withdrawal: Arc::new(Withdrawal::new(withdrawn_path(with), withdrawn_before)),
             rates_before: Mutex::default(),
         }
     }

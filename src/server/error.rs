@@ -71,8 +71,10 @@ pub enum Refused {
 
 /// The HTTP address cannot be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("admin.http cannot listen on {address}: {source}")]
+#[error("admin.{key} cannot listen on {address}: {source}")]
 pub struct HttpError {
+    /// Which of the two doors.
+    pub key: &'static str,
     /// Where.
     pub address: SocketAddr,
     /// Why.

@@ -5,12 +5,13 @@
 //! that cannot be read or written is told, and holds nobody up. It is written away from every thread that serves, as a new file that
 //! takes the place of the old one.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use super::state_file;
 use crate::publisher::Memories;
 use crate::roles::{Generation, Memory};
 
@@ -37,7 +38,7 @@ pub(super) fn keep(path: PathBuf, mut memories: watch::Receiver<Memories>, tasks
         while memories.changed().await.is_ok() {
             let text = told(&memories.borrow_and_update());
             let place = path.clone();
-            let written = tokio::task::spawn_blocking(move || write(&place, &text)).await;
+            let written = tokio::task::spawn_blocking(move || state_file::write(&place, text.as_bytes())).await;
             let error = match written {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error.to_string()),
@@ -50,15 +51,6 @@ pub(super) fn keep(path: PathBuf, mut memories: watch::Receiver<Memories>, tasks
             was_well = error.is_none();
         }
     });
-}
-
-/// As a whole or not at all.
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    let next = path.with_extension("next");
-    let mut file = std::fs::File::create(&next)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(next, path)
 }
 
 fn told(memories: &Memories) -> String {
@@ -116,10 +108,10 @@ mod tests {
         let path = folder.path().join("generations");
         assert!(read(&path).is_empty());
         let all = memories(&[("pg", &[("77", 3), ("78", 5)]), ("other", &[("79", 1)])]);
-        write(&path, &told(&all)).unwrap();
+        state_file::write(&path, told(&all).as_bytes()).unwrap();
         assert_eq!(read(&path), all);
         let odd = memories(&[("pg", &[("a\tb\n", 3), ("77", 5)])]);
-        write(&path, &told(&odd)).unwrap();
+        state_file::write(&path, told(&odd).as_bytes()).unwrap();
         assert_eq!(read(&path), memories(&[("pg", &[("77", 5)])]));
         for text in
             ["", "evenkeel generations 2\npg\t77\t5\n", "evenkeel generations 1\npg\t77\npg\t77\tx\n\n\t"]

@@ -21,8 +21,10 @@ mod reload;
 mod secrets;
 mod side_thread;
 mod start;
+mod state_file;
 mod stop;
 mod terms;
+mod withdrawal;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -32,6 +34,7 @@ use std::thread::JoinHandle;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Offers;
 use crate::backend_state::Mark;
 use crate::config::settings::Settings;
 use crate::discovery::Board;
@@ -151,7 +154,7 @@ impl Server {
 
     /// Where the HTTP door is.
     pub fn http_address(&self) -> Option<SocketAddr> {
-        self.control.http_address()
+        self.control.http_address(Offers::Everything)
     }
 
     /// Where the commands reach it.

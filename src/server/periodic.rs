@@ -24,7 +24,7 @@ impl Control {
         self.tasks.spawn(async move {
             tokio::select! {
                 () = housekeeper.run() => {}
-                _ = phase.wait_for(|phase| *phase != Phase::Running) => {}
+                _ = phase.wait_for(|phase| !matches!(phase, Phase::Running | Phase::Leaving)) => {}
             }
         });
         let watchdog = Arc::clone(self).keep_watchdog_quiet();
@@ -68,7 +68,13 @@ impl Control {
 
     /// What the service manager shows, and the log at the start.
     pub(super) fn status_line(&self) -> String {
-        let line = state_of(&self.workers, self.served().settings.listeners.len(), &self.snapshots);
+        let mut line = state_of(&self.workers, self.served().settings.listeners.len(), &self.snapshots);
+        if *self.phase.borrow() == Phase::Leaving {
+            line = format!("leaving; {line}");
+        }
+        if let Some(withdrawn) = self.withdrawal.current() {
+            line = format!("{line}; withdrawn by {}", withdrawn.by);
+        }
         let is_refused = self.reloads.last().is_some_and(|last| last.refused);
         if is_refused {
             format!("{line}; the file is refused, see the log: what was served goes on")

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::admin_sockets::{HttpDoor, SocketDoor};
+use super::admin_sockets::{HttpDoor, SocketDoor, http_address_of};
 use super::control::{Control, lock};
 use super::environment::Document;
 use super::error::{HttpError, Refused, ReloadError};
@@ -20,6 +20,7 @@ use super::open_listeners::{Matched, OpenDoor, OpenListeners};
 use super::start::warn_of_shortage;
 use super::terms::TermsBuilder;
 use super::{connect_from, stop};
+use crate::admin::Offers;
 use crate::config::difference;
 use crate::config::settings::{Listener, Protocol, Settings};
 use crate::discovery::Request;
@@ -101,7 +102,8 @@ impl Control {
         let before = Arc::clone(&self.served().settings);
         fixed(&before, &settings)?;
         connect_from::check(&settings)?;
-        let http = self.bind_new_http(&before, &settings).await?;
+        let http = self.bind_new_http(&before, &settings, Offers::Everything).await?;
+        let readiness = self.bind_new_http(&before, &settings, Offers::Readiness).await?;
         let socket = if self.has_socket_of(&before, &settings) {
             None
         } else {
@@ -119,7 +121,10 @@ impl Control {
             let _ = tokio::time::timeout(CLOSED_MAX, self.doors_that_left_are_closed()).await;
         }
         if let Some(http) = http {
-            self.serve_http(http);
+            self.serve_http(Offers::Everything, http);
+        }
+        if let Some(readiness) = readiness {
+            self.serve_http(Offers::Readiness, readiness);
         }
         if let Some(socket) = socket {
             self.serve_socket(socket);
@@ -341,11 +346,12 @@ impl Control {
         &self,
         before: &Settings,
         settings: &Settings,
+        offers: Offers,
     ) -> Result<Option<Option<HttpDoor>>, HttpError> {
-        if before.admin.http == settings.admin.http {
+        if http_address_of(before, offers) == http_address_of(settings, offers) {
             return Ok(None);
         }
-        Ok(Some(HttpDoor::bind(settings).await?))
+        Ok(Some(HttpDoor::bind(settings, offers).await?))
     }
 }
 

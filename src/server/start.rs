@@ -18,6 +18,7 @@ use super::handover::{FrozenWorkers, Inherited, Stuck};
 use super::open_listeners::{Matched, OpenListeners};
 use super::side_thread::SideThreads;
 use super::{Server, connect_from, generations, stop};
+use crate::admin::Offers;
 use crate::backend_state::BackendState;
 use crate::config::settings::{self, Protocol, Settings};
 use crate::discovery;
@@ -60,6 +61,7 @@ impl Server {
         let epoch = inherited.as_ref().map_or_else(Instant::now, Inherited::epoch);
         let before =
             inherited.as_ref().map(|inherited| inherited.manifest().pools.clone()).unwrap_or_default();
+        let withdrawn_before = inherited.as_ref().map(Inherited::withdrawn);
         let pickers = inherited.as_mut().map(Inherited::take_pickers).unwrap_or_default();
         let kept = memories(with, inherited.is_some());
         let mut pool_import =
@@ -91,7 +93,7 @@ impl Server {
         let discovery = asked.handle;
         let parts =
             ControlParts { workers, snapshots, served, side_threads, orders, discovery, epoch, ports };
-        let control = Arc::new(Control::new(parts, budget.last_numbers, with));
+        let control = Arc::new(Control::new(parts, budget.last_numbers, with, withdrawn_before));
         let (probes_max, seed, ended) = (budget.probes, with.seed, thread_ended.clone());
         let generations = with.generations.clone();
         let kept = kept.clone();
@@ -122,13 +124,17 @@ impl Control {
         bound: BoundSockets,
         round_over: oneshot::Receiver<()>,
     ) {
-        self.serve_http(bound.http);
+        self.serve_both(bound.http);
         self.serve_socket(bound.socket);
         // A receiver that fails has lost its sender, which then has nothing left to wait for either.
         let _ = tokio::time::timeout(FIRST_ROUND_MAX, round_over).await;
         let status = self.status_line();
         tracing::info!(target: "evenkeel", "{status}");
         self.open_doors(settings, bound.matched, bound.doors);
+    }
+
+    fn serve_both(&self, http: [Option<HttpDoor>; 2]) {
+        Offers::ALL.into_iter().zip(http).for_each(|(offers, door)| self.serve_http(offers, door));
     }
 
     /// Opens the doors with everything behind them that another process had, when that process lets go of it. Until then
@@ -180,7 +186,7 @@ impl Control {
         self.begin_checks(settings, checks, &states);
         stop::wait_for_mail(&self.workers).await;
         inherited.be_heard().await;
-        self.serve_http(http);
+        self.serve_both(http);
         self.serve_socket(socket);
         let status = self.status_line();
         tracing::info!(target: "evenkeel", "taken over, {status}");
@@ -283,7 +289,8 @@ struct Checks {
 struct BoundSockets {
     matched: Matched,
     doors: Vec<BoundDoor>,
-    http: Option<HttpDoor>,
+    /// By what they offer.
+    http: [Option<HttpDoor>; 2],
     socket: Option<SocketDoor>,
 }
 
@@ -298,10 +305,14 @@ impl BoundSockets {
     ) -> Result<Self, StartError> {
         let workers = workers_of(settings);
         let (matched, doors) = open_doors(settings, served, inherited.as_deref_mut(), kept, workers)?;
-        let http = match inherited.as_deref_mut().and_then(|inherited| inherited.http(settings)) {
-            Some(door) => Some(door),
-            None => HttpDoor::bind(settings).await?,
-        };
+        let mut http = [None, None];
+        for offers in Offers::ALL {
+            let there = inherited.as_deref_mut().and_then(|inherited| inherited.http(settings, offers));
+            http[offers as usize] = match there {
+                Some(door) => Some(door),
+                None => HttpDoor::bind(settings, offers).await?,
+            };
+        }
         let socket = match inherited.and_then(Inherited::socket) {
             Some(door) => Some(door),
             None => SocketDoor::bind(settings, with.usual_socket.as_deref())?,

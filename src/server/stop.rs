@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::control::{Control, lock};
 use super::periodic::{counted, summarise_refusals};
+use crate::config::settings::Shutdown;
 use crate::process_phase::Phase;
 use crate::reason::Reason;
 use crate::session_query::Filter;
@@ -32,7 +33,7 @@ impl Control {
         }
         // Who came in before the doors closed may not have asked yet.
         sleep(LATE_QUESTIONS).await;
-        self.serve_http(None);
+        self.end_http();
         self.serve_socket(None);
         self.stop.cancel();
         self.tasks.close();
@@ -51,16 +52,27 @@ impl Control {
             self.depart().await;
             return Drained { sessions: 0, cut: 0 };
         }
-        self.enter(Phase::Draining);
+        let shutdown = self.served().settings.shutdown.clone();
+        let leaves = phase == Phase::Running && !shutdown.delay.is_zero();
+        self.enter(if leaves { Phase::Leaving } else { Phase::Draining });
         drop(reloading);
-        let grace = self.served().settings.shutdown.grace;
-        let drained = drain(&self.workers, grace, hurry, self.notify).await;
+        let mut hurry = std::pin::pin!(hurry);
+        let is_hurried = leaves && self.leave(&shutdown, hurry.as_mut()).await;
+        if leaves {
+            self.enter(Phase::Draining);
+        }
+        let hurry = async {
+            if !is_hurried {
+                hurry.await;
+            }
+        };
+        let drained = drain(&self.workers, shutdown.grace, hurry, self.notify).await;
         dismiss(&self.workers);
         let checker = lock(&self.checker).take();
         if let Some(checker) = checker {
             checker.stop().await;
         }
-        self.serve_http(None);
+        self.end_http();
         self.serve_socket(None);
         self.stop.cancel();
         self.tasks.close();
@@ -69,6 +81,23 @@ impl Control {
         summarise_refusals(&self.listeners);
         self.phase.send_replace(Phase::Stopped);
         drained
+    }
+
+    /// Everything goes on for the delay, while whoever sends clients here hears that it will not. True: `hurry` completed.
+    async fn leave(&self, shutdown: &Shutdown, hurry: impl Future<Output = ()>) -> bool {
+        let Shutdown { delay, grace } = *shutdown;
+        tracing::info!(
+            target: "evenkeel", delay_s = delay.as_secs_f64(),
+            "leaving: /readyz says so, and everything is served as before until the delay is over"
+        );
+        let line =
+            format!("leaving: everything is served for {} s more, then no new sessions", delay.as_secs());
+        self.notify.stopping(&line, delay + grace);
+        // Both arms may be dropped at any time without loss.
+        tokio::select! {
+            () = sleep(delay) => false,
+            () = hurry => true,
+        }
     }
 
     /// Ends the sessions of a listener when the grace is over.

@@ -156,6 +156,12 @@ impl Session {
         let backend = self.lease.as_ref().map(|lease| lease.backend());
         let backend = backend.map(|backend| (&*backend.pool.name, &*backend.name));
         filter.fits(&self.terms.listener, self.client_address.ip(), backend)
+            && filter.fits_local(|| self.local())
+    }
+
+    /// Where it came in. Asks the kernel: only operators want to know.
+    fn local(&self) -> Option<SocketAddr> {
+        crate::sys::tcp::local_address(std::os::fd::AsFd::as_fd(&self.client.fd))
     }
 
     /// What operators are told of it.
@@ -173,6 +179,7 @@ impl Session {
             },
             listener: Arc::clone(&self.terms.listener),
             client: self.client_address,
+            local: self.local(),
             backend: backend.map(|backend| (Arc::clone(&backend.pool.name), Arc::clone(&backend.name))),
             age_ms: now_us.saturating_sub(self.started_us) / 1_000,
             to_backend: self.relay.to_backend.delivered_bytes,

@@ -27,6 +27,8 @@ fn manifest(doors: usize) -> (Manifest, Vec<io::PipeReader>) {
         http: None,
         socket: None,
         reloads: (0, 0),
+        ready: None,
+        withdrawn: None,
     };
     let doors = (0..).zip(&pipes).map(door).collect();
     let manifest = Manifest { doors, ..Manifest::new(head) };

@@ -24,6 +24,8 @@ fn manifest() -> Manifest {
         http: None,
         socket: None,
         reloads: (0, 0),
+        ready: None,
+        withdrawn: None,
     })
 }
 

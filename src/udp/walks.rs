@@ -75,12 +75,16 @@ impl Pump {
         if !sought.filter.fits(&side.terms.listener, side.origin().ip(), Some(at)) {
             return None;
         }
+        if !sought.filter.fits_local(|| Some(side.local)) {
+            return None;
+        }
         let flow = self.flows.get(side.id).filter(|flow| flow.began_ms <= sought.until_us / 1_000)?;
         found(&|| SessionRow {
             proto: "udp",
             state: "open",
             listener: Arc::clone(&side.terms.listener),
             client: side.origin(),
+            local: Some(side.local),
             backend: Some((Arc::clone(&backend.pool.name), Arc::clone(&backend.name))),
             age_ms: cx.now_ms().saturating_sub(flow.began_ms),
             to_backend: flow.to_backend.bytes,

@@ -37,7 +37,8 @@ fn expected(format: u32) -> Manifest {
         9 => before_role_changes(specimen()),
         10 => before_lists(specimen()),
         11 => before_rates(specimen()),
-        12 => specimen(),
+        12 => before_withdrawals(specimen()),
+        13 => specimen(),
         other => panic!("say here what a manifest of format {other} means"),
     }
 }
@@ -45,8 +46,15 @@ fn expected(format: u32) -> Manifest {
 /// Words of counters that were written once and are written no more, each with the last format that had it.
 const RETIRED: [(u32, &str, &str); 0] = [];
 
-/// The specimen of a build that did not tell what rates owe.
-fn before_rates(mut manifest: Manifest) -> Manifest {
+/// The specimen of a build that nobody could withdraw, and that had one HTTP door.
+fn before_withdrawals(mut manifest: Manifest) -> Manifest {
+    (manifest.head.ready, manifest.head.withdrawn) = (None, None);
+    manifest
+}
+
+/// The same of one that did not tell what rates owe.
+fn before_rates(manifest: Manifest) -> Manifest {
+    let mut manifest = before_withdrawals(manifest);
     manifest.listeners.iter_mut().for_each(|listener| listener.rates = None);
     manifest
 }
@@ -164,11 +172,11 @@ fn the_specimen_has_everything_and_names_each_descriptor_once() {
     let specimen = specimen();
     assert_eq!(specimen::kinds(&specimen), [6, 3, 3]);
     let mut descriptors = specimen.descriptors();
-    // The two of the commands and metrics, doors, clients, a pipe, flows; the one with a pipe has its sockets ahead.
-    assert_eq!(descriptors.len(), 2 + 2 + 5 + 2 + 2);
+    // Those of the commands, metrics and readiness, doors, clients, a pipe, flows; the one with a pipe has its sockets ahead.
+    assert_eq!(descriptors.len(), 3 + 2 + 5 + 2 + 2);
     descriptors.sort_unstable();
     descriptors.dedup();
-    assert_eq!(descriptors.len(), 2 + 2 + 5 + 2 + 2);
+    assert_eq!(descriptors.len(), 3 + 2 + 5 + 2 + 2);
 }
 
 /// Everything that is counted.

@@ -15,6 +15,8 @@ pub fn specimen() -> Manifest {
         http: Some(900),
         socket: Some((901, "/run/evenkeel/admin.sock".into())),
         reloads: (4, 5),
+        ready: Some(902),
+        withdrawn: Some(("root".into(), 1_800_000_000)),
     };
     let phases = [
         Phase::AwaitingHeader(1_001),

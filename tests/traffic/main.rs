@@ -52,3 +52,4 @@ mod supervision;
 mod upgrade;
 mod upgrade_after_reload;
 mod upgrade_pause;
+mod withdrawal;

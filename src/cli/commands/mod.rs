@@ -6,6 +6,7 @@ pub(super) mod shown;
 mod sources;
 mod status;
 mod whose;
+mod withdraw;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -70,6 +71,17 @@ pub(super) enum Command {
         #[command(flatten)]
         whose: Whose,
     },
+    /// Have nobody sent to this machine: /readyz says 503, everything else stays as it is, also over restarts
+    #[command(
+        after_help = "Examples:\n  evenkeel withdraw --wait && systemctl stop evenkeel   # before maintenance\n  systemctl start evenkeel && evenkeel announce         # afterwards"
+    )]
+    Withdraw(withdraw::Withdrawing),
+    /// Let clients be sent to this machine again
+    #[command(after_help = "Example:\n  evenkeel announce")]
+    Announce {
+        #[command(flatten)]
+        whose: Whose,
+    },
     /// List sessions, the oldest first
     #[command(
         after_help = "Examples:\n  evenkeel sessions\n  evenkeel sessions --backend postgres/db2 --client 192.0.2.7"
@@ -84,12 +96,14 @@ pub(super) enum Command {
         whose: Whose,
     },
     /// Close sessions: both sides see a reset
-    #[command(after_help = "Examples:\n  evenkeel close --backend postgres/db2\n  evenkeel close --all")]
+    #[command(
+        after_help = "Examples:\n  evenkeel close --backend postgres/db2\n  evenkeel close --local 192.0.2.10   # the address that moved to the other machine\n  evenkeel close --all"
+    )]
     Close {
         #[command(flatten)]
         which: sessions::Which,
         /// Every session there is
-        #[arg(long, conflicts_with_all = ["listener", "backend", "client"])]
+        #[arg(long, conflicts_with_all = ["listener", "backend", "client", "local"])]
         all: bool,
         #[command(flatten)]
         whose: Whose,
@@ -149,6 +163,8 @@ pub(super) fn run(command: Command) -> ExitCode {
         Command::Down(marking) => marks::mark(marking, "down"),
         Command::Weight { backend, weight, whose } => marks::weight(whose, &backend, &weight),
         Command::Forget { pool, whose } => marks::forget(whose, &pool),
+        Command::Withdraw(withdrawing) => withdraw::withdraw(withdrawing),
+        Command::Announce { whose } => withdraw::announce(whose),
         Command::Sessions { which, limit, whose } => sessions::sessions(whose, &which, limit),
         Command::Close { which, all, whose } => sessions::close(whose, &which, all),
         Command::Sources { pool, whose } => sources::sources(whose, pool.as_deref()),

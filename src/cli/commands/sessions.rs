@@ -19,11 +19,19 @@ pub(crate) struct Which {
     /// Of this client
     #[arg(long, value_name = "IP")]
     client: Option<String>,
+    /// That came in at this address of this machine
+    #[arg(long, value_name = "IP")]
+    local: Option<String>,
 }
 
 impl Which {
     fn query(&self) -> Vec<(&str, &str)> {
-        let all = [("listener", &self.listener), ("backend", &self.backend), ("client", &self.client)];
+        let all = [
+            ("listener", &self.listener),
+            ("backend", &self.backend),
+            ("client", &self.client),
+            ("local", &self.local),
+        ];
         all.into_iter().filter_map(|(key, value)| Some((key, value.as_deref()?))).collect()
     }
 }

@@ -44,6 +44,14 @@ fn picture(status: &Value, paint: Paint) -> String {
         age(number(status, "uptime_s")),
         number(config, "generation"),
     );
+    let by = text(&status["withdrawn"], "by");
+    if !by.is_empty() {
+        let told = format!(
+            "Withdrawn by {by}: /readyz says 503, so that nobody is sent here; evenkeel announce ends it"
+        );
+        out.push_str(&paint.paint(Mood::Doubtful, told));
+        out.push('\n');
+    }
     let last = &config["last_reload"];
     if text(last, "result") == "refused" {
         let told = format!(

@@ -101,6 +101,9 @@ fn warnings(screen: &Screen<'_>) -> Vec<Line<'static>> {
     if !matches!(reading.phase.as_str(), "running" | "") {
         all.push(Line::styled(format!("! the balancer is {}", reading.phase), doubtful));
     }
+    if let Some(by) = &reading.withdrawn_by {
+        all.push(Line::styled(format!("! withdrawn by {by}: evenkeel announce ends it"), doubtful));
+    }
     let shut = reading.listeners.iter().filter(|listener| !listener.is_ready).map(|listener| &*listener.name);
     let shut: Vec<&str> = shut.collect();
     if !shut.is_empty() {

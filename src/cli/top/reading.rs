@@ -12,6 +12,7 @@ pub(super) struct Reading {
     pub(super) version: String,
     pub(super) pid: u64,
     pub(super) phase: String,
+    pub(super) withdrawn_by: Option<String>,
     /// The clock for rates.
     pub(super) uptime_ms: u64,
     pub(super) generation: u64,
@@ -93,6 +94,7 @@ impl Reading {
             version: text(status, "version").to_owned(),
             pid: number(status, "pid"),
             phase: text(status, "phase").to_owned(),
+            withdrawn_by: status["withdrawn"]["by"].as_str().map(str::to_owned),
             uptime_ms: number(status, "uptime_ms"),
             generation: number(config, "generation"),
             refused_s: (text(last, "result") == "refused").then(|| number(last, "seconds_ago")),

@@ -56,7 +56,13 @@ pub(super) fn join(
 }
 
 /// The admin address must not be one a listener takes: it would hide the listener, or not open.
-pub(super) fn admin_apart(admin: SocketAddr, place: Place, listeners: &[DraftListener], report: &mut Report) {
+pub(super) fn admin_apart(
+    key: &str,
+    admin: SocketAddr,
+    place: Place,
+    listeners: &[DraftListener],
+    report: &mut Report,
+) {
     let ip = admin.ip().to_canonical();
     let takes = |bind: &Bind| {
         let other = bind.ip.map(|ip| ip.to_canonical());
@@ -66,7 +72,7 @@ pub(super) fn admin_apart(admin: SocketAddr, place: Place, listeners: &[DraftLis
     let mut doors = listeners.iter().filter(|listener| listener.settings.protocol == Protocol::Tcp);
     if let Some(listener) = doors.find(|listener| listener.settings.bind.iter().any(takes)) {
         let name = quoted(&listener.settings.name);
-        report.tell(place, format!("`http`: port {} is taken by the listener {name}", admin.port()));
+        report.tell(place, format!("`{key}`: port {} is taken by the listener {name}", admin.port()));
     }
 }
 

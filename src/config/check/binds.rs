@@ -34,7 +34,7 @@ pub(super) fn read(kind: &Kind, entry: &Entry, report: &mut Report) -> Vec<(Bind
     binds
 }
 
-/// `admin.http`: one address with one port, a port of this host, or off.
+/// `admin.http` and `admin.ready`: one address with one port, a port of this host, or off.
 #[allow(clippy::option_option)] // None: told to be wrong. Some(None): off.
 pub(super) fn admin_address(kind: &Kind, entry: &Entry, report: &mut Report) -> Option<Option<SocketAddr>> {
     if is_word(&entry.value, "off") {
@@ -52,11 +52,12 @@ pub(super) fn admin_address(kind: &Kind, entry: &Entry, report: &mut Report) -> 
             Some(Some(SocketAddr::new(ip, *ports.start())))
         }
         Ok(_) => {
-            report.tell(entry.value.place, format!("`http` must be {expected}, not {}", quoted(text)));
+            report
+                .tell(entry.value.place, format!("`{}` must be {expected}, not {}", entry.key, quoted(text)));
             None
         }
         Err(error) => {
-            report.tell(entry.value.place, format!("`http` must be {expected}; {error}"));
+            report.tell(entry.value.place, format!("`{}` must be {expected}; {error}", entry.key));
             None
         }
     }

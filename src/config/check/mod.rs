@@ -26,6 +26,7 @@ mod section;
 mod talk;
 mod values;
 
+use std::cell::Cell;
 use std::num::NonZeroU16;
 
 use super::document::{Entry, Node, Value};
@@ -59,7 +60,7 @@ pub(super) fn check(document: &Node, report: &mut Report) -> Option<Settings> {
         hash_seed: hash_seed(&top, report),
         log: log(&top, report),
         admin,
-        shutdown: Shutdown { grace: top.section("shutdown", report).duration("grace", report) },
+        shutdown: shutdown(&top, report),
         limits: limits(&top, report),
         dns: names::dns(&top.section("dns", report), report),
         listeners,
@@ -78,6 +79,11 @@ fn hash_seed(top: &Fields<'_>, report: &mut Report) -> String {
         Some(text.to_owned())
     });
     seed.unwrap_or_default()
+}
+
+fn shutdown(top: &Fields<'_>, report: &mut Report) -> Shutdown {
+    let shutdown = top.section("shutdown", report);
+    Shutdown { delay: shutdown.duration("delay", report), grace: shutdown.duration("grace", report) }
 }
 
 fn limits(top: &Fields<'_>, report: &mut Report) -> Limits {
@@ -132,14 +138,23 @@ fn log(top: &Fields<'_>, report: &mut Report) -> Log {
 
 fn admin(top: &Fields<'_>, listeners: &[DraftListener], report: &mut Report) -> Admin {
     let admin = top.section("admin", report);
-    let kind = admin.kind("http");
-    let http = admin.read("http", report, |entry, report| {
-        let (http, place) = (binds::admin_address(&kind, entry, report)?, entry.value.place);
-        if let Some(address) = http {
-            across::admin_apart(address, place, listeners, report);
-        }
-        Some(http)
-    });
+    let taken = Cell::new(None);
+    let address = |key: &'static str, report: &mut Report| {
+        let kind = admin.kind(key);
+        let read = admin.read(key, report, |entry, report| {
+            let (address, place) = (binds::admin_address(&kind, entry, report)?, entry.value.place);
+            if let Some(address) = address {
+                across::admin_apart(key, address, place, listeners, report);
+                if taken.get() == Some(address) {
+                    report.tell(place, format!("`{key}` and `http` must not be the same address"));
+                }
+                taken.set(Some(address));
+            }
+            Some(address)
+        });
+        read.flatten()
+    };
+    let (http, ready) = (address("http", report), address("ready", report));
     let kind = admin.kind("socket");
     let socket = admin.read("socket", report, |entry, report| {
         if is_word(&entry.value, "off") {
@@ -155,11 +170,7 @@ fn admin(top: &Fields<'_>, listeners: &[DraftListener], report: &mut Report) -> 
     });
     let kind = admin.kind("hosts");
     let hosts = admin.read("hosts", report, |entry, report| hosts::read(&kind, entry, report));
-    Admin {
-        socket: socket.unwrap_or(AdminSocket::Auto),
-        http: http.flatten(),
-        hosts: hosts.unwrap_or_default(),
-    }
+    Admin { socket: socket.unwrap_or(AdminSocket::Auto), http, ready, hosts: hosts.unwrap_or_default() }
 }
 
 const SMALLEST: &str =

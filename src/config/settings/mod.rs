@@ -124,7 +124,9 @@ pub struct Admin {
     pub socket: AdminSocket,
     /// Address of the read-only HTTP door.
     pub http: Option<SocketAddr>,
-    /// Names by which that may be asked, in lower case.
+    /// Address of the door that tells readiness and nothing else.
+    pub ready: Option<SocketAddr>,
+    /// Names by which `http` may be asked, in lower case.
     pub hosts: Vec<String>,
 }
 
@@ -142,6 +144,8 @@ pub enum AdminSocket {
 /// The `shutdown` section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shutdown {
+    /// How long everything goes on after a stop, while `/readyz` says that it will not.
+    pub delay: Duration,
     /// How long sessions may finish after a stop, before they are cut.
     pub grace: Duration,
 }

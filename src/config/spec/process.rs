@@ -101,6 +101,16 @@ const ADMIN: Section = Section::new(
             "the read-only HTTP door: a dashboard at /, and /metrics, /status, /healthz, /readyz",
         ),
         Key::new(
+            "ready",
+            Kind::Text(Text {
+                words: OFF,
+                numbers: Some((1, 65_535)),
+                ..Text::new("ADDRESS:PORT, e.g. `10.0.0.5:9901`, a port of 127.0.0.1, or `off`")
+            }),
+            Default::Is("off"),
+            "a door that answers /readyz and /healthz and nothing else, for whoever sends clients here and is on another host",
+        ),
+        Key::new(
             "hosts",
             Kind::List(Text::new("a host name, e.g. `lb1.example.net`").at_most(253), HOSTS_MAX),
             Default::Is("[]"),
@@ -114,12 +124,20 @@ const HOSTS_MAX: usize = 64;
 
 const SHUTDOWN: Section = Section::new(
     "`shutdown`",
-    &[Key::new(
-        "grace",
-        Kind::Duration(seconds(0), hours(24), &[]),
-        Default::Is("30s"),
-        "how long sessions may finish after a stop, before they are cut",
-    )],
+    &[
+        Key::new(
+            "delay",
+            Kind::Duration(seconds(0), hours(1), &[]),
+            Default::Is("0s"),
+            "how long everything goes on after a stop while /readyz says `leaving`: 2s for keepalived and BGP, 15s for a cloud balancer in front; not at a restart",
+        ),
+        Key::new(
+            "grace",
+            Kind::Duration(seconds(0), hours(24), &[]),
+            Default::Is("30s"),
+            "how long sessions may finish after a stop, before they are cut",
+        ),
+    ],
 );
 
 const LIMITS: Section = Section::new(

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 
 use super::precopy::{self, GoneAhead};
+use crate::admin::Offers;
 use crate::config::settings::Protocol;
 use crate::manifest::{Door, Head, ListenerCounts, Manifest, Pool};
 use crate::metrics::{Drop, Fingerprint, ListenerCounters, ListenerShard};
@@ -97,7 +98,7 @@ impl Control {
         let doors = self.doors(doors.filter(is_otherwise).collect());
         let head = match before {
             None => self.head(),
-            Some(_) => Head { config: String::new(), http: None, socket: None, ..self.head() },
+            Some(_) => Head { config: String::new(), http: None, ready: None, socket: None, ..self.head() },
         };
         let mut manifest = Manifest { doors, listeners, pools, ..Manifest::new(head) };
         #[cfg(feature = "manifest-next")]
@@ -141,12 +142,14 @@ impl Control {
             config_path: self.file.path.clone(),
             epoch_ns: self.epoch_ns(),
             workers: u32::try_from(self.workers.count()).unwrap_or(u32::MAX),
-            http: self.http_socket(),
+            http: self.http_socket(Offers::Everything),
+            ready: self.http_socket(Offers::Readiness),
             socket: self.admin_socket(),
             reloads: (
                 self.reloads.done.load(Ordering::Relaxed),
                 self.reloads.refused.load(Ordering::Relaxed),
             ),
+            withdrawn: self.withdrawal.current().map(|one| (one.by, one.since_s)),
         }
     }
 

@@ -13,14 +13,16 @@ use std::time::{Duration, Instant};
 
 use super::giver::Giver;
 use super::precopy::Watched;
+use crate::admin::Offers;
 use crate::config::settings::{Bind, Protocol, Settings};
 use crate::listener::{DoorSocket, Wanted};
 use crate::manifest::{self, Held, Manifest};
 use crate::metrics::{ListenerCounters, ListenerShard};
 use crate::pool::{Backend, Lease};
+use crate::process_phase::Withdrawn;
 use crate::publisher::Pickers;
 use crate::reason::Reason;
-use crate::server::admin_sockets::{HttpDoor, SocketDoor};
+use crate::server::admin_sockets::{HttpDoor, SocketDoor, http_address_of};
 use crate::server::control::{Control, lock};
 use crate::server::open_listeners::Matched;
 use crate::server::rates::RatesBefore;
@@ -155,10 +157,21 @@ impl Inherited {
         Some((address, sockets))
     }
 
+    /// Whether the machine is withdrawn.
+    pub(in crate::server) fn withdrawn(&self) -> Option<Withdrawn> {
+        let (by, since_s) = self.manifest().head.withdrawn.clone()?;
+        Some(Withdrawn { by, since_s })
+    }
+
     /// The HTTP door that was there, where the settings want it.
-    pub(in crate::server) fn http(&mut self, settings: &Settings) -> Option<HttpDoor> {
-        settings.admin.http?;
-        let fd = self.bundle.manifest.head.http.and_then(|fd| self.bundle.descriptor(fd))?;
+    pub(in crate::server) fn http(&mut self, settings: &Settings, offers: Offers) -> Option<HttpDoor> {
+        http_address_of(settings, offers)?;
+        let head = &self.bundle.manifest.head;
+        let number = match offers {
+            Offers::Everything => head.http,
+            Offers::Readiness => head.ready,
+        };
+        let fd = number.and_then(|fd| self.bundle.descriptor(fd))?;
         HttpDoor::import(fd).ok()
     }
 
