@@ -81,8 +81,8 @@ impl Entry {
     pub(super) fn due_ms(&self) -> Option<u64> {
         match &self.known {
             Known::Names(names) => (!self.is_asked).then(|| names.next_ms()),
-            Known::Whole(whole) if self.is_asked => whole.ask_ms(),
-            Known::Whole(whole) => Some(whole.ask_ms().unwrap_or(0).max(whole.listens_ms())),
+            Known::Whole(whole) if self.is_asked => whole.hurry_ms(),
+            Known::Whole(whole) => Some(whole.ask_ms()),
         }
     }
 
@@ -90,7 +90,7 @@ impl Entry {
     pub(super) fn next_ms(&self) -> Option<u64> {
         match &self.known {
             Known::Names(names) => Some(names.next_ms()),
-            Known::Whole(whole) => whole.ask_ms(),
+            Known::Whole(whole) => whole.next_ms(),
         }
     }
 
@@ -102,13 +102,14 @@ impl Entry {
         }
     }
 
-    /// A question of it is under way.
+    /// A question of it is under way, or one that was under way is told to hurry.
     pub(super) fn note_asked(&mut self, now_ms: u64) {
-        self.is_asked = true;
         match &mut self.known {
             Known::Names(names) => names.note_asked(now_ms),
-            Known::Whole(whole) => whole.note_asked(),
+            Known::Whole(whole) if self.is_asked => whole.note_hurried(),
+            Known::Whole(_) => {}
         }
+        self.is_asked = true;
     }
 
     /// Takes what came of its questions.

@@ -21,8 +21,10 @@ pub(super) struct Whole {
     stands: Stands,
     /// When something was heard last.
     heard_ms: Option<u64>,
-    /// When it is to be asked; `None`: it tells by itself.
-    ask_ms: Option<u64>,
+    /// It is left alone until then.
+    rests_ms: u64,
+    /// When it is to say at once what it knows; `None`: it tells by itself.
+    hurry_ms: Option<u64>,
 }
 
 /// Who is found, and since when the answers lack it.
@@ -35,7 +37,14 @@ struct Member {
 impl Whole {
     /// One that has heard nothing.
     pub(super) fn new(rules: Rules, now_ms: u64) -> Self {
-        Self { rules, members: BTreeMap::new(), stands: Stands::new(now_ms), heard_ms: None, ask_ms: None }
+        Self {
+            rules,
+            members: BTreeMap::new(),
+            stands: Stands::new(now_ms),
+            heard_ms: None,
+            rests_ms: 0,
+            hurry_ms: None,
+        }
     }
 
     /// What a process before had heard last, and when.
@@ -54,7 +63,7 @@ impl Whole {
 
     /// Takes a list; `nobody` says why, where it is empty.
     pub(super) fn hear(&mut self, all: Vec<Listed>, nobody: &str, now_ms: u64) -> Change<String> {
-        (self.heard_ms, self.ask_ms) = (Some(now_ms), None);
+        (self.heard_ms, self.rests_ms, self.hurry_ms) = (Some(now_ms), 0, None);
         self.stands.note_answer(now_ms);
         if all.is_empty() {
             let why = Some(nobody.to_owned());
@@ -87,7 +96,10 @@ impl Whole {
     ) -> Change<String> {
         self.heard_ms = Some(now_ms);
         let usual_ms = self.stands.fail(why, now_ms, random);
-        self.ask_ms = Some(now_ms + pause_ms.unwrap_or(usual_ms));
+        self.rests_ms = now_ms + pause_ms.unwrap_or(usual_ms);
+        // What was held back is still to be confirmed.
+        let first_ms = self.members.values().filter_map(|member| member.lacked_ms).min();
+        self.hurry_ms = first_ms.map(|first_ms| (first_ms + MUCH_MS).max(self.rests_ms));
         self.on_time(now_ms)
     }
 
@@ -102,22 +114,28 @@ impl Whole {
     /// It is asked at once, but no oftener than once a second.
     pub(super) fn hurry(&mut self, now_ms: u64) {
         let at_ms = now_ms.max(self.heard_ms.map_or(0, |heard_ms| heard_ms + CONFIRM_MS));
-        self.ask_ms = Some(self.ask_ms.map_or(at_ms, |ask_ms| ask_ms.min(at_ms)));
+        self.hurry_ms = Some(self.hurry_ms.map_or(at_ms, |hurry_ms| hurry_ms.min(at_ms)));
+        self.rests_ms = self.rests_ms.min(at_ms);
     }
 
-    /// When it is to be asked; `None`: it tells by itself.
-    pub(super) fn ask_ms(&self) -> Option<u64> {
-        self.ask_ms
+    /// When it is to be asked, where it is not. A source that never stops talking has its turns all the same.
+    pub(super) fn ask_ms(&self) -> u64 {
+        self.rests_ms.max(self.heard_ms.map_or(0, |heard_ms| heard_ms + APART_MS))
     }
 
-    /// No answer is taken before: a source that never stops talking has its turns all the same.
-    pub(super) fn listens_ms(&self) -> u64 {
-        self.heard_ms.map_or(0, |heard_ms| heard_ms + APART_MS)
+    /// When it is to be told to hurry, while it is asked; `None`: it tells by itself.
+    pub(super) fn hurry_ms(&self) -> Option<u64> {
+        self.hurry_ms
     }
 
-    /// It is being asked.
-    pub(super) fn note_asked(&mut self) {
-        self.ask_ms = None;
+    /// It was told to hurry.
+    pub(super) fn note_hurried(&mut self) {
+        self.hurry_ms = None;
+    }
+
+    /// When it is asked next, for people.
+    pub(super) fn next_ms(&self) -> Option<u64> {
+        Some(self.rests_ms).filter(|rests_ms| *rests_ms > 0).or(self.hurry_ms)
     }
 
     /// Who is found, in an order that is theirs.
@@ -173,7 +191,7 @@ impl Whole {
         self.members.retain(|key, _| !left.contains(key));
         match first_ms {
             Some(first_ms) => {
-                self.ask_ms = Some(first_ms + MUCH_MS);
+                self.hurry_ms = Some(first_ms + MUCH_MS);
                 let why = format!("the answer lacks {held} of {all}; asked again");
                 self.stands.stand(Standing::Held, Some(why), now_ms);
             }

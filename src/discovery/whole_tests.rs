@@ -37,7 +37,7 @@ fn all(whole: &Whole) -> Vec<u8> {
 #[test]
 fn who_comes_comes_at_once_and_who_leaves_leaves_at_once() {
     let mut whole = Whole::new(RULES, 0);
-    assert_eq!((whole.standing().0, whole.ask_ms()), (Standing::Waiting, None));
+    assert_eq!((whole.standing().0, whole.ask_ms(), whole.hurry_ms()), (Standing::Waiting, 0, None));
     let change = whole.hear(list(1..=4), "", 10);
     assert_eq!((change.found.len(), all(&whole)), (4, vec![1, 2, 3, 4]));
     let change = whole.hear(list([4, 1, 2, 5]), "", 20);
@@ -54,13 +54,17 @@ fn what_takes_away_much_is_asked_again_and_must_be_said_twice() {
     whole.hear(list([1, 2, 11]), "", 1_000);
     assert_eq!(all(&whole).len(), 11, "who comes is there, and nobody left");
     assert_eq!(whole.standing(), (Standing::Held, 1_000, Some("the answer lacks 8 of 10; asked again")));
-    assert_eq!(whole.ask_ms(), Some(6_000));
+    assert_eq!((whole.ask_ms(), whole.hurry_ms()), (1_050, Some(6_000)));
     whole.hear(list([1, 2, 11]), "", 5_999);
-    assert_eq!((all(&whole).len(), whole.ask_ms()), (11, Some(6_000)), "not for long enough");
+    assert_eq!((all(&whole).len(), whole.hurry_ms()), (11, Some(6_000)), "not for long enough");
     whole.fail("timeout".into(), (6_000, None), 0);
-    assert_eq!((all(&whole).len(), whole.ask_ms()), (11, Some(7_000)), "a failure confirms nothing");
+    assert_eq!(
+        (all(&whole).len(), whole.ask_ms(), whole.hurry_ms()),
+        (11, 7_000, Some(7_000)),
+        "a failure confirms nothing"
+    );
     whole.hear(list([1, 2, 11]), "", 7_000);
-    assert_eq!((all(&whole), whole.standing().0, whole.ask_ms()), (vec![1, 2, 11], Standing::Ok, None));
+    assert_eq!((all(&whole), whole.standing().0, whole.hurry_ms()), (vec![1, 2, 11], Standing::Ok, None));
 
     whole.hear(list(1..=10), "", 8_000);
     whole.hear(list([1, 2]), "", 9_000);
@@ -90,7 +94,7 @@ fn no_failure_and_no_nobody_takes_anybody_out() {
         whole.fail("HTTP 403".into(), (at_s * 1_000, None), 0);
     }
     assert_eq!((all(&whole).len(), whole.standing()), (3, (Standing::Failing, 1_000, Some("HTTP 403"))));
-    assert_eq!(whole.ask_ms(), Some(50_000), "30 s at most");
+    assert_eq!(whole.ask_ms(), 50_000, "30 s at most");
     whole.hear(Vec::new(), "the list is empty", 50_000);
     assert_eq!(whole.standing(), (Standing::Nobody, 50_000, Some("the list is empty")));
     assert_eq!(all(&whole).len(), 3);
@@ -112,11 +116,16 @@ fn no_failure_and_no_nobody_takes_anybody_out() {
 fn a_hurried_one_is_asked_once_a_second_at_most() {
     let mut whole = Whole::new(RULES, 0);
     whole.hurry(5);
-    assert_eq!(whole.ask_ms(), Some(5));
-    whole.note_asked();
+    assert_eq!(whole.hurry_ms(), Some(5));
+    whole.note_hurried();
     whole.hear(list([1]), "", 100);
     whole.hurry(200);
-    assert_eq!((whole.ask_ms(), whole.listens_ms()), (Some(1_100), 150));
+    assert_eq!((whole.ask_ms(), whole.hurry_ms()), (150, Some(1_100)));
+    whole.fail("x".into(), (2_000, None), 0);
+    whole.fail("x".into(), (3_000, None), 0);
+    assert_eq!(whole.ask_ms(), 5_000);
+    whole.hurry(3_500);
+    assert_eq!(whole.ask_ms(), 4_000, "a rest is cut short");
 }
 
 #[test]

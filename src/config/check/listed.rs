@@ -65,7 +65,10 @@ fn read_item(item: &Node, report: &mut Report) -> Vec<(Listed, Place)> {
             }
             let Some(fields) = Fields::open(item, &LISTED, report) else { return Vec::new() };
             let Some(entry) = fields.get("address") else {
-                report.tell(item.place, "a backend needs `address`");
+                // A slip in the key was told.
+                if fields.entries().iter().all(|entry| LISTED.row(&entry.key, None).is_some()) {
+                    report.tell(item.place, "a backend needs `address`");
+                }
                 return Vec::new();
             };
             let said = numbers(&fields, report);
