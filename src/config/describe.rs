@@ -120,6 +120,7 @@ fn source_row(pool: String, source: &Source) -> [String; 6] {
         SourceKind::Name(HostName { addresses: Addresses::All, .. }) => "looked up: each address",
         SourceKind::Name(HostName { addresses: Addresses::One, .. }) => "looked up: one address",
         SourceKind::File(_) => "whom it lists",
+        SourceKind::Services(_) => "looked up: each service",
     };
     let name = match &source.from {
         SourceKind::Name(HostName { name: Some(name), .. }) => name.clone(),

@@ -15,6 +15,7 @@ mod once;
 mod pool_sources;
 mod resolver;
 mod service;
+mod services;
 mod source;
 mod standing;
 mod watch;

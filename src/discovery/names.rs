@@ -139,9 +139,10 @@ impl Names {
     pub(super) fn standing(&self) -> (Standing, u64, Option<&str>) {
         let each = || self.each().map(Ledger::standing);
         let has_some = self.found().next().is_some();
-        // That a name has addresses of one kind alone is as it should be.
-        let is_beside = |standing: Standing| standing == Standing::Nobody && has_some;
-        let is_well = each().any(|(standing, ..)| standing == Standing::Ok);
+        // That a name has addresses of one kind alone is as it should be, also when it is remembered so.
+        let is_beside =
+            |standing: Standing| matches!(standing, Standing::Nobody | Standing::Waiting) && has_some;
+        let is_well = each().any(|(standing, ..)| matches!(standing, Standing::Ok | Standing::Remembered));
         let worst = each().filter(|(standing, ..)| !(is_well && is_beside(*standing)));
         worst.max_by_key(|(standing, since_ms, _)| (*standing, *since_ms)).unwrap_or((
             Standing::Waiting,
@@ -204,4 +205,4 @@ fn sift(
 /// Why there is nobody where somebody was named.
 pub(super) const NONE_FIT: &str = "none of its addresses can be a backend";
 /// A question that nobody heard the end of.
-const LOST_MS: u64 = 10 * 60 * 1_000;
+pub(super) const LOST_MS: u64 = 10 * 60 * 1_000;

@@ -41,9 +41,9 @@ pub async fn resolve_once(settings: &Settings) -> Vec<Resolved> {
             let doors: Vec<_> = users.flat_map(|listener| listener.bind.iter().copied()).collect();
             let taken = taken(pool, &doors);
             let told = match (entry.question(), begin(source)) {
-                (Some((host, families)), _) => {
+                (Some(question), _) => {
                     let resolver = Resolver::by(&settings.dns, Some(&files), &ids);
-                    entry.hear(resolver.look(host, families).await, taken, 0, 0)
+                    entry.hear(resolver.answer(question).await, taken, 0, 0)
                 }
                 (None, Some(mut watch)) => {
                     let answer = timeout(ANSWER_MAX, watch.next(&Notify::new())).await;

@@ -14,14 +14,17 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::files::{Files, domains};
 use super::ledger::Heard;
 use super::names::Looked;
+use super::services::{LookedServices, Target};
+use super::source::{Came, Question};
 use crate::config::settings::Dns;
 use crate::dns::{
-    Answer, Asked, Failure, Hosts, Judged, Name, RecordType, RecordTypes, candidates, judge, question,
+    Answer, Asked, Failure, Hosts, Judged, Name, Offer, RecordType, RecordTypes, candidates, judge, question,
 };
 
 /// How names are asked for at one moment.
@@ -66,6 +69,8 @@ enum AskError {
     Failure(#[from] Failure),
     #[error("its answer does not fit into a datagram, and over TCP: {0}")]
     Tcp(Box<Self>),
+    #[error("its answer does not fit into a datagram, and it does not answer over TCP")]
+    NoTcp,
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -88,8 +93,16 @@ impl Resolver {
         }
     }
 
+    /// Looks up what is asked.
+    pub(super) async fn answer(self, question: Question) -> Came {
+        match question {
+            Question::Addresses(host, families) => Came::Addresses(self.look(host, families).await),
+            Question::Services(name) => Came::Services(self.look_services(name).await),
+        }
+    }
+
     /// Looks a name up, in the hosts file or by asking.
-    pub(super) async fn look(self, host: String, families: [bool; 2]) -> Looked {
+    async fn look(self, host: String, families: [bool; 2]) -> Looked {
         let failure = |why: &str| {
             let heard = families.map(|wanted| wanted.then(|| Heard::Failure(why.to_owned())));
             Looked { heard, may_be_loopback: false }
@@ -123,23 +136,124 @@ impl Resolver {
         Some(self.ask(name, record_type).await)
     }
 
-    /// Asks the servers in turn, until one of them answers.
     async fn ask(&self, name: &Name, record_type: RecordType) -> Heard<IpAddr> {
-        let mut why = String::new();
+        match self.ask_all(name, record_type).await {
+            Ok(Answer::Addresses(all, ttl_s)) => Heard::Members(all.into_iter().collect(), millis(ttl_s)),
+            Ok(Answer::Nobody(why, ttl_s)) => Heard::Nobody(why.to_owned(), ttl_s.map(millis)),
+            Ok(Answer::Services(..)) => Heard::Failure(Failure::Garbled.to_string()),
+            Err(why) => Heard::Failure(why),
+        }
+    }
+
+    /// Looks the services of a name up, and the addresses of their hosts where the answer does not have them.
+    async fn look_services(self, name: String) -> LookedServices {
+        let none = |heard| LookedServices { heard, offers: Vec::new(), addresses: Vec::new() };
+        let Ok(parsed) = Name::parse(&name) else {
+            return none(Heard::Failure("it is no name that could be asked for".to_owned()));
+        };
+        let mut last = none(Heard::Failure("there is nothing to ask for".to_owned()));
+        for name in candidates(&parsed, name.ends_with('.'), &self.search, self.ndots) {
+            match self.ask_all(&name, RecordTypes::SRV).await {
+                Ok(Answer::Services(offers, ttl_s)) => {
+                    let addresses = self.addresses_of(&offers, millis(ttl_s)).await;
+                    let targets = offers.iter().map(|offer| Target::of(&offer.service)).collect();
+                    let heard = Heard::Members(targets, millis(ttl_s));
+                    let offers = offers.into_iter().map(|offer| offer.service).collect();
+                    return LookedServices { heard, offers, addresses };
+                }
+                Ok(Answer::Nobody(why, ttl_s)) => {
+                    last = none(Heard::Nobody(why.to_owned(), ttl_s.map(millis)));
+                }
+                // A failure must not turn a name into another one of the search list.
+                Ok(Answer::Addresses(..)) => return none(Heard::Failure(Failure::Garbled.to_string())),
+                Err(why) => return none(Heard::Failure(why)),
+            }
+        }
+        last
+    }
+
+    /// What is known of each host: by the answer itself, or by asking.
+    async fn addresses_of(&self, offers: &[Offer], ttl_ms: u64) -> Vec<(Name, Looked)> {
+        let may_be_loopback = self.servers.iter().all(|server| server.ip().is_loopback());
+        let mut all = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut asking = JoinSet::new();
+        for Offer { service, addresses } in offers {
+            if !seen.insert(&service.target) {
+                continue;
+            }
+            if !addresses.is_empty() {
+                let of = |v4| beside(addresses, v4, ttl_ms);
+                all.push((
+                    service.target.clone(),
+                    Looked { heard: [Some(of(true)), Some(of(false))], may_be_loopback },
+                ));
+                continue;
+            }
+            if asking.len() >= TARGETS_ASKED {
+                all.extend(asking.join_next().await.and_then(Result::ok));
+            }
+            let (own, target) = (self.clone(), service.target.clone());
+            asking.spawn(async move {
+                // Never extended: what stands in a record is the whole name.
+                let looked = match own.hosts.lookup(&target) {
+                    Some(known) => {
+                        let heard = [true, false].map(|v4| Some(of_hosts(&known, v4)));
+                        Looked { heard, may_be_loopback: true }
+                    }
+                    None => {
+                        let (v4, v6) = tokio::join!(
+                            own.ask(&target, RecordTypes::A),
+                            own.ask(&target, RecordTypes::AAAA)
+                        );
+                        Looked { heard: [Some(v4), Some(v6)], may_be_loopback }
+                    }
+                };
+                (target, looked)
+            });
+        }
+        while let Some(over) = asking.join_next().await {
+            all.extend(over.ok());
+        }
+        all
+    }
+
+    /// Asks the servers in turn, until one of them answers.
+    async fn ask_all(&self, name: &Name, record_type: RecordType) -> Result<Answer, String> {
+        let mut why = "there is no server to ask".to_owned();
         for _ in 0..self.attempts.max(1) {
             for server in &self.servers {
-                match self.ask_one(*server, name, record_type).await {
-                    Ok(Answer::Addresses(all, ttl_s)) => {
-                        return Heard::Members(all.into_iter().collect(), u64::from(ttl_s) * 1_000);
-                    }
-                    Ok(Answer::Nobody(why, ttl_s)) => {
-                        return Heard::Nobody(why.to_owned(), ttl_s.map(|ttl_s| u64::from(ttl_s) * 1_000));
-                    }
+                let answer = if record_type == RecordTypes::SRV {
+                    self.ask_for_services(*server, name).await
+                } else {
+                    self.ask_one(*server, name, record_type).await
+                };
+                match answer {
+                    Ok(answer) => return Ok(answer),
                     Err(error) => why = format!("{server}: {error}"),
                 }
             }
         }
-        Heard::Failure(why)
+        Err(why)
+    }
+
+    /// By TCP, since some servers leave out of a datagram what does not fit and do not say so; by a datagram where there is no TCP.
+    async fn ask_for_services(&self, server: SocketAddr, name: &Name) -> Result<Answer, AskError> {
+        let asked = Asked { id: self.ids.next(), name: name.clone(), record_type: RecordTypes::SRV };
+        let deadline = Instant::now() + self.timeout;
+        match timeout_at(deadline, by_stream(server, &asked)).await {
+            Ok(Err(AskError::Io(_))) | Err(_) => {}
+            Ok(answer) => return answer,
+        }
+        let deadline = Instant::now() + self.timeout;
+        let asked = Asked { id: self.ids.next(), ..asked };
+        match timeout_at(deadline, self.by_datagram(server, &asked)).await {
+            Ok(Ok((Judged::Answer(answer), _))) => Ok(answer),
+            Ok(Ok((Judged::Cut, _))) => Err(AskError::NoTcp),
+            Ok(Ok((Judged::Failure(failure), _))) => Err(failure.into()),
+            Ok(Err(error)) => Err(error.into()),
+            Ok(Ok((Judged::Stranger, _))) | Err(_) => Err(AskError::Timeout),
+        }
     }
 
     async fn ask_one(
@@ -212,6 +326,19 @@ async fn by_stream(server: SocketAddr, asked: &Asked) -> Result<Answer, AskError
     }
 }
 
+/// What an answer says of a host beside its services.
+fn beside(addresses: &[IpAddr], wants_v4: bool, ttl_ms: u64) -> Heard<IpAddr> {
+    let own: BTreeSet<IpAddr> = addresses.iter().copied().filter(|ip| ip.is_ipv4() == wants_v4).collect();
+    if own.is_empty() {
+        return Heard::Nobody("the answer has no such address of it".to_owned(), Some(ttl_ms));
+    }
+    Heard::Members(own, ttl_ms)
+}
+
+fn millis(ttl_s: u32) -> u64 {
+    u64::from(ttl_s) * 1_000
+}
+
 fn of_hosts(known: &[IpAddr], wants_v4: bool) -> Heard<IpAddr> {
     let members: BTreeSet<IpAddr> = known.iter().copied().filter(|ip| ip.is_ipv4() == wants_v4).collect();
     if members.is_empty() {
@@ -225,5 +352,7 @@ const EDNS_BYTES: u16 = 1_232;
 /// Longer answers are asked for again by TCP.
 const SUSPICIOUS_BYTES: usize = 1_000;
 const DATAGRAM_MAX: usize = 4_096;
+/// Hosts of services that are asked for at once, with two questions each.
+const TARGETS_ASKED: usize = 8;
 /// The file is looked at all the time: what it says holds until it changes.
 const HOSTS_MS: u64 = 60_000;

@@ -19,7 +19,8 @@ use super::ledger::Heard;
 use super::names::{Looked, Told};
 use super::pool_sources::{PoolSources, Slot, taken};
 use super::resolver::{Ids, Resolver};
-use super::source::Entry;
+use super::services::LookedServices;
+use super::source::{Came, Entry, Question};
 use super::watches::{Said, Watches, Watching};
 use crate::config::settings::{Backend, Pool, Settings};
 use crate::manifest;
@@ -104,11 +105,12 @@ impl Service {
             numbered: 0,
         };
         service.follow(settings);
+        let now_ms = service.now_ms();
         for pool in &mut service.pools {
             let Some(before) = before.iter().find(|before| before.name == pool.name) else { continue };
             for Slot { entry, .. } in &mut pool.slots {
                 if let Some(before) = before.sources.iter().find(|before| before.text == entry.source.text) {
-                    entry.remember(before);
+                    entry.remember(before, now_ms);
                 }
             }
         }
@@ -276,20 +278,20 @@ impl Service {
         }
     }
 
-    fn ask_due(&mut self, now_ms: u64, asking: &mut JoinSet<Looked>, asked: &mut HashMap<Id, u64>) {
+    fn ask_due(&mut self, now_ms: u64, asking: &mut JoinSet<Came>, asked: &mut HashMap<Id, u64>) {
         let is_due = |slot: &&mut Slot| {
             slot.entry.question().is_some() && slot.entry.due_ms().is_some_and(|due_ms| due_ms <= now_ms)
         };
         while asking.len() < ASKING_MAX {
             let slots = self.pools.iter_mut().flat_map(|pool| &mut pool.slots);
             let Some(slot) = slots.filter(is_due).min_by_key(|slot| slot.entry.due_ms()) else { return };
-            let Some((host, families)) = slot.entry.question() else { return };
+            let Some(question) = slot.entry.question() else { return };
             slot.entry.note_asked(now_ms);
             let number = slot.number;
             let resolver = Resolver::by(&self.settings.dns, self.files.as_ref(), &self.ids);
-            let look = resolver.look(host, families);
+            let look = resolver.answer(question.clone());
             let handle = asking.spawn(async move {
-                timeout(LOOK_MAX, look).await.unwrap_or_else(|_| failed(families, "no answer for a minute"))
+                timeout(LOOK_MAX, look).await.unwrap_or_else(|_| failed(&question, "no answer for a minute"))
             });
             asked.insert(handle.id(), number);
         }
@@ -312,11 +314,13 @@ impl Service {
     }
 
     /// What came of a question of this number; nothing, if it came to no end.
-    fn hear(&mut self, number: u64, looked: Option<Looked>) {
+    fn hear(&mut self, number: u64, came: Option<Came>) {
         self.note(number, |entry, taken, now_ms, random| {
-            let families = entry.question().map_or([false; 2], |(_, families)| families);
-            let looked = looked.unwrap_or_else(|| failed(families, "the question came to no end"));
-            entry.hear(looked, taken, now_ms, random)
+            let lost = || entry.question().map(|question| failed(&question, "the question came to no end"));
+            match came.or_else(lost) {
+                Some(came) => entry.hear(came, taken, now_ms, random),
+                None => Told::default(),
+            }
         });
     }
 
@@ -402,9 +406,18 @@ impl Service {
     }
 }
 
-fn failed(families: [bool; 2], why: &str) -> Looked {
-    let heard = families.map(|wanted| wanted.then(|| Heard::Failure(why.to_owned())));
-    Looked { heard, may_be_loopback: false }
+fn failed(question: &Question, why: &str) -> Came {
+    match question {
+        Question::Addresses(_, families) => {
+            let heard = families.map(|wanted| wanted.then(|| Heard::Failure(why.to_owned())));
+            Came::Addresses(Looked { heard, may_be_loopback: false })
+        }
+        Question::Services(_) => Came::Services(LookedServices {
+            heard: Heard::Failure(why.to_owned()),
+            offers: Vec::new(),
+            addresses: Vec::new(),
+        }),
+    }
 }
 
 /// Names that are asked for at once, with two questions each.

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use super::choice::{self, Taken};
 use super::ledger::Rules;
 use super::names::{Looked, NONE_FIT, Names, Told};
+use super::services::{LookedServices, Placed, Services, port_of};
 use super::standing::Standing;
 use super::watch::{Answer, Listed};
 use super::whole::{Whole, shown};
@@ -33,7 +34,26 @@ pub(super) struct Entry {
 #[derive(Debug)]
 enum Known {
     Names(Names),
+    Services(Services),
     Whole(Whole),
+}
+
+/// What is asked by DNS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Question {
+    /// The addresses of a name, of these families.
+    Addresses(String, [bool; 2]),
+    /// The services of a name.
+    Services(String),
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum Came {
+    /// Of addresses.
+    Addresses(Looked),
+    /// Of services.
+    Services(LookedServices),
 }
 
 impl Entry {
@@ -42,6 +62,7 @@ impl Entry {
         let rules = rules(discovery, dns);
         let known = match &source.from {
             SourceKind::Name(name) => Known::Names(Names::new(name, rules, now_ms)),
+            SourceKind::Services(_) => Known::Services(Services::new(rules, now_ms)),
             SourceKind::File(_) => Known::Whole(Whole::new(rules, now_ms)),
         };
         Self { source: source.clone(), known, is_asked: false, refused: BTreeSet::new(), answers: [0; 3] }
@@ -53,6 +74,7 @@ impl Entry {
         let rules = rules(discovery, dns);
         match &mut self.known {
             Known::Names(names) => names.set_rules(rules),
+            Known::Services(services) => services.set_rules(rules),
             Known::Whole(whole) => whole.set_rules(rules),
         }
     }
@@ -70,9 +92,12 @@ impl Entry {
     }
 
     /// The question that it is asked by, if it is one of DNS.
-    pub(super) fn question(&self) -> Option<(String, [bool; 2])> {
+    pub(super) fn question(&self) -> Option<Question> {
         match (&self.source.from, &self.known) {
-            (SourceKind::Name(name), Known::Names(names)) => Some((name.host.clone(), names.families())),
+            (SourceKind::Name(name), Known::Names(names)) => {
+                Some(Question::Addresses(name.host.clone(), names.families()))
+            }
+            (SourceKind::Services(of), _) => Some(Question::Services(of.name.clone())),
             _ => None,
         }
     }
@@ -81,6 +106,7 @@ impl Entry {
     pub(super) fn due_ms(&self) -> Option<u64> {
         match &self.known {
             Known::Names(names) => (!self.is_asked).then(|| names.next_ms()),
+            Known::Services(services) => (!self.is_asked).then(|| services.next_ms()),
             Known::Whole(whole) if self.is_asked => whole.hurry_ms(),
             Known::Whole(whole) => Some(whole.ask_ms()),
         }
@@ -90,6 +116,7 @@ impl Entry {
     pub(super) fn next_ms(&self) -> Option<u64> {
         match &self.known {
             Known::Names(names) => Some(names.next_ms()),
+            Known::Services(services) => Some(services.next_ms()),
             Known::Whole(whole) => whole.next_ms(),
         }
     }
@@ -98,6 +125,7 @@ impl Entry {
     pub(super) fn hurry(&mut self, now_ms: u64) {
         match &mut self.known {
             Known::Names(names) => names.hurry(now_ms),
+            Known::Services(services) => services.hurry(now_ms),
             Known::Whole(whole) => whole.hurry(now_ms),
         }
     }
@@ -106,6 +134,7 @@ impl Entry {
     pub(super) fn note_asked(&mut self, now_ms: u64) {
         match &mut self.known {
             Known::Names(names) => names.note_asked(now_ms),
+            Known::Services(services) => services.note_asked(now_ms),
             Known::Whole(whole) if self.is_asked => whole.note_hurried(),
             Known::Whole(_) => {}
         }
@@ -113,12 +142,19 @@ impl Entry {
     }
 
     /// Takes what came of its questions.
-    pub(super) fn hear(&mut self, looked: Looked, taken: Taken<'_>, now_ms: u64, random: u64) -> Told {
+    pub(super) fn hear(&mut self, came: Came, taken: Taken<'_>, now_ms: u64, random: u64) -> Told {
         self.is_asked = false;
-        let (Known::Names(names), SourceKind::Name(name)) = (&mut self.known, &self.source.from) else {
-            return Told::default();
-        };
-        names.hear((looked, name.port), taken, &mut self.answers, now_ms, random)
+        let ignores = self.source.ignore.contains(&Ignored::Port);
+        match (&mut self.known, &self.source.from, came) {
+            (Known::Names(names), SourceKind::Name(name), Came::Addresses(looked)) => {
+                names.hear((looked, name.port), taken, &mut self.answers, now_ms, random)
+            }
+            (Known::Services(services), SourceKind::Services(of), Came::Services(looked)) => {
+                let port = |said| port_of(of, ignores, said);
+                services.hear(looked, port, taken, &mut self.answers, now_ms, random)
+            }
+            _ => Told::default(),
+        }
     }
 
     /// Takes what one says that tells the whole. `pause_ms` is for how long it is left alone after a failure, where it says so.
@@ -167,6 +203,7 @@ impl Entry {
     pub(super) fn on_time(&mut self, now_ms: u64) -> Told {
         let left = match &mut self.known {
             Known::Names(names) => names.on_time(now_ms),
+            Known::Services(services) => services.on_time(now_ms),
             Known::Whole(whole) => whole.on_time(now_ms).left,
         };
         Told { left, ..Told::default() }
@@ -196,7 +233,15 @@ impl Entry {
                 }
             }
             (Known::Whole(whole), _) => whole.members().map(|listed| made_of(listed, source)).collect(),
-            (Known::Names(_), _) => Vec::new(),
+            (Known::Services(services), SourceKind::Services(of)) => {
+                let port = |said| port_of(of, source.ignore.contains(&Ignored::Port), said);
+                services
+                    .placed(hash_seed, source.tier, port)
+                    .into_iter()
+                    .map(|one| placed(one, source))
+                    .collect()
+            }
+            (Known::Names(_) | Known::Services(_), _) => Vec::new(),
         }
     }
 
@@ -204,6 +249,7 @@ impl Entry {
     pub(super) fn found(&self) -> usize {
         match &self.known {
             Known::Names(names) => names.found().count(),
+            Known::Services(services) => services.found(),
             Known::Whole(whole) => whole.members().count(),
         }
     }
@@ -212,6 +258,7 @@ impl Entry {
     pub(super) fn standing(&self) -> (Standing, u64, Option<&str>) {
         match &self.known {
             Known::Names(names) => names.standing(),
+            Known::Services(services) => services.standing(),
             Known::Whole(whole) => whole.standing(),
         }
     }
@@ -220,6 +267,7 @@ impl Entry {
     pub(super) fn is_heard(&self) -> bool {
         match &self.known {
             Known::Names(names) => names.is_heard(),
+            Known::Services(services) => services.is_heard(),
             Known::Whole(whole) => whole.is_heard(),
         }
     }
@@ -228,6 +276,7 @@ impl Entry {
     pub(super) fn answered_ms(&self) -> Option<u64> {
         match &self.known {
             Known::Names(names) => names.answered_ms(),
+            Known::Services(services) => services.answered_ms(),
             Known::Whole(whole) => whole.answered_ms(),
         }
     }
@@ -237,6 +286,7 @@ impl Entry {
         let (standing, since_ms, _) = self.standing();
         let (found, current, listed) = match &self.known {
             Known::Names(names) => (names.found().collect(), names.current(), Vec::new()),
+            Known::Services(services) => (Vec::new(), None, services.export()),
             Known::Whole(whole) => (Vec::new(), None, whole.members().map(record).collect()),
         };
         manifest::Source {
@@ -250,9 +300,10 @@ impl Entry {
     }
 
     /// What the process before had heard.
-    pub(super) fn remember(&mut self, before: &manifest::Source) {
+    pub(super) fn remember(&mut self, before: &manifest::Source, now_ms: u64) {
         match &mut self.known {
             Known::Names(names) => names.remember(before),
+            Known::Services(services) => services.remember(before, now_ms),
             Known::Whole(whole) => whole.remember(before.listed.iter().map(listed), before.answered_ms),
         }
     }
@@ -270,6 +321,20 @@ fn made_of(listed: &Listed, source: &Source) -> Backend {
         tier: listed.tier.filter(|_| hears(Ignored::Tier)).unwrap_or(source.tier),
         max_sessions: listed.max_sessions.filter(|_| hears(Ignored::MaxSessions)).or(source.max_sessions),
         drains: listed.drains.clone(),
+    }
+}
+
+/// The same of a service, whose name is its host and port.
+fn placed(one: Placed, source: &Source) -> Backend {
+    let hears = |what: Ignored| !source.ignore.contains(&what);
+    Backend {
+        name: named(&one.name).unwrap_or(one.name),
+        ip: one.ip,
+        port: one.port,
+        weight: if hears(Ignored::Weight) { one.weight } else { source.weight },
+        tier: if hears(Ignored::Tier) { one.tier } else { source.tier },
+        max_sessions: source.max_sessions,
+        drains: None,
     }
 }
 

@@ -10,14 +10,14 @@ fn pool(entry: &str) -> (config::settings::Pool, Dns) {
     (settings.pools[0].clone(), settings.dns)
 }
 
-fn looked(v4: &[&str], v6: Option<&str>) -> Looked {
+fn came(v4: &[&str], v6: Option<&str>) -> Came {
     let v4 = Heard::Members(v4.iter().map(|ip| ip.parse().unwrap()).collect(), 1_000);
     let v6 = match v6 {
         None => Heard::Nobody("NODATA".into(), None),
         Some("") => Heard::Failure("SERVFAIL".into()),
         Some(ip) => Heard::Members([ip.parse().unwrap()].into(), 1_000),
     };
-    Looked { heard: [Some(v4), Some(v6)], may_be_loopback: false }
+    Came::Addresses(Looked { heard: [Some(v4), Some(v6)], may_be_loopback: false })
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn backends_of_a_name_are_named_as_a_list_of_addresses_would_name_them() {
     let mut entry = Entry::new(&pool.sources[0], &pool.discovery, &dns, 0);
     let taken = Taken { networks: &[], needs_port: false, doors: &[], from: &pool.connect_from };
     assert_eq!(entry.standing().0, Standing::Waiting);
-    entry.hear(looked(&["10.0.0.2", "10.0.0.1"], Some("2001:db8::1")), taken, 0, 0);
+    entry.hear(came(&["10.0.0.2", "10.0.0.1"], Some("2001:db8::1")), taken, 0, 0);
     let (list, _) = self::pool(
         "{ address: '10.0.0.1:5432', weight: 7, tier: 1, max_sessions: 9 }, \
          { address: '10.0.0.2:5432', weight: 7, tier: 1, max_sessions: 9 }, \
@@ -34,12 +34,12 @@ fn backends_of_a_name_are_named_as_a_list_of_addresses_would_name_them() {
     );
     assert_eq!(entry.backends("seed"), list.backends);
     // One question that fails keeps its own last answer, and is told.
-    entry.hear(looked(&["10.0.0.1", "10.0.0.2"], Some("")), taken, 1_000, 0);
+    entry.hear(came(&["10.0.0.1", "10.0.0.2"], Some("")), taken, 1_000, 0);
     assert_eq!(entry.backends("seed").len(), 3);
     assert_eq!(entry.standing(), (Standing::Failing, 1_000, Some("SERVFAIL")));
     let told = entry.export();
     let mut next = Entry::new(&pool.sources[0], &pool.discovery, &dns, 5_000);
-    next.remember(&told);
+    next.remember(&told, 5_000);
     assert_eq!(next.backends("seed"), list.backends);
 }
 
@@ -48,17 +48,17 @@ fn a_name_that_is_one_backend_moves_when_its_address_is_gone_for_good() {
     let (pool, dns) = pool("{ address: 'db.example.org', addresses: one, name: db }");
     let mut entry = Entry::new(&pool.sources[0], &pool.discovery, &dns, 0);
     let taken = Taken { networks: &[], needs_port: false, doors: &[], from: &pool.connect_from };
-    entry.hear(looked(&["10.0.0.1"], None), taken, 0, 0);
+    entry.hear(came(&["10.0.0.1"], None), taken, 0, 0);
     let at = |entry: &mut Entry| {
         entry.backends("seed").iter().map(|one| (one.name.clone(), one.ip.to_string())).collect::<Vec<_>>()
     };
     assert_eq!(at(&mut entry), [("db".to_owned(), "10.0.0.1".to_owned())]);
     assert_eq!(entry.standing().0, Standing::Ok, "of one kind alone is as it should be");
     for now_s in 1..=3 {
-        entry.hear(looked(&["10.0.0.2"], None), taken, now_s * 1_000, 0);
+        entry.hear(came(&["10.0.0.2"], None), taken, now_s * 1_000, 0);
         assert_eq!(at(&mut entry)[0].1, "10.0.0.1");
     }
-    entry.hear(looked(&["10.0.0.2"], None), taken, 4_000, 0);
+    entry.hear(came(&["10.0.0.2"], None), taken, 4_000, 0);
     assert_eq!(at(&mut entry), [("db".to_owned(), "10.0.0.2".to_owned())]);
 }
 
@@ -67,11 +67,11 @@ fn what_cannot_be_a_backend_is_left_out_and_told_once() {
     let (pool, dns) = pool("db.example.org");
     let mut entry = Entry::new(&pool.sources[0], &pool.discovery, &dns, 0);
     let taken = Taken { networks: &[], needs_port: false, doors: &[], from: &pool.connect_from };
-    let told = entry.hear(looked(&["169.254.169.254", "10.0.0.1", "127.0.0.1"], None), taken, 0, 0);
+    let told = entry.hear(came(&["169.254.169.254", "10.0.0.1", "127.0.0.1"], None), taken, 0, 0);
     assert_eq!((told.refused.len(), entry.backends("seed").len()), (2, 1));
-    let told = entry.hear(looked(&["169.254.169.254", "10.0.0.1", "127.0.0.1"], None), taken, 1_000, 0);
+    let told = entry.hear(came(&["169.254.169.254", "10.0.0.1", "127.0.0.1"], None), taken, 1_000, 0);
     assert!(told.refused.is_empty());
-    let told = entry.hear(looked(&["0.0.0.0"], None), taken, 2_000, 0);
+    let told = entry.hear(came(&["0.0.0.0"], None), taken, 2_000, 0);
     assert_eq!(
         (told.refused.len(), entry.backends("seed").len()),
         (1, 1),
@@ -134,7 +134,7 @@ fn what_a_whole_list_has_found_goes_from_process_to_process() {
     assert_eq!(backends[0].name, "default-pg-3", "it stands in commands as POOL/BACKEND");
     assert_eq!(backends[0].drains.as_deref(), Some("terminating (kubernetes)"));
     let mut next = Entry::new(&pool.sources[0], &pool.discovery, &dns, 50);
-    next.remember(&entry.export());
+    next.remember(&entry.export(), 50);
     assert_eq!((next.backends("seed"), next.standing().0), (backends, Standing::Remembered));
 }
 

@@ -14,7 +14,7 @@ use crate::config::settings::{Source, SourceKind};
 /// The watch of a source; `None`: it is asked by questions of DNS.
 pub(super) fn begin(source: &Source) -> Option<Box<dyn Watch>> {
     match &source.from {
-        SourceKind::Name(_) => None,
+        SourceKind::Name(_) | SourceKind::Services(_) => None,
         SourceKind::File(file) => Some(Box::new(FileWatch::new(file))),
     }
 }

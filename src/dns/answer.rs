@@ -3,11 +3,11 @@
 //! What must stay true: only records are believed whose owner is the name that was asked for, or one that its aliases lead to; a
 //! message that cannot be read to the last record says nothing at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::message::{Data, Header, Record};
-use super::{Name, RecordType};
+use super::{Name, Offer, RecordType, RecordTypes, Service};
 
 /// What was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Asked {
 pub enum Answer {
     /// These, in the order of the addresses, for so long.
     Addresses(Vec<IpAddr>, u32),
+    /// These services, in an order that is theirs, for so long.
+    Services(Vec<Offer>, u32),
     /// There is no such name, or nothing of this type; for so long, where it says.
     Nobody(&'static str, Option<u32>),
 }
@@ -94,12 +96,21 @@ pub fn judge(message: &[u8], asked: &Asked) -> Judged {
         5 => return Judged::Failure(Failure::Refused),
         code => return Judged::Failure(Failure::Code(code)),
     }
-    let Some(records) = header.records(message, begins) else { return Judged::Failure(Failure::Garbled) };
-    match follow(&asked.name, &records) {
+    let asks_services = asked.record_type == RecordTypes::SRV;
+    let Some(records) = header.records(message, begins, asks_services) else {
+        return Judged::Failure(Failure::Garbled);
+    };
+    let found = if asks_services {
+        follow(&asked.name, &records, of_services).map(|(services, ttl_s)| offered(services, &records, ttl_s))
+    } else {
+        let found = follow(&asked.name, &records, of_addresses);
+        found.map(|(all, ttl_s)| {
+            (!all.is_empty()).then(|| Answer::Addresses(all.into_iter().collect(), ttl_s))
+        })
+    };
+    match found {
         Err(failure) => Judged::Failure(failure),
-        Ok((addresses, ttl_s)) if !addresses.is_empty() && header.code == 0 => {
-            Judged::Answer(Answer::Addresses(addresses.into_iter().collect(), ttl_s))
-        }
+        Ok(Some(answer)) if header.code == 0 => Judged::Answer(answer),
         Ok(_) => {
             let ttl_s = records.iter().find_map(|record| match record.data {
                 Data::NegativeTtl(ttl_s) => Some(ttl_s),
@@ -107,6 +118,8 @@ pub fn judge(message: &[u8], asked: &Asked) -> Judged {
             });
             let what = if header.code == 3 {
                 "NXDOMAIN: there is no such name"
+            } else if asks_services {
+                "NODATA: the name has no service"
             } else {
                 "NODATA: the name has no such address"
             };
@@ -115,16 +128,57 @@ pub fn judge(message: &[u8], asked: &Asked) -> Judged {
     }
 }
 
-/// The addresses that the name has, through its aliases, and the least of the times that all of it holds.
-fn follow(name: &Name, records: &[Record]) -> Result<(BTreeSet<IpAddr>, u32), Failure> {
+fn of_addresses(data: &Data) -> Option<IpAddr> {
+    if let Data::Address(ip) = data { Some(*ip) } else { None }
+}
+
+fn of_services(data: &Data) -> Option<Service> {
+    if let Data::Service(service) = data { Some(service.clone()) } else { None }
+}
+
+/// Services with what the answer says of their targets, and of nobody else; nothing where there are none. Where the only target is
+/// the root, there are decidedly none.
+fn offered(services: BTreeSet<Service>, records: &[Record], mut ttl_s: u32) -> Option<Answer> {
+    if services.is_empty() {
+        return None;
+    }
+    let mut known: BTreeMap<&Name, (BTreeSet<IpAddr>, u32)> = BTreeMap::new();
+    for record in records {
+        if let Data::Address(ip) = record.data {
+            let (addresses, until_s) = known.entry(&record.owner).or_insert((BTreeSet::new(), u32::MAX));
+            addresses.insert(ip);
+            *until_s = record.ttl_s.min(*until_s);
+        }
+    }
+    let mut offers = Vec::with_capacity(services.len());
+    for service in services.into_iter().filter(|service| !service.target.is_root()) {
+        let mut addresses = Vec::new();
+        if let Some((own, until_s)) = known.get(&service.target) {
+            ttl_s = ttl_s.min(*until_s);
+            addresses.extend(own);
+        }
+        offers.push(Offer { service, addresses });
+    }
+    if offers.is_empty() {
+        return Some(Answer::Nobody("its only target is `.`: the service is not here", Some(ttl_s)));
+    }
+    Some(Answer::Services(offers, ttl_s))
+}
+
+/// What of this kind the name has, through its aliases, and the least of the times that all of it holds.
+fn follow<T: Ord>(
+    name: &Name,
+    records: &[Record],
+    pick: fn(&Data) -> Option<T>,
+) -> Result<(BTreeSet<T>, u32), Failure> {
     let (mut at, mut ttl_s) = (name, u32::MAX);
     for _ in 0..=ALIASES_MAX {
         let own = || records.iter().filter(|record| record.owner == *at);
-        let mut addresses = BTreeSet::new();
+        let mut picked = BTreeSet::new();
         for record in own() {
-            if let Data::Address(ip) = record.data {
+            if let Some(one) = pick(&record.data) {
                 ttl_s = ttl_s.min(record.ttl_s);
-                addresses.insert(ip);
+                picked.insert(one);
             }
         }
         let alias = own().find_map(|record| match &record.data {
@@ -132,11 +186,11 @@ fn follow(name: &Name, records: &[Record]) -> Result<(BTreeSet<IpAddr>, u32), Fa
             _ => None,
         });
         match alias {
-            Some((other, until_s)) if addresses.is_empty() => {
+            Some((other, until_s)) if picked.is_empty() => {
                 ttl_s = ttl_s.min(until_s);
                 at = other;
             }
-            _ => return Ok((addresses, ttl_s)),
+            _ => return Ok((picked, ttl_s)),
         }
     }
     Err(Failure::Aliases)
@@ -148,8 +202,16 @@ pub fn fuzz(message: &[u8]) {
     let Some(header) = Header::take(message) else { return };
     let Some((name, record_type, _)) = header.question(message) else { return };
     let asked = Asked { id: header.id, name, record_type };
-    if let Judged::Answer(Answer::Addresses(addresses, _)) = judge(message, &asked) {
-        assert!(!addresses.is_empty() && addresses.len() * 10 <= message.len());
+    match judge(message, &asked) {
+        Judged::Answer(Answer::Addresses(addresses, _)) => {
+            assert!(!addresses.is_empty() && addresses.len() * 10 <= message.len());
+        }
+        Judged::Answer(Answer::Services(offers, _)) => {
+            assert!(!offers.is_empty() && offers.len() * 17 <= message.len());
+            let weights: Vec<u16> = offers.iter().map(|offer| offer.service.weight).collect();
+            assert!(super::scaled(&weights).iter().all(|weight| (1..=256).contains(weight)));
+        }
+        _ => {}
     }
 }
 
@@ -219,6 +281,53 @@ mod tests {
         assert_eq!(judge(&circle, &asked()), Judged::Failure(Failure::Aliases));
     }
 
+    /// The same to a question for services, with others beside them.
+    fn services(records: &[Vec<u8>], others: &[Vec<u8>]) -> Judged {
+        let asked = Asked { record_type: RecordTypes::SRV, ..asked() };
+        let mut message = question(asked.id, &asked.name, asked.record_type, None);
+        message[2] = 0x80;
+        message[7] = u8::try_from(records.len()).unwrap();
+        message[11] = u8::try_from(others.len()).unwrap();
+        message.extend(records.concat());
+        message.extend(others.concat());
+        judge(&message, &asked)
+    }
+
+    #[test]
+    fn services_come_with_the_addresses_of_their_targets_alone() {
+        let service = |priority: u8, weight: u8, target: &[u8]| {
+            record(HERE, 33, 60, &[&[0, priority, 0, weight, 0x15, 0x38][..], target].concat())
+        };
+        let others = [
+            record(b"\x01a\0", 1, 5, &[10, 0, 0, 2]),
+            record(b"\x01a\0", 1, 5, &[10, 0, 0, 1]),
+            record(b"\x04evil\0", 1, 60, &[6, 6, 6, 6]),
+            record(b"\0", 41, 0, &[]),
+        ];
+        let found = services(&[service(2, 7, b"\x01b\0"), service(1, 0, b"\x01a\0")], &others);
+        let Judged::Answer(Answer::Services(offers, 5)) = found else { panic!("{found:?}") };
+        let shown: Vec<String> = offers
+            .iter()
+            .map(|Offer { service, addresses }| {
+                format!(
+                    "{} {} {} {} {addresses:?}",
+                    service.priority, service.weight, service.target, service.port
+                )
+            })
+            .collect();
+        assert_eq!(shown, ["1 0 a 5432 [10.0.0.1, 10.0.0.2]", "2 7 b 5432 []"]);
+
+        let nobody = |judged: Judged| matches!(judged, Judged::Answer(Answer::Nobody(..)));
+        assert!(nobody(services(&[service(0, 0, b"\0")], &[])), "decidedly not here");
+        assert!(nobody(services(&[], &others)));
+        let short = record(HERE, 33, 60, &[0, 1, 0, 1, 0, 1]);
+        assert_eq!(services(&[short], &[]), Judged::Failure(Failure::Garbled));
+        let mut cut = others.to_vec();
+        cut[3].pop();
+        let broken = services(&[service(1, 1, b"\x01a\0")], &cut);
+        assert_eq!(broken, Judged::Failure(Failure::Garbled), "one record spoils it all");
+    }
+
     #[test]
     fn what_is_no_answer_to_the_question_is_a_strangers() {
         let good = answer([0, 0], &[record(HERE, 1, 60, &[10, 0, 0, 1])]);
@@ -265,6 +374,8 @@ mod tests {
             (message[7], message[9]) = (counts[0], counts[1]);
             message.extend(tail);
             let _ = judge(&message, &asked());
+            message[12 + 16 + 1] = 33;
+            let _ = judge(&message, &Asked { record_type: RecordTypes::SRV, ..asked() });
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Name;
+use super::{Name, Service};
 
 /// A type of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,6 +21,8 @@ impl RecordTypes {
     pub const SOA: RecordType = RecordType(6);
     /// An IPv6 address.
     pub const AAAA: RecordType = RecordType(28);
+    /// A service: a host and a port.
+    pub const SRV: RecordType = RecordType(33);
     /// EDNS.
     pub const OPT: RecordType = RecordType(41);
 }
@@ -65,6 +67,7 @@ pub(super) struct Record {
 pub(super) enum Data {
     Address(IpAddr),
     Alias(Name),
+    Service(Service),
     /// How long what is not there is not there.
     NegativeTtl(u32),
     Other,
@@ -93,10 +96,12 @@ impl Header {
         Some((name, RecordType(u16::from_be_bytes([*high, *low])), at + 4))
     }
 
-    /// The records of the answer and of the authority, which are all that is believed; `None`: they cannot be read.
-    pub(super) fn records(&self, message: &[u8], mut at: usize) -> Option<Vec<Record>> {
+    /// The records of the answer and of the authority, which are all that is believed, and those beside them where it is a question
+    /// for services; `None`: they cannot be read.
+    pub(super) fn records(&self, message: &[u8], mut at: usize, with_others: bool) -> Option<Vec<Record>> {
         let mut records = Vec::new();
-        for _ in 0..u32::from(self.counts[1]) + u32::from(self.counts[2]) {
+        let others = if with_others { u32::from(self.counts[3]) } else { 0 };
+        for _ in 0..u32::from(self.counts[1]) + u32::from(self.counts[2]) + others {
             let (record, after) = Record::take(message, at)?;
             records.push(record);
             at = after;
@@ -123,6 +128,12 @@ impl Record {
                 Data::Address(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)))
             }
             (RecordTypes::CNAME, 1) => Data::Alias(Name::take(message, begins)?.0),
+            (RecordTypes::SRV, 1) => {
+                let [p1, p2, w1, w2, port1, port2, _, ..] = *bytes else { return None };
+                let word = |high: u8, low: u8| u16::from_be_bytes([high, low]);
+                let (priority, weight, port) = (word(p1, p2), word(w1, w2), word(port1, port2));
+                Data::Service(Service { priority, weight, port, target: Name::take(message, begins + 6)?.0 })
+            }
             (RecordTypes::SOA, 1) => {
                 let least = bytes.last_chunk::<4>()?;
                 Data::NegativeTtl(u32::from_be_bytes(*least).min(ttl_s))

@@ -10,6 +10,7 @@ mod message;
 mod name;
 mod resolv_conf;
 mod search;
+mod service;
 
 #[cfg(fuzzing)]
 pub use answer::fuzz;
@@ -19,3 +20,4 @@ pub use message::{RecordType, RecordTypes, question};
 pub use name::{Name, NameError};
 pub use resolv_conf::ResolvConf;
 pub use search::candidates;
+pub use service::{Offer, Service, scaled, tiers};

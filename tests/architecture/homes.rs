@@ -4,7 +4,7 @@ use super::Findings;
 use super::source::{Source, Token};
 
 /// What may stand where, as beginnings of places below `src/`, and why there.
-pub const HOMES: [(&str, &str, &str); 42] = [
+pub const HOMES: [(&str, &str, &str); 43] = [
     ("unsafe", "sys/", "the only raw system calls"),
     ("spawn", "worker/event_loop.rs", "a data thread"),
     ("spawn", "logging/mod.rs", "the writer, so that a slow disk stops nobody"),
@@ -17,6 +17,7 @@ pub const HOMES: [(&str, &str, &str); 42] = [
     ("spawn", "health/line.rs", "a password is worked out, one at a time, so that other checks are not late"),
     ("spawn", "health/tls.rs", "files of certificates are read, so that other checks are not late"),
     ("spawn", "discovery/service.rs", "one task for each name that is being asked for, at most 8"),
+    ("spawn", "discovery/resolver.rs", "one task for each host of a service that is asked for, at most 8"),
     (
         "spawn",
         "discovery/watches.rs",

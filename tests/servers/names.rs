@@ -21,6 +21,8 @@ pub enum Says {
     ByTcp(Vec<IpAddr>),
     /// Cut in a datagram, and TCP is closed without a word.
     NoTcp,
+    /// These services: priority, weight, port and host.
+    Services(Vec<(u16, u16, u16, &'static str)>),
     /// This code, and nothing else.
     Code(u8),
     /// No record.
@@ -164,6 +166,7 @@ impl Shared {
             Says::ByTcp(all) if by_tcp => Some(message(0, 0, &all)),
             Says::ByTcp(_) => Some(message(2, 0, &[])),
             Says::NoTcp => (!by_tcp).then(|| message(2, 0, &[])),
+            Says::Services(all) => Some(services(question, &all)),
             Says::Code(code) => Some(message(0, code, &[])),
             Says::Nothing => Some(message(0, 0, &[])),
             Says::Silence => None,
@@ -180,6 +183,26 @@ impl Shared {
             }
         }
     }
+}
+
+fn services(question: &[u8], all: &[(u16, u16, u16, &str)]) -> Vec<u8> {
+    let mut message = question[..2].to_vec();
+    message.extend([0x85, 0x80, 0, 1]);
+    message.extend(u16::try_from(all.len()).unwrap().to_be_bytes());
+    message.extend([0; 4]);
+    message.extend(&question[12..]);
+    for (priority, weight, port, host) in all {
+        let mut data = [priority, weight, port].map(|number| number.to_be_bytes()).concat();
+        for label in host.split('.').filter(|label| !label.is_empty()) {
+            data.push(u8::try_from(label.len()).unwrap());
+            data.extend(label.as_bytes());
+        }
+        data.push(0);
+        message.extend([0xc0, 12, 0, 33, 0, 1, 0, 0, 0, 1]);
+        message.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
+        message.extend(data);
+    }
+    message
 }
 
 fn message(question: &[u8], flags: u8, code: u8, all: &[IpAddr], wants_v4: bool) -> Vec<u8> {

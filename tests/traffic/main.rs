@@ -17,6 +17,7 @@ mod datagrams;
 mod deadlines;
 mod discovery;
 mod discovery_file;
+mod discovery_srv;
 mod discovery_upgrade;
 mod fairness;
 mod fd_exhaustion;

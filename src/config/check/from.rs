@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
+use super::hosts::is_host_name;
 use super::section::Fields;
 use super::values::{is_word, scalar};
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Report, quoted};
-use crate::config::settings::{Ignored, ListFile, Source, SourceKind, Word};
+use crate::config::settings::{Ignored, ListFile, ServiceName, Source, SourceKind, Word};
 use crate::config::spec::{FROM, Section};
 
 /// The source of an entry with `from`.
@@ -37,6 +38,7 @@ pub(super) fn read(entry: &Entry, fields: &Fields<'_>, report: &mut Report) -> O
         return None;
     };
     let (text, from) = match &*choice.key {
+        "srv" => services(choice, &choices, report)?,
         "file" => file(choice, &choices, report)?,
         // An unknown key was told.
         _ => return None,
@@ -49,6 +51,30 @@ pub(super) fn tell_without(fields: &Fields<'_>, report: &mut Report) {
     if let Some(entry) = fields.get("ignore") {
         report.tell(entry.place, "`ignore` is for what `from` finds; this backend is an address");
     }
+}
+
+/// The services of a name, by the name alone or with more.
+fn services(choice: &Entry, choices: &Fields<'_>, report: &mut Report) -> Option<(String, SourceKind)> {
+    let (entry, fields, port) = match &choice.value.value {
+        Value::Map(_) => {
+            let fields = open(choice, choices, report)?;
+            let port = fields.whole_or("port", report);
+            (needed("name", choice, &fields, report)?, fields, port)
+        }
+        _ => (choice, *choices, None),
+    };
+    let kind = fields.kind(&entry.key);
+    let text = scalar(&entry.key, &entry.value, kind.expected(), report)?;
+    let bare = text.strip_suffix('.').unwrap_or(text);
+    if bare.len() > kind.most() || !is_host_name(bare) {
+        report.tell(
+            entry.value.place,
+            format!("`{}` must be {}, not {}", entry.key, kind.expected(), quoted(text)),
+        );
+        return None;
+    }
+    let name = text.to_ascii_lowercase();
+    Some((format!("srv {name}"), SourceKind::Services(ServiceName { name, port })))
 }
 
 /// A file, by its path alone or with more.

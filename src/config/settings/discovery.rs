@@ -27,7 +27,8 @@ impl Source {
     pub fn finds_no_port(&self) -> bool {
         match &self.from {
             SourceKind::Name(name) => name.port.is_none(),
-            SourceKind::File(_) => self.ignore.contains(&Ignored::Port),
+            SourceKind::Services(ServiceName { port: Some(_), .. }) => false,
+            SourceKind::File(_) | SourceKind::Services(_) => self.ignore.contains(&Ignored::Port),
         }
     }
 }
@@ -39,6 +40,17 @@ pub enum SourceKind {
     Name(HostName),
     /// A file.
     File(ListFile),
+    /// The services of a name (SRV).
+    Services(ServiceName),
+}
+
+/// A name whose services are looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceName {
+    /// It; with a final dot it is never extended.
+    pub name: String,
+    /// Instead of the port that each service says.
+    pub port: Option<u16>,
 }
 
 /// A host name that is looked up.

@@ -56,12 +56,33 @@ const REFRESH: Section = Section::new(
 /// Who says which backends there are.
 pub(in crate::config) const FROM: Section = Section::choice(
     "`from`",
-    &[Key::new(
-        "file",
-        Kind::TextOr(PATH, &FILE),
-        Default::Absent,
-        "the path of a file that lists backends: a list like `backends`, one of Prometheus, or a line for each",
-    )],
+    &[
+        Key::new(
+            "srv",
+            Kind::TextOr(SERVICE, &SERVICES),
+            Default::Absent,
+            "a name whose services (SRV) are looked up: host, port, weight, and the priority as tier",
+        ),
+        Key::new(
+            "file",
+            Kind::TextOr(PATH, &FILE),
+            Default::Absent,
+            "the path of a file that lists backends: a list like `backends`, one of Prometheus, or a line for each",
+        ),
+    ],
+);
+
+const SERVICES: Section = Section::new(
+    "the `srv` of `from`",
+    &[
+        Key::new("name", Kind::Text(SERVICE), Default::Required, "it, e.g. _pg._tcp.example.org"),
+        Key::new(
+            "port",
+            Kind::Whole(1, 65_535, &[]),
+            Default::Told("the one that each service says"),
+            "instead of the one that each service says",
+        ),
+    ],
 );
 
 pub(in crate::config) const FILE: Section = Section::new(
@@ -149,6 +170,7 @@ pub(in crate::config) const DISCOVERY: Section = Section::new(
     ],
 );
 
+const SERVICE: Text = Text::new("the name of a service, as _pg._tcp.example.org").at_most(253);
 const PATH: Text = Text::new("an absolute path").at_most(4_096);
 /// Entries of a list.
 pub(in crate::config) const LISTED_MAX: usize = 10_000;

@@ -62,6 +62,7 @@ fn nested(steps: &[&str], value: Option<&str>) -> String {
                 ("redis", ["name"]) => "sentinels: '10.0.0.1', ",
                 ("redis", ["sentinel_password", ..]) => "sentinels: '10.0.0.1', name: n, ",
                 ("file", ["every"]) => "path: /l, ",
+                ("srv", ["port"]) => "name: _pg._tcp.example.org, ",
                 ("tls", ["certificate"]) => "key: /k, ",
                 ("tls", ["key"]) => "certificate: /c, ",
                 ("expect", ["primary"]) => "replica: y, ",
@@ -156,7 +157,7 @@ fn text_of(found: &Found, length: usize) -> String {
     match found.key.name {
         "socket" | "hosts" => format!("/{}", "s".repeat(length - 1)),
         // A domain name is made of labels of at most 63.
-        "name" if found.path.contains("dns") => {
+        "name" | "srv" if found.path.contains("dns") || found.path.contains("srv") => {
             "abcdefg.".repeat(length / 8 + 1)[..length].trim_end_matches('.').to_owned()
                 + if length.is_multiple_of(8) { "h" } else { "" }
         }
