@@ -56,7 +56,7 @@ fn why(source: &Row, state: &str) -> String {
     match state {
         "full" => "more was found than `max_backends`".to_owned(),
         "waiting" => "it has not answered yet".to_owned(),
-        "remembered" => format!("{found} found by the process before"),
+        "remembered" if why.is_empty() => format!("{found} found by the process before"),
         "failing" | "nobody" if found > 0 => format!("{why}; the {found} found before stay"),
         _ => why.to_owned(),
     }

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -235,13 +236,17 @@ fn environment(path: &Path, document: &Document, store: FdStore, logging: &Loggi
         },
         kept: Arc::new(Mutex::new(store)),
         usual_socket: super::client::usual_socket(),
-        // systemd's StateDirectory=; the first of several.
-        generations: std::env::var_os("STATE_DIRECTORY")
-            .and_then(|folders| std::env::split_paths(&folders).next())
-            .filter(|folder| folder.is_absolute())
-            .map(|folder| folder.join("generations")),
+        generations: in_the_state_folder("generations"),
+        found: in_the_state_folder("found.json"),
         offloads: udp_probe::probe(),
     }
+}
+
+/// In systemd's StateDirectory=; the first of several.
+fn in_the_state_folder(file: &str) -> Option<PathBuf> {
+    let folders = std::env::var_os("STATE_DIRECTORY")?;
+    let folder = std::env::split_paths(&folders).next().filter(|folder| folder.is_absolute())?;
+    Some(folder.join(file))
 }
 
 /// A signal that has come is told to the program by way of a pipe.

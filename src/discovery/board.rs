@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Notify;
+
 use crate::manifest;
 
 /// The sources of all pools that have some.
 #[derive(Debug, Default)]
-pub struct Board(Mutex<BTreeMap<String, Arc<PoolRow>>>);
+pub struct Board {
+    pools: Mutex<BTreeMap<String, Arc<PoolRow>>>,
+    changed: Notify,
+}
 
 /// The sources of one pool.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +23,8 @@ pub struct PoolRow {
     pub changes: Changes,
     /// More was found than `max_backends`.
     pub is_full: bool,
+    /// What is found outlives a crash.
+    pub is_remembered: bool,
 }
 
 /// One source.
@@ -61,19 +68,26 @@ pub struct Changes {
 impl Board {
     /// How the sources of each pool stand, by its name.
     pub fn pools(&self) -> BTreeMap<String, Arc<PoolRow>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The same of one pool; nothing of one without sources.
     pub fn pool(&self, name: &str) -> Option<Arc<PoolRow>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
+    }
+
+    /// Something has changed since this was called last; one may wait for that.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     pub(super) fn set(&self, name: &str, row: PoolRow) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), Arc::new(row));
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), Arc::new(row));
+        self.changed.notify_one();
     }
 
     pub(super) fn retain(&self, is_there: impl Fn(&str) -> bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| is_there(name));
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| is_there(name));
+        self.changed.notify_one();
     }
 }

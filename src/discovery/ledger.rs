@@ -77,11 +77,15 @@ impl<K: Ord + Clone> Ledger<K> {
     }
 
     /// What a process before had heard last, and when.
-    pub(super) fn remember(&mut self, members: impl IntoIterator<Item = K>, answered_ms: Option<u64>) {
+    pub(super) fn remember(
+        &mut self,
+        members: impl IntoIterator<Item = K>,
+        (answered_ms, why): (Option<u64>, Option<String>),
+    ) {
         self.members =
             members.into_iter().take(MEMBERS_MAX).map(|member| (member, Lacks::default())).collect();
         if !self.members.is_empty() {
-            self.stands.remember(answered_ms);
+            self.stands.remember(answered_ms, why);
         }
     }
 

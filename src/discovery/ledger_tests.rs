@@ -129,7 +129,7 @@ fn nobody_is_believed_where_it_is_to_be_and_a_failure_for_long_where_that_is_ask
 #[test]
 fn what_a_process_before_heard_serves_until_this_one_hears() {
     let mut ledger = Ledger::new(RULES, 9_000);
-    ledger.remember([3, 1], Some(4_000));
+    ledger.remember([3, 1], (Some(4_000), None));
     assert_eq!((all(&ledger), ledger.standing()), (vec![1, 3], (Standing::Remembered, 4_000, None)));
     play(&mut ledger, [Heard::Failure("timeout".into())]);
     assert_eq!((all(&ledger), ledger.standing().0), (vec![1, 3], Standing::Failing));

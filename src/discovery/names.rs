@@ -167,11 +167,11 @@ impl Names {
     }
 
     /// What the process before had heard.
-    pub(super) fn remember(&mut self, before: &manifest::Source) {
+    pub(super) fn remember(&mut self, before: &manifest::Source, why: Option<&String>) {
         for (ledger, family) in self.ledgers.iter_mut().zip([true, false]) {
             let own = before.found.iter().copied().filter(|ip| ip.is_ipv4() == family);
             if let Some(ledger) = ledger {
-                ledger.remember(own, before.answered_ms);
+                ledger.remember(own, (before.answered_ms, why.cloned()));
             }
         }
         self.current = before.current;

@@ -20,6 +20,8 @@ pub(super) struct PoolSources {
     pub(super) doors: Vec<Bind>,
     pub(super) changes: Changes,
     pub(super) is_full: bool,
+    /// What is found outlives a crash.
+    pub(super) is_remembered: bool,
     pub(super) published: Vec<Backend>,
     pub(super) published_ms: Option<u64>,
     pub(super) is_heard: bool,
@@ -82,7 +84,8 @@ impl PoolSources {
             }
         };
         let sources = self.slots.iter_mut().map(row).collect();
-        PoolRow { sources, changes: self.changes, is_full: self.is_full }
+        let (changes, is_full, is_remembered) = (self.changes, self.is_full, self.is_remembered);
+        PoolRow { sources, changes, is_full, is_remembered }
     }
 
     /// What an answer changed in how a source stands.

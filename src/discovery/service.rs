@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::before::Before;
 use super::board::{Board, Changes};
 use super::choice::Taken;
 use super::files::Files;
@@ -23,7 +24,6 @@ use super::services::LookedServices;
 use super::source::{Came, Entry, Question};
 use super::watches::{Said, Watches, Watching};
 use crate::config::settings::{Backend, Pool, Settings};
-use crate::manifest;
 use crate::random::Random;
 
 /// The backends that the sources of a pool have found.
@@ -87,12 +87,7 @@ pub fn with_found(settings: &Settings, sets: &[FoundSet]) -> Settings {
 
 impl Service {
     /// One of these settings, which knows what the process before had found.
-    pub fn new(
-        settings: &Arc<Settings>,
-        before: &[manifest::Pool],
-        epoch: std::time::Instant,
-        seed: u64,
-    ) -> Self {
+    pub fn new(settings: &Arc<Settings>, before: &Before, epoch: std::time::Instant, seed: u64) -> Self {
         let mut service = Self {
             settings: Arc::clone(settings),
             pools: Vec::new(),
@@ -107,10 +102,12 @@ impl Service {
         service.follow(settings);
         let now_ms = service.now_ms();
         for pool in &mut service.pools {
-            let Some(before) = before.iter().find(|before| before.name == pool.name) else { continue };
+            let own = &settings.pools[pool.at];
             for Slot { entry, .. } in &mut pool.slots {
-                if let Some(before) = before.sources.iter().find(|before| before.text == entry.source.text) {
-                    entry.remember(before, now_ms);
+                let known = before.of(&pool.name, &entry.source.text);
+                // A crash is outlived where the file says so, a handover always.
+                if let Some(known) = known.filter(|known| known.age_s == 0 || own.discovery.remembers) {
+                    entry.remember(known, taken(own, &pool.doors), now_ms);
                 }
             }
         }
@@ -243,6 +240,7 @@ impl Service {
                 doors: users.flat_map(|listener| listener.bind.iter().copied()).collect(),
                 changes: known.as_ref().map_or_else(Changes::default, |known| known.changes),
                 is_full: false,
+                is_remembered: pool.discovery.remembers,
                 published: known.map_or_else(Vec::new, |known| known.published),
                 published_ms: None,
                 is_heard: false,

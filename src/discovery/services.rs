@@ -205,21 +205,24 @@ impl Services {
     }
 
     /// What the process before had heard.
-    pub(super) fn remember(&mut self, before: &manifest::Source, now_ms: u64) {
+    pub(super) fn remember(&mut self, before: &manifest::Source, why: Option<&String>, now_ms: u64) {
         for record in &before.listed {
             let (Some(host), Some(port)) = (&record.name, record.port) else { continue };
             let target = Target { host: host.clone(), port };
             self.said.insert(target, (record.tier.unwrap_or(0).into(), record.weight.unwrap_or(1)));
             let mut names = Names::new(&name_of(), self.rules, now_ms);
-            names.remember(&manifest::Source {
+            let own = manifest::Source {
+                text: String::new(),
                 found: vec![record.ip],
                 current: Some(record.ip),
+                answered_ms: before.answered_ms,
+                failing_since_ms: None,
                 listed: Vec::new(),
-                ..before.clone()
-            });
+            };
+            names.remember(&own, why);
             self.hosts.insert(host.clone(), names);
         }
-        self.ledger.remember(self.said.keys().cloned(), before.answered_ms);
+        self.ledger.remember(self.said.keys().cloned(), (before.answered_ms, why.cloned()));
     }
 }
 
@@ -310,7 +313,7 @@ mod tests {
             failing_since_ms: None,
             listed: services.export(),
         };
-        next.remember(&before, 9_000);
+        next.remember(&before, None, 9_000);
         assert_eq!(all(&mut next), expected);
         assert_eq!(next.standing().0, Standing::Remembered);
     }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::before::Remembered;
 use super::choice::{self, Taken};
 use super::ledger::Rules;
 use super::names::{Looked, NONE_FIT, Names, Told};
@@ -15,6 +16,7 @@ use super::whole::{Whole, shown};
 use crate::config::settings::{
     Addresses, Backend, Discovery, Dns, HostName, Ignored, OnEmpty, Source, SourceKind,
 };
+use crate::durations::age;
 use crate::manifest;
 
 /// A source as it stands.
@@ -299,12 +301,20 @@ impl Entry {
         }
     }
 
-    /// What the process before had heard.
-    pub(super) fn remember(&mut self, before: &manifest::Source, now_ms: u64) {
+    /// What a process before had heard, as far as it may be a backend still.
+    pub(super) fn remember(&mut self, known: &Remembered, taken: Taken<'_>, now_ms: u64) {
+        let mut before = known.source.clone();
+        // Whoever had said it might speak of loopback, or had not.
+        let may_be = |ip: IpAddr, port| choice::refusal(ip, port, true, taken).is_none();
+        before.found.retain(|ip| may_be(*ip, Some(0)));
+        before.listed.retain(|one| may_be(one.ip, one.port));
+        let why = (known.age_s > 0).then(|| format!("found {} before this process began", age(known.age_s)));
         match &mut self.known {
-            Known::Names(names) => names.remember(before),
-            Known::Services(services) => services.remember(before, now_ms),
-            Known::Whole(whole) => whole.remember(before.listed.iter().map(listed), before.answered_ms),
+            Known::Names(names) => names.remember(&before, why.as_ref()),
+            Known::Services(services) => services.remember(&before, why.as_ref(), now_ms),
+            Known::Whole(whole) => {
+                whole.remember(before.listed.iter().map(listed), (before.answered_ms, why));
+            }
         }
     }
 }

@@ -50,8 +50,8 @@ impl Stands {
     }
 
     /// It knows what a process before had heard.
-    pub(super) fn remember(&mut self, answered_ms: Option<u64>) {
-        self.standing = Standing::Remembered;
+    pub(super) fn remember(&mut self, answered_ms: Option<u64>, why: Option<String>) {
+        (self.standing, self.why) = (Standing::Remembered, why);
         (self.answered_ms, self.since_ms) = (answered_ms, answered_ms.unwrap_or(self.since_ms));
     }
 

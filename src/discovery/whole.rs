@@ -48,11 +48,15 @@ impl Whole {
     }
 
     /// What a process before had heard last, and when.
-    pub(super) fn remember(&mut self, all: impl IntoIterator<Item = Listed>, answered_ms: Option<u64>) {
+    pub(super) fn remember(
+        &mut self,
+        all: impl IntoIterator<Item = Listed>,
+        (answered_ms, why): (Option<u64>, Option<String>),
+    ) {
         let member = |listed: Listed| (key(&listed), Member { listed, lacked_ms: None });
         self.members = all.into_iter().take(MEMBERS_MAX).map(member).collect();
         if !self.members.is_empty() {
-            self.stands.remember(answered_ms);
+            self.stands.remember(answered_ms, why);
         }
     }
 

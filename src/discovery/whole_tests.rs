@@ -131,7 +131,7 @@ fn a_hurried_one_is_asked_once_a_second_at_most() {
 #[test]
 fn what_a_process_before_had_heard_serves() {
     let mut whole = Whole::new(RULES, 5_000);
-    whole.remember(list([2, 1]), Some(4_000));
+    whole.remember(list([2, 1]), (Some(4_000), None));
     assert_eq!((all(&whole), whole.standing()), (vec![1, 2], (Standing::Remembered, 4_000, None)));
     assert!(!whole.is_heard());
     whole.hear(list([1, 2]), "", 6_000);

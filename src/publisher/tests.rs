@@ -33,7 +33,9 @@ pub(super) fn publisher(text: &str) -> (Publisher, Arc<Workers>) {
 
 /// Where nobody is asked.
 fn discovery(settings: &Arc<Settings>) -> Handle {
-    crate::discovery::Service::new(settings, &[], Instant::now(), 7).handle().0
+    crate::discovery::Service::new(settings, &crate::discovery::Before::default(), Instant::now(), 7)
+        .handle()
+        .0
 }
 
 fn settings(text: &str) -> Settings {

@@ -31,6 +31,8 @@ pub struct Environment {
     pub usual_socket: Option<PathBuf>,
     /// Where what is remembered of primaries outlives a crash; `None`: nowhere.
     pub generations: Option<PathBuf>,
+    /// Where what discovery has found outlives a crash; `None`: nowhere.
+    pub found: Option<PathBuf>,
     /// What the kernel does with several datagrams at once.
     pub offloads: Offloads,
 }
@@ -47,6 +49,7 @@ impl Environment {
             kept: Arc::default(),
             usual_socket: None,
             generations: None,
+            found: None,
             offloads,
         }
     }

@@ -10,6 +10,7 @@ mod control;
 mod environment;
 mod error;
 mod fd_budget;
+mod found_file;
 mod generations;
 mod handover;
 mod kept_listeners;

@@ -17,7 +17,7 @@ use super::fd_budget::FdBudget;
 use super::handover::{FrozenWorkers, Inherited, Stuck};
 use super::open_listeners::{Matched, OpenListeners};
 use super::side_thread::SideThreads;
-use super::{Server, connect_from, generations, stop};
+use super::{Server, connect_from, found_file, generations, stop};
 use crate::admin::Offers;
 use crate::backend_state::BackendState;
 use crate::config::settings::{self, Protocol, Settings};
@@ -25,7 +25,6 @@ use crate::discovery;
 use crate::health::Checker;
 use crate::limits::Permits;
 use crate::listener::{self, BindError, BoundDoor, DoorSocket};
-use crate::manifest;
 use crate::pool::SnapshotCell;
 use crate::process_phase::Phase;
 use crate::publisher::{self, Memories, Order, PoolImport, Publisher, PublisherParts, hash_key};
@@ -66,7 +65,11 @@ impl Server {
         let kept = memories(with, inherited.is_some());
         let mut pool_import =
             PoolImport { memories: &kept, ..PoolImport::new(&before, epoch.elapsed(), pickers) };
-        let asked = AskedSources::new(&settings, &before, epoch, with.seed);
+        let found_before = match (&inherited, &with.found) {
+            (None, Some(path)) => found_file::read(path),
+            _ => discovery::Before::handed_over(&before),
+        };
+        let asked = AskedSources::new(&settings, &found_before, epoch, with.seed);
         let all = discovery::with_found(&settings, &asked.found);
         let (snapshots, builder) =
             publisher::publish_first(&all, &workers, &alarm, with.seed, &mut pool_import);
@@ -96,10 +99,20 @@ impl Server {
         let control = Arc::new(Control::new(parts, budget.last_numbers, with, withdrawn_before));
         let (probes_max, seed, ended) = (budget.probes, with.seed, thread_ended.clone());
         let generations = with.generations.clone();
+        let found = with.found.clone().map(|path| (path, found_before));
         let kept = kept.clone();
         let asking = asked.asking;
-        let checks =
-            Checks { publisher_parts, order_inbox, asking, probes_max, seed, ended, generations, kept };
+        let checks = Checks {
+            publisher_parts,
+            order_inbox,
+            asking,
+            probes_max,
+            seed,
+            ended,
+            generations,
+            found,
+            kept,
+        };
         match inherited {
             None => {
                 control.begin_checks(&settings, checks, &HashMap::new());
@@ -196,8 +209,18 @@ impl Control {
     /// Asks the backends of these settings from now on, and publishes what they answer; some stand otherwise than the first
     /// snapshot says.
     fn begin_checks(&self, settings: &Settings, checks: Checks, states: &HashMap<u64, BackendState>) {
-        let Checks { publisher_parts, order_inbox, asking, probes_max, seed, ended, generations, kept } =
-            checks;
+        let Checks {
+            publisher_parts,
+            order_inbox,
+            asking,
+            probes_max,
+            seed,
+            ended,
+            generations,
+            found,
+            kept,
+        } = checks;
+        let (board, epoch) = (Arc::clone(&publisher_parts.discovery.board), publisher_parts.epoch);
         let (sources, source_inbox) = asking;
         let (lists, list_inbox) = mpsc::channel(LISTS_MAX);
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
@@ -234,6 +257,9 @@ impl Control {
             }
         };
         self.tasks.spawn_on(asking, threads.admin.runtime());
+        if let Some((path, before)) = found {
+            self.tasks.spawn(found_file::keep(path, board, epoch, before, self.stop.clone()));
+        }
         *control::lock(&self.checker) = Some(checker);
     }
 }
@@ -263,7 +289,7 @@ struct AskedSources {
 }
 
 impl AskedSources {
-    fn new(settings: &Arc<Settings>, before: &[manifest::Pool], epoch: Instant, seed: u64) -> Self {
+    fn new(settings: &Arc<Settings>, before: &discovery::Before, epoch: Instant, seed: u64) -> Self {
         let mut sources = discovery::Service::new(settings, before, epoch, seed);
         let (handle, source_inbox) = sources.handle();
         let found = sources.found();
@@ -281,6 +307,8 @@ struct Checks {
     /// Where what is remembered of primaries is kept, and what was.
     generations: Option<PathBuf>,
     kept: Memories,
+    /// Where what is found is kept, and what was.
+    found: Option<(PathBuf, discovery::Before)>,
     /// Whom it concerns that nobody asks any more.
     ended: CancellationToken,
 }

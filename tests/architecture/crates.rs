@@ -20,7 +20,7 @@ pub const HOMES: [(&str, &[&str]); 25] = [
     ("rustix", &["sys/"]),
     ("rustls_native_certs", &["health/tls.rs"]),
     ("sd_notify", &["systemd/notify.rs"]),
-    ("serde_json", &["admin/", "cli/", "config/schema.rs", "health/patroni.rs"]),
+    ("serde_json", &["admin/", "cli/", "config/schema.rs", "health/patroni.rs", "server/found_file.rs"]),
     ("siphasher", &["balance/", "flow/", "transfer/", "limits/", "sticky.rs"]),
     ("slab", &["tcp/", "worker/", "sticky.rs"]),
     ("strsim", &["config/nearest.rs"]),

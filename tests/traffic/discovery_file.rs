@@ -260,3 +260,51 @@ fn a_weight_of_nothing_drains_and_what_a_list_says_of_a_backend_is_taken() {
     assert_eq!(status["pools"][0]["backends"][1]["name"], "other", "{status}");
     assert_eq!(names_reached(program.address(), 10)["other"], 10);
 }
+
+#[test]
+fn what_was_found_serves_after_a_crash_while_no_source_answers() {
+    let state = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (Backend::start(answer_with("one")), Backend::start(answer_with("other")));
+    let list = folder.path().join("list");
+    fs::write(&list, format!("- {{ address: '{}', name: one }}\n", one.address)).unwrap();
+    let names = crate::names::Names::start();
+    names.has("db.test", &["127.0.0.1"]);
+    let yaml = |keys: &str| {
+        format!(
+            "dns: {{ servers: '{}', hosts: off, search: [], timeout: 300ms }}\n\
+             listeners: {{ door: {{ bind: '127.0.0.1:PORT', {keys} health: {{ check: off }}, \
+             backends: [{{ from: {{ file: '{}' }} }}, 'db.test:{}'] }} }}",
+            names.address,
+            list.display(),
+            other.address.port()
+        )
+    };
+    let script = format!("STATE_DIRECTORY={} exec \"$@\"", state.path().display());
+    let kept = state.path().join("found.json");
+    let program = Program::start_under(&script, &yaml(""));
+    assert_eq!(names_reached(program.address(), 10).len(), 2);
+    let is_kept =
+        || fs::read_to_string(&kept).is_ok_and(|text| text.contains("\"one\"") && text.contains("127.0.0.1"));
+    eventually("it is kept", is_kept);
+    assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+    program.signal(rustix::process::Signal::KILL);
+    drop(program);
+    fs::remove_file(&list).unwrap();
+    names.set("db.test", crate::names::Says::Silence);
+
+    let program = Program::start_under(&script, &yaml(""));
+    assert_eq!(names_reached(program.address(), 10).len(), 2, "{}", program.say(&["sources"]));
+    eventually("both fail", || {
+        let status = program.status();
+        let sources = status["pools"][0]["sources"].as_array().unwrap().clone();
+        sources.iter().all(|source| source["state"] == "failing" && source["found"] == 1)
+    });
+    assert!(is_kept(), "what nobody says any more is kept all the same");
+    program.signal(rustix::process::Signal::KILL);
+    drop(program);
+
+    let program = Program::start_under(&script, &yaml("discovery: { remember: off },"));
+    assert_eq!(program.status()["pools"][0]["sources"][0]["found"], 0);
+    eventually("it is not kept", || !fs::read_to_string(&kept).unwrap().contains("\"one\""));
+}

@@ -79,6 +79,7 @@ pub(super) fn discovery(fields: &Fields<'_>, report: &mut Report) -> Discovery {
         max_removed_percent: fields.percent("max_removed", report),
         max_backends: fields.whole("max_backends", report),
         networks,
+        remembers: fields.switch("remember", report),
     }
 }
 

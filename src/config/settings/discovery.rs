@@ -123,6 +123,8 @@ pub struct Discovery {
     pub max_backends: u32,
     /// Found addresses lie in one of these; none: any that can be a backend.
     pub networks: Vec<Cidr>,
+    /// What is found outlives a crash, where there is a folder for that.
+    pub remembers: bool,
 }
 
 /// The `on_empty` of a pool.

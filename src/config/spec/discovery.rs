@@ -167,6 +167,12 @@ pub(in crate::config) const DISCOVERY: Section = Section::new(
             Default::Is("[]"),
             "found addresses must lie in one of these; none: any that can be a backend",
         ),
+        Key::new(
+            "remember",
+            Kind::Words(&["on", "off"]),
+            Default::Is("on"),
+            "what is found is kept for a start at which a source does not answer (found.json of the service's state folder)",
+        ),
     ],
 );
 
