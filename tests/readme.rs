@@ -20,6 +20,28 @@ fn every_yaml_block_is_a_file_without_mistakes() {
 }
 
 #[test]
+fn what_stands_on_the_page_of_sources_is_read() {
+    const PAGE: &str = include_str!("../docs/discovery.md");
+    let blocks = |kind: &str| {
+        let parts: Vec<&str> = PAGE.split(&format!("```{kind}\n")).skip(1).collect();
+        parts.into_iter().filter_map(|rest| rest.split("```").next()).collect::<Vec<_>>()
+    };
+    let (lists, files): (Vec<&str>, Vec<&str>) =
+        blocks("yaml").into_iter().partition(|block| block.starts_with("- "));
+    assert!(files.len() >= 3 && !lists.is_empty());
+    for block in files {
+        if let Err(mistakes) = evenkeel::config::read("discovery.md", block.as_bytes()) {
+            panic!("{mistakes}");
+        }
+    }
+    for block in lists.into_iter().chain(blocks("json")).chain(blocks("text")) {
+        if let Err(mistakes) = evenkeel::config::read_listing("discovery.md", block.as_bytes()) {
+            panic!("{mistakes}");
+        }
+    }
+}
+
+#[test]
 fn every_link_of_every_page_leads_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folders = ["", "docs", "docs/design", "docs/design/decisions"];
