@@ -9,6 +9,8 @@ use std::ffi::OsString;
 use std::fmt;
 
 use super::settings::SecretSource;
+use super::shown::harmless_char;
+pub(super) use super::shown::{harmless, listed, quoted};
 use super::variables::{self, Used};
 
 /// Where something stands in the file. Line 0: nowhere in particular (the file as a whole).
@@ -307,41 +309,6 @@ fn unseen(message: String, hint: Option<String>, uses: &[Used]) -> (String, Opti
     }
 }
 
-/// The text in backticks, harmless on a terminal and cut to a readable length.
-pub(super) fn quoted(text: &str) -> String {
-    let mut short: String = text.chars().take(QUOTED_MAX).map(harmless_char).collect();
-    if text.chars().nth(QUOTED_MAX).is_some() {
-        short.push('…');
-    }
-    format!("`{short}`")
-}
-
-/// The words as a reader lists them: `a`, `b` or `c`.
-pub(super) fn listed(words: &[&str]) -> String {
-    match words {
-        [] => String::new(),
-        [only] => format!("`{only}`"),
-        [first @ .., last] => format!("`{}` or `{last}`", first.join("`, `")),
-    }
-}
-
-/// The text without characters that a terminal would act on.
-pub(super) fn harmless(text: &str) -> String {
-    text.chars().map(harmless_char).collect()
-}
-
-fn harmless_char(c: char) -> char {
-    match c {
-        '\t' => ' ',
-        // Direction marks and invisible characters show a line other than what it is.
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
-            '\u{fffd}'
-        }
-        c if c.is_control() => '\u{fffd}',
-        c => c,
-    }
-}
-
 fn write_mistake(f: &mut fmt::Formatter<'_>, file_name: &str, mistake: &Mistake) -> fmt::Result {
     writeln!(f, "error: {}", mistake.message)?;
     let number = mistake.line.to_string();
@@ -412,8 +379,6 @@ impl<'a> Lines<'a> {
 const TOLD_MAX: usize = 50;
 /// Characters of a line that are shown: with the gutter it fits 100 columns.
 const SNIPPET_MAX: usize = 88;
-/// Characters of the file repeated inside a message.
-const QUOTED_MAX: usize = 48;
 
 #[cfg(test)]
 mod tests {
@@ -465,8 +430,6 @@ mod tests {
     fn nothing_of_the_file_acts_on_the_terminal() {
         let told = told("a\t\x1b[31m\u{202e}b", place(1, 1, 1));
         assert!(!told.contains(['\x1b', '\t', '\u{202e}']), "{told:?}");
-        assert!(!quoted("\x1b[2J\u{9b}").contains(['\x1b', '\u{9b}']));
-        assert_eq!(quoted(&"a".repeat(200)).chars().count(), QUOTED_MAX + 3);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod mistake;
 mod nearest;
 mod schema;
 pub mod settings;
+mod shown;
 pub mod spec;
 mod table;
 mod text;

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 
-use super::mistake::{harmless, quoted};
+use super::shown::{harmless, quoted};
 
 /// A scalar with its variables put in.
 #[derive(Debug, PartialEq, Eq)]
