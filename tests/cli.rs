@@ -207,3 +207,47 @@ fn ends(child: &mut std::process::Child) -> Option<i32> {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+#[test]
+fn several_files_and_variables_are_checked_as_they_would_be_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::create_dir(at("conf.d")).unwrap();
+    std::fs::write(
+        at("main.yaml"),
+        "listeners: { a: { bind: '${DOOR_PORT:-80}', pool: p } }\nworkers: ${COUNT_KEY:-2}\n",
+    )
+    .unwrap();
+    std::fs::write(at("conf.d/b.yaml"), "pools: { p: { backends: ['10.0.0.1:1'] } }\n").unwrap();
+    std::fs::write(at("conf.d/b.yaml~"), "").unwrap();
+    let check = |args: &[&str], port: Option<&str>| {
+        let mut command = evenkeel(args);
+        command.env_remove("DOOR_PORT").env("COUNT_KEY", "3");
+        port.map(|port| command.env("DOOR_PORT", port));
+        let output = command.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, said, told) = check(&["check", &at("main.yaml")], None);
+    assert_eq!(code, Some(0), "{told}");
+    for expected in [
+        "DOOR_PORT  80 (not set: the default)",
+        "not shown",
+        "main.yaml:1:",
+        "b.yaml~: not read",
+        "conf.d/b.yaml: no mistakes",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    let (_, said, _) = check(&["check", &at("conf.d"), &at("main.yaml")], Some("5432"));
+    assert!(said.contains("5432") && !said.contains("not set"), "{said}");
+    // Alone it lacks its pool, since whoever names several says all.
+    let (code, _, told) = check(&["check", &at("main.yaml"), &at("main.yaml")], None);
+    assert!(code == Some(78) && told.contains("are the same file"), "{told}");
+    let (code, _, told) = check(&["check", &at("main.yaml"), &at("nothing.yaml")], None);
+    assert!(code == Some(78) && told.contains("nothing.yaml"), "{told}");
+    let (code, _, told) = check(&["-c", "-f", &at("main.yaml"), "-f", &at("conf.d")], Some("x"));
+    assert!(code == Some(78) && told.contains("`${DOOR_PORT}` is `x` in the environment"), "{told}");
+    let (code, _, told) = check(&["run", "-f", &at("main.yaml"), "-f", &at("conf.d")], Some("x"));
+    assert!(code == Some(78) && told.contains("main.yaml:1:25"), "{told}");
+}

@@ -88,7 +88,14 @@ fn config(sources: &Sources) -> Value {
             "lines": last.lines,
         })
     });
-    json!({ "generation": done + 1, "reloads": done, "refused": refused, "last_reload": last })
+    let files = reloads.files();
+    json!({
+        "generation": done + 1,
+        "reloads": done,
+        "refused": refused,
+        "last_reload": last,
+        "files": files.iter().collect::<Vec<_>>(),
+    })
 }
 
 fn listener(counters: &ListenerCounters, addresses: &[String], pool: Option<&PoolView>) -> Value {

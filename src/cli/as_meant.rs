@@ -40,7 +40,7 @@ fn after_check<'a>(words: impl Iterator<Item = &'a OsString>) -> Option<Vec<OsSt
 
 /// `-c -f PATH` (HAProxy) and `-t -c PATH` (nginx) check, `-f PATH` and `-c PATH` serve, `-s reload` reloads.
 fn options<'a>(words: impl Iterator<Item = &'a OsString>) -> Option<Vec<OsString>> {
-    let (mut checks, mut file) = (false, None);
+    let (mut checks, mut files) = (false, Vec::<OsString>::new());
     let mut words = words.peekable();
     while let Some(word) = words.next() {
         let value = words.peek().filter(|next| !is_option(next));
@@ -48,11 +48,12 @@ fn options<'a>(words: impl Iterator<Item = &'a OsString>) -> Option<Vec<OsString
             ("-v" | "-vv", None) => return Some(vec!["--version".into()]),
             ("-s", Some(signal)) if *signal == "reload" => return Some(vec!["reload".into()]),
             ("-f" | "-c" | "--config", Some(path)) => {
-                file = Some((*path).clone());
+                files.push((*path).clone());
                 words.next();
             }
             ("-tc" | "-cf", Some(path)) => {
-                (checks, file) = (true, Some((*path).clone()));
+                checks = true;
+                files.push((*path).clone());
                 words.next();
             }
             ("-c" | "-t" | "-T", _) => checks = true,
@@ -61,12 +62,12 @@ fn options<'a>(words: impl Iterator<Item = &'a OsString>) -> Option<Vec<OsString
             _ => return None,
         }
     }
-    match (checks, file) {
-        (true, Some(path)) => Some(vec!["check".into(), path]),
-        (true, None) => Some(vec!["check".into()]),
-        (false, Some(path)) => Some(vec!["run".into(), "--config".into(), path]),
-        (false, None) => None,
+    if checks {
+        return Some(std::iter::once("check".into()).chain(files).collect());
     }
+    let named = files.into_iter().flat_map(|path| ["--config".into(), path]);
+    let meant: Vec<OsString> = std::iter::once("run".into()).chain(named).collect();
+    (meant.len() > 1).then_some(meant)
 }
 
 /// A single `-` is a file: standard input.
@@ -89,6 +90,8 @@ mod tests {
             ("-t", "check"),
             ("-c -f -", "check -"),
             ("-f /x.yaml", "run --config /x.yaml"),
+            ("-f /x.yaml -f /y", "run --config /x.yaml --config /y"),
+            ("-c -f /x.yaml -f /y", "check /x.yaml /y"),
             ("-c /x.yaml", "run --config /x.yaml"),
             ("-W -db -f /x.yaml", "run --config /x.yaml"),
             ("-s reload", "reload"),

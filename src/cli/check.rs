@@ -1,6 +1,6 @@
 //! `evenkeel check`: the file as every command reads it, and what is wrong with it, for people.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::ask::ask;
@@ -12,8 +12,8 @@ use crate::discovery;
 use crate::server::{Document, Refused, read_document, read_standard_input};
 
 /// Prints what the file holds, or every mistake; looks the names in it up, or asks every backend.
-pub(super) fn check(path: &Path, resolves: bool, asks: bool) -> ExitCode {
-    let Document { settings, variables, .. } = match load(path) {
+pub(super) fn check(paths: &[PathBuf], resolves: bool, asks: bool) -> ExitCode {
+    let Document { settings, variables, files, ignored, .. } = match load(paths) {
         Ok(document) => document,
         Err(code) => return code,
     };
@@ -21,9 +21,24 @@ pub(super) fn check(path: &Path, resolves: bool, asks: bool) -> ExitCode {
     if !asks {
         words = say(config::describe(&settings));
         if !variables.is_empty() {
-            words = words.and_then(|()| say(table_of(path, &variables)));
+            words = words.and_then(|()| say(table_of(&variables)));
         }
-        words = words.and_then(|()| say(format_args!("{}: no mistakes", path.display())));
+        let named: Vec<String> = ignored
+            .iter()
+            .take(IGNORED_MAX)
+            .map(|name| format!("{name}: not read, its name is hidden or does not end in .yaml"))
+            .collect();
+        for line in &named {
+            words = words.and_then(|()| say(line));
+        }
+        if ignored.len() > named.len() {
+            words = words.and_then(|()| {
+                say(format_args!("and {} more that are not read", ignored.len() - named.len()))
+            });
+        }
+        for file in files.iter() {
+            words = words.and_then(|()| say(format_args!("{file}: no mistakes")));
+        }
     }
     // Whoever is found is asked as well.
     let looks = resolves || asks && settings.pools.iter().any(|pool| !pool.sources.is_empty());
@@ -43,7 +58,7 @@ pub(super) fn check(path: &Path, resolves: bool, asks: bool) -> ExitCode {
 }
 
 /// What the variables of the environment stand for, and where. A service may see others than a shell does.
-fn table_of(path: &Path, variables: &[Variable]) -> String {
+fn table_of(variables: &[Variable]) -> String {
     let row = |one: &Variable| {
         let value = match (&one.value, one.is_default) {
             (Some(value), true) => format!("{value} (not set: the default)"),
@@ -51,15 +66,15 @@ fn table_of(path: &Path, variables: &[Variable]) -> String {
             (None, true) => "not shown (not set: the default)".to_owned(),
             (None, false) => "not shown".to_owned(),
         };
-        [one.name.clone(), value, format!("{}:{}:{}", path.display(), one.line, one.column)]
+        [one.name.clone(), value, format!("{}:{}:{}", one.file, one.line, one.column)]
     };
     let head = ["VARIABLE", "STANDS FOR", "WHERE"].map(str::to_owned);
     config::table(&std::iter::once(head).chain(variables.iter().map(row)).collect::<Vec<_>>())
 }
 
 /// Reads the file, or tells on standard error why that is none.
-fn load(path: &Path) -> Result<Document, ExitCode> {
-    let read = if path == Path::new("-") { read_standard_input() } else { read_document(path) };
+fn load(paths: &[PathBuf]) -> Result<Document, ExitCode> {
+    let read = if paths == [Path::new("-")] { read_standard_input() } else { read_document(paths) };
     let document = read.inspect(|document| {
         document.warnings.iter().for_each(|warning| complain(format_args!("evenkeel: {warning}")));
     });
@@ -77,3 +92,6 @@ pub(super) fn tell_refused(refused: &Refused) {
         other => complain(other),
     }
 }
+
+/// Names that are told of a folder which is full of others.
+const IGNORED_MAX: usize = 10;

@@ -20,11 +20,14 @@ pub(super) struct Typed {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Serve until stopped: SIGHUP reloads, SIGTERM or SIGINT drains and stops, a second one cuts what is left
-    #[command(after_help = "Examples:\n  evenkeel run\n  evenkeel run --config ./evenkeel.yaml")]
+    #[command(
+        after_help = "Examples:\n  evenkeel run\n  evenkeel run --config ./evenkeel.yaml\n  evenkeel run --config ./common.yaml --config ./databases.yaml\n  evenkeel run --config /etc/evenkeel/conf.d"
+    )]
     Run {
-        /// The configuration file
+        /// The configuration file, or a folder whose *.yaml are read; may be given several times. Beside a file that is named
+        /// alone, the *.yaml of conf.d are read too
         #[arg(long, short = 'c', alias = "file", short_alias = 'f', value_name = "PATH", default_value = DEFAULT_PATH)]
-        config: PathBuf,
+        config: Vec<PathBuf>,
     },
     /// Read the file as `run` would; print what it holds, or every mistake
     #[command(
@@ -37,9 +40,9 @@ pub(super) enum Command {
         /// Ask every backend once with the checks of the file, and show what each answered
         #[arg(long)]
         ask: bool,
-        /// The configuration file; -: what comes on standard input
+        /// The configuration: files and folders, as `run --config` takes them; -: what comes on standard input
         #[arg(value_name = "PATH", default_value = DEFAULT_PATH)]
-        path: PathBuf,
+        paths: Vec<PathBuf>,
     },
     /// A balancer with built-in backends on loopback, traffic through it, and where it went
     #[command(after_help = "Examples:\n  evenkeel demo\n  evenkeel demo --stay")]

@@ -2,7 +2,6 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex};
@@ -26,7 +25,7 @@ use crate::systemd::FdStore;
 use crate::transfer::Stash;
 
 /// Serves until a signal says stop, or another process has everything.
-pub(super) fn run(path: &Path) -> ExitCode {
+pub(super) fn run(paths: &[PathBuf]) -> ExitCode {
     // Before anything else opens a file.
     let mut store = FdStore::inherited();
     // What is stashed may be more than a process may open at first.
@@ -43,7 +42,7 @@ pub(super) fn run(path: &Path) -> ExitCode {
                 return failed(&format_args!("the process before cannot be reached: {error}")).into();
             }
         };
-        let beginning = match predecessor.read(path) {
+        let beginning = match predecessor.read(paths) {
             Ok(beginning) => beginning,
             Err(refused) => {
                 tell_refused(&refused);
@@ -59,7 +58,7 @@ pub(super) fn run(path: &Path) -> ExitCode {
             Ok(logging) => logging,
             Err(error) => return failed(&format_args!("the log cannot be started: {error}")).into(),
         };
-        serve(path, (predecessor, beginning), Service { store, stash }, &logging).await
+        serve(paths, (predecessor, beginning), Service { store, stash }, &logging).await
     });
     drop(runtime);
     match end {
@@ -117,7 +116,7 @@ pub(super) fn fresh_seed() -> u64 {
 }
 
 async fn serve(
-    path: &Path,
+    paths: &[PathBuf],
     (predecessor, beginning): (Predecessor, Beginning),
     service: Service,
     logging: &Logging,
@@ -128,7 +127,7 @@ async fn serve(
         Ok(signals) => signals,
         Err(error) => return failed(&format_args!("signals cannot be received: {error}")).into(),
     };
-    let environment = environment(path, &beginning.document, service.store, logging);
+    let environment = environment(paths, &beginning.document, service.store, logging);
     let begins_anew = matches!(predecessor, Predecessor::Nobody);
     let started = tokio::select! {
         started = predecessor.start(beginning, environment) => started,
@@ -155,7 +154,7 @@ async fn serve(
             biased;
             () = server.handed_over() => return depart(server, &mut stop, &mut later).await,
             () = stop.asked() => match stash.as_deref() {
-                Some(stash) if server.leave_for_next(stash, path).await => return ExitCode::SUCCESS.into(),
+                Some(stash) if server.leave_for_next(stash, paths).await => return ExitCode::SUCCESS.into(),
                 _ => break,
             },
             signal = later.asked() => match signal {
@@ -221,7 +220,7 @@ fn end_after(successor: Option<&Successor>) -> End {
 }
 
 /// What this process gives its server.
-fn environment(path: &Path, document: &Document, store: FdStore, logging: &Logging) -> Environment {
+fn environment(paths: &[PathBuf], document: &Document, store: FdStore, logging: &Logging) -> Environment {
     if document.settings.admin.socket == AdminSocket::Auto {
         super::client::make_usual_place();
     }
@@ -229,7 +228,7 @@ fn environment(path: &Path, document: &Document, store: FdStore, logging: &Loggi
         notify: Notify::service(),
         log_lines_dropped: logging.dropped(),
         seed: fresh_seed(),
-        file: file(path, document, logging),
+        file: file(paths, document, logging),
         program: Program {
             binary: std::env::current_exe().unwrap_or_else(|_| "evenkeel".into()),
             arguments: std::env::args_os().skip(1).collect(),
@@ -321,12 +320,12 @@ impl Others {
 }
 
 /// The file that is read again at a reload.
-fn file(path: &Path, document: &Document, logging: &Logging) -> File {
-    let (path, level) = (path.to_owned(), logging.level());
+fn file(paths: &[PathBuf], document: &Document, logging: &Logging) -> File {
+    let (paths, level) = (paths.to_owned(), logging.level());
     File {
-        path: path.display().to_string(),
+        names: Arc::clone(&document.files),
         text: Arc::clone(&document.text),
-        read: Arc::new(move || read_document(&path)),
+        read: Arc::new(move || read_document(&paths)),
         set_log_level: Arc::new(move |to| level.set(to)),
     }
 }

@@ -48,20 +48,21 @@ pub(super) struct Entry {
     pub(super) is_default: bool,
 }
 
-/// The tree of a text. `None`: the report says why. With a tree, the report may still have got mistakes.
-pub(super) fn parse(text: &str, report: &mut Report) -> Option<Node> {
+/// The tree of the text of a file. `None`: the report says why. With a tree, the report may still have got mistakes.
+pub(super) fn parse(text: &str, file: usize, report: &mut Report) -> Option<Node> {
     let options = granit_parser::options! {
         emit_unresolved_aliases: true,
         emit_comments: false,
         flow_nesting_limit: DEPTH_MAX,
         block_nesting_limit: DEPTH_MAX,
     };
+    let place = |span| place(span, file);
     let mut builder =
         Builder { report, open: Vec::new(), anchors: BTreeMap::new(), root: None, spent: Spent::default() };
     let mut documents = 0;
     for event in Parser::new_from_str_with_options(text, options) {
         let stop = match event {
-            Err(error) => Err(syntax_mistake(&error, text)),
+            Err(error) => Err(syntax_mistake(&error, text, file)),
             Ok((Event::DocumentStart(..), span)) => {
                 documents += 1;
                 let second =
@@ -78,7 +79,7 @@ pub(super) fn parse(text: &str, report: &mut Report) -> Option<Node> {
             return None;
         }
     }
-    let place = Place { line: 1, column: 1, width: 1 };
+    let place = Place { file, line: 1, column: 1, width: 1 };
     Some(builder.root.unwrap_or(Node { place, value: Value::Empty }))
 }
 
@@ -321,7 +322,8 @@ fn take_key(node: Node, plain: bool, seen: &mut BTreeMap<Rc<str>, Place>, report
         return Key::Refused;
     };
     if let Some(first) = seen.insert(key.clone(), node.place) {
-        let message = format!("the key {} is given twice in this map; first on {first}", quoted(&key));
+        let first_spot = report.spot(first);
+        let message = format!("the key {} is given twice in this map; first on {first_spot}", quoted(&key));
         report.tell(node.place, message);
         seen.insert(key, first);
         return Key::Refused;
@@ -333,9 +335,9 @@ fn too_deep(place: Place) -> Stop {
     (place, format!("nested deeper than {DEPTH_MAX} levels"), None)
 }
 
-fn syntax_mistake(error: &ScanError, text: &str) -> Stop {
+fn syntax_mistake(error: &ScanError, text: &str, file: usize) -> Stop {
     let mark = error.marker();
-    let place = Place { line: mark.line().max(1), column: mark.col() + 1, width: 1 };
+    let place = Place { file, line: mark.line().max(1), column: mark.col() + 1, width: 1 };
     let message = match error.kind() {
         ErrorKind::RecursionLimitExceeded => return too_deep(place),
         ErrorKind::TabNotAllowed
@@ -368,10 +370,10 @@ fn syntax_mistake(error: &ScanError, text: &str) -> Stop {
     (place, message, hint.map(str::to_owned))
 }
 
-fn place(span: Span) -> Place {
+fn place(span: Span, file: usize) -> Place {
     let (start, end) = (span.start, span.end);
     let width = if start.line() == end.line() { end.col().saturating_sub(start.col()) } else { 1 };
-    Place { line: start.line().max(1), column: start.col() + 1, width: width.max(1) }
+    Place { file, line: start.line().max(1), column: start.col() + 1, width: width.max(1) }
 }
 
 /// What a writer of an unquoted `[::]:80` must know.
@@ -429,7 +431,7 @@ mod tests {
         ];
         for (text, expected) in cases {
             let mut report = Report::default();
-            let tree = parse(text, &mut report).map(|node| show(&node));
+            let tree = parse(text, 0, &mut report).map(|node| show(&node));
             assert_eq!(tree.as_deref(), Some(expected), "{text}");
             assert!(report.is_empty(), "{text}");
         }
@@ -445,9 +447,9 @@ mod tests {
             ("*x : 1", "told"),
         ] {
             let mut report = Report::default();
-            let tree = parse(text, &mut report).map(|node| show(&node));
+            let tree = parse(text, 0, &mut report).map(|node| show(&node));
             assert_eq!(tree.as_deref(), Some(expected), "{text}");
-            assert_eq!(report.into_mistakes("f", text).count(), 1, "{text}");
+            assert_eq!(report.into_mistakes(&[text.to_owned()]).count(), 1, "{text}");
         }
     }
 
@@ -455,11 +457,11 @@ mod tests {
     fn sixteen_levels_are_read_and_one_more_is_not() {
         for (levels, good) in [(DEPTH_MAX, true), (DEPTH_MAX + 1, false)] {
             let text = "[".repeat(levels) + &"]".repeat(levels);
-            assert_eq!(parse(&text, &mut Report::default()).is_some(), good);
+            assert_eq!(parse(&text, 0, &mut Report::default()).is_some(), good);
             // One level fewer below an alias, which stands a level down itself.
             let (open, close) = ("[".repeat(levels - 1), "]".repeat(levels - 1));
             let text = format!("a: &x {open}{close}\nb: *x");
-            assert_eq!(parse(&text, &mut Report::default()).is_some(), good);
+            assert_eq!(parse(&text, 0, &mut Report::default()).is_some(), good);
         }
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! Pure. What is blanked keeps its width, so that places after it stay where they are.
 
-use super::mistake::Report;
+use super::mistake::{Place, Report};
 
 /// The text without what the report was told to hide. A password that cannot be blanked is a mistake.
-pub(super) fn blank(text: &str, report: &mut Report) -> String {
-    let places = report.hidden().to_vec();
+pub(super) fn blank(text: &str, file: usize, report: &mut Report) -> String {
+    let places: Vec<Place> = report.hidden().iter().copied().filter(|place| place.file == file).collect();
     if places.is_empty() {
         // Where the file cannot be read as a whole, nobody knows where one stands.
         return if report.is_empty() { text.to_owned() } else { guessed(text) };
@@ -67,15 +67,14 @@ const BLANK: char = '_';
 
 #[cfg(test)]
 mod tests {
-    use super::super::mistake::Place;
     use super::*;
 
     fn blanked(text: &str, places: &[(usize, usize, usize)]) -> (String, bool) {
         let mut report = Report::default();
         for (line, column, width) in places {
-            report.hide(Place { line: *line, column: *column, width: *width });
+            report.hide(Place { file: 0, line: *line, column: *column, width: *width });
         }
-        let text = blank(text, &mut report);
+        let text = blank(text, 0, &mut report);
         (text, report.is_empty())
     }
 
@@ -93,7 +92,8 @@ mod tests {
         }
         let mut report = Report::default();
         report.tell(Place::FILE, "an open quote");
-        let shown = blank("a: { password: 'b c\n  password: { file: /d }\n\"password\": e\r\n", &mut report);
+        let shown =
+            blank("a: { password: 'b c\n  password: { file: /d }\n\"password\": e\r\n", 0, &mut report);
         assert_eq!(shown, "a: { password: __ _\n  password: { file: /d }\n\"password\": _\r\n");
         // What is shown there is not what it stands for.
         assert!(!blanked("a: *b", &[(1, 4, 2)]).1);

@@ -13,9 +13,10 @@ use super::text;
 /// The backends that such a text lists. An empty list says so, `[]`; an empty text is a mistake.
 pub fn read_listing(name: &str, bytes: &[u8]) -> Result<Vec<Listed>, Mistakes> {
     let mut report = Report::default();
+    report.set_names(&[name]);
     let text = match text::decode_up_to(bytes, LISTING_BYTES_MAX, &mut report) {
         Ok(text) => text,
-        Err(shown) => return Err(report.into_mistakes(name, &shown)),
+        Err(shown) => return Err(report.into_mistakes(&[shown])),
     };
     let lines = || text.lines().enumerate().map(|(at, line)| (at + 1, line.split('#').next().unwrap_or("")));
     let first = lines().map(|(_, line)| line.trim()).find(|line| !line.is_empty());
@@ -25,10 +26,10 @@ pub fn read_listing(name: &str, bytes: &[u8]) -> Result<Vec<Listed>, Mistakes> {
             Vec::new()
         }
         Some(first) if is_plain(first) => plain(lines(), &mut report),
-        Some(_) => document::parse(&text, &mut report)
+        Some(_) => document::parse(&text, 0, &mut report)
             .map_or_else(Vec::new, |document| check::listed(&document, &mut report)),
     };
-    if report.is_empty() { Ok(listed) } else { Err(report.into_mistakes(name, &text)) }
+    if report.is_empty() { Ok(listed) } else { Err(report.into_mistakes(&[text])) }
 }
 
 /// The first line of a list of lines: an address, or something that is no YAML list, map or JSON.
@@ -46,14 +47,14 @@ fn plain<'a>(lines: impl Iterator<Item = (usize, &'a str)>, report: &mut Report)
             continue;
         }
         let column = line.chars().take_while(|c| c.is_whitespace()).count() + 1;
-        let place = Place { line: number, column, width: text.chars().count() };
+        let place = Place { file: 0, line: number, column, width: text.chars().count() };
         if nodes.len() >= LISTED_MAX {
             report.tell(place, format!("a list has at most {LISTED_MAX} backends"));
             return Vec::new();
         }
         nodes.push(document::Node { place, value: document::Value::Text(text.into()) });
     }
-    let place = Place { line: 1, column: 1, width: 1 };
+    let place = Place { file: 0, line: 1, column: 1, width: 1 };
     check::listed(&document::Node { place, value: document::Value::List(nodes.into()) }, report)
 }
 

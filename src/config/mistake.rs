@@ -7,15 +7,18 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::sync::Arc;
 
 use super::settings::SecretSource;
 use super::shown::harmless_char;
 pub(super) use super::shown::{harmless, listed, quoted};
 use super::variables::{self, Used};
 
-/// Where something stands in the file. Line 0: nowhere in particular (the file as a whole).
+/// Where something stands. Line 0: nowhere in particular (the file as a whole).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
+    /// Which of the files, counted from 0.
+    pub(super) file: usize,
     /// Counted from 1.
     pub(super) line: usize,
     /// In characters, counted from 1.
@@ -26,18 +29,19 @@ pub(super) struct Place {
 
 impl Place {
     /// The file as a whole.
-    pub(super) const FILE: Self = Self { line: 0, column: 0, width: 1 };
-}
+    pub(super) const FILE: Self = Self::whole(0);
 
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}", self.line)
+    /// This file as a whole.
+    pub(super) const fn whole(file: usize) -> Self {
+        Self { file, line: 0, column: 0, width: 1 }
     }
 }
 
 /// One mistake of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
+    /// The file it stands in.
+    pub file: Arc<str>,
     /// Line in the file, counted from 1; 0 when the mistake is not at one place (a file that is too big).
     pub line: usize,
     /// Column in characters, counted from 1.
@@ -59,10 +63,10 @@ struct Snippet {
     width: usize,
 }
 
-/// Every mistake of a file, in the order of the file. Its `Display` is what an operator reads.
+/// Every mistake of the files, in their order. Its `Display` is what an operator reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistakes {
-    file_name: String,
+    files: Vec<Arc<str>>,
     list: Vec<Mistake>,
     untold: usize,
 }
@@ -87,7 +91,7 @@ impl Mistakes {
         self.list.first().map_or_else(String::new, |first| {
             let place =
                 if first.line == 0 { String::new() } else { format!(":{}:{}", first.line, first.column) };
-            format!("{}{place}: {}{more}", self.file_name, first.message)
+            format!("{}{place}: {}{more}", first.file, first.message)
         })
     }
 }
@@ -97,22 +101,30 @@ impl std::error::Error for Mistakes {}
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for mistake in &self.list {
-            write_mistake(f, &self.file_name, mistake)?;
+            write_mistake(f, mistake)?;
             writeln!(f)?;
         }
         let count = self.count();
         let noun = if count == 1 { "mistake" } else { "mistakes" };
-        write!(f, "{}: {count} {noun}", self.file_name)?;
+        let first = self.files.first().map_or("", |name| name);
+        let (more, were) = match self.files.len() {
+            0 | 1 => (String::new(), "the file was"),
+            2 => (" and 1 more file".to_owned(), "the files were"),
+            all => (format!(" and {} more files", all - 1), "the files were"),
+        };
+        write!(f, "{first}{more}: {count} {noun}")?;
         if self.untold > 0 {
             write!(f, " (the first {} are shown)", self.list.len())?;
         }
-        write!(f, "; the file was not used")
+        write!(f, "; {were} not used")
     }
 }
 
 /// Gathers mistakes while a file is checked. Holds the first ones by position, and the number of the others.
 #[derive(Debug, Default)]
 pub(super) struct Report {
+    /// What the files are called.
+    names: Vec<Arc<str>>,
     found: Vec<(Place, String, Option<String>)>,
     dropped: usize,
     /// How what stands outside of the file is read.
@@ -139,6 +151,8 @@ pub struct Reads {
 pub struct Variable {
     /// Its name.
     pub name: String,
+    /// The file that uses it.
+    pub file: Arc<str>,
     /// What it stands for; `None`: nobody is shown it.
     pub value: Option<String>,
     /// It is not set, and this is what the file says for that.
@@ -153,6 +167,36 @@ impl Report {
     /// An empty one, for a file whose passwords are read so. Without it each of them is a word that nobody takes for one.
     pub(super) fn reading(reads: Reads) -> Self {
         Self { reads: Some(reads), ..Self::default() }
+    }
+
+    /// What the files are called whose mistakes are gathered.
+    pub(super) fn set_names(&mut self, names: &[&str]) {
+        self.names = names.iter().map(|name| (*name).into()).collect();
+    }
+
+    fn name_of(&self, place: Place) -> Arc<str> {
+        self.names.get(place.file).cloned().unwrap_or_default()
+    }
+
+    /// The place of something else in a message: its line, and which file's where there are several.
+    pub(super) fn spot(&self, place: Place) -> String {
+        match self.names.get(place.file) {
+            Some(name) if self.names.len() > 1 => format!("line {} of {}", place.line, harmless(name)),
+            _ => format!("line {}", place.line),
+        }
+    }
+
+    /// Files that hold passwords as they are, by their numbers.
+    pub(super) fn with_passwords(&self) -> Vec<usize> {
+        let mut files: Vec<usize> = self
+            .hidden
+            .iter()
+            .filter(|place| !self.filled.contains_key(place))
+            .map(|place| place.file)
+            .collect();
+        files.sort_unstable();
+        files.dedup();
+        files
     }
 
     /// Reads a password.
@@ -204,6 +248,7 @@ impl Report {
     pub(super) fn variables(&self) -> Vec<Variable> {
         let one = |place: &Place, used: &Used| Variable {
             name: used.name.clone(),
+            file: self.name_of(*place),
             value: (!self.hidden.contains(place) && (used.is_default || !variables::is_secret(&used.name)))
                 .then(|| variables::shown(&used.value)),
             is_default: used.is_default,
@@ -262,19 +307,23 @@ impl Report {
         self.found.is_empty()
     }
 
-    /// Everything told, with the lines of `text` it is about. `text` is what the places count in.
-    pub(super) fn into_mistakes(mut self, file_name: &str, text: &str) -> Mistakes {
+    /// Everything told, with the lines of `texts` it is about: one for each file, in which its places count.
+    pub(super) fn into_mistakes(mut self, texts: &[String]) -> Mistakes {
         self.keep_first();
-        let mut lines = Lines::new(text);
+        let mut lines: Vec<Lines<'_>> = texts.iter().map(|text| Lines::new(text)).collect();
+        let files: Vec<Arc<str>> = self.names.iter().map(|name| harmless(name).into()).collect();
         let (filled, hidden) = (self.filled, self.hidden);
         let list = self.found.into_iter().map(|(place, message, hint)| {
             let uses = filled.get(&place).map_or(&[][..], Vec::as_slice);
             let (message, hint) = unseen(message, hint, uses);
             let note = (!uses.is_empty() && !hidden.contains(&place)).then(|| variables::explained(uses));
-            let snippet = lines.get(place.line).map(|line| snippet(line, place));
-            Mistake { line: place.line, column: place.column, message, hint, note, snippet }
+            let line = lines.get_mut(place.file).and_then(|lines| lines.get(place.line));
+            let snippet = line.map(|line| snippet(line, place));
+            let file = files.get(place.file).cloned().unwrap_or_default();
+            Mistake { file, line: place.line, column: place.column, message, hint, note, snippet }
         });
-        Mistakes { list: list.collect(), file_name: harmless(file_name), untold: self.dropped }
+        let list = list.collect();
+        Mistakes { list, files, untold: self.dropped }
     }
 
     fn push(&mut self, place: Place, message: String, hint: Option<String>) {
@@ -309,7 +358,8 @@ fn unseen(message: String, hint: Option<String>, uses: &[Used]) -> (String, Opti
     }
 }
 
-fn write_mistake(f: &mut fmt::Formatter<'_>, file_name: &str, mistake: &Mistake) -> fmt::Result {
+fn write_mistake(f: &mut fmt::Formatter<'_>, mistake: &Mistake) -> fmt::Result {
+    let file_name = &mistake.file;
     writeln!(f, "error: {}", mistake.message)?;
     let number = mistake.line.to_string();
     let gutter = number.len();
@@ -385,13 +435,18 @@ mod tests {
     use super::*;
 
     fn place(line: usize, column: usize, width: usize) -> Place {
-        Place { line, column, width }
+        Place { file: 0, line, column, width }
+    }
+
+    fn mistakes(mut report: Report, text: &str) -> Mistakes {
+        report.set_names(&["f.yaml"]);
+        report.into_mistakes(&[text.to_owned()])
     }
 
     fn told(text: &str, place: Place) -> String {
         let mut report = Report::default();
         report.tell(place, "wrong");
-        report.into_mistakes("f.yaml", text).to_string()
+        mistakes(report, text).to_string()
     }
 
     #[test]
@@ -400,7 +455,7 @@ mod tests {
         report.tell_with_hint(place(2, 3, 4), "wrong", "do this");
         report.tell(place(1, 1, 1), "also wrong");
         assert_eq!(
-            report.into_mistakes("f.yaml", "a: 1\n  word: 2\n").to_string(),
+            mistakes(report, "a: 1\n  word: 2\n").to_string(),
             "error: also wrong\n --> f.yaml:1:1\n1 | a: 1\n  | ^\n\n\
              error: wrong\n --> f.yaml:2:3\n2 |   word: 2\n  |   ^^^^\n  = hint: do this\n\n\
              f.yaml: 2 mistakes; the file was not used"
@@ -438,7 +493,7 @@ mod tests {
         for line in (1..=100_000).rev() {
             report.tell(place(line, 1, 1), "wrong");
         }
-        let mistakes = report.into_mistakes("f.yaml", "a\nb\n");
+        let mistakes = mistakes(report, "a\nb\n");
         assert_eq!(mistakes.count(), 100_000);
         assert_eq!(mistakes.list().len(), TOLD_MAX);
         assert_eq!(mistakes.list()[0].line, 1);

@@ -31,6 +31,7 @@ pub use listing::{LISTING_BYTES_MAX, read_listing};
 pub use mistake::{Mistake, Mistakes, Reads, Variable};
 pub use schema::schema;
 pub use table::{explained, table};
+pub use text::BYTES_MAX;
 
 use mistake::{Place, Report};
 use settings::Settings;
@@ -40,43 +41,83 @@ use settings::Settings;
 pub struct Configuration {
     /// What it means.
     pub settings: Settings,
-    /// What it says, without its passwords, and with what its variables stand for: read anywhere, it means the same.
+    /// What it says, without its passwords: one text, with what its variables stand for. Read anywhere, it means the same.
     pub text: String,
-    /// The variables of the environment that it uses, in the order of the file.
+    /// The variables of the environment that it uses, in the order of the files.
     pub variables: Vec<Variable>,
+    /// Which of the files hold passwords as they are.
+    pub with_passwords: Vec<usize>,
+}
+
+/// A file that is read: what it is called in mistakes, and what it says.
+#[derive(Debug, Clone, Copy)]
+pub struct Text<'a> {
+    /// Its path.
+    pub name: &'a str,
+    /// Its bytes.
+    pub bytes: &'a [u8],
 }
 
 /// Reads a whole file. `file_name` is only for the text of the mistakes. What stands outside of it (passwords, the
 /// environment) is not read.
 pub fn read(file_name: &str, text: &[u8]) -> Result<Settings, Mistakes> {
-    whole(file_name, text, Report::default()).map(|read| read.settings)
+    whole(&[Text { name: file_name, bytes: text }], Report::default()).map(|read| read.settings)
 }
 
 /// The same with what stands outside of it.
 pub fn read_with(file_name: &str, text: &[u8], reads: Reads) -> Result<Configuration, Mistakes> {
-    whole(file_name, text, Report::reading(reads))
+    read_files(&[Text { name: file_name, bytes: text }], reads)
 }
 
-fn whole(file_name: &str, text: &[u8], mut report: Report) -> Result<Configuration, Mistakes> {
-    let text = match text::decode(text, &mut report) {
-        Ok(text) => text,
-        Err(shown) => return Err(report.into_mistakes(file_name, &shown)),
-    };
-    let document = document::parse(&text, &mut report);
+/// Reads several files as one configuration.
+pub fn read_files(files: &[Text<'_>], reads: Reads) -> Result<Configuration, Mistakes> {
+    whole(files, Report::reading(reads))
+}
+
+fn whole(files: &[Text<'_>], mut report: Report) -> Result<Configuration, Mistakes> {
+    report.set_names(&files.iter().map(|file| file.name).collect::<Vec<_>>());
+    let (mut texts, mut trees) = (Vec::with_capacity(files.len()), Vec::with_capacity(files.len()));
+    let mut room = text::BYTES_MAX;
+    for (file, Text { bytes, .. }) in files.iter().enumerate() {
+        let text = match text::decode(bytes, file, room, &mut report) {
+            Ok(text) => text,
+            Err(shown) => {
+                room = room.saturating_sub(bytes.len());
+                texts.push(shown);
+                continue;
+            }
+        };
+        room -= bytes.len();
+        // One that is being written may have nothing in it yet; and what is not there would go in silence.
+        if files.len() > 1 && text.trim().is_empty() {
+            report.tell_with_hint(Place::whole(file), "the file is empty", EMPTY_HINT);
+        }
+        trees.extend(document::parse(&text, file, &mut report));
+        texts.push(text);
+    }
+    // What a file that cannot be read says would be missed in the others.
+    let document = (trees.len() == files.len()).then(|| check::joined(trees, &mut report));
     let settings = document.as_ref().and_then(|document| check::check(document, &mut report));
     if !report.is_empty()
-        && let Some(told) = foreign::file(&text)
+        && let Some((file, told)) =
+            texts.iter().enumerate().find_map(|(file, text)| Some((file, foreign::file(text)?)))
     {
-        report.tell_only(Place::FILE, told);
+        report.tell_only(Place::whole(file), told);
     }
-    let text = hidden::blank(&text, &mut report);
+    let texts: Vec<String> =
+        texts.iter().enumerate().map(|(file, text)| hidden::blank(text, file, &mut report)).collect();
     match (settings, document) {
         (Some(settings), Some(document)) if report.is_empty() => {
-            let variables = report.variables();
-            // Elsewhere they stand for something else, or for nothing.
-            let text = if variables.is_empty() { text } else { written::written(&document, report.hidden()) };
-            Ok(Configuration { settings, text, variables })
+            let (variables, with_passwords) = (report.variables(), report.with_passwords());
+            let text = match <[String; 1]>::try_from(texts) {
+                // Elsewhere variables stand for something else, or for nothing.
+                Ok([text]) if variables.is_empty() => text,
+                _ => written::written(&document, report.hidden()),
+            };
+            Ok(Configuration { settings, text, variables, with_passwords })
         }
-        _ => Err(report.into_mistakes(file_name, &text)),
+        _ => Err(report.into_mistakes(&texts)),
     }
 }
+
+const EMPTY_HINT: &str = "a file that is meant to say nothing holds a comment, or is removed";

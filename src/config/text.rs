@@ -5,20 +5,29 @@
 use super::mistake::{Place, Report};
 
 /// The text of a file: UTF-8 without a byte order mark and control characters, of bounded size.
-/// The error is the text as far as it can be shown.
-pub(super) fn decode(bytes: &[u8], report: &mut Report) -> Result<String, String> {
-    decode_up_to(bytes, BYTES_MAX, report)
+/// The error is the text as far as it can be shown. `file` is its number, `room` what the files before left of the size.
+pub(super) fn decode(bytes: &[u8], file: usize, room: usize, report: &mut Report) -> Result<String, String> {
+    if bytes.len() > room {
+        let of_all = if file == 0 { "the longest allowed is" } else { "all files together may have" };
+        report.tell(Place::whole(file), format!("the file is too long; {of_all} {} MiB", BYTES_MAX >> 20));
+        return Err(String::new());
+    }
+    decoded(bytes, file, report)
 }
 
-/// The same of a text that may be of this length.
+/// The same of a text by itself that may be of this length.
 pub(super) fn decode_up_to(bytes: &[u8], most: usize, report: &mut Report) -> Result<String, String> {
     if bytes.len() > most {
         let message = format!("the file is too long; the longest allowed is {} MiB", most >> 20);
         report.tell(Place::FILE, message);
         return Err(String::new());
     }
+    decoded(bytes, 0, report)
+}
+
+fn decoded(bytes: &[u8], file: usize, report: &mut Report) -> Result<String, String> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        report.tell(Place::FILE, "the file is UTF-16; save it as UTF-8");
+        report.tell(Place::whole(file), "the file is UTF-16; save it as UTF-8");
         return Err(String::new());
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
@@ -32,16 +41,16 @@ pub(super) fn decode_up_to(bytes: &[u8], most: usize, report: &mut Report) -> Re
         Some(byte) if bad == char::REPLACEMENT_CHARACTER => format!("byte 0x{byte:02x} is not UTF-8"),
         _ => format!("control character U+{:04X} in the file", u32::from(bad)),
     };
-    report.tell_with_hint(place_of(&text, bad_at), message, "a configuration is UTF-8 text");
+    report.tell_with_hint(place_of(&text, bad_at, file), message, "a configuration is UTF-8 text");
     Err(text)
 }
 
 /// The place of a byte of the text.
-fn place_of(text: &str, at: usize) -> Place {
+fn place_of(text: &str, at: usize, file: usize) -> Place {
     let before = &text[..at];
     let ends = before.replace("\r\n", "\n").matches(['\n', '\r']).count();
     let line_start = before.rfind(['\n', '\r']).map_or(0, |end| end + 1);
-    Place { line: ends + 1, column: before[line_start..].chars().count() + 1, width: 1 }
+    Place { file, line: ends + 1, column: before[line_start..].chars().count() + 1, width: 1 }
 }
 
 fn is_forbidden(c: char) -> bool {
@@ -57,8 +66,8 @@ fn may_be_forbidden(bytes: &[u8]) -> bool {
     bytes.iter().fold(false, |found, byte| found | is(*byte))
 }
 
-/// Holds 10,000 backends with a name, a weight and a limit each.
-const BYTES_MAX: usize = 1 << 20;
+/// The most bytes that all files have. Holds 10,000 backends with a name, a weight and a limit each.
+pub const BYTES_MAX: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -78,8 +87,8 @@ mod tests {
         ];
         for (bytes, expected) in cases {
             let mut report = Report::default();
-            let shown = decode(bytes, &mut report).unwrap_err();
-            let mistakes = report.into_mistakes("f", &shown);
+            let shown = decode(bytes, 0, BYTES_MAX, &mut report).unwrap_err();
+            let mistakes = report.into_mistakes(&[shown]);
             let [mistake] = mistakes.list() else { panic!("{mistakes}") };
             assert_eq!(format!("{}:{} {}", mistake.line, mistake.column, mistake.message), expected);
         }
@@ -89,9 +98,9 @@ mod tests {
     fn text_stays_as_it_is_but_for_its_mark() {
         for text in ["", "a: 1\n", "a\r\n\tb\rc", "ä日\u{fffd}\u{85}", "\u{a0}"] {
             let marked = format!("\u{feff}{text}");
-            assert_eq!(decode(text.as_bytes(), &mut Report::default()).as_deref(), Ok(text));
-            assert_eq!(decode(marked.as_bytes(), &mut Report::default()).as_deref(), Ok(text));
+            assert_eq!(decode(text.as_bytes(), 0, BYTES_MAX, &mut Report::default()).as_deref(), Ok(text));
+            assert_eq!(decode(marked.as_bytes(), 0, BYTES_MAX, &mut Report::default()).as_deref(), Ok(text));
         }
-        assert!(decode(&[b'a'; BYTES_MAX], &mut Report::default()).is_ok());
+        assert!(decode(&[b'a'; BYTES_MAX], 0, BYTES_MAX, &mut Report::default()).is_ok());
     }
 }

@@ -101,7 +101,7 @@ mod tests {
 
     fn tree(text: &str) -> Option<Node> {
         let mut report = Report::default();
-        let tree = parse(text, &mut report)?;
+        let tree = parse(text, 0, &mut report)?;
         report.is_empty().then_some(tree)
     }
 

@@ -4,7 +4,7 @@
 //! 6.6 ns an addition). What the numbers are called outside is `admin`'s matter.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 mod counter;
@@ -23,6 +23,8 @@ pub struct Reloads {
     /// It was wrong, or could not be served.
     pub refused: AtomicU64,
     last: Mutex<Option<LastReload>>,
+    /// The files that are served.
+    files: Mutex<Arc<[String]>>,
 }
 
 /// What came of a reload.
@@ -37,6 +39,21 @@ pub struct LastReload {
 }
 
 impl Reloads {
+    /// Of a process that serves these files.
+    pub fn of(files: Arc<[String]>) -> Self {
+        Self { files: Mutex::new(files), ..Self::default() }
+    }
+
+    /// The files that are served.
+    pub fn files(&self) -> Arc<[String]> {
+        Arc::clone(&self.files.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on these files are served.
+    pub fn set_files(&self, files: Arc<[String]>) {
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
+    }
+
     /// Counts one and remembers it.
     pub fn note(&self, last: LastReload) {
         let counter = if last.refused { &self.refused } else { &self.done };

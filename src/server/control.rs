@@ -152,7 +152,7 @@ impl Control {
             file: with.file.clone(),
             kept_listeners: Mutex::default(),
             program: with.program.clone(),
-            reloads: Arc::default(),
+            reloads: Arc::new(Reloads::of(Arc::clone(&with.file.names))),
             watchers: Arc::default(),
             log_lines_dropped: Arc::clone(&with.log_lines_dropped),
             flow_hash_key: hash_key(with.seed),

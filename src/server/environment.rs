@@ -67,8 +67,8 @@ pub struct Program {
 /// The file behind a balancer, and the log it may turn up.
 #[derive(Clone)]
 pub struct File {
-    /// Where it is, for people.
-    pub path: String,
+    /// The files that were read, for people.
+    pub names: Arc<[String]>,
     /// What it said when the balancer started, without its passwords.
     pub text: Arc<str>,
     /// Reads and checks it.
@@ -86,6 +86,10 @@ pub struct Document {
     pub text: Arc<str>,
     /// The variables of the environment that it uses.
     pub variables: Vec<Variable>,
+    /// The files it was read from.
+    pub files: Arc<[String]>,
+    /// What stands beside them in a folder and is not read.
+    pub ignored: Vec<String>,
     /// What is not wrong, and not well.
     pub warnings: Vec<String>,
 }
@@ -101,7 +105,7 @@ impl File {
     /// There is none: for a balancer inside another program.
     pub fn none() -> Self {
         Self {
-            path: String::new(),
+            names: Arc::default(),
             text: "".into(),
             read: Arc::new(|| Err(Refused::Unreadable("this balancer has no file".into()))),
             set_log_level: Arc::new(|_| {}),

@@ -6,9 +6,8 @@
 //! file that somebody else may have written: who names backends decides where passwords go.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::state_file;
 use crate::discovery::{Before, Board, Remembered};
 use crate::manifest::{FoundBackend, Source};
 use crate::sys::unix::own_uid;
@@ -63,7 +63,7 @@ pub(super) async fn keep(
         }
         let place = path.clone();
         let text = found.text();
-        let written = tokio::task::spawn_blocking(move || write(&place, &text)).await;
+        let written = tokio::task::spawn_blocking(move || state_file::write(&place, text.as_bytes())).await;
         let error = match written {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
@@ -207,20 +207,6 @@ fn text_of(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// As a whole or not at all, and for nobody else.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let next = path.with_extension("next");
-    // One that a crash left would keep its own mode.
-    match std::fs::remove_file(&next) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&next)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(next, path)
-}
-
 fn unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
@@ -270,14 +256,14 @@ mod tests {
         let now_s = unix_s();
         let of =
             |age_s: u64| Told(BTreeMap::from([("pg".to_owned(), vec![(source("file /l"), now_s - age_s)])]));
-        write(&path, &of(3_600).text()).unwrap();
+        state_file::write(&path, of(3_600).text().as_bytes()).unwrap();
         let before = read(&path);
         let one = before.of("pg", "file /l").unwrap();
         assert_eq!(one.source, source("file /l"));
         assert!((3_600..3_700).contains(&one.age_s), "{}", one.age_s);
         assert!(before.of("pg", "file /other").is_none() && before.of("other", "file /l").is_none());
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        write(&path, &of(AGE_MAX_S + 60).text()).unwrap();
+        state_file::write(&path, of(AGE_MAX_S + 60).text().as_bytes()).unwrap();
         assert!(read(&path).is_empty(), "too old");
     }
 

@@ -5,6 +5,7 @@
 mod admin_commands;
 mod admin_sockets;
 mod config_file;
+mod config_paths;
 mod connect_from;
 mod control;
 mod environment;
@@ -114,7 +115,7 @@ impl Server {
 
     /// SIGTERM under a service manager that is to start the program again: everything is left for the next process. False:
     /// this process stops as it always did.
-    pub async fn leave_for_next(&self, stash: &Stash, config: &Path) -> bool {
+    pub async fn leave_for_next(&self, stash: &Stash, config: &[PathBuf]) -> bool {
         self.control.leave_for_next(stash, config).await
     }
 
@@ -131,6 +132,11 @@ impl Server {
     /// Serves these settings from now on; on an error nothing has changed.
     pub async fn reload(&self, settings: Settings) -> Result<Changes, ReloadError> {
         self.control.reload(settings).await
+    }
+
+    /// What is served stands in these files now.
+    fn now_from(&self, files: Arc<[String]>) {
+        self.control.reloads.set_files(files);
     }
 
     /// Reads the file again and serves what it says; tells the service manager and the log what came of it.

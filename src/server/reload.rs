@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::admin_sockets::{HttpDoor, SocketDoor, http_address_of};
+use super::config_paths::listed;
 use super::control::{Control, lock};
 use super::environment::Document;
 use super::error::{HttpError, Refused, ReloadError};
@@ -65,10 +66,11 @@ impl Control {
         let outcome = match (self.file.read)() {
             Ok(document) => {
                 document.warn();
-                let Document { settings, text, .. } = document;
+                let Document { settings, text, files, .. } = document;
                 let reloaded = self.reload(settings).await;
                 if reloaded.is_ok() {
                     *lock(&self.text) = text;
+                    self.reloads.set_files(files);
                 }
                 reloaded.map_err(Refused::from)
             }
@@ -77,7 +79,8 @@ impl Control {
         match &outcome {
             Ok(changes) => {
                 self.note_reload(false, changes.lines.clone());
-                tracing::info!(target: "evenkeel", generation = changes.generation, "reloaded: {changes}");
+                let files = listed(&self.reloads.files());
+                tracing::info!(target: "evenkeel", generation = changes.generation, files, "reloaded: {changes}");
             }
             Err(refused) => self.note_refused(refused),
         }
@@ -363,8 +366,8 @@ fn tell(refused: &Refused) {
     };
     for mistake in mistakes.list() {
         let (line, column, hint) = (mistake.line, mistake.column, mistake.hint.as_deref());
-        let note = mistake.note.as_deref();
-        tracing::error!(target: "evenkeel", line, column, hint, note, "the file has a mistake: {}", mistake.message);
+        let (file, note) = (&*mistake.file, mistake.note.as_deref());
+        tracing::error!(target: "evenkeel", file, line, column, hint, note, "the file has a mistake: {}", mistake.message);
     }
     let count = mistakes.count();
     tracing::error!(target: "evenkeel", mistakes = count, "the file is refused; what was served goes on");

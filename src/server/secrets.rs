@@ -36,20 +36,23 @@ pub(super) fn read(source: &SecretSource) -> Result<Vec<u8>, String> {
     }
 }
 
-/// What of it everybody on this machine can read.
-pub(super) fn exposed(path: &Path, settings: &Settings) -> Vec<String> {
+/// What of it everybody on this machine can read. `files` are those of the configuration that hold passwords.
+pub(super) fn exposed(files: &[&Path], settings: &Settings) -> Vec<String> {
     let is_open = |path: &Path| {
         std::fs::metadata(path).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o004 != 0)
     };
+    const AWAY: &str = "; take the right away (chmod o-r)";
+    const HERE: &str = "; write `password: { file: PATH }`, or take the right away (chmod o-r)";
+    let sources = settings.pools.iter().flat_map(|pool| pool.health.check.secrets()).map(|one| one.source());
+    let outside = sources.filter_map(|source| match source {
+        SecretSource::File(file) => Some((Path::new(&**file), AWAY)),
+        SecretSource::Nowhere
+        | SecretSource::Here
+        | SecretSource::Variable(_)
+        | SecretSource::Credential(_) => None,
+    });
     let mut told = Vec::new();
-    for source in settings.pools.iter().flat_map(|pool| pool.health.check.secrets()).map(|one| one.source()) {
-        let (place, advice) = match source {
-            SecretSource::Here => {
-                (path, "; write `password: { file: PATH }`, or take the right away (chmod o-r)")
-            }
-            SecretSource::File(file) => (Path::new(&**file), "; take the right away (chmod o-r)"),
-            SecretSource::Nowhere | SecretSource::Variable(_) | SecretSource::Credential(_) => continue,
-        };
+    for (place, advice) in files.iter().map(|file| (*file, HERE)).chain(outside) {
         let words = format!("everybody on this machine can read the password in {}{advice}", place.display());
         if is_open(place) && !told.contains(&words) {
             told.push(words);

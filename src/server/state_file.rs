@@ -1,15 +1,19 @@
 //! State files (what outlives the process): written as a whole or not at all, for the user of the service alone.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Result, Write};
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Result, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Puts a new file in the place of the one there is. Blocks until it is on the disk.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let next = path.with_extension("next");
-    let mut file: File =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+    // One that a crash left would keep its own mode.
+    match std::fs::remove_file(&next) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&next)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(next, path)

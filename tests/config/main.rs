@@ -5,4 +5,5 @@ mod foreign;
 mod hostile;
 mod mistakes;
 mod secrets;
+mod several;
 mod variables;

@@ -6,6 +6,7 @@ mod backend_ports;
 mod binding;
 mod builds;
 mod commands;
+mod config_files;
 mod control_threads;
 mod costs;
 mod cuts;

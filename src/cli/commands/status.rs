@@ -1,5 +1,6 @@
 //! `status` and `explain`: what is served, and who would get what.
 
+use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use serde_json::Value;
@@ -44,6 +45,13 @@ fn picture(status: &Value, paint: Paint) -> String {
         age(number(status, "uptime_s")),
         number(config, "generation"),
     );
+    // One is where it was looked for.
+    if let files @ [_, _, ..] = list(config, "files") {
+        let (names, more) = files.split_at(files.len().min(FILES_SHOWN));
+        let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+        let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        let _ = writeln!(out, "from {}{more}", names.join(", "));
+    }
     let by = text(&status["withdrawn"], "by");
     if !by.is_empty() {
         let told = format!(
@@ -207,3 +215,6 @@ fn explanation(answer: &Value, paint: Paint) -> String {
     }));
     out
 }
+
+/// Names of files that are shown of many.
+const FILES_SHOWN: usize = 10;

@@ -192,7 +192,7 @@ fn find_pools(listeners: &[DraftListener], pools: &[DraftPool], report: &mut Rep
             let message = format!(
                 "the pool {} has the name of a listener with a pool of its own, on {}",
                 quoted(name),
-                pools[*at].place
+                report.spot(pools[*at].place)
             );
             report.tell(pools[*other].place, message);
         }
@@ -240,7 +240,7 @@ fn check_binds(listeners: &[DraftListener], report: &mut Report) {
             if let Some((other, first)) = same
                 && told.insert(*place)
             {
-                let shown = show_bind(bind);
+                let (shown, first) = (show_bind(bind), report.spot(*first));
                 let message = if *other == name {
                     format!("{shown} is bound twice by this listener; first on {first}")
                 } else {

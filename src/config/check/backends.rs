@@ -142,6 +142,7 @@ fn tell_double_sources(sources: &[(Source, Place)], report: &mut Report) {
             SourceKind::File(_) | SourceKind::Services(_) => (&*source.text, None),
         };
         if let Some(first) = places.insert(what, *place) {
+            let first = report.spot(first);
             report.tell(*place, format!("{} is in the pool already, on {first}", quoted(&source.text)));
         }
     }
@@ -202,13 +203,13 @@ fn tell_doubles(found: &[Found], report: &mut Report) {
         let same_address = addresses.get(&address).copied();
         addresses.entry(address).or_insert((*place, *named));
         if let Some(first) = names.get(&*backend.name).filter(|_| *named || same_address.is_none()) {
-            let message =
-                format!("two backends of this pool are named {}; first on {first}", quoted(&backend.name));
+            let (name, first) = (quoted(&backend.name), report.spot(*first));
+            let message = format!("two backends of this pool are named {name}; first on {first}");
             report.tell(*name_place, message);
         } else if let Some((first, first_named)) = same_address
             && !(*named && first_named)
         {
-            let message = format!("this address is in the pool already, on {first}");
+            let message = format!("this address is in the pool already, on {}", report.spot(first));
             report.tell_with_hint(*place, message, "if that is meant, give each of them a `name` of its own");
         }
         names.entry(&backend.name).or_insert(*name_place);

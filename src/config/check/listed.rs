@@ -156,7 +156,7 @@ fn tell_double(one: &Listed, place: Place, seen: &mut BTreeMap<String, Place>, r
         None => one.ip.to_canonical().to_string(),
     });
     if let Some(first) = seen.get(&name) {
-        report.tell(place, format!("{} is in the list already, on {first}", quoted(&name)));
+        report.tell(place, format!("{} is in the list already, on {}", quoted(&name), report.spot(*first)));
         return;
     }
     seen.insert(name, place);

@@ -23,6 +23,7 @@ mod names;
 mod policy;
 mod pools;
 mod section;
+mod several;
 mod talk;
 mod values;
 
@@ -41,6 +42,7 @@ use values::{is_word, scalar};
 pub(super) use address::{parse_address, show_ip};
 pub use listed::Listed;
 pub(super) use listed::read as listed;
+pub(super) use several::joined;
 
 /// The settings a tree stands for, defaults filled in. Only complete when the report stayed empty.
 pub(super) fn check(document: &Node, report: &mut Report) -> Option<Settings> {

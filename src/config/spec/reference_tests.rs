@@ -84,7 +84,7 @@ impl Reference {
         if let Some(section) = key.kind.section() {
             let is_named = matches!(key.kind, Kind::Named(..));
             open.push(Open { indent: line.indent.max(1), section, is_named, protocol });
-            if let Some(node) = parse(line.value, &mut Report::default()) {
+            if let Some(node) = parse(line.value, 0, &mut Report::default()) {
                 self.in_a_line(number, &node, section);
             }
         }

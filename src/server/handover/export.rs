@@ -139,7 +139,7 @@ impl Control {
         Head {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             config: lock(&self.text).to_string(),
-            config_path: self.file.path.clone(),
+            config_path: self.reloads.files().join(", "),
             epoch_ns: self.epoch_ns(),
             workers: u32::try_from(self.workers.count()).unwrap_or(u32::MAX),
             http: self.http_socket(Offers::Everything),

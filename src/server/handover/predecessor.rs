@@ -1,7 +1,7 @@
 //! Predecessor: whom this process follows: nobody, the process that started it to hand everything over, or one that has
 //! gone and left everything with the service manager. Finds it, reads what is to be served, and takes everything over.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::giver::Giver;
@@ -71,8 +71,8 @@ impl Predecessor {
     }
 
     /// Reads the file. Where it is refused, what a process that has gone had served does as well.
-    pub fn read(&self, path: &Path) -> Result<Beginning, Refused> {
-        let refused = match read_document(path) {
+    pub fn read(&self, paths: &[PathBuf]) -> Result<Beginning, Refused> {
+        let refused = match read_document(paths) {
             Ok(document) => return Ok(Beginning { document, refused: None }),
             Err(refused) => refused,
         };
@@ -100,13 +100,15 @@ impl Predecessor {
             return Server::start(&document.settings, &with).await.map_err(|error| error.to_string());
         };
         with.file.text = Arc::clone(&served.text);
+        with.file.names = Arc::clone(&served.files);
         let server = Server::take_over(&served.settings, &with, inherited).await;
         let server = server.map_err(|error| error.to_string())?;
         match refused {
             Some(refused) => server.note_refused(&refused),
             // What came of it is in the log; a file that cannot be served leaves what was served before.
             None if served.text != document.text => drop(server.reload_file().await),
-            None => {}
+            // The same from other files.
+            None => server.now_from(document.files),
         }
         server.drain_orphans();
         if let Some(giver) = giver {
@@ -157,7 +159,8 @@ fn carried(bundle: &Bundle) -> Option<Document> {
     let text = manifest.head.config.as_bytes();
     let settings = config::read_with(&manifest.head.config_path, text, reads).ok()?.settings;
     let text = manifest.head.config.as_str().into();
-    Some(Document { settings, text, variables: Vec::new(), warnings: Vec::new() })
+    let files = manifest.head.config_path.split(", ").map(str::to_owned).collect();
+    Some(Document { settings, text, files, variables: Vec::new(), ignored: Vec::new(), warnings: Vec::new() })
 }
 
 /// What a reload cannot change comes from the new file at once.

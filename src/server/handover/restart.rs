@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::transfer::Stash;
 impl Control {
     /// SIGTERM under a service manager: when it is to start again, everything is left for the next process. False: this
     /// process stops as it always did.
-    pub(in crate::server) async fn leave_for_next(&self, stash: &Stash, config: &Path) -> bool {
+    pub(in crate::server) async fn leave_for_next(&self, stash: &Stash, config: &[PathBuf]) -> bool {
         let stop = systemd::stop_kind().await;
         if stop == StopKind::ForGood || !may_be_left(stop, next_kind(config).await) {
             return false;
@@ -70,7 +70,7 @@ fn may_be_left(stop: StopKind, next: NextKind) -> bool {
 }
 
 /// Does the program on disk understand what would be left for it? It is asked while everything still goes on here.
-async fn next_kind(config: &Path) -> NextKind {
+async fn next_kind(config: &[PathBuf]) -> NextKind {
     let Ok(program) = std::env::current_exe() else { return NextKind::Unknown };
     // A package that put a newer program there has renamed this one away.
     let program = program.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
@@ -95,7 +95,8 @@ async fn next_kind(config: &Path) -> NextKind {
         tracing::warn!(target: "evenkeel", program, %error, "the program on disk is of another version of the handover: the sessions end here");
         return NextKind::Unable;
     }
-    let config = [OsStr::new("check"), config.as_os_str()];
+    let config: Vec<&OsStr> =
+        std::iter::once(OsStr::new("check")).chain(config.iter().map(|path| path.as_os_str())).collect();
     if matches!(run(&program, &config, Stdio::null()).await, Ok((code, _)) if code != Some(0)) {
         tracing::warn!(target: "evenkeel", "the file has mistakes: the next process goes on with what is served now; evenkeel check shows them");
     }
