@@ -386,9 +386,9 @@ const VARIABLE_HINT: &str =
 
 /// The deepest key of a good file is seven levels down.
 const DEPTH_MAX: usize = 16;
-/// A file of 10,000 backends with every key has 110,000.
-const NODES_MAX: usize = 200_000;
-const TEXT_BYTES_MAX: usize = 4 << 20;
+/// A file of 10,000 backends with every key has 110,000, one with two lists of 100,000 networks twice as many.
+const NODES_MAX: usize = 250_000;
+const TEXT_BYTES_MAX: usize = 8 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -66,8 +66,9 @@ fn may_be_forbidden(bytes: &[u8]) -> bool {
     bytes.iter().fold(false, |found, byte| found | is(*byte))
 }
 
-/// The most bytes that all files have. Holds 10,000 backends with a name, a weight and a limit each.
-pub const BYTES_MAX: usize = 1 << 20;
+/// The most bytes that all files have. Holds 10,000 backends with a name, a weight and a limit each, and two lists of 100,000
+/// networks.
+pub const BYTES_MAX: usize = 8 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -83,7 +84,7 @@ mod tests {
             ("\u{e4}\u{9f}".as_bytes(), "1:2 control character U+009F in the file"),
             (b"\xc3", "1:1 byte 0xc3 is not UTF-8"),
             (b"\xff\xfea\0", "0:0 the file is UTF-16; save it as UTF-8"),
-            (&[b'a'; BYTES_MAX + 1], "0:0 the file is too long; the longest allowed is 1 MiB"),
+            (&[b'a'; BYTES_MAX + 1], "0:0 the file is too long; the longest allowed is 8 MiB"),
         ];
         for (bytes, expected) in cases {
             let mut report = Report::default();

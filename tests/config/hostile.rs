@@ -57,9 +57,9 @@ fn depth_is_refused_soon() {
 
 #[test]
 fn size_and_junk_are_refused_soon() {
-    assert!(refused("10 MB", &b"a: 1\n"[..].repeat(2_000_000)).contains("the longest allowed is 1 MiB"));
+    assert!(refused("10 MB", &b"a: 1\n"[..].repeat(2_000_000)).contains("the longest allowed is 8 MiB"));
     assert!(
-        refused("10 MB of junk", &b"\xff"[..].repeat(10_000_000)).contains("the longest allowed is 1 MiB")
+        refused("10 MB of junk", &b"\xff"[..].repeat(10_000_000)).contains("the longest allowed is 8 MiB")
     );
     let junk: Vec<u8> =
         (0..1_000_000_u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
@@ -138,6 +138,24 @@ fn a_big_good_file_is_read_soon() {
     let settings = read("big", text.as_bytes()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     assert_eq!(settings.pools[0].backends.len(), 10_000);
+}
+
+#[test]
+fn both_lists_of_networks_have_room_for_as_many_as_they_may_have() {
+    let list = |first: u8| {
+        let one =
+            |at: u32| format!("{first}{}.{}.{}.{}/32", at % 9, at / 65_536, at / 256 % 256, 100 + at % 100);
+        (0..100_000).map(one).collect::<Vec<_>>().join(", ")
+    };
+    let text = format!(
+        "listeners: {{ l: {{ bind: 5432, backends: [10.0.0.1:1], allow: [{}], deny: [{}] }} }}",
+        list(11),
+        list(20)
+    );
+    let start = Instant::now();
+    let settings = read("networks", text.as_bytes()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    assert_eq!((settings.listeners[0].allow.len(), settings.listeners[0].deny.len()), (100_000, 100_000));
 }
 
 #[test]
