@@ -4,12 +4,14 @@
 //! IPv4 written as IPv6 is IPv4. A decision allocates nothing and costs one binary search.
 
 mod ranges;
+mod shared;
 mod trusted_proxies;
 
 use std::net::IpAddr;
 
-use crate::config::settings::Cidr;
+use crate::config::settings::{Cidr, NetworkFile};
 use ranges::Ranges;
+pub use shared::{Networks, SharedAccess};
 pub use trusted_proxies::TrustedProxies;
 
 /// The two lists of a listener, worked out.
@@ -22,20 +24,34 @@ pub struct Access {
 impl Access {
     /// Both lists. Without any network everyone may come in.
     pub fn new(allow: &[Cidr], deny: &[Cidr]) -> Self {
-        let networks = || {
-            let allowed = allow.iter().map(|cidr| (cidr, true));
-            allowed.chain(deny.iter().map(|cidr| (cidr, false)))
+        Self::made((allow, &[]), (deny, &[]))
+    }
+
+    /// Both lists, with the files in them.
+    fn of(allow: &Networks, deny: &Networks) -> Self {
+        Self::made((&allow.listed, &allow.files), (&deny.listed, &deny.files))
+    }
+
+    fn made(allow: (&[Cidr], &[NetworkFile]), deny: (&[Cidr], &[NetworkFile])) -> Self {
+        let count = |(listed, files): &(&[Cidr], &[NetworkFile])| {
+            listed.len() + files.iter().map(|file| file.list.len()).sum::<usize>()
         };
-        let v4 = networks().filter_map(|(cidr, allowed)| match cidr.ip {
-            IpAddr::V4(ip) => Some((ip.to_bits(), cidr.bits, allowed)),
-            IpAddr::V6(_) => None,
-        });
-        let v6 = networks().filter_map(|(cidr, allowed)| match cidr.ip {
-            IpAddr::V4(_) => None,
-            IpAddr::V6(ip) => Some((ip.to_bits(), cidr.bits, allowed)),
-        });
-        let others = allow.is_empty();
-        Self { v4: Ranges::new(v4.collect(), others), v6: Ranges::new(v6.collect(), others) }
+        let (mut v4, mut v6) = (Vec::with_capacity(count(&allow) + count(&deny)), Vec::new());
+        for ((listed, files), allowed) in [(allow, true), (deny, false)] {
+            for cidr in listed {
+                match cidr.ip {
+                    IpAddr::V4(ip) => v4.push((ip.to_bits(), cidr.bits, allowed)),
+                    IpAddr::V6(ip) => v6.push((ip.to_bits(), cidr.bits, allowed)),
+                }
+            }
+            for file in files {
+                v4.extend(file.list.v4().map(|(first, bits)| (first, bits, allowed)));
+                v6.extend(file.list.v6().map(|(first, bits)| (first, bits, allowed)));
+            }
+        }
+        // A file that is named lets those in that it has, and if it has none, none.
+        let others = allow.0.is_empty() && allow.1.is_empty();
+        Self { v4: Ranges::new(v4, others), v6: Ranges::new(v6, others) }
     }
 
     /// May this client come in?

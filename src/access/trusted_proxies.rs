@@ -2,33 +2,50 @@
 //! the header is judged by both lists.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::Access;
+use super::{Networks, SharedAccess};
 use crate::config::settings::Cidr;
 
 /// The proxies of a listener.
 #[derive(Debug, Clone)]
 pub struct TrustedProxies {
-    networks: Box<[Cidr]>,
+    /// `None`: there is none.
+    proxies: Option<Arc<SharedAccess>>,
     /// `deny` alone; `None`: none is denied.
-    access: Option<Access>,
+    access: Option<Arc<SharedAccess>>,
 }
 
 impl TrustedProxies {
     /// The peers of `accept_proxy`.
     pub fn new(accept_proxy: &[Cidr], deny: &[Cidr]) -> Self {
-        let judges = !accept_proxy.is_empty() && !deny.is_empty();
-        Self { networks: accept_proxy.into(), access: judges.then(|| Access::new(&[], deny)) }
+        let make = |allow, deny| Arc::new(SharedAccess::new(allow, deny));
+        Self::made(&Networks::new(accept_proxy, &[]), &Networks::new(deny, &[]), make)
+    }
+
+    /// The same with files; `make` makes, or finds, what decides by two lists.
+    pub fn made(
+        accept_proxy: &Networks,
+        deny: &Networks,
+        make: impl Fn(Networks, Networks) -> Arc<SharedAccess>,
+    ) -> Self {
+        if accept_proxy.is_absent() {
+            return Self { proxies: None, access: None };
+        }
+        Self {
+            proxies: Some(make(accept_proxy.clone(), Networks::default())),
+            access: (!deny.is_absent()).then(|| make(Networks::default(), deny.clone())),
+        }
     }
 
     /// No peer is one.
     pub fn is_empty(&self) -> bool {
-        self.networks.is_empty()
+        self.proxies.is_none()
     }
 
-    /// Is this peer one? The lists are short: each network is looked at.
+    /// Is this peer one?
     pub fn contains(&self, peer: IpAddr) -> bool {
-        self.networks.iter().any(|network| network.contains(peer))
+        self.proxies.as_ref().is_some_and(|proxies| proxies.allows(peer))
     }
 
     /// Is this one, which is among them, on `deny`?

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::query::Query;
 use super::requests::{Kind, Refused, Request, Upgraded};
 use super::source_rows;
-use super::sources::{Peer, Sources};
+use super::sources::{Entry, Peer, Sources};
 use super::status::State;
 use crate::backend_state::Mark;
 use crate::config::settings::{Level, Word};
@@ -85,13 +85,13 @@ fn explain(query: &Query, sources: &Sources) -> Result<Answer, Answer> {
         return Err(wrong(StatusCode::NOT_FOUND, "the listener has no pool any more"));
     };
     let now_ms = sources.now_ms();
-    let refused = (sources.refuses)(listener, client.ip(), now_ms * 1_000_000);
+    let Entry { refused, why: access } = (sources.refuses)(listener, client.ip(), now_ms * 1_000_000);
     let explanation = view.explain(counters.role(), client, spread(now_ms), now_ms * 1_000_000);
     let backends = explanation.backends.iter().enumerate().map(|(index, why)| {
         let state = State::of(view, index, now_ms);
         let (chance, why) = match why {
             Why::Chosen | Why::Sticky | Why::Odds(_) | Why::NotChosen(_) if refused.is_some() => {
-                (0, refused.map_or_else(String::new, kept_out))
+                (0, refused.map_or_else(String::new, |reason| kept_out(reason, access.as_deref())))
             }
             Why::Chosen => (1_000, "it is chosen".to_owned()),
             Why::Sticky => (1_000, "this source was here last (sticky)".to_owned()),
@@ -129,6 +129,7 @@ fn explain(query: &Query, sources: &Sources) -> Result<Answer, Answer> {
             "role": counters.role().word(),
             "balance": view.settings.balance.word(),
             "outcome": outcome,
+            "access": access,
             "backend": backend,
             "backends": backends.collect::<Vec<_>>(),
         }),
@@ -136,9 +137,12 @@ fn explain(query: &Query, sources: &Sources) -> Result<Answer, Answer> {
 }
 
 /// Refusal for people: what of the listener keeps a client out.
-fn kept_out(reason: Reason) -> String {
+fn kept_out(reason: Reason, access: Option<&str>) -> String {
     match reason {
-        Reason::Denied => "the listener's `allow` and `deny` keep the client out",
+        Reason::Denied => {
+            let why = access.map_or(String::new(), |why| format!(": {why}"));
+            return format!("the listener's `allow` and `deny` keep the client out{why}");
+        }
         Reason::LimitSessions => "the listener has as many sessions as `limits.sessions` allows",
         Reason::LimitSessionsPerSource => {
             "the source has as many sessions as `limits.sessions_per_source` of the listener allows"

@@ -365,11 +365,35 @@ fn whole_process(out: &mut OpenMetrics, sources: &Sources) {
     out.sample("evenkeel_config_reloads_total", &[("result", "refused")], refused);
     out.gauge("evenkeel_config_generation", "Which configuration is served: 1 is the one it started with.");
     out.sample("evenkeel_config_generation", &[], done + 1);
+    network_files(out, sources);
     out.counter("evenkeel_log_lines_dropped", "Log lines that found no room in the buffer.");
     let dropped = sources.log_lines_dropped.load(Ordering::Relaxed);
     out.sample("evenkeel_log_lines_dropped_total", &[], dropped);
     out.info("evenkeel_build", "What runs here.");
     out.sample("evenkeel_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+}
+
+fn network_files(out: &mut OpenMetrics, sources: &Sources) {
+    let rows = (sources.network_files)();
+    out.gauge("evenkeel_network_file_entries", "Networks of a file of `allow`, `deny` or `accept_proxy`.");
+    for row in &rows {
+        out.sample("evenkeel_network_file_entries", &[("file", &row.path)], row.networks as u64);
+    }
+    out.gauge("evenkeel_network_file_age_seconds", "Since when they are served.");
+    for row in &rows {
+        out.sample("evenkeel_network_file_age_seconds", &[("file", &row.path)], row.age_s);
+    }
+    out.gauge(
+        "evenkeel_network_file_refused",
+        "1: what it says now is refused, and what it said before is served.",
+    );
+    for row in &rows {
+        out.sample("evenkeel_network_file_refused", &[("file", &row.path)], u8::from(row.failure.is_some()));
+    }
+    out.counter("evenkeel_network_file_failures", "Times what it said was refused.");
+    for row in &rows {
+        out.sample("evenkeel_network_file_failures_total", &[("file", &row.path)], row.failures);
+    }
 }
 
 fn each_backend<'a>(

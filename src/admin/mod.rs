@@ -51,7 +51,7 @@ pub use query::fuzz as fuzz_query;
 use requests::Request;
 pub use socket::{Socket, adopt_socket, bind_socket, serve_socket};
 use sources::Peer;
-pub use sources::{Refuses, Sources, Watchers};
+pub use sources::{Entry, NetworkFileRow, Refuses, Sources, Watchers};
 
 /// What an HTTP address has to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

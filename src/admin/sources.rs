@@ -45,16 +45,42 @@ pub struct Sources {
     pub last_numbers: u64,
     /// Where each listener accepts.
     pub addresses: Box<dyn Fn() -> Vec<(String, SocketAddr)> + Send + Sync>,
-    /// Why the lists or the limits of the listener of this name would keep a client out at this moment of the clock.
+    /// Whether the lists or the limits of the listener of this name would keep a client out at this moment of the clock.
     pub refuses: Box<Refuses>,
     /// Who wants nobody sent to this machine.
     pub withdrawn: Box<dyn Fn() -> Option<Withdrawn> + Send + Sync>,
+    /// How the files of networks stand.
+    pub network_files: Box<dyn Fn() -> Vec<NetworkFileRow> + Send + Sync>,
     /// Whether `admin.hosts` has this name.
     pub has_host: Box<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
-/// Why the listener of this name would refuse this client now.
-pub type Refuses = dyn Fn(&str, IpAddr, u64) -> Option<Reason> + Send + Sync;
+/// What comes of this client at the listener of this name, now.
+pub type Refuses = dyn Fn(&str, IpAddr, u64) -> Entry + Send + Sync;
+
+/// What becomes of a client at a listener.
+#[derive(Debug, Default)]
+pub struct Entry {
+    /// Why it is kept out; `None`: it comes in.
+    pub refused: Option<Reason>,
+    /// Which network of its lists decided, and where that stands; `None`: it has no lists.
+    pub why: Option<String>,
+}
+
+/// A file of networks, for people and scrapers.
+#[derive(Debug)]
+pub struct NetworkFileRow {
+    /// Its path.
+    pub path: String,
+    /// Networks that are served.
+    pub networks: usize,
+    /// Since when they are.
+    pub age_s: u64,
+    /// How often what it said was refused.
+    pub failures: u64,
+    /// It is refused now: since when, and why.
+    pub failure: Option<(u64, String)>,
+}
 
 /// How many watch, and how many were not let, by all doors of the process.
 #[derive(Debug, Default)]

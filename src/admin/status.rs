@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::answer::written;
 use super::cached_texts::MaxAge;
 use super::source_rows;
-use super::sources::{Sources, WATCHERS_MAX};
+use super::sources::{NetworkFileRow, Sources, WATCHERS_MAX};
 use crate::backend_state::{BackendState, Health, Mark, TENTHS};
 use crate::config::settings::{Role, Word};
 use crate::metrics::{Direction, Drop, ListenerCounters};
@@ -65,6 +65,7 @@ fn status(sources: &Sources) -> Value {
         },
     });
     whole["listeners"] = listeners.collect();
+    whole["network_files"] = (sources.network_files)().iter().map(network_file).collect();
     let board = &sources.discovery;
     whole["pools"] = pools
         .map(|view| {
@@ -95,6 +96,18 @@ fn config(sources: &Sources) -> Value {
         "refused": refused,
         "last_reload": last,
         "files": files.iter().collect::<Vec<_>>(),
+    })
+}
+
+fn network_file(row: &NetworkFileRow) -> Value {
+    let failure = row.failure.as_ref();
+    json!({
+        "path": row.path,
+        "networks": row.networks,
+        "age_s": row.age_s,
+        "failures": row.failures,
+        "failed_s": failure.map(|(seconds, _)| seconds),
+        "failure": failure.map(|(_, why)| why),
     })
 }
 

@@ -3,7 +3,9 @@
 //!
 //! Pure.
 
-use super::settings::{Backend, Listener, Pool, Settings, Source};
+use std::sync::Arc;
+
+use super::settings::{Backend, Listener, NetworkFiles, Pool, Settings, Source};
 
 /// What is different in `after`, a line each, in the order of the files.
 pub fn difference(before: &Settings, after: &Settings) -> Vec<String> {
@@ -17,7 +19,7 @@ pub fn difference(before: &Settings, after: &Settings) -> Vec<String> {
         |was, now| {
             let same_pool = pool_name(before, was) == pool_name(after, now);
             // Where a pool stands in the list is no matter of the listener's.
-            let same = Listener { pool: 0, ..was.clone() } == Listener { pool: 0, ..now.clone() };
+            let same = bare(was) == bare(now);
             if same && same_pool { Vec::new() } else { vec!["changed".to_owned()] }
         },
         &mut lines,
@@ -33,6 +35,16 @@ pub fn difference(before: &Settings, after: &Settings) -> Vec<String> {
     ];
     lines.extend(whole.iter().filter(|(_, differs)| *differs).map(|(what, _)| format!("{what} changed")));
     lines
+}
+
+/// The listener without its pool's number, and without what the files of networks say that it names: who reads those tells.
+fn bare(listener: &Listener) -> Listener {
+    let mut bare = Listener { pool: 0, ..listener.clone() };
+    let NetworkFiles { allow, deny, accept_proxy } = &mut bare.files;
+    for file in allow.iter_mut().chain(deny).chain(accept_proxy) {
+        file.list = Arc::default();
+    }
+    bare
 }
 
 fn pool_changes(was: &Pool, now: &Pool) -> Vec<String> {

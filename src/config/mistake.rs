@@ -9,9 +9,10 @@ use std::ffi::OsString;
 use std::fmt;
 use std::sync::Arc;
 
+use super::known_networks::KnownNetworks;
 use super::settings::SecretSource;
-use super::shown::harmless_char;
 pub(super) use super::shown::{harmless, listed, quoted};
+use super::snippet::{Lines, Snippet, snippet};
 use super::variables::{self, Used};
 
 /// Where something stands. Line 0: nowhere in particular (the file as a whole).
@@ -53,14 +54,6 @@ pub struct Mistake {
     /// What the variables of the environment at this place stand for.
     pub note: Option<String>,
     snippet: Option<Snippet>,
-}
-
-/// The line of a mistake, made harmless, and where its caret stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Snippet {
-    line: String,
-    indent: usize,
-    width: usize,
 }
 
 /// Every mistake of the files, in their order. Its `Display` is what an operator reads.
@@ -135,6 +128,10 @@ pub(super) struct Report {
     filled: BTreeMap<Place, Vec<Used>>,
     /// How many of them the file uses.
     uses: usize,
+    /// Files of networks.
+    pub(super) networks: KnownNetworks,
+    /// The text of those of them that are wrong, whose names stand behind those of the configuration.
+    more_texts: Vec<String>,
 }
 
 /// How what stands outside of the file is read.
@@ -144,6 +141,8 @@ pub struct Reads {
     pub secret: fn(&SecretSource) -> Result<Vec<u8>, String>,
     /// A variable of the environment, if it is set.
     pub variable: fn(&str) -> Option<OsString>,
+    /// A file of networks, or why it cannot be read.
+    pub networks: fn(&str) -> Result<Vec<u8>, String>,
 }
 
 /// A variable of the environment that a file uses.
@@ -202,6 +201,22 @@ impl Report {
     /// Reads a password.
     pub(super) fn secret(&self, source: &SecretSource) -> Result<Vec<u8>, String> {
         self.reads.map_or_else(|| Ok(b"(unread)".to_vec()), |reads| (reads.secret)(source))
+    }
+
+    /// Reads a file of networks.
+    pub(super) fn read_networks(&self, path: &str) -> Result<Vec<u8>, String> {
+        self.reads.map_or_else(|| Ok(b"# unread".to_vec()), |reads| (reads.networks)(path))
+    }
+
+    /// The number that one more file has.
+    pub(super) fn next_file(&self) -> usize {
+        self.names.len()
+    }
+
+    /// One more file, in which mistakes are told.
+    pub(super) fn add_file(&mut self, name: &str, text: String) {
+        self.names.push(name.into());
+        self.more_texts.push(text);
     }
 
     /// The scalar with its variables put in; `None`: what is wrong with them is told.
@@ -310,7 +325,8 @@ impl Report {
     /// Everything told, with the lines of `texts` it is about: one for each file, in which its places count.
     pub(super) fn into_mistakes(mut self, texts: &[String]) -> Mistakes {
         self.keep_first();
-        let mut lines: Vec<Lines<'_>> = texts.iter().map(|text| Lines::new(text)).collect();
+        let texts = texts.iter().chain(&self.more_texts);
+        let mut lines: Vec<Lines<'_>> = texts.map(|text| Lines::new(text)).collect();
         let files: Vec<Arc<str>> = self.names.iter().map(|name| harmless(name).into()).collect();
         let (filled, hidden) = (self.filled, self.hidden);
         let list = self.found.into_iter().map(|(place, message, hint)| {
@@ -318,7 +334,7 @@ impl Report {
             let (message, hint) = unseen(message, hint, uses);
             let note = (!uses.is_empty() && !hidden.contains(&place)).then(|| variables::explained(uses));
             let line = lines.get_mut(place.file).and_then(|lines| lines.get(place.line));
-            let snippet = line.map(|line| snippet(line, place));
+            let snippet = line.map(|line| snippet(line, place.column, place.width));
             let file = files.get(place.file).cloned().unwrap_or_default();
             Mistake { file, line: place.line, column: place.column, message, hint, note, snippet }
         });
@@ -381,54 +397,8 @@ fn write_mistake(f: &mut fmt::Formatter<'_>, mistake: &Mistake) -> fmt::Result {
     Ok(())
 }
 
-fn snippet(line: &str, place: Place) -> Snippet {
-    let length = line.chars().count();
-    let column = place.column.saturating_sub(1).min(length);
-    let start = if length <= SNIPPET_MAX { 0 } else { column.saturating_sub(SNIPPET_MAX / 2) };
-    let mut shown: String = line.chars().skip(start).take(SNIPPET_MAX).map(harmless_char).collect();
-    if start + SNIPPET_MAX < length {
-        shown.push('…');
-    }
-    shown.truncate(shown.trim_end().len());
-    let mut indent = column - start;
-    if start > 0 {
-        shown.insert(0, '…');
-        indent += 1;
-    }
-    let room = shown.chars().count().saturating_sub(indent).max(1);
-    Snippet { indent, width: place.width.clamp(1, room), line: shown }
-}
-
-/// The lines of a text by number; asked in rising order, so that all of them cost one walk.
-struct Lines<'a> {
-    rest: &'a str,
-    number: usize,
-    line: Option<&'a str>,
-}
-
-impl<'a> Lines<'a> {
-    fn new(text: &'a str) -> Self {
-        Self { rest: text, number: 0, line: None }
-    }
-
-    fn get(&mut self, number: usize) -> Option<&'a str> {
-        while self.number < number {
-            // YAML ends a line at `\n`, `\r\n` or a lone `\r`; the positions count in those.
-            let end = self.rest.find(['\n', '\r']);
-            let line = &self.rest[..end.unwrap_or(self.rest.len())];
-            let after = &self.rest[line.len()..];
-            self.rest = after.strip_prefix("\r\n").or_else(|| after.get(1..)).unwrap_or("");
-            self.line = (end.is_some() || !line.is_empty()).then_some(line);
-            self.number += 1;
-        }
-        self.line.filter(|_| number > 0)
-    }
-}
-
 /// More than a reader corrects in one go.
 const TOLD_MAX: usize = 50;
-/// Characters of a line that are shown: with the gutter it fits 100 columns.
-const SNIPPET_MAX: usize = 88;
 
 #[cfg(test)]
 mod tests {

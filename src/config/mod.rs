@@ -11,12 +11,14 @@ mod difference;
 mod document;
 mod foreign;
 mod hidden;
+mod known_networks;
 mod listing;
 mod mistake;
 mod nearest;
 mod schema;
 pub mod settings;
 mod shown;
+mod snippet;
 pub mod spec;
 mod table;
 mod text;
@@ -24,7 +26,9 @@ pub mod units;
 mod variables;
 mod written;
 
-pub use check::Listed;
+use std::sync::Arc;
+
+pub use check::{Listed, NETWORKS_BYTES_MAX};
 pub use describe::describe;
 pub use difference::difference;
 pub use listing::{LISTING_BYTES_MAX, read_listing};
@@ -34,7 +38,7 @@ pub use table::{explained, table};
 pub use text::BYTES_MAX;
 
 use mistake::{Place, Report};
-use settings::Settings;
+use settings::{NetworkList, Settings};
 
 /// A configuration that was read.
 #[derive(Debug, Clone)]
@@ -67,6 +71,17 @@ pub fn read(file_name: &str, text: &[u8]) -> Result<Settings, Mistakes> {
 /// The same with what stands outside of it.
 pub fn read_with(file_name: &str, text: &[u8], reads: Reads) -> Result<Configuration, Mistakes> {
     read_files(&[Text { name: file_name, bytes: text }], reads)
+}
+
+/// Reads a file of networks.
+pub fn read_networks(path: &str, bytes: &[u8]) -> Result<Arc<NetworkList>, Mistakes> {
+    let mut report = Report::default();
+    check::networks(path, bytes, &mut report).ok_or_else(|| report.into_mistakes(&[]))
+}
+
+/// What of a file of networks can be read, as such a file: for who must go on with it whatever it says now.
+pub fn good_networks(bytes: &[u8]) -> Vec<u8> {
+    check::good_lines(bytes).into_bytes()
 }
 
 /// Reads several files as one configuration.

@@ -131,7 +131,11 @@ fn value(key: &Key) -> Map<String, Value> {
         Kind::TextOr(text, section) => {
             any_of(&[either(self::text(text), text.words), Value::Object(object(section))])
         }
-        Kind::List(text, most) => list(text, usize::from(key.default == Default::Required), *most),
+        Kind::List(of, most) => list(of, text(of), usize::from(key.default == Default::Required), *most),
+        Kind::ListOr(of, most, section) => {
+            let one = any_of(&[text(of), Value::Object(object(section))]);
+            list(of, one, usize::from(key.default == Default::Required), *most)
+        }
     };
     // Those that take any text take that one as well.
     let plain = match key.kind {
@@ -164,8 +168,7 @@ fn text(text: &Text) -> Value {
     }
 }
 
-fn list(of: &Text, least: usize, most: usize) -> Value {
-    let one = text(of);
+fn list(of: &Text, one: Value, least: usize, most: usize) -> Value {
     let list = json!({ "type": "array", "minItems": least, "maxItems": most, "items": one });
     either(any_of(&[one, list]), of.words)
 }

@@ -11,9 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::control::{Control, ServedHttp, ServedSocket, lock};
 use super::error::{HttpError, SocketError};
-use super::terms::foresee;
-use crate::access::Access;
-use crate::admin::{self, Offers, Socket, Sources};
+use super::terms::{access_of, foresee};
+use crate::admin::{self, Entry, Offers, Socket, Sources};
 use crate::config::settings::{AdminSocket, Settings};
 use crate::reason::Reason;
 
@@ -129,6 +128,7 @@ impl Control {
     pub(super) fn sources(&self) -> Sources {
         let [served, doors, named] = [(); 3].map(|()| Arc::clone(&self.served));
         let withdrawal = Arc::clone(&self.withdrawal);
+        let files = Arc::clone(&self.network_files);
         Sources {
             snapshots: Arc::clone(&self.snapshots),
             discovery: Arc::clone(&self.discovery.board),
@@ -144,17 +144,14 @@ impl Control {
             last_numbers: self.last_numbers,
             addresses: Box::new(move || lock(&served).addresses()),
             refuses: Box::new(move |name, client, now_ns| {
-                let (settings, terms) = {
-                    let served = lock(&doors);
-                    (Arc::clone(&served.settings), served.terms.get(name).cloned())
-                };
-                let listener = settings.listeners.iter().find(|listener| listener.name == name)?;
-                if !Access::new(&listener.allow, &listener.deny).allows(client) {
-                    return Some(Reason::Denied);
-                }
-                terms.and_then(|terms| foresee(&terms, client, now_ns))
+                let Some(terms) = lock(&doors).terms.get(name).cloned() else { return Entry::default() };
+                let access = access_of(&terms);
+                let denied = access.is_some_and(|access| !access.allows(client)).then_some(Reason::Denied);
+                let why = access.map(|access| access.why(client));
+                Entry { refused: denied.or_else(|| foresee(&terms, client, now_ns)), why }
             }),
             withdrawn: Box::new(move || withdrawal.current()),
+            network_files: Box::new(move || files.rows()),
             has_host: Box::new(move |name| lock(&named).settings.admin.hosts.iter().any(|host| host == name)),
         }
     }

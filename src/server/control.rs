@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::environment::{Environment, File, Program};
 use super::handover::Successor;
 use super::kept_listeners::KeptListeners;
+use super::network_files::WatchedFiles;
 use super::open_listeners::OpenListeners;
 use super::rates::RatesBefore;
 use super::side_thread::SideThreads;
@@ -73,6 +74,8 @@ pub(super) struct Control {
     /// The text of the configuration that is served.
     pub(super) text: Mutex<Arc<str>>,
     pub(super) reloads: Arc<Reloads>,
+    /// Of `allow`, `deny` and `accept_proxy`.
+    pub(super) network_files: Arc<WatchedFiles>,
     pub(super) watchers: Arc<Watchers>,
     pub(super) log_lines_dropped: Arc<AtomicU64>,
     pub(super) flow_hash_key: [u8; 16],
@@ -153,6 +156,7 @@ impl Control {
             kept_listeners: Mutex::default(),
             program: with.program.clone(),
             reloads: Arc::new(Reloads::of(Arc::clone(&with.file.names))),
+            network_files: Arc::default(),
             watchers: Arc::default(),
             log_lines_dropped: Arc::clone(&with.log_lines_dropped),
             flow_hash_key: hash_key(with.seed),

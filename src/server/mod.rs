@@ -15,6 +15,7 @@ mod found_file;
 mod generations;
 mod handover;
 mod kept_listeners;
+mod network_files;
 mod open_listeners;
 mod orders;
 mod periodic;

@@ -27,6 +27,7 @@ impl Control {
                 _ = phase.wait_for(|phase| !matches!(phase, Phase::Running | Phase::Leaving)) => {}
             }
         });
+        self.watch_network_files();
         let watchdog = Arc::clone(self).keep_watchdog_quiet();
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
@@ -64,6 +65,32 @@ impl Control {
             }
             signs = lock(&self.side_threads).as_ref().map(SideThreads::ask_for_signs).unwrap_or_default();
         }
+    }
+
+    /// Looks after the files of networks until the balancer ends.
+    pub(super) fn watch_network_files(self: &Arc<Self>) {
+        let (files, stop) = (Arc::clone(&self.network_files), self.stop.clone());
+        self.tasks.spawn(async move {
+            let mut ticks = interval(LOOK_EVERY);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                // Both arms may be dropped without loss.
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    () = stop.cancelled() => return,
+                }
+                if files.is_empty() {
+                    continue;
+                }
+                let files = Arc::clone(&files);
+                // A file on a disk that does not answer holds up nothing but its own next look.
+                let look = tokio::task::spawn_blocking(move || files.look());
+                tokio::select! {
+                    _ = look => {}
+                    () = stop.cancelled() => return,
+                }
+            }
+        });
     }
 
     /// What the service manager shows, and the log at the start.
@@ -160,3 +187,5 @@ const EVERY: Duration = Duration::from_secs(1);
 const PORTS_READ_EVERY: Duration = Duration::from_secs(60);
 const PORTS_WARNING_EVERY: Duration = Duration::from_secs(60);
 const PORTS_WARNING_RATIO: f64 = 0.8;
+/// How often files of networks are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -117,6 +117,7 @@ impl Control {
         // From here on nothing fails.
         self.set_limits(&settings);
         let reloaded = self.publish(&settings).await.ok_or(ReloadError::NotRunning("stopping"))?;
+        let networks = self.network_files.differences(&settings);
         let closes = !matched.unwanted.is_empty();
         self.move_doors(&settings, matched, bound, &reloaded.pools);
         if closes {
@@ -135,7 +136,8 @@ impl Control {
         if before.log.level != settings.log.level {
             (self.file.set_log_level)(settings.log.level);
         }
-        let lines = difference(&before, &settings);
+        let mut lines = difference(&before, &settings);
+        lines.extend(networks);
         Ok(Changes { lines, generation: reloaded.generation })
     }
 
@@ -227,6 +229,7 @@ impl Control {
                 terms_builder.terms(listener, &pools[listener.pool], counters, before)
             })
             .collect();
+        self.network_files.follow(settings, terms_builder.with_files(), Instant::now());
         let mut doors: Vec<(usize, OpenDoor)> = Vec::new();
         for (mut door, at) in matched.kept {
             door.listener.clone_from(&settings.listeners[at].name);

@@ -5,11 +5,13 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::network_files;
 use crate::config::Reads;
 use crate::config::settings::{SecretSource, Settings};
 
 /// What stands outside of the file.
-pub(super) const OUTSIDE: Reads = Reads { secret: read, variable: |name| std::env::var_os(name) };
+pub(super) const OUTSIDE: Reads =
+    Reads { secret: read, variable: |name| std::env::var_os(name), networks: network_files::read };
 
 /// Reads one, or says why not.
 pub(super) fn read(source: &SecretSource) -> Result<Vec<u8>, String> {

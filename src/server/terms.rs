@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::rates::RatesBefore;
-use crate::access::{Access, TrustedProxies};
+use crate::access::{Networks, SharedAccess, TrustedProxies};
 use crate::config::settings::{Listener, LogSessions, Protocol, Rate, Settings, ShareLimit};
 use crate::limits::{PerSource, Permits, RateLimit, SessionLimits, SourceRates, udp_defaults};
 use crate::listener::Terms;
@@ -16,6 +16,14 @@ use crate::metrics::ListenerCounters;
 use crate::pool::LivePool;
 use crate::reason::Reason;
 use crate::{flow, tcp, udp};
+
+/// The lists of a listener of these terms; `None`: it has none.
+pub(super) fn access_of(terms: &Terms) -> Option<&Arc<SharedAccess>> {
+    match terms {
+        Terms::Tcp(terms) => terms.admission.as_ref().and_then(tcp::Admission::access),
+        Terms::Udp(terms) => terms.access.as_ref(),
+    }
+}
 
 /// What limits the sessions of a listener of these terms; `None`: nothing but the process.
 pub(super) fn limits_of(terms: &Terms) -> Option<&SessionLimits> {
@@ -42,6 +50,8 @@ pub(super) struct TermsBuilder {
     rated_sources: usize,
     /// What was owed to the process before.
     rates_before: RefCell<RatesBefore>,
+    /// Lists with files: listeners that have the same ones share them.
+    shared: RefCell<Vec<Arc<SharedAccess>>>,
 }
 
 impl TermsBuilder {
@@ -58,6 +68,7 @@ impl TermsBuilder {
             tcp_sessions,
             udp_permits,
             hash_key,
+            shared: RefCell::default(),
             rated_sources: (RATED_SOURCES / tables.max(1)).min(RATED_SOURCES_EACH_MAX),
             rates_before: RefCell::new(rates_before),
         }
@@ -73,8 +84,14 @@ impl TermsBuilder {
     ) -> Terms {
         let counters = Arc::clone(counters);
         let log_sessions = listener.log_sessions.unwrap_or(self.log_sessions);
-        let is_open = listener.allow.is_empty() && listener.deny.is_empty();
-        let access = (!is_open).then(|| Access::new(&listener.allow, &listener.deny));
+        let files = &listener.files;
+        let (allow, deny) =
+            (Networks::new(&listener.allow, &files.allow), Networks::new(&listener.deny, &files.deny));
+        let accept_proxy = Networks::new(&listener.accept_proxy, &files.accept_proxy);
+        let make = |allow, deny| self.access(allow, deny);
+        let proxies = TrustedProxies::made(&accept_proxy, &deny, make);
+        let is_open = allow.is_absent() && deny.is_absent();
+        let access = (!is_open).then(|| self.access(allow, deny));
         match listener.protocol {
             Protocol::Tcp => {
                 let before = match before {
@@ -82,7 +99,13 @@ impl TermsBuilder {
                     _ => None,
                 };
                 let admission = tcp::Admission::new(access, self.tcp_limits(listener, before));
-                Terms::Tcp(Arc::new(tcp::Terms::new(listener, live, log_sessions, admission, counters)))
+                Terms::Tcp(Arc::new(tcp::Terms::new(
+                    listener,
+                    live,
+                    log_sessions,
+                    (admission, proxies),
+                    counters,
+                )))
             }
             Protocol::Udp => {
                 let before = match before {
@@ -97,12 +120,30 @@ impl TermsBuilder {
                     receive_buffer: usize::try_from(listener.udp.receive_buffer).unwrap_or(usize::MAX),
                     send_buffer: usize::try_from(listener.udp.send_buffer).unwrap_or(usize::MAX),
                     flow: Arc::new(self.flow_terms(listener, before)),
-                    proxies: Arc::new(TrustedProxies::new(&listener.accept_proxy, &listener.deny)),
+                    proxies: Arc::new(proxies),
                     log_sessions,
                     counters,
                 }))
             }
         }
+    }
+
+    /// What decides by these lists. Where files are among them, whoever has the same ones has the same.
+    fn access(&self, allow: Networks, deny: Networks) -> Arc<SharedAccess> {
+        if allow.files.is_empty() && deny.files.is_empty() {
+            return Arc::new(SharedAccess::new(allow, deny));
+        }
+        let known = self.shared.borrow().iter().find(|one| one.is_of(&allow, &deny)).map(Arc::clone);
+        known.unwrap_or_else(|| {
+            let new = Arc::new(SharedAccess::new(allow, deny));
+            self.shared.borrow_mut().push(Arc::clone(&new));
+            new
+        })
+    }
+
+    /// The lists with files that were made.
+    pub(super) fn with_files(self) -> Vec<Arc<SharedAccess>> {
+        self.shared.into_inner()
     }
 
     /// `None`: nothing is limited but the process, whose sessions are counted where they are accepted.

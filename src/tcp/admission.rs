@@ -4,10 +4,11 @@
 //! end. A listener without lists and limits has no entry, and its sessions pay nothing for it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::session::{Next, Session};
 use super::{ThreadContext, Token, dial};
-use crate::access::Access;
+use crate::access::SharedAccess;
 use crate::limits::{Permit, SessionLimits};
 use crate::reason::Reason;
 
@@ -15,15 +16,20 @@ use crate::reason::Reason;
 #[derive(Debug, Clone)]
 pub struct Admission {
     /// Who may come in; `None`: everyone.
-    access: Option<Access>,
+    access: Option<Arc<SharedAccess>>,
     /// How many, and how fast; `None`: any number.
     limits: Option<SessionLimits>,
 }
 
 impl Admission {
     /// `None`: there is nothing to ask.
-    pub fn new(access: Option<Access>, limits: Option<SessionLimits>) -> Option<Self> {
+    pub fn new(access: Option<Arc<SharedAccess>>, limits: Option<SessionLimits>) -> Option<Self> {
         (access.is_some() || limits.is_some()).then_some(Self { access, limits })
+    }
+
+    /// Who may come in; `None`: everyone.
+    pub fn access(&self) -> Option<&Arc<SharedAccess>> {
+        self.access.as_ref()
     }
 
     /// What limits the sessions.

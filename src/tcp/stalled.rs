@@ -92,6 +92,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::access::TrustedProxies;
     use crate::pool::Lease;
     use crate::tcp::session::Next;
     use crate::tcp::walks::tests::given;
@@ -123,7 +124,13 @@ mod tests {
         fn new(pipes_bytes: u64) -> Self {
             let trial = Trial::new("backends: ['127.0.0.1:2'], health: { check: off }");
             let (listener, log) = (&trial.settings.listeners[0], crate::config::settings::LogSessions::Off);
-            let terms = Arc::new(Terms::new(listener, &trial.live, log, None, Arc::clone(&trial.counters)));
+            let terms = Arc::new(Terms::new(
+                listener,
+                &trial.live,
+                log,
+                (None, TrustedProxies::new(&listener.accept_proxy, &listener.deny)),
+                Arc::clone(&trial.counters),
+            ));
             let mut cx = trial.cx();
             cx.pipes = PipePool::new(pipes_bytes);
             let (mut sessions, mut ends) = (Sessions::new(cx.now_ms()), Vec::new());

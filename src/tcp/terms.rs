@@ -50,7 +50,7 @@ impl Terms {
         listener: &Listener,
         live: &Arc<LivePool>,
         log_sessions: LogSessions,
-        admission: Option<Admission>,
+        (admission, proxies): (Option<Admission>, TrustedProxies),
         counters: Arc<ListenerCounters>,
     ) -> Self {
         Self {
@@ -64,7 +64,7 @@ impl Terms {
             idle_ms: listener.timeouts.idle.map(whole_ms),
             half_closed_ms: listener.timeouts.half_closed.map(whole_ms),
             lifetime_ms: listener.timeouts.lifetime.map(whole_ms),
-            proxies: TrustedProxies::new(&listener.accept_proxy, &listener.deny),
+            proxies,
             header_ms: whole_ms(listener.timeouts.header),
             log_sessions,
             counters,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::super::session::{Phase, Session};
 use super::super::{Import, PAIRS_MAX, Place, Precopy, Terms};
 use super::*;
+use crate::access::TrustedProxies;
 use crate::balance::Ask;
 use crate::config::settings::Role;
 use crate::manifest;
@@ -34,7 +35,13 @@ impl Table {
         ));
         let listener = &trial.settings.listeners[0];
         let log = crate::config::settings::LogSessions::Off;
-        let terms = Terms::new(listener, &trial.live, log, None, Arc::clone(&trial.counters));
+        let terms = Terms::new(
+            listener,
+            &trial.live,
+            log,
+            (None, TrustedProxies::new(&listener.accept_proxy, &listener.deny)),
+            Arc::clone(&trial.counters),
+        );
         let cx = trial.cx();
         let sessions = Sessions::new(cx.now_ms());
         Self { trial, terms: Arc::new(terms), sessions, cx }

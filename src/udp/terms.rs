@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use crate::access::{Access, TrustedProxies};
+use crate::access::{SharedAccess, TrustedProxies};
 use crate::config::settings::LogSessions;
 use crate::flow;
 use crate::limits::SessionLimits;
@@ -23,7 +23,7 @@ pub struct Terms {
     /// The pool itself: while anyone holds it, no other gets its slot.
     pub live: Arc<LivePool>,
     /// Who may come in; `None`: everyone.
-    pub access: Option<Access>,
+    pub access: Option<Arc<SharedAccess>>,
     /// Bytes of datagrams that may wait at its doors.
     pub receive_buffer: usize,
     /// Bytes of datagrams that may wait to leave by them: in the kernel, and as many here.

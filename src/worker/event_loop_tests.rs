@@ -1,6 +1,7 @@
 //! One data thread, turn by turn, with thousands of sessions in its table.
 
 use super::*;
+use crate::access::TrustedProxies;
 use crate::config::settings::LogSessions;
 use crate::limits::Permits;
 use crate::pool::Lease;
@@ -32,7 +33,13 @@ fn thread(trial: &Trial, sessions: usize) -> EventLoop {
     let mut thread = EventLoop::new(&plan, Arc::new(Poller::new().unwrap()));
     let listener = &trial.settings.listeners[0];
     let counters = Arc::clone(&trial.counters);
-    let terms = Arc::new(Terms::new(listener, &trial.live, LogSessions::Off, None, counters));
+    let terms = Arc::new(Terms::new(
+        listener,
+        &trial.live,
+        LogSessions::Off,
+        (None, TrustedProxies::new(&listener.accept_proxy, &listener.deny)),
+        counters,
+    ));
     let client = "10.0.0.1:4000".parse().unwrap();
     for _ in 0..sessions {
         assert_eq!(thread.workers.admit(0), Some(0));
@@ -161,7 +168,13 @@ fn a_sign_of_life_waits_until_doors_that_close_are_closed() {
     let trial = Trial::new("backends: ['127.0.0.1:2'], max_sessions: 1");
     let mut thread = thread(&trial, 0);
     let listener = &trial.settings.listeners[0];
-    let terms = Terms::new(listener, &trial.live, LogSessions::Off, None, Arc::clone(&trial.counters));
+    let terms = Terms::new(
+        listener,
+        &trial.live,
+        LogSessions::Off,
+        (None, TrustedProxies::new(&listener.accept_proxy, &listener.deny)),
+        Arc::clone(&trial.counters),
+    );
     let fd = crate::sys::tcp::bind_door(Some([127, 0, 0, 1].into()), 0, false).unwrap();
     crate::sys::tcp::listen(&fd, &terms.options, Some(512)).unwrap();
     let address = crate::sys::tcp::local_address(std::os::fd::AsFd::as_fd(&fd)).unwrap();
@@ -195,7 +208,13 @@ fn a_door_that_leaves_the_file_lets_in_whoever_has_half_a_handshake() {
     let trial = Trial::new("backends: ['127.0.0.1:2'], max_sessions: 1");
     let mut thread = thread(&trial, 0);
     let listener = &trial.settings.listeners[0];
-    let terms = Terms::new(listener, &trial.live, LogSessions::Off, None, Arc::clone(&trial.counters));
+    let terms = Terms::new(
+        listener,
+        &trial.live,
+        LogSessions::Off,
+        (None, TrustedProxies::new(&listener.accept_proxy, &listener.deny)),
+        Arc::clone(&trial.counters),
+    );
     let terms = Arc::new(terms);
     let fd = crate::sys::tcp::bind_door(Some([127, 0, 0, 1].into()), 0, false).unwrap();
     crate::sys::tcp::listen(&fd, &terms.options, Some(512)).unwrap();

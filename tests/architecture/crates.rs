@@ -5,7 +5,7 @@ use super::source::Source;
 
 /// Where a crate may be named, as beginnings of places below `src/`.
 pub const HOMES: [(&str, &[&str]); 25] = [
-    ("arc_swap", &["pool/snapshot.rs"]),
+    ("arc_swap", &["pool/snapshot.rs", "access/shared.rs"]),
     ("clap", &["cli/"]),
     ("clap_complete", &["cli/"]),
     ("clap_mangen", &["cli/"]),

@@ -4,7 +4,7 @@ use super::Findings;
 use super::source::{Source, Token};
 
 /// What may stand where, as beginnings of places below `src/`, and why there.
-pub const HOMES: [(&str, &str, &str); 44] = [
+pub const HOMES: [(&str, &str, &str); 45] = [
     ("unsafe", "sys/", "the only raw system calls"),
     ("spawn", "worker/event_loop.rs", "a data thread"),
     ("spawn", "logging/mod.rs", "the writer, so that a slow disk stops nobody"),
@@ -43,6 +43,7 @@ pub const HOMES: [(&str, &str, &str); 44] = [
     ("now", "server/withdrawal.rs", "the day of a withdrawal, for people"),
     ("now", "cli/commands/withdraw.rs", "how long nobody has come"),
     ("now", "server/reload.rs", "when the file was read last"),
+    ("now", "server/network_files.rs", "since when a file of networks is served, or refused"),
     ("now", "admin/", "how long ago something was, for people"),
     ("now", "cli/commands/marks.rs", "how long a wait may last"),
     ("now", "health/scheduler.rs", "when a check is due and how long it took"),

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use evenkeel::config::settings::{Check, SecretSource};
 use evenkeel::config::{Configuration, Reads, difference, read, read_with};
 
-const READS: Reads = Reads { secret: password, variable };
+const READS: Reads = Reads { secret: password, variable, networks: |_| Ok(Vec::new()) };
 
 fn variable(name: &str) -> Option<OsString> {
     (name == "PG_PASSWORD").then(|| "squeamish".into())
@@ -80,7 +80,7 @@ fn what_cannot_be_read_is_a_mistake_with_its_place_and_no_mistake_shows_a_passwo
 
 #[test]
 fn another_password_is_a_difference_that_is_told_without_it() {
-    let other = Reads { secret: |_| Ok(b"swordfish".to_vec()), variable };
+    let other = Reads { secret: |_| Ok(b"swordfish".to_vec()), variable, ..READS };
     let text = file("{ file: /pw }");
     let before = read_with("f", text.as_bytes(), READS).unwrap().settings;
     let after = read_with("f", text.as_bytes(), other).unwrap().settings;

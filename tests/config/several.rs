@@ -8,7 +8,20 @@ use evenkeel::config::{Configuration, Mistakes, Reads, Text, read, read_files};
 const READS: Reads = Reads {
     secret: |source: &SecretSource| Err(format!("{source:?}")),
     variable: |name: &str| (name == "PORT").then(|| OsString::from("5432")),
+    networks,
 };
+
+fn networks(path: &str) -> Result<Vec<u8>, String> {
+    Ok(match path {
+        "/good" => b"# a comment\r\n10.0.0.0/8 ; one\n\n  192.0.2.1  # two\n2001:db8::/32".to_vec(),
+        "/none" => b"# nobody\n".to_vec(),
+        "/empty" => Vec::new(),
+        "/wrong" => b"10.0.0.0/8\n10.1.2.3/8\n\tten\n".to_vec(),
+        "/bytes" => b"10.0.0.0/8\n\xff\n".to_vec(),
+        "/many" => "10.0.0.1\n".repeat(1_000_001).into_bytes(),
+        other => return Err(format!("{other}: No such file")),
+    })
+}
 
 fn joined(texts: &[&str]) -> Result<Configuration, Mistakes> {
     let names = ["a.yaml", "b.yaml", "c.yaml"];
@@ -114,4 +127,48 @@ fn all_files_together_have_one_size() {
         "{text}"
     );
     assert!(!text.contains('x'), "only the place");
+}
+
+#[test]
+fn files_of_networks_stand_in_lists_and_alone() {
+    let text = "listeners:\n  a: { bind: 80, backends: [10.0.0.1:1], allow: { file: /good }, deny: [192.0.2.0/24, { file: /none }, { file: /good }] }\n\
+                \x20 b: { bind: 81, backends: [10.0.0.1:1], accept_proxy: { file: /good } }\n";
+    let settings = joined(&[text]).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings;
+    let [a, b] = &settings.listeners[..] else { panic!() };
+    assert_eq!((a.allow.len(), a.deny.len(), a.files.allow[0].list.len()), (0, 1, 3));
+    let lines = |ip: &str| a.files.allow[0].list.longest(ip.parse().unwrap()).map(|(_, line)| line);
+    assert_eq!((lines("10.1.1.1"), lines("192.0.2.1"), lines("2001:db8::1")), (Some(2), Some(4), Some(5)));
+    let paths: Vec<&str> = a.files.deny.iter().map(|file| &*file.path).collect();
+    assert_eq!(paths, ["/none", "/good"]);
+    assert!(std::sync::Arc::ptr_eq(&a.files.allow[0].list, &b.files.accept_proxy[0].list), "read once");
+}
+
+#[test]
+fn what_is_wrong_in_a_file_of_networks_is_told_in_that_file() {
+    let with = |file: &str| {
+        told(&[&format!(
+            "listeners: {{ a: {{ bind: 80, backends: [10.0.0.1:1], deny: [{{ file: {file} }}], allow: {{ file: {file} }} }} }}"
+        )])
+    };
+    let text = with("/wrong");
+    for expected in [
+        "`10.1.2.3/8` has bits set behind its prefix\n --> /wrong:2:1\n2 | 10.1.2.3/8\n",
+        "hint: write 10.0.0.0/8 for the network, 10.1.2.3 for the one address",
+        "a line is a network like 10.0.0.0/8, or an address; `ten` is not an IP address\n --> /wrong:3:2\n3 |  ten\n",
+        "a.yaml and 1 more file: 2 mistakes",
+    ] {
+        assert!(text.contains(expected), "{expected}\n---\n{text}");
+    }
+    assert!(with("/empty").contains("the file is empty\n --> /empty\n"), "{}", with("/empty"));
+    assert!(with("/bytes").contains("byte 0xff is not UTF-8\n --> /bytes:2:1"), "{}", with("/bytes"));
+    assert!(with("/many").contains("--> /many:1000001:1"), "{}", with("/many"));
+    assert!(
+        with("/nowhere").contains("`allow`: /nowhere cannot be read: /nowhere: No such file"),
+        "{}",
+        with("/nowhere")
+    );
+    assert!(with("relative").contains("`file` must be a path from the root, not `relative`"));
+    let text =
+        told(&["listeners: { a: { bind: 80, backends: [10.0.0.1:1], deny: { fil: /good }, allow: [{}] } }"]);
+    assert!(text.contains("unknown key `fil` in a file of networks; did you mean `file`?"), "{text}");
 }

@@ -6,7 +6,11 @@ use std::ffi::OsString;
 use evenkeel::config::settings::SecretSource;
 use evenkeel::config::{Configuration, Mistakes, Reads, Variable, read, read_with};
 
-const READS: Reads = Reads { secret: |source: &SecretSource| Err(format!("{source:?}")), variable };
+const READS: Reads = Reads {
+    secret: |source: &SecretSource| Err(format!("{source:?}")),
+    variable,
+    networks: |_| Ok(Vec::new()),
+};
 
 fn variable(name: &str) -> Option<OsString> {
     Some(match name {

@@ -28,6 +28,7 @@ mod leaving;
 mod log_lines;
 #[path = "../servers/names.rs"]
 mod names;
+mod network_files;
 mod on_down;
 mod passive_ejection;
 mod picking;

@@ -4,6 +4,7 @@ use std::hash::Hasher;
 use std::io::Write;
 use std::time::Instant;
 
+use evenkeel::access::TrustedProxies;
 use evenkeel::metrics::Direction;
 use evenkeel::reason::Reason;
 use siphasher::sip::SipHasher13;
@@ -119,7 +120,13 @@ fn bulk_without_pipes_is_copied() {
             };
             let counters = Arc::new(evenkeel::metrics::ListenerCounters::new("copying", "tcp", 0, 1));
             let listener = &settings.listeners[0];
-            let terms = Terms::new(listener, &live, settings.log.sessions, None, counters);
+            let terms = Terms::new(
+                listener,
+                &live,
+                settings.log.sessions,
+                (None, TrustedProxies::new(&[], &[])),
+                counters,
+            );
             let running = worker::spawn(plan, ()).unwrap();
             let wanted = Wanted { id: 1, listener, at: listener.bind[0], beside_own: false };
             let door = listener::bind(&[wanted], 1).unwrap().remove(0);

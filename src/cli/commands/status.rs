@@ -69,6 +69,17 @@ fn picture(status: &Value, paint: Paint) -> String {
         out.push_str(&paint.paint(Mood::Bad, told));
         out.push('\n');
     }
+    for file in list(status, "network_files").iter().filter(|file| !file["failure"].is_null()) {
+        let why = text(file, "failure").lines().next().unwrap_or_default();
+        let told = format!(
+            "{} is refused since {}, and what it said before goes on ({} networks): {why}",
+            text(file, "path"),
+            age(number(file, "failed_s")),
+            number(file, "networks")
+        );
+        out.push_str(&paint.paint(Mood::Bad, told));
+        out.push('\n');
+    }
     let mut rows =
         vec![["LISTENER", "PROTOCOL", "ADDRESS", "POOL", "ACTIVE", "BEGUN", "IN", "OUT"].map(str::to_owned)];
     for listener in list(status, "listeners") {
@@ -198,7 +209,11 @@ fn explanation(answer: &Value, paint: Paint) -> String {
         "full" => "would be refused (backends_full): every eligible backend is full".to_owned(),
         _ => "would be refused (no_backend): no backend is eligible".to_owned(),
     };
-    let mut out = format!("{client} {outcome}; pool {pool}, {}\n\n", text(answer, "balance"));
+    let mut out = format!("{client} {outcome}; pool {pool}, {}\n", text(answer, "balance"));
+    if let Some(access) = answer["access"].as_str() {
+        let _ = writeln!(out, "`allow` and `deny`: {access}");
+    }
+    out.push('\n');
     let mut rows = vec![["BACKEND", "CHANCE", "WHY"].map(str::to_owned)];
     for backend in list(answer, "backends") {
         let chance = backend.get("chance").and_then(Value::as_f64).unwrap_or(0.0);

@@ -2,14 +2,16 @@
 //!
 //! Pure. Looks at one listener alone; what two of them may not do together is `across`'s business.
 
-use super::cidr::cidrs;
+use super::cidr::with_files;
 use super::draft::{DraftListener, DraftPool, PoolChoice};
 use super::section::Fields;
 use super::values::{found_word, is_word, scalar, whole};
 use super::{binds, pools};
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Place, Report, quoted};
-use crate::config::settings::{Keepalive, Listener, ListenerLimits, Protocol, ShareLimit, Timeouts, Udp};
+use crate::config::settings::{
+    Keepalive, Listener, ListenerLimits, NetworkFiles, Protocol, ShareLimit, Timeouts, Udp,
+};
 use crate::config::spec::POOL;
 
 /// The keys of a pool that stand in a listener, with what they leave out.
@@ -45,8 +47,10 @@ pub(super) fn settings(name: &str, protocol: Protocol, fields: &Fields<'_>, repo
     refuse_strangers(protocol, &fields, report);
     let networks = |key, report: &mut Report| {
         let kind = fields.kind(key);
-        fields.read(key, report, |entry, report| Some(cidrs(&kind, entry, report))).unwrap_or_default()
+        fields.read(key, report, |entry, report| Some(with_files(&kind, entry, report))).unwrap_or_default()
     };
+    let (allow, deny) = (networks("allow", report), networks("deny", report));
+    let accept_proxy = networks("accept_proxy", report);
     Listener {
         name: name.to_owned(),
         bind: Vec::new(),
@@ -55,14 +59,15 @@ pub(super) fn settings(name: &str, protocol: Protocol, fields: &Fields<'_>, repo
         role: fields.word_of("role", report),
         timeouts: timeouts(protocol, &fields.section("timeouts", report), report),
         keepalive: fields.section_or_off("keepalive", report, keepalive),
-        allow: networks("allow", report),
-        deny: networks("deny", report),
+        allow: allow.0,
+        deny: deny.0,
         limits: limits(protocol, &fields.section("limits", report), report),
         backlog: fields.whole_or("backlog", report),
         freebind: fields.switch("freebind", report),
         log_sessions: fields.word_or("log_sessions", report),
         udp: udp(&fields.section("udp", report), report),
-        accept_proxy: networks("accept_proxy", report),
+        accept_proxy: accept_proxy.0,
+        files: NetworkFiles { allow: allow.1, deny: deny.1, accept_proxy: accept_proxy.1 },
     }
 }
 

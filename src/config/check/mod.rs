@@ -20,6 +20,8 @@ mod listed;
 mod listeners;
 mod login;
 mod names;
+mod network;
+mod network_files;
 mod policy;
 mod pools;
 mod section;
@@ -42,7 +44,11 @@ use values::{is_word, scalar};
 pub(super) use address::{parse_address, show_ip};
 pub use listed::Listed;
 pub(super) use listed::read as listed;
+pub(super) use network_files::{from_bytes as networks, good_lines};
 pub(super) use several::joined;
+
+/// The most bytes of a file of networks.
+pub const NETWORKS_BYTES_MAX: usize = network_files::BYTES_MAX;
 
 /// The settings a tree stands for, defaults filled in. Only complete when the report stayed empty.
 pub(super) fn check(document: &Node, report: &mut Report) -> Option<Settings> {

@@ -5,6 +5,7 @@
 
 mod checks;
 mod discovery;
+mod networks;
 mod pools;
 mod secret;
 mod tls;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use checks::*;
 pub use discovery::*;
+pub use networks::*;
 pub use pools::*;
 pub use secret::*;
 pub use tls::*;
@@ -201,6 +203,8 @@ pub struct Listener {
     pub udp: Udp,
     /// Whose connections begin with a PROXY header, and whose datagrams may.
     pub accept_proxy: Vec<Cidr>,
+    /// Files of networks in these lists.
+    pub files: NetworkFiles,
 }
 
 /// The `role` of a listener: which backends of a replicated pool it wants.

@@ -46,15 +46,15 @@ const KEYS: [Key; 14] = [
     .tcp(),
     Key::new(
         "allow",
-        Kind::List(NETWORK, NETWORKS_MAX),
+        Kind::ListOr(NETWORK, NETWORKS_MAX, &NETWORK_FILE),
         Default::Is("[]"),
-        "clients that may come in; with it, who is in neither list is refused",
+        "clients that may come in; with it, who is in neither list is refused; { file: PATH } is a file of them",
     ),
     Key::new(
         "deny",
-        Kind::List(NETWORK, NETWORKS_MAX),
+        Kind::ListOr(NETWORK, NETWORKS_MAX, &NETWORK_FILE),
         Default::Is("[]"),
-        "clients that may not come in; the longest match of both lists decides, a tie is deny",
+        "clients that may not come in; the longest match of both lists decides, a tie is deny; { file: PATH } as well",
     ),
     Key::new(
         "limits",
@@ -64,8 +64,8 @@ const KEYS: [Key; 14] = [
     ),
     Key::new(
         "accept_proxy",
-        // Proxies are few; each connection is held against each of them.
-        Kind::List(NETWORK, 256),
+        // Proxies are few.
+        Kind::ListOr(NETWORK, 256, &NETWORK_FILE),
         Default::Is("[]"),
         "proxies whose connections begin with a PROXY header (udp: whose datagrams may); the address in it is the client",
     ),
@@ -98,6 +98,16 @@ const KEYS: [Key; 14] = [
     ),
     Key::new("udp", Kind::Section(&UDP), Default::Parts, "what only flows have").udp(),
 ];
+
+pub(in crate::config) const NETWORK_FILE: Section = Section::new(
+    "a file of networks",
+    &[Key::new(
+        "file",
+        Kind::Text(Text::new("an absolute path").at_most(4_096)),
+        Default::Required,
+        "a file of networks: ADDRESS or ADDRESS/BITS in each line, # begins a comment; read again when it changes",
+    )],
+);
 
 const LIMITS: Section = Section::new(
     "the `limits` of a listener",

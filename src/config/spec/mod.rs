@@ -31,7 +31,7 @@ pub(super) use databases::{MONGODB, MYSQL, REDIS};
 pub(super) use discovery::{FROM, LISTED, LISTED_MAX, TARGETS};
 pub(super) use find::sections;
 pub use find::{Asked, Found, all, ask, blocks, table_of_all};
-pub(super) use listener::{DEFAULTS_LISTENER, LISTENER};
+pub(super) use listener::{DEFAULTS_LISTENER, LISTENER, NETWORK_FILE};
 pub(super) use logins::{SECRET, TLS};
 pub(super) use pool::{BACKEND, BALANCE, DEFAULTS_POOL, POOL, SOURCE_HASH};
 pub(super) use process::TOP;
@@ -196,6 +196,8 @@ pub enum Kind {
     TextOr(Text, &'static Section),
     /// One, or a list of at most so many, of a form of its own.
     List(Text, usize),
+    /// The same, in which such maps may stand too.
+    ListOr(Text, usize, &'static Section),
 }
 
 /// A form of text.

@@ -26,7 +26,7 @@ impl Kind {
             Self::Factor(..) => "number",
             Self::Words(_) => "word",
             Self::Text(_) | Self::TextOr(..) => "text",
-            Self::List(..) => "list",
+            Self::List(..) | Self::ListOr(..) => "list",
         }
     }
 
@@ -54,7 +54,9 @@ impl Kind {
             | Self::Rate(_, words)
             | Self::Factor(_, _, words)
             | Self::Words(words) => words,
-            Self::Text(text) | Self::TextOr(text, _) | Self::List(text, _) => text.words,
+            Self::Text(text) | Self::TextOr(text, _) | Self::List(text, _) | Self::ListOr(text, ..) => {
+                text.words
+            }
             Self::Section(_)
             | Self::Named(..)
             | Self::Backends(..)
@@ -66,7 +68,10 @@ impl Kind {
     /// The most entries of a list or a map of names, or characters of a text.
     pub(in crate::config) fn most(&self) -> usize {
         match self {
-            Self::Named(_, most) | Self::Backends(_, most) | Self::List(_, most) => *most,
+            Self::Named(_, most)
+            | Self::Backends(_, most)
+            | Self::List(_, most)
+            | Self::ListOr(_, most, _) => *most,
             Self::Text(text) | Self::TextOr(text, _) => text.most,
             _ => usize::MAX,
         }
@@ -86,7 +91,10 @@ impl Kind {
             Self::Rate(most, _) => format!("at most {}/s", show_whole(*most)),
             Self::Percent(max) => format!("0% to {max}%"),
             Self::Factor(min, max, _) => format!("{min}.0 to {max}"),
-            Self::List(_, most) | Self::Named(_, most) | Self::Backends(_, most) => at_most(most),
+            Self::List(_, most)
+            | Self::ListOr(_, most, _)
+            | Self::Named(_, most)
+            | Self::Backends(_, most) => at_most(most),
             Self::Section(_)
             | Self::SectionOr(..)
             | Self::Choice(..)
@@ -105,7 +113,7 @@ impl Kind {
                 format!("{}; at most {} bytes", text.form.replace('`', ""), text.most)
             }
             Self::Text(text) => text.form.replace('`', ""),
-            Self::List(text, most) => {
+            Self::List(text, most) | Self::ListOr(text, most, _) => {
                 format!("{}; at most {}", text.form.replace('`', ""), show_whole(*most as u64))
             }
             Self::Section(_) => "its own keys".to_owned(),
@@ -149,7 +157,7 @@ impl Display for Expected<'_> {
             Kind::Percent(_) => write!(f, "a percentage from {bounds}"),
             Kind::Factor(..) => write!(f, "a number from {bounds}, e.g. 1.25{or_words}"),
             Kind::Words(_) | Kind::Choice(..) => f.write_str(&words),
-            Kind::Text(text) | Kind::List(text, _) => f.write_str(text.form),
+            Kind::Text(text) | Kind::List(text, _) | Kind::ListOr(text, ..) => f.write_str(text.form),
             Kind::TextOr(text, section) => {
                 let keys: Vec<&str> = section.keys.iter().map(|key| key.name).collect();
                 write!(f, "{}, or a map of {}", text.form, keys.join(", "))

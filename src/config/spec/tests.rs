@@ -147,7 +147,9 @@ fn bounds(found: &Found) -> (Vec<String>, Vec<String>) {
         Kind::Text(text) if text.most < usize::MAX => {
             (vec![text_of(found, text.most)], vec![text_of(found, text.most + 1)])
         }
-        Kind::List(_, most) => (vec![list_of(found, *most)], vec![list_of(found, most + 1)]),
+        Kind::List(_, most) | Kind::ListOr(_, most, _) => {
+            (vec![list_of(found, *most)], vec![list_of(found, most + 1)])
+        }
         _ => (Vec::new(), Vec::new()),
     }
 }

@@ -13,7 +13,7 @@ use crate::server::Server;
 use crate::server::config_file::read_document;
 use crate::server::environment::{Document, Environment};
 use crate::server::error::Refused;
-use crate::server::secrets;
+use crate::server::{network_files, secrets};
 use crate::sys::process;
 use crate::transfer::{Bundle, BundleError, Channel, First, Stash};
 
@@ -155,7 +155,9 @@ fn carried(bundle: &Bundle) -> Option<Document> {
     // What cannot be read any more is no reason to serve nobody.
     let secret = |source: &_| Ok(secrets::read(source).unwrap_or_else(|_| b"(unread)".to_vec()));
     // What they stood for then is in the text.
-    let reads = config::Reads { secret, variable: |_| None };
+    // Of a file of networks that is wrong now, what can be read: `allow` lets those in.
+    let networks = |path: &_| Ok(config::good_networks(&network_files::read(path).unwrap_or_default()));
+    let reads = config::Reads { secret, variable: |_| None, networks };
     let text = manifest.head.config.as_bytes();
     let settings = config::read_with(&manifest.head.config_path, text, reads).ok()?.settings;
     let text = manifest.head.config.as_str().into();
