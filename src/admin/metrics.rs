@@ -137,6 +137,15 @@ fn datagrams(out: &mut OpenMetrics, names: &[OneName<'_>]) {
 }
 
 fn pools(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
+    out.gauge(
+        "evenkeel_pool_table",
+        "A number for the table of source_hash: equal on two machines, they agree.",
+    );
+    for pool in pools {
+        if let Some(number) = pool.picker.table_number() {
+            out.sample("evenkeel_pool_table", &[("pool", &*pool.live.name)], number);
+        }
+    }
     out.histogram("evenkeel_connect_seconds", "Time until a backend answered the connect.");
     for pool in pools {
         let mut counts = vec![0; Histogram::BOUNDS_US.len() + 1];
@@ -353,6 +362,11 @@ fn whole_process(out: &mut OpenMetrics, sources: &Sources) {
         "1: connections wait at the doors, since file descriptors or memory ran out.",
     );
     out.sample("evenkeel_accepting_rests", &[], u8::from(sources.workers.accepting_rests()));
+    out.gauge(
+        "evenkeel_config_number",
+        "A number for the file that is served: equal on two machines, it is the same.",
+    );
+    out.sample("evenkeel_config_number", &[], (sources.file_number)());
     out.gauge("evenkeel_withdrawn", "1: an operator wants nobody sent to this machine; /readyz says 503.");
     out.sample("evenkeel_withdrawn", &[], u8::from((sources.withdrawn)().is_some()));
     out.counter("evenkeel_watchers_refused", "Who could not watch the dashboard: no place, or too slow.");

@@ -51,6 +51,8 @@ pub struct Sources {
     pub withdrawn: Box<dyn Fn() -> Option<Withdrawn> + Send + Sync>,
     /// How the files of networks stand.
     pub network_files: Box<dyn Fn() -> Vec<NetworkFileRow> + Send + Sync>,
+    /// What tells the file that is served from others.
+    pub file_number: Box<dyn Fn() -> u32 + Send + Sync>,
     /// Whether `admin.hosts` has this name.
     pub has_host: Box<dyn Fn(&str) -> bool + Send + Sync>,
 }

@@ -96,6 +96,7 @@ fn config(sources: &Sources) -> Value {
         "refused": refused,
         "last_reload": last,
         "files": files.iter().collect::<Vec<_>>(),
+        "number": format!("{:08x}", (sources.file_number)()),
     })
 }
 
@@ -162,6 +163,7 @@ fn pool(view: &PoolView, now_ms: u64) -> Value {
         "rehomed": live.shards.sum(|shard| shard.rehomed.value()),
         "remembered": view.settings.sticky.map(|_| live.remembered()),
         "eligible": view.picker.eligible().len(),
+        "table": view.picker.table_number().map(|number| format!("{number:08x}")),
     });
     let names = &view.backends;
     if let Some(view) = &view.roles {

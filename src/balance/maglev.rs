@@ -4,6 +4,8 @@
 //! So the table is filled exactly, and when a member leaves, nearly only its own entries change hands. How many entries
 //! each gets is settled before ([`entry_counts`]): proportional to its weight to within one entry, and never none.
 
+use crate::random::mix;
+
 /// Which entries a member wants: `offset`, `offset + skip`, `offset + 2 * skip` ... modulo [`SIZE`], all of them in the
 /// end because `SIZE` is a prime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,15 @@ impl Table {
     /// It is the table of these members.
     pub(super) fn is_of(&self, members: &[(Preference, u16)]) -> bool {
         *self.members == *members
+    }
+
+    /// What tells it from other tables: of whom each entry is follows from the members alone.
+    pub(super) fn number(&self) -> u64 {
+        let of = |number: u64, (preference, weight): &(Preference, u16)| {
+            let wants = u64::from(preference.offset) << 32 | u64::from(preference.skip);
+            mix(mix(number ^ wants) ^ u64::from(*weight))
+        };
+        self.members.iter().fold(self.members.len() as u64, of)
     }
 
     /// The place a hash belongs to.

@@ -111,6 +111,14 @@ impl Picker {
         }
     }
 
+    /// What tells the table of `source_hash` from others, on whichever machine; `None`: another algorithm has none.
+    pub fn table_number(&self) -> Option<u32> {
+        match &self.algorithm {
+            Algorithm::SourceHash(affinity) => Some(affinity.number()),
+            _ => None,
+        }
+    }
+
     /// The members that may be picked now, in list order (before fullness).
     pub fn eligible(&self) -> &[u32] {
         &self.eligible

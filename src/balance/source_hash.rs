@@ -82,6 +82,18 @@ impl Affinity {
         self.settings.key
     }
 
+    /// Machines where this is equal send each client to the backend of the same name, as far as their backends have room.
+    pub(super) fn number(&self) -> u32 {
+        let SourceHash { key, mask_v4, mask_v6, .. } = self.settings;
+        let of_clients =
+            u64::from(key == HashKey::SourceIpPort) << 16 | u64::from(mask_v4) << 8 | u64::from(mask_v6);
+        let number = mix(self.table.number() ^ mix(of_clients) ^ self.hasher.hash(b"number"));
+        // Half of it is enough to tell tables apart, and fits into a sample exactly.
+        #[allow(clippy::cast_possible_truncation)]
+        let half = number as u32;
+        half
+    }
+
     #[cfg(test)]
     pub(super) fn table(&self) -> &Table {
         &self.table

@@ -9,11 +9,12 @@ use super::output::{complain, said, say};
 use super::resolve;
 use crate::config::{self, Variable};
 use crate::discovery;
+use crate::pool::picker_when_all_serve;
 use crate::server::{Document, Refused, read_document, read_standard_input};
 
 /// Prints what the file holds, or every mistake; looks the names in it up, or asks every backend.
 pub(super) fn check(paths: &[PathBuf], resolves: bool, asks: bool) -> ExitCode {
-    let Document { settings, variables, files, ignored, .. } = match load(paths) {
+    let Document { settings, text, variables, files, ignored, .. } = match load(paths) {
         Ok(document) => document,
         Err(code) => return code,
     };
@@ -36,6 +37,16 @@ pub(super) fn check(paths: &[PathBuf], resolves: bool, asks: bool) -> ExitCode {
                 say(format_args!("and {} more that are not read", ignored.len() - named.len()))
             });
         }
+        for pool in &settings.pools {
+            let picker = picker_when_all_serve(pool, &settings.hash_seed);
+            if let Some(table) = picker.and_then(|picker| picker.table_number()) {
+                let name = &pool.name;
+                words = words.and_then(|()| {
+                    say(format_args!("pool {name}: table {table:08x} when all its backends serve"))
+                });
+            }
+        }
+        words = words.and_then(|()| say(format_args!("file {:08x}", config::number(&text))));
         for file in files.iter() {
             words = words.and_then(|()| say(format_args!("{file}: no mistakes")));
         }

@@ -36,6 +36,7 @@ pub use mistake::{Mistake, Mistakes, Reads, Variable};
 pub use schema::schema;
 pub use table::{explained, table};
 pub use text::BYTES_MAX;
+pub use text::number;
 
 use mistake::{Place, Report};
 use settings::{NetworkList, Settings};

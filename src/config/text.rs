@@ -4,6 +4,16 @@
 
 use super::mistake::{Place, Report};
 
+/// What tells a text from others, on whichever machine (FNV-1a, both halves of it): for people and alerts, and nothing depends on it.
+pub fn number(text: &str) -> u32 {
+    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, fold);
+    // Both halves.
+    #[allow(clippy::cast_possible_truncation)]
+    let halves = (hash >> 32) as u32 ^ hash as u32;
+    halves
+}
+
 /// The text of a file: UTF-8 without a byte order mark and control characters, of bounded size.
 /// The error is the text as far as it can be shown. `file` is its number, `room` what the files before left of the size.
 pub(super) fn decode(bytes: &[u8], file: usize, room: usize, report: &mut Report) -> Result<String, String> {

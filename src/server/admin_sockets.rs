@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -127,7 +128,7 @@ impl Control {
     /// What the admin doors tell.
     pub(super) fn sources(&self) -> Sources {
         let [served, doors, named] = [(); 3].map(|()| Arc::clone(&self.served));
-        let withdrawal = Arc::clone(&self.withdrawal);
+        let (withdrawal, file_number) = (Arc::clone(&self.withdrawal), Arc::clone(&self.file_number));
         let files = Arc::clone(&self.network_files);
         Sources {
             snapshots: Arc::clone(&self.snapshots),
@@ -152,6 +153,7 @@ impl Control {
             }),
             withdrawn: Box::new(move || withdrawal.current()),
             network_files: Box::new(move || files.rows()),
+            file_number: Box::new(move || file_number.load(Ordering::Relaxed)),
             has_host: Box::new(move |name| lock(&named).settings.admin.hosts.iter().any(|host| host == name)),
         }
     }

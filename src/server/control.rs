@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -22,6 +22,7 @@ use super::rates::RatesBefore;
 use super::side_thread::SideThreads;
 use super::withdrawal::Withdrawal;
 use crate::admin::{CachedTexts, Gate, Watchers};
+use crate::config;
 use crate::discovery;
 use crate::health::Checker;
 use crate::metrics::{Listeners, Reloads};
@@ -71,6 +72,8 @@ pub(super) struct Control {
     pub(super) file: File,
     pub(super) kept_listeners: Mutex<KeptListeners>,
     pub(super) program: Program,
+    /// What tells that text from others.
+    pub(super) file_number: Arc<AtomicU32>,
     /// The text of the configuration that is served.
     pub(super) text: Mutex<Arc<str>>,
     pub(super) reloads: Arc<Reloads>,
@@ -151,6 +154,7 @@ impl Control {
             last_numbers,
             usual_socket: with.usual_socket.clone(),
             notify: with.notify,
+            file_number: Arc::new(AtomicU32::new(config::number(&with.file.text))),
             text: Mutex::new(Arc::clone(&with.file.text)),
             file: with.file.clone(),
             kept_listeners: Mutex::default(),

@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -22,8 +23,8 @@ use super::start::warn_of_shortage;
 use super::terms::TermsBuilder;
 use super::{connect_from, stop};
 use crate::admin::Offers;
-use crate::config::difference;
 use crate::config::settings::{Listener, Protocol, Settings};
+use crate::config::{self, difference};
 use crate::discovery::Request;
 use crate::listener::{self, BindError, BoundDoor, Terms};
 use crate::metrics::{LastReload, ListenerCounters};
@@ -69,6 +70,7 @@ impl Control {
                 let Document { settings, text, files, .. } = document;
                 let reloaded = self.reload(settings).await;
                 if reloaded.is_ok() {
+                    self.file_number.store(config::number(&text), Ordering::Relaxed);
                     *lock(&self.text) = text;
                     self.reloads.set_files(files);
                 }

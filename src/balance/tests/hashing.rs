@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::*;
 use crate::balance::Algorithm;
+use crate::config::settings::HashKey;
 
 const BALANCE: Balance = Balance::SourceHash(HASH);
 
@@ -49,6 +50,38 @@ fn the_order_of_the_list_does_not_matter() {
         let other = shuffled(&list, seed);
         assert_eq!(names(&build(&BALANCE, &other), &other, 5_000), expected);
     }
+}
+
+#[test]
+fn the_number_of_a_table_is_the_same_where_machines_agree_and_nowhere_else() {
+    let list: Vec<Member> = (0..60).map(|n| member(&format!("db{n}"), 1 + n % 7)).collect();
+    let number = |balance: &Balance, seed: &str, list: &[Member]| {
+        Picker::build(balance, seed, false, list, None).table_number()
+    };
+    let expected = number(&BALANCE, "seed", &list);
+    assert!(expected.is_some());
+    for seed in 0..5 {
+        assert_eq!(number(&BALANCE, "seed", &shuffled(&list, seed)), expected, "another order");
+    }
+    let bounded = Balance::SourceHash(SourceHash { bounded_load: Some(1.25), ..HASH });
+    assert_eq!(number(&bounded, "seed", &list), expected, "what each machine has for itself");
+    let masked = |mask_v4| Balance::SourceHash(SourceHash { mask_v4, ..HASH });
+    let (mut heavier, mut down) = (list.clone(), list.clone());
+    (heavier[7].weight, down[7].up) = (9, false);
+    let others = [
+        number(&BALANCE, "other", &list),
+        number(&BALANCE, "seed", &heavier),
+        number(&BALANCE, "seed", &down),
+        number(&BALANCE, "seed", &list[1..]),
+        number(&masked(23), "seed", &list),
+        number(&masked(22), "seed", &list),
+        number(&Balance::SourceHash(SourceHash { key: HashKey::SourceIpPort, ..HASH }), "seed", &list),
+        expected,
+        None,
+    ];
+    let different: std::collections::BTreeSet<_> = others.iter().collect();
+    assert_eq!(different.len(), others.len(), "{others:?}");
+    assert_eq!(number(&Balance::RoundRobin, "seed", &list), None);
 }
 
 #[test]

@@ -39,11 +39,12 @@ fn address_of(client: &str) -> String {
 fn picture(status: &Value, paint: Paint) -> String {
     let config = &status["config"];
     let mut out = format!(
-        "evenkeel {}, {}, up for {}, configuration {}\n",
+        "evenkeel {}, {}, up for {}, configuration {}, file {}\n",
         text(status, "version"),
         text(status, "phase"),
         age(number(status, "uptime_s")),
         number(config, "generation"),
+        text(config, "number"),
     );
     // One is where it was looked for.
     if let files @ [_, _, ..] = list(config, "files") {
@@ -117,6 +118,10 @@ fn pool_picture(pool: &Value, paint: Paint) -> String {
         number(pool, "sessions"),
         if waiting > 0 { format!(", {waiting} waiting") } else { String::new() },
     );
+    if let Some(table) = pool.get("table").and_then(Value::as_str) {
+        out.truncate(out.trim_end().len());
+        let _ = writeln!(out, ", table {table}");
+    }
     let head = ["BACKEND", "ADDRESS", "STATE", "ROLE", "LAG", "FOR", "WEIGHT", "ACTIVE", "FAILED", "WHY"];
     let mut rows = vec![head.map(str::to_owned)];
     for backend in backends {
