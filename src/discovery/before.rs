@@ -15,8 +15,8 @@ pub struct Before(BTreeMap<String, Vec<Remembered>>);
 pub struct Remembered {
     /// What it had found. When it had answered is said in the clock that both processes share, if they do.
     pub source: manifest::Source,
-    /// How long before this process that was, where they share no clock.
-    pub age_s: u64,
+    /// How long before this process that was, where they share no clock; `None`: it hands over.
+    pub age_s: Option<u64>,
 }
 
 impl Before {
@@ -25,7 +25,7 @@ impl Before {
         let mut before = Self::default();
         for pool in pools {
             for source in &pool.sources {
-                before.add(&pool.name, Remembered { source: source.clone(), age_s: 0 });
+                before.add(&pool.name, Remembered { source: source.clone(), age_s: None });
             }
         }
         before

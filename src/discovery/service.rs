@@ -106,7 +106,7 @@ impl Service {
             for Slot { entry, .. } in &mut pool.slots {
                 let known = before.of(&pool.name, &entry.source.text);
                 // A crash is outlived where the file says so, a handover always.
-                if let Some(known) = known.filter(|known| known.age_s == 0 || own.discovery.remembers) {
+                if let Some(known) = known.filter(|known| known.age_s.is_none() || own.discovery.remembers) {
                     entry.remember(known, taken(own, &pool.doors), now_ms);
                 }
             }

@@ -308,7 +308,7 @@ impl Entry {
         let may_be = |ip: IpAddr, port| choice::refusal(ip, port, true, taken).is_none();
         before.found.retain(|ip| may_be(*ip, Some(0)));
         before.listed.retain(|one| may_be(one.ip, one.port));
-        let why = (known.age_s > 0).then(|| format!("found {} before this process began", age(known.age_s)));
+        let why = known.age_s.map(|age_s| format!("found {} before this process began", age(age_s)));
         match &mut self.known {
             Known::Names(names) => names.remember(&before, why.as_ref()),
             Known::Services(services) => services.remember(&before, why.as_ref(), now_ms),

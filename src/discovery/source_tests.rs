@@ -39,7 +39,7 @@ fn backends_of_a_name_are_named_as_a_list_of_addresses_would_name_them() {
     assert_eq!(entry.standing(), (Standing::Failing, 1_000, Some("SERVFAIL")));
     let told = entry.export();
     let mut next = Entry::new(&pool.sources[0], &pool.discovery, &dns, 5_000);
-    next.remember(&Remembered { source: told, age_s: 0 }, taken, 5_000);
+    next.remember(&Remembered { source: told, age_s: None }, taken, 5_000);
     assert_eq!(next.backends("seed"), list.backends);
 }
 
@@ -134,7 +134,7 @@ fn what_a_whole_list_has_found_goes_from_process_to_process() {
     assert_eq!(backends[0].name, "default-pg-3", "it stands in commands as POOL/BACKEND");
     assert_eq!(backends[0].drains.as_deref(), Some("terminating (kubernetes)"));
     let mut next = Entry::new(&pool.sources[0], &pool.discovery, &dns, 50);
-    next.remember(&Remembered { source: entry.export(), age_s: 0 }, taken, 50);
+    next.remember(&Remembered { source: entry.export(), age_s: None }, taken, 50);
     assert_eq!((next.backends("seed"), next.standing().0), (backends, Standing::Remembered));
 }
 

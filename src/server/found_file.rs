@@ -92,7 +92,7 @@ fn told(board: &Board, before: &Before, now_ms: u64, now_s: u64) -> Told {
         for told in row.sources.iter().map(|source| &source.told) {
             let own_s =
                 told.answered_ms.map(|at_ms| now_s.saturating_sub(now_ms.saturating_sub(at_ms) / 1_000));
-            let old_s = || Some(now_s.saturating_sub(before.of(pool, &told.text)?.age_s + now_ms / 1_000));
+            let old_s = || Some(now_s.saturating_sub(before.of(pool, &told.text)?.age_s? + now_ms / 1_000));
             let count = told.found.len() + told.listed.len();
             let Some(at_s) = own_s.or_else(old_s).filter(|_| count > 0 && count <= room) else { continue };
             room -= count;
@@ -160,7 +160,7 @@ fn parse(text: &str, now_s: u64) -> Before {
             let count = found.found.len() + found.listed.len();
             if age_s <= AGE_MAX_S && count <= room {
                 room -= count;
-                before.add(pool, Remembered { source: found, age_s });
+                before.add(pool, Remembered { source: found, age_s: Some(age_s) });
             }
         }
     }
@@ -260,7 +260,8 @@ mod tests {
         let before = read(&path);
         let one = before.of("pg", "file /l").unwrap();
         assert_eq!(one.source, source("file /l"));
-        assert!((3_600..3_700).contains(&one.age_s), "{}", one.age_s);
+        let age_s = one.age_s.unwrap();
+        assert!((3_600..3_700).contains(&age_s), "{age_s}");
         assert!(before.of("pg", "file /other").is_none() && before.of("other", "file /l").is_none());
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         state_file::write(&path, of(AGE_MAX_S + 60).text().as_bytes()).unwrap();
