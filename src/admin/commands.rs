@@ -109,6 +109,7 @@ fn explain(query: &Query, sources: &Sources) -> Result<Answer, Answer> {
         };
         json!({ "name": &*view.backends[index].name, "chance": f64::from(chance) / 1_000.0, "why": why })
     });
+    let absent = source_rows::absent(&sources.discovery, view, query.get("backend"), now_ms);
     let (outcome, backend) = match explanation.outcome {
         _ if refused.is_some() => (refused.map_or("", Reason::word), None),
         Outcome::Backend(index) => {
@@ -132,6 +133,7 @@ fn explain(query: &Query, sources: &Sources) -> Result<Answer, Answer> {
             "access": access,
             "backend": backend,
             "backends": backends.collect::<Vec<_>>(),
+            "absent": absent,
         }),
     ))
 }
@@ -287,8 +289,8 @@ async fn refresh(query: &Query, requests: &mpsc::Sender<Request>) -> Result<Answ
 
 fn no_sources(pool: Option<&str>) -> String {
     match pool {
-        Some(pool) => format!("there is no pool `{pool}` that finds its backends by names"),
-        None => "no pool finds its backends by names".to_owned(),
+        Some(pool) => format!("there is no pool `{pool}` whose backends are found"),
+        None => "no pool has backends that are found".to_owned(),
     }
 }
 
@@ -379,7 +381,7 @@ fn shown(seconds: u64) -> String {
 
 /// What each command may be asked with.
 const PARAMETERS: [(&str, &[&str]); 13] = [
-    ("/explain", &["listener", "client"]),
+    ("/explain", &["listener", "client", "backend"]),
     ("/sessions", &["listener", "backend", "client", "local", "limit"]),
     ("/mark", &["backend", "mark"]),
     ("/weight", &["backend", "weight"]),

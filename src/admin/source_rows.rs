@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::openmetrics::OpenMetrics;
-use crate::discovery::{Board, PoolRow, Row};
+use crate::discovery::{Absent, Board, PoolRow, Row};
+use crate::durations::age;
+use crate::pool::PoolView;
 
 /// The sources of one pool; nothing of one without.
 pub(super) fn of_pool(board: &Board, pool: &str, now_ms: u64) -> Option<Value> {
@@ -31,6 +33,35 @@ pub(super) fn whole(board: &Board, pool: Option<&str>, now_ms: u64) -> Option<Va
         })
     });
     Some(json!({ "sources": rows.collect::<Vec<_>>() }))
+}
+
+/// Who is not among the backends of a pool, and why: those that left or were refused lately, or the one that is asked for.
+pub(super) fn absent(board: &Board, view: &PoolView, asked: Option<&str>, now_ms: u64) -> Vec<Value> {
+    let is_there = |name: &str| view.backends.iter().any(|backend| *backend.name == *name);
+    let row = board.pool(&view.live.name).unwrap_or_default();
+    absent_of(&row, asked.filter(|name| !is_there(name)), is_there, now_ms)
+}
+
+fn absent_of(row: &PoolRow, asked: Option<&str>, is_there: impl Fn(&str) -> bool, now_ms: u64) -> Vec<Value> {
+    let told = |name: &str, why: String| json!({ "name": name, "why": why });
+    let known = row.absent.iter().filter(|one| asked.map_or(!is_there(&one.name), |asked| asked == one.name));
+    let why = |one: &Absent| {
+        let (source, ago) = (&one.source, age(now_ms.saturating_sub(one.since_ms) / 1_000));
+        match one.refused {
+            Some(why) => format!("{source} named it {ago} ago, and it cannot be a backend: {why}"),
+            None => format!("left {source} {ago} ago"),
+        }
+    };
+    let all: Vec<Value> = known.map(|one| told(&one.name, why(one))).collect();
+    let Some(asked) = asked.filter(|_| all.is_empty()) else { return all };
+    let sources =
+        row.sources.iter().map(|source| format!("the {} that {} names", source.found.len(), source.source));
+    let sources: Vec<String> = sources.collect();
+    let why = match &*sources {
+        [] => "is no backend of the file, and the pool has no source".to_owned(),
+        sources => format!("is no backend of the file, and not among {}", sources.join(", ")),
+    };
+    vec![told(asked, why)]
 }
 
 fn short(source: &Row, pool: &PoolRow, now_ms: u64) -> Value {
@@ -112,6 +143,29 @@ pub(super) fn metrics(out: &mut OpenMetrics, board: &Board, now_ms: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_not_there_is_told_with_the_reason() {
+        let absent = |name: &str, refused| Absent {
+            name: name.to_owned(),
+            source: "db.test:1".to_owned(),
+            since_ms: 1_000,
+            refused,
+        };
+        let row = PoolRow {
+            absent: vec![absent("10.0.0.1:1", None), absent("127.0.0.1:1", Some("it is loopback"))],
+            ..PoolRow::default()
+        };
+        let shown = |row: &PoolRow, asked| {
+            let all = absent_of(row, asked, |name| name == "10.0.0.9:1", 13_000);
+            all.iter().map(|one| one["why"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let refused = "db.test:1 named it 12s ago, and it cannot be a backend: it is loopback";
+        assert_eq!(shown(&row, None), ["left db.test:1 12s ago", refused]);
+        assert_eq!(shown(&row, Some("127.0.0.1:1")), [refused]);
+        let nowhere = "is no backend of the file, and the pool has no source";
+        assert_eq!(shown(&PoolRow::default(), Some("b")), [nowhere]);
+    }
 
     #[test]
     fn what_stays_is_told_beside_why() {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::absent::Absent;
 use crate::manifest;
 
 /// The sources of all pools that have some.
@@ -25,6 +26,8 @@ pub struct PoolRow {
     pub is_full: bool,
     /// What is found outlives a crash.
     pub is_remembered: bool,
+    /// Who is not there, the latest at the end.
+    pub absent: Vec<Absent>,
 }
 
 /// One source.

@@ -4,6 +4,7 @@
 //! One task asks; nothing of it is on a data thread, and it changes nothing itself: whole lists go to the publisher. One rule stands
 //! above all: a source that fails, is silent, answers nonsense or that there is nobody, changes nothing.
 
+mod absent;
 mod before;
 mod board;
 mod choice;
@@ -23,6 +24,7 @@ mod watch;
 mod watches;
 mod whole;
 
+pub use absent::Absent;
 pub use before::{Before, Remembered};
 pub use board::{Board, Changes, PoolRow, Row};
 pub use once::{Resolved, resolve_once, with_resolved};

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::absent::{Absent, Absents};
 use super::board::{Changes, PoolRow, Row};
 use super::choice::{self, Taken};
 use super::names::Told;
@@ -19,6 +20,7 @@ pub(super) struct PoolSources {
     pub(super) slots: Vec<Slot>,
     pub(super) doors: Vec<Bind>,
     pub(super) changes: Changes,
+    pub(super) absent: Absents,
     pub(super) is_full: bool,
     /// What is found outlives a crash.
     pub(super) is_remembered: bool,
@@ -66,7 +68,7 @@ impl PoolSources {
     }
 
     /// How its sources stand, for whoever looks.
-    pub(super) fn row(&mut self, hash_seed: &str) -> PoolRow {
+    pub(super) fn row(&mut self, hash_seed: &str, now_ms: u64) -> PoolRow {
         let row = |slot: &mut Slot| {
             let entry = &mut slot.entry;
             let found = entry.backends(hash_seed);
@@ -85,7 +87,7 @@ impl PoolSources {
         };
         let sources = self.slots.iter_mut().map(row).collect();
         let (changes, is_full, is_remembered) = (self.changes, self.is_full, self.is_remembered);
-        PoolRow { sources, changes, is_full, is_remembered }
+        PoolRow { sources, changes, is_full, is_remembered, absent: self.absent.known(now_ms) }
     }
 
     /// What an answer changed in how a source stands.
@@ -95,9 +97,25 @@ impl PoolSources {
         tell_standing(&self.name, entry, before, for_s);
     }
 
+    fn note_absent(&mut self, index: usize, told: &Told, now_ms: u64) {
+        let entry = &self.slots[index].entry;
+        let left = told.left.iter().map(|one| (one, None));
+        let refused = told.refused.iter().map(|(one, why)| (one, Some(*why)));
+        for (one, refused) in left.chain(refused) {
+            if let Some(name) = entry.called(one) {
+                let source = entry.source.text.clone();
+                self.absent.note(Absent { name, source, since_ms: now_ms, refused });
+            }
+        }
+        for name in told.found.iter().filter_map(|one| entry.called(one)) {
+            self.absent.forget(&name);
+        }
+    }
+
     /// What changed with an answer of one source: counted and told.
-    pub(super) fn note(&mut self, index: usize, told: &Told) {
+    pub(super) fn note(&mut self, index: usize, told: &Told, now_ms: u64) {
         self.is_changed = true;
+        self.note_absent(index, told, now_ms);
         let (pool, source) = (&*self.name, &*self.slots[index].entry.source.text);
         self.changes.found += told.found.len() as u64;
         self.changes.left += told.left.len() as u64;

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::absent::Absents;
 use super::before::Before;
 use super::board::{Board, Changes};
 use super::choice::Taken;
@@ -239,6 +240,9 @@ impl Service {
                 slots,
                 doors: users.flat_map(|listener| listener.bind.iter().copied()).collect(),
                 changes: known.as_ref().map_or_else(Changes::default, |known| known.changes),
+                absent: known
+                    .as_mut()
+                    .map_or_else(Absents::default, |known| std::mem::take(&mut known.absent)),
                 is_full: false,
                 is_remembered: pool.discovery.remembers,
                 published: known.map_or_else(Vec::new, |known| known.published),
@@ -270,7 +274,7 @@ impl Service {
             for index in 0..self.pools[at].slots.len() {
                 let told = self.pools[at].slots[index].entry.on_time(now_ms);
                 if !told.left.is_empty() {
-                    self.pools[at].note(index, &told);
+                    self.pools[at].note(index, &told, now_ms);
                 }
             }
         }
@@ -343,7 +347,7 @@ impl Service {
         let (before, since_ms, _) = entry.standing();
         let told = hear(entry, taken(&settings.pools[pool.at], &pool.doors), now_ms, random);
         pool.note_standing(index, before, now_ms.saturating_sub(since_ms) / 1_000);
-        pool.note(index, &told);
+        pool.note(index, &told, now_ms);
     }
 
     /// The lists that are others than those that were sent last.
@@ -382,7 +386,8 @@ impl Service {
 
     /// Tells the board how the sources of a pool stand.
     fn show(&mut self, at: usize) {
-        let row = self.pools[at].row(&self.settings.hash_seed);
+        let now_ms = self.now_ms();
+        let row = self.pools[at].row(&self.settings.hash_seed, now_ms);
         self.board.set(&self.pools[at].name, row);
     }
 

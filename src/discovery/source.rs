@@ -247,6 +247,15 @@ impl Entry {
         }
     }
 
+    /// What a backend is called that an answer speaks of; nothing of an address of what is one backend in any case.
+    pub(super) fn called(&self, one: &str) -> Option<String> {
+        match &self.source.from {
+            SourceKind::Name(name) if name.addresses == Addresses::One => None,
+            SourceKind::Name(name) => Some(one.parse().map_or(one.to_owned(), |ip| shown(ip, name.port))),
+            _ => Some(one.to_owned()),
+        }
+    }
+
     /// How many there are.
     pub(super) fn found(&self) -> usize {
         match &self.known {

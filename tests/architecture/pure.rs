@@ -6,13 +6,15 @@ use super::imports::GROUND;
 use super::source::Source;
 
 /// Pure files and folders of rooms that are not, as beginnings of places below `src/`.
-pub const PURE: [&str; 31] = [
+pub const PURE: [&str; 33] = [
     "admin/history.rs",
     "admin/openmetrics.rs",
     "cli/top/picture.rs",
     "cli/top/reading.rs",
     "cli/top/table.rs",
     "cli/top/view.rs",
+    "discovery/absent.rs",
+    "discovery/before.rs",
     "discovery/choice.rs",
     "discovery/ledger.rs",
     "discovery/listing.rs",

@@ -56,6 +56,9 @@ fn an_operator_sees_how_a_source_stands() {
         program.say(&["sources", "door"]).contains("SERVFAIL; the 1 found before stay")
     });
     assert!(!program.command(&["sources", "nowhere"]).status.success());
+    let asked = program.say(&["explain", "door", "192.0.2.7", "10.0.0.99:1"]);
+    let why = format!("is no backend of the file, and not among the 1 that {source} names");
+    assert!(asked.contains(&why), "{asked}");
     let lines = program.json_log();
     let line = lines.iter().find(|line| line["target"] == "discovery" && line["level"] == "WARN");
     assert_eq!(line.unwrap()["message"], "source fails; what it had found stays");

@@ -28,13 +28,15 @@ pub(super) enum Command {
     },
     /// Which backend a client would get now, and why the others not
     #[command(
-        after_help = "Examples:\n  evenkeel explain postgres 192.0.2.7\n  evenkeel explain games 192.0.2.7:27005"
+        after_help = "Examples:\n  evenkeel explain postgres 192.0.2.7\n  evenkeel explain games 192.0.2.7:27005\n  evenkeel explain postgres 192.0.2.7 10.0.0.13:5432"
     )]
     Explain {
         /// The listener it comes to
         listener: String,
         /// Its address, with or without its port
         client: String,
+        /// Why this one is no backend of the pool
+        backend: Option<String>,
         #[command(flatten)]
         whose: Whose,
     },
@@ -157,7 +159,9 @@ pub(super) enum Command {
 pub(super) fn run(command: Command) -> ExitCode {
     let outcome = match command {
         Command::Status { whose } => status::status(whose),
-        Command::Explain { listener, client, whose } => status::explain(whose, &listener, &client),
+        Command::Explain { listener, client, backend, whose } => {
+            status::explain(whose, &listener, &client, backend.as_deref())
+        }
         Command::Drain(marking) => marks::mark(marking, "drain"),
         Command::Ready(marking) => marks::mark(marking, "ready"),
         Command::Down(marking) => marks::mark(marking, "down"),

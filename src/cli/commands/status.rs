@@ -20,10 +20,17 @@ pub(super) fn status(whose: Whose) -> Result<(), Told> {
 }
 
 /// Which backend a client would get.
-pub(super) fn explain(whose: Whose, listener: &str, address: &str) -> Result<(), Told> {
+pub(super) fn explain(
+    whose: Whose,
+    listener: &str,
+    address: &str,
+    backend: Option<&str>,
+) -> Result<(), Told> {
     let client = whose.client()?;
     let address = &address_of(address);
-    let answer = client.ask("GET", "/explain", &[("listener", listener), ("client", address)])?;
+    let mut query = vec![("listener", listener), ("client", address)];
+    query.extend(backend.map(|backend| ("backend", backend)));
+    let answer = client.ask("GET", "/explain", &query)?;
     client.show(&answer, |answer| explanation(answer, Paint::for_output()))
 }
 
@@ -228,7 +235,10 @@ fn explanation(answer: &Value, paint: Paint) -> String {
             text(backend, "why").to_owned(),
         ]);
     }
-    let chance = |row: usize| rows.get(row).is_some_and(|row| row[1] != "0 %");
+    for absent in list(answer, "absent") {
+        rows.push([text(absent, "name").to_owned(), "-".to_owned(), text(absent, "why").to_owned()]);
+    }
+    let chance = |row: usize| rows.get(row).is_some_and(|row| row[1] != "0 %" && row[1] != "-");
     out.push_str(&explained(&rows, |row, column, cell| match column {
         1 if row > 0 && chance(row) => paint.paint(Mood::Good, cell),
         _ => headed(paint, row, cell),

@@ -25,10 +25,15 @@ pub(super) fn read(entry: &Entry, fields: &Fields<'_>, report: &mut Report) -> O
     let ignore = ignored(fields, report);
     let (weight, tier) = (fields.whole("weight", report), fields.whole("tier", report));
     let max_sessions = fields.whole_or("max_sessions", report);
+    let kinds: Vec<&str> = FROM.all_keys().collect();
+    let kinds = kinds.join(", ");
+    if let Value::Text(text) = &entry.value.value {
+        let message = format!("`from` is a map of one key, of {kinds}, not {}", quoted(text));
+        report.tell_with_hint(entry.value.place, message, "`from: { file: /etc/evenkeel/backends.yaml }`");
+        return None;
+    }
     let choices = Fields::open(&entry.value, &FROM, report)?;
     let [choice] = choices.entries() else {
-        let kinds: Vec<&str> = FROM.all_keys().collect();
-        let kinds = kinds.join(", ");
         let message = if choices.is_empty() {
             format!("`from` says nothing; it is one of {kinds}")
         } else {
