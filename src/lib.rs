@@ -15,7 +15,7 @@
 //!  thread   worker/                            one data thread: epoll loop, doors, mailbox, sessions
 //!  work     tcp/  udp/  health/  discovery/  transfer/  systemd/  move bytes, ask backends how they are, reach the next process
 //!  lent     thread_context/                         the tools of a data thread
-//!  shared   pool/  metrics/                    what several threads look at: atomics, the one swapped snapshot
+//!  shared   pool/  metrics/  tls/              what several threads look at: atomics, the one swapped snapshot; whom to believe
 //!  ground   config/  access/  dns/  balance/  flow/  limits/  proxy_protocol/  liveness  backend_state/  roles/  sticky  timer_wheel  durations  random  process_phase  reason  session_query  manifest   pure: values in, values out
 //!  cellar   sys/                               the only unsafe and raw system calls; knows nothing above
 //! ```
@@ -52,6 +52,7 @@ pub mod systemd;
 pub mod tcp;
 pub mod thread_context;
 pub mod timer_wheel;
+pub mod tls;
 pub mod transfer;
 pub mod udp;
 pub mod worker;

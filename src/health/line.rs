@@ -18,10 +18,10 @@ use tokio_rustls::client::TlsStream;
 
 use super::dialogue::{Dialogue, HEARD_BYTES_MAX, SAID_MAX, Step};
 use super::outcome::{Cause, Excerpt, LocalError, Outcome};
-use super::tls::Trust;
 use crate::config::settings::TlsTerms;
 use crate::random::Random;
 use crate::sys::probe::{self, Fault, Route};
+use crate::tls::Trust;
 
 /// What all lines share.
 #[derive(Debug)]

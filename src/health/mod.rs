@@ -25,9 +25,7 @@ mod sentinel;
 mod target;
 mod tcp;
 mod tcp_talk;
-mod tls;
 mod udp_talk;
-mod unverified;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -18,7 +18,7 @@ pub const HOMES: [(&str, &[&str]); 25] = [
     ("ratatui", &["cli/top/"]),
     ("ring", &["health/mysql/proofs.rs", "health/postgres/scram.rs", "health/protocols.rs"]),
     ("rustix", &["sys/"]),
-    ("rustls_native_certs", &["health/tls.rs"]),
+    ("rustls_native_certs", &["tls/"]),
     ("sd_notify", &["systemd/notify.rs"]),
     ("serde_json", &["admin/", "cli/", "config/schema.rs", "health/patroni.rs", "server/found_file.rs"]),
     ("siphasher", &["balance/", "flow/", "transfer/", "limits/", "sticky.rs"]),
@@ -41,9 +41,22 @@ pub const HOMES: [(&str, &[&str]); 25] = [
         ],
     ),
     // Never a data thread's: worker and tcp have a loop of their own.
-    ("tokio", &["cli/", "publisher/", "server/", "admin/", "transfer/", "systemd/", "health/", "discovery/"]),
-    // Of checks alone: clients' own traffic is never looked into.
-    ("tokio_rustls", &["health/line.rs", "health/tls.rs", "health/unverified.rs"]),
+    (
+        "tokio",
+        &[
+            "cli/",
+            "publisher/",
+            "server/",
+            "admin/",
+            "transfer/",
+            "systemd/",
+            "health/",
+            "discovery/",
+            "tls/",
+        ],
+    ),
+    // Of checks and sources alone: clients' own traffic is never looked into.
+    ("tokio_rustls", &["health/line.rs", "tls/"]),
     ("tokio_util", &["cli/", "server/", "admin/", "health/"]),
     (
         "tracing",

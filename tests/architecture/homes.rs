@@ -15,7 +15,7 @@ pub const HOMES: [(&str, &str, &str); 45] = [
     ("spawn", "health/lines.rs", "one task for each connection that is kept, for which it waits"),
     ("spawn", "health/panel.rs", "one wait for each Sentinel that is asked beside a server"),
     ("spawn", "health/line.rs", "a password is worked out, one at a time, so that other checks are not late"),
-    ("spawn", "health/tls.rs", "files of certificates are read, so that other checks are not late"),
+    ("spawn", "tls/", "files of certificates are read, so that other checks are not late"),
     ("spawn", "discovery/service.rs", "one task for each name that is being asked for, at most 8"),
     ("spawn", "discovery/resolver.rs", "one task for each host of a service that is asked for, at most 8"),
     (
@@ -49,7 +49,7 @@ pub const HOMES: [(&str, &str, &str); 45] = [
     ("now", "health/scheduler.rs", "when a check is due and how long it took"),
     ("now", "health/line.rs", "how long an answer took, and how long a connection has been kept"),
     ("now", "health/panel.rs", "how long the last Sentinels may take when more than half have answered"),
-    ("now", "health/tls.rs", "when certificates were read last"),
+    ("now", "tls/", "when certificates were read last"),
     ("now", "discovery/service.rs", "when a source is to be asked"),
     ("now", "discovery/list_file.rs", "when a file that has changed is read once more"),
     ("now", "discovery/resolver.rs", "how long a server may take"),

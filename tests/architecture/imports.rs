@@ -11,7 +11,7 @@ const FLOORS: [&[&str]; 9] = [
     &["worker"],
     &["tcp", "udp", "health", "discovery", "transfer", "systemd"],
     &["thread_context"],
-    &["pool", "metrics"],
+    &["pool", "metrics", "tls"],
     GROUND,
     &["sys"],
 ];

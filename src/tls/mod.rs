@@ -1,7 +1,10 @@
-//! TLS client of health checks: whom a server must be to be believed, and the handshake.
+//! TLS client, for health checks and for sources of backends: whom a server must be to be believed, and the handshake. Clients' own
+//! traffic is never looked into.
 //!
 //! Files with authorities and certificates are read when they are first needed and anew when they have changed; those that this
 //! host trusts, every ten minutes. All reading is done away from the thread that asks.
+
+mod unverified;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,12 +22,12 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::unverified::{AnyName, Anybody};
 use crate::config::settings::{TlsTerms, Verify};
+use unverified::{AnyName, Anybody};
 
-/// Whom each check believes, as it was read last.
+/// Whom each `tls` believes, as it was read last.
 #[derive(Debug, Default)]
-pub(super) struct Trust {
+pub struct Trust {
     known: Mutex<HashMap<Arc<TlsTerms>, Known>>,
 }
 
@@ -40,7 +43,7 @@ type Stamp = (SystemTime, u64);
 
 impl Trust {
     /// A handshake with a server at this address. The error is for people.
-    pub(super) async fn handshake(
+    pub async fn handshake(
         &self,
         terms: &Arc<TlsTerms>,
         address: IpAddr,
