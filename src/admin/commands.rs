@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::query::Query;
-use super::requests::{Kind, Refused, Request, Upgraded};
+use super::requests::{Effect, Kind, Refused, Request, Upgraded};
 use super::source_rows;
 use super::sources::{Entry, Peer, Sources};
 use super::status::State;
@@ -33,7 +33,7 @@ pub(super) async fn answer(
     requests: &mpsc::Sender<Request>,
 ) -> Option<Answer> {
     let by = &*who.name;
-    let is_change = !matches!(path, "/explain" | "/sessions" | "/sources");
+    let is_change = !matches!(path, "/explain" | "/sessions" | "/sources" | "/diff");
     let (_, known) = PARAMETERS.iter().find(|(command, _)| *command == path)?;
     if is_change != (*method == Method::POST) {
         let wanted = if is_change { "POST" } else { "GET" };
@@ -58,6 +58,7 @@ pub(super) async fn answer(
         "/withdraw" => withdraw(true, by, requests).await,
         "/announce" => withdraw(false, by, requests).await,
         "/reload" => reload(requests).await,
+        "/diff" => diff(requests).await,
         "/upgrade" => upgrade(&query, who, requests).await,
         _ => log(&query, requests).await,
     };
@@ -308,6 +309,22 @@ async fn reload(requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
     Ok((StatusCode::OK, json!({ "changes": lines })))
 }
 
+async fn diff(requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
+    let (reply, done) = oneshot::channel();
+    send(requests, Request::Preview { reply }).await?;
+    let preview = done.await.map_err(|_| stopping())?.map_err(|refused| refusal(&refused))?;
+    let effect = |effect: &Effect| {
+        json!({
+            "effect": effect.kind,
+            "text": effect.text,
+            "sessions": effect.sessions,
+            "percent": effect.percent,
+        })
+    };
+    let effects: Vec<Value> = preview.effects.iter().map(effect).collect();
+    Ok((StatusCode::OK, json!({ "changes": preview.changes, "effects": effects, "files": preview.files })))
+}
+
 async fn upgrade(query: &Query, who: &Peer, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
     let binary = query.get("binary").map(PathBuf::from);
     if binary.is_some() && !who.is_owner {
@@ -380,7 +397,7 @@ fn shown(seconds: u64) -> String {
 }
 
 /// What each command may be asked with.
-const PARAMETERS: [(&str, &[&str]); 13] = [
+const PARAMETERS: [(&str, &[&str]); 14] = [
     ("/explain", &["listener", "client", "backend"]),
     ("/sessions", &["listener", "backend", "client", "local", "limit"]),
     ("/mark", &["backend", "mark"]),
@@ -392,6 +409,7 @@ const PARAMETERS: [(&str, &[&str]); 13] = [
     ("/withdraw", &[]),
     ("/announce", &[]),
     ("/reload", &[]),
+    ("/diff", &[]),
     ("/log", &["level"]),
     ("/upgrade", &["binary"]),
 ];

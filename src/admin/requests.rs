@@ -17,6 +17,11 @@ pub enum Request {
         /// What changed, a line each.
         reply: oneshot::Sender<Result<Vec<String>, Refused>>,
     },
+    /// Tell what a reload would do.
+    Preview {
+        /// What, or why it would be refused.
+        reply: oneshot::Sender<Result<Preview, Refused>>,
+    },
     /// Hand over to a new process.
     Upgrade {
         /// The program; `None`: its own file.
@@ -93,6 +98,37 @@ pub enum Request {
         /// What was found.
         reply: oneshot::Sender<Search>,
     },
+}
+
+/// What a reload would do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preview {
+    /// What the file says that is not served, a line each.
+    pub changes: Vec<String>,
+    /// What comes of that.
+    pub effects: Vec<Effect>,
+    /// The files that were read.
+    pub files: Vec<String>,
+}
+
+/// One thing that would come of a reload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Effect {
+    /// `opens`, `closes`, `ends`, `keeps`, `moves` or `refused`.
+    pub kind: &'static str,
+    /// For people.
+    pub text: String,
+    /// Sessions that it concerns.
+    pub sessions: u64,
+    /// The share of clients that it concerns, where nobody knows their sessions.
+    pub percent: Option<f64>,
+}
+
+impl Effect {
+    /// One that concerns so many sessions.
+    pub fn new(kind: &'static str, text: String, sessions: u64) -> Self {
+        Self { kind, text, sessions, percent: None }
+    }
 }
 
 /// A new process has everything.

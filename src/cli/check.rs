@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::ask::ask;
+use super::client::{Client, Told};
+use super::commands::diff;
 use super::exit_code::BAD_CONFIGURATION;
 use super::output::{complain, said, say};
 use super::resolve;
@@ -66,6 +68,12 @@ pub(super) fn check(paths: &[PathBuf], resolves: bool, asks: bool) -> ExitCode {
     }
     let all = ask(&discovery::with_resolved(&settings, &looked));
     if code == ExitCode::SUCCESS { all } else { code }
+}
+
+/// What a reload of the balancer at this socket would do.
+pub(super) fn against_running(socket: Option<PathBuf>) -> ExitCode {
+    let asked = Client::new(socket, false).and_then(|client| diff::against_running(&client));
+    asked.map_or_else(|Told(code)| code, |()| ExitCode::SUCCESS)
 }
 
 /// What the variables of the environment stand for, and where. A service may see others than a shell does.

@@ -31,12 +31,18 @@ pub(super) enum Command {
     },
     /// Read the file as `run` would; print what it holds, or every mistake
     #[command(
-        after_help = "Examples:\n  evenkeel check\n  evenkeel check ./evenkeel.yaml\n  evenkeel check --resolve\n  evenkeel check --ask\n  sed s/5432/5433/ /etc/evenkeel/evenkeel.yaml | evenkeel check -\n\nExit code 78: the file has mistakes; 1: a backend that was asked did not answer as it should, or a name was not found."
+        after_help = "Examples:\n  evenkeel check\n  evenkeel check ./evenkeel.yaml\n  evenkeel check --resolve\n  evenkeel check --against-running\n  evenkeel check --ask\n  sed s/5432/5433/ /etc/evenkeel/evenkeel.yaml | evenkeel check -\n\nExit code 78: the file has mistakes; 1: a backend that was asked did not answer as it should, or a name was not found."
     )]
     Check {
         /// Look every host name among the backends up once, and show what was found
         #[arg(long)]
         resolve: bool,
+        /// What a reload would change, end and keep, as the running balancer sees it: nothing is changed
+        #[arg(long, conflicts_with_all = ["resolve", "ask", "paths"])]
+        against_running: bool,
+        /// The socket of that balancer [default: EVENKEEL_SOCKET, then /run/evenkeel/admin.sock]
+        #[arg(long, value_name = "PATH", requires = "against_running")]
+        socket: Option<PathBuf>,
         /// Ask every backend once with the checks of the file, and show what each answered
         #[arg(long)]
         ask: bool,

@@ -41,7 +41,8 @@ pub fn main() -> ExitCode {
     };
     match typed.command {
         Command::Run { config } => run::run(&config),
-        Command::Check { resolve, ask, paths } => check::check(&paths, resolve, ask),
+        Command::Check { against_running: true, socket, .. } => check::against_running(socket),
+        Command::Check { resolve, ask, paths, .. } => check::check(&paths, resolve, ask),
         Command::Demo { stay } => demo::demo(stay),
         Command::Running(command) => commands::run(command),
         Command::Top(top) => top::top(top),

@@ -3,28 +3,83 @@
 //!
 //! Pure.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::settings::{Backend, Listener, NetworkFiles, Pool, Settings, Source};
 
+/// One thing that is different.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Change {
+    /// `listener`, `pool`, or a section of its own.
+    pub(super) what: &'static str,
+    /// Whose; nothing of a section.
+    pub(super) name: String,
+    /// How.
+    pub(super) how: How,
+}
+
+/// How something is different.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum How {
+    Added,
+    Removed,
+    Changed,
+    Password,
+    /// One of its backends.
+    Backend(String, Box<Self>),
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.name {
+            "" => write!(f, "{} {}", self.what, self.how),
+            name => write!(f, "{} {name} {}", self.what, self.how),
+        }
+    }
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Added => f.write_str("added"),
+            Self::Removed => f.write_str("removed"),
+            Self::Changed => f.write_str("changed"),
+            Self::Password => f.write_str("has another password"),
+            Self::Backend(name, how) => write!(f, "backend {name} {how}"),
+        }
+    }
+}
+
 /// What is different in `after`, a line each, in the order of the files.
 pub fn difference(before: &Settings, after: &Settings) -> Vec<String> {
-    let mut lines = Vec::new();
+    changes(before, after).iter().map(ToString::to_string).collect()
+}
+
+/// The same as data.
+pub(super) fn changes(before: &Settings, after: &Settings) -> Vec<Change> {
+    let mut all = Vec::new();
     let pool_name = |settings: &Settings, listener: &Listener| {
         settings.pools.get(listener.pool).map_or(String::new(), |pool| pool.name.clone())
     };
+    let mut add = |what, name: &str, how| all.push(Change { what, name: name.to_owned(), how });
     each(
-        ("listener", &before.listeners, &after.listeners),
+        (&before.listeners, &after.listeners),
         |listener: &Listener| &listener.name,
         |was, now| {
             let same_pool = pool_name(before, was) == pool_name(after, now);
             // Where a pool stands in the list is no matter of the listener's.
             let same = bare(was) == bare(now);
-            if same && same_pool { Vec::new() } else { vec!["changed".to_owned()] }
+            if same && same_pool { Vec::new() } else { vec![How::Changed] }
         },
-        &mut lines,
+        |name, how| add("listener", name, how),
     );
-    each(("pool", &before.pools, &after.pools), |pool: &Pool| &pool.name, pool_changes, &mut lines);
+    each(
+        (&before.pools, &after.pools),
+        |pool: &Pool| &pool.name,
+        pool_changes,
+        |name, how| add("pool", name, how),
+    );
     let whole = [
         ("hash_seed", before.hash_seed != after.hash_seed),
         ("log", before.log != after.log),
@@ -33,8 +88,8 @@ pub fn difference(before: &Settings, after: &Settings) -> Vec<String> {
         ("limits", before.limits != after.limits),
         ("dns", before.dns != after.dns),
     ];
-    lines.extend(whole.iter().filter(|(_, differs)| *differs).map(|(what, _)| format!("{what} changed")));
-    lines
+    whole.iter().filter(|(_, differs)| *differs).for_each(|(what, _)| add(what, "", How::Changed));
+    all
 }
 
 /// The listener without its pool's number, and without what the files of networks say that it names: who reads those tells.
@@ -47,51 +102,47 @@ fn bare(listener: &Listener) -> Listener {
     bare
 }
 
-fn pool_changes(was: &Pool, now: &Pool) -> Vec<String> {
+fn pool_changes(was: &Pool, now: &Pool) -> Vec<How> {
     let mut changes = Vec::new();
     let settings = |pool: &Pool| Pool { backends: Vec::new(), sources: Vec::new(), ..pool.clone() };
     let mut with_secrets = settings(was);
     with_secrets.health.check.take_secrets(&now.health.check);
     match (settings(was) == settings(now), with_secrets == settings(now)) {
         (true, _) => {}
-        (false, true) => changes.push("has another password".to_owned()),
-        (false, false) => changes.push("changed".to_owned()),
+        (false, true) => changes.push(How::Password),
+        (false, false) => changes.push(How::Changed),
     }
-    let mut backends = Vec::new();
+    let mut add = |name: &str, how| changes.push(How::Backend(name.to_owned(), Box::new(how)));
     each(
-        ("backend", &was.backends, &now.backends),
+        (&was.backends, &now.backends),
         |backend: &Backend| &backend.name,
-        |was, now| if was == now { Vec::new() } else { vec!["changed".to_owned()] },
-        &mut backends,
+        |was, now| if was == now { Vec::new() } else { vec![How::Changed] },
+        &mut add,
     );
     each(
-        ("backend", &was.sources, &now.sources),
+        (&was.sources, &now.sources),
         |source: &Source| &source.text,
-        |was, now| if was == now { Vec::new() } else { vec!["changed".to_owned()] },
-        &mut backends,
+        |was, now| if was == now { Vec::new() } else { vec![How::Changed] },
+        &mut add,
     );
-    changes.extend(backends);
     changes
 }
 
 /// What came, what left and what changed of a list of named things.
 fn each<T>(
-    (what, before, after): (&str, &[T], &[T]),
+    (before, after): (&[T], &[T]),
     name: impl Fn(&T) -> &str,
-    changes: impl Fn(&T, &T) -> Vec<String>,
-    lines: &mut Vec<String>,
+    changes: impl Fn(&T, &T) -> Vec<How>,
+    mut add: impl FnMut(&str, How),
 ) {
-    use std::collections::HashMap;
+    use std::collections::{HashMap, HashSet};
     let by_name: HashMap<&str, &T> = before.iter().map(|thing| (name(thing), thing)).collect();
     for now in after {
         match by_name.get(name(now)) {
-            None => lines.push(format!("{what} {} added", name(now))),
-            Some(was) => {
-                lines.extend(changes(was, now).iter().map(|change| format!("{what} {} {change}", name(now))));
-            }
+            None => add(name(now), How::Added),
+            Some(was) => changes(was, now).into_iter().for_each(|how| add(name(now), how)),
         }
     }
-    let stays: std::collections::HashSet<&str> = after.iter().map(&name).collect();
-    let gone = before.iter().filter(|was| !stays.contains(name(was)));
-    lines.extend(gone.map(|was| format!("{what} {} removed", name(was))));
+    let stays: HashSet<&str> = after.iter().map(&name).collect();
+    before.iter().filter(|was| !stays.contains(name(was))).for_each(|was| add(name(was), How::Removed));
 }

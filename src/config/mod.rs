@@ -22,6 +22,7 @@ mod snippet;
 pub mod spec;
 mod table;
 mod text;
+mod unified;
 pub mod units;
 mod variables;
 mod written;
@@ -37,6 +38,7 @@ pub use schema::schema;
 pub use table::{explained, table};
 pub use text::BYTES_MAX;
 pub use text::number;
+pub use unified::unified;
 
 use mistake::{Place, Report};
 use settings::{NetworkList, Settings};

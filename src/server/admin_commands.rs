@@ -28,15 +28,11 @@ impl Control {
         match request {
             Request::Reload { reply } => {
                 let outcome = self.reload_file().await;
-                let _ = reply.send(outcome.map(|changes| changes.lines).map_err(|refused| {
-                    let kind = match &refused {
-                        Refused::Serve(ReloadError::Fixed(_))
-                        | Refused::Unreadable(_)
-                        | Refused::Mistakes(_) => Kind::BadFile,
-                        Refused::Serve(_) => Kind::NotNow,
-                    };
-                    requests::Refused { text: refused.to_string(), kind }
-                }));
+                let _ =
+                    reply.send(outcome.map(|changes| changes.lines).map_err(|refused| not_served(&refused)));
+            }
+            Request::Preview { reply } => {
+                let _ = reply.send(self.preview().await.map_err(|refused| not_served(&refused)));
             }
             Request::Upgrade { binary, reply } => {
                 let outcome = self.upgrade(binary.as_deref()).await;
@@ -113,6 +109,17 @@ impl Control {
         all.rows.truncate(rows_max);
         all
     }
+}
+
+/// Why a file is not served.
+fn not_served(refused: &Refused) -> requests::Refused {
+    let kind = match refused {
+        Refused::Serve(ReloadError::Fixed(_)) | Refused::Unreadable(_) | Refused::Mistakes(_) => {
+            Kind::BadFile
+        }
+        Refused::Serve(_) => Kind::NotNow,
+    };
+    requests::Refused { text: refused.to_string(), kind }
 }
 
 // By value: it is what `map_err` gives.

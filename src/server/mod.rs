@@ -19,6 +19,7 @@ mod network_files;
 mod open_listeners;
 mod orders;
 mod periodic;
+mod preview;
 mod rates;
 mod reload;
 mod secrets;

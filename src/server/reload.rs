@@ -379,7 +379,7 @@ fn tell(refused: &Refused) {
 }
 
 /// What was settled when the process started.
-fn fixed(before: &Settings, settings: &Settings) -> Result<(), ReloadError> {
+pub(super) fn fixed(before: &Settings, settings: &Settings) -> Result<(), ReloadError> {
     if before.workers != settings.workers {
         return Err(ReloadError::Fixed("workers"));
     }

@@ -39,6 +39,7 @@ mod postgres;
 mod postgres_client;
 #[path = "../servers/postgres_cluster.rs"]
 mod postgres_cluster;
+mod preview;
 mod proxy_headers;
 mod queue;
 mod reload;

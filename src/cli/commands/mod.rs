@@ -1,5 +1,6 @@
 //! The commands that talk to a running balancer.
 
+pub(super) mod diff;
 mod marks;
 mod sessions;
 pub(super) mod shown;
@@ -134,6 +135,14 @@ pub(super) enum Command {
         #[command(flatten)]
         whose: Whose,
     },
+    /// What the file says that is not served: + - ~ for each listener, pool and key
+    #[command(
+        after_help = "Examples:\n  evenkeel diff\n  evenkeel diff && echo all of it is served\n\nExit code 0: no difference; 1: something differs; 2: the file has mistakes. The balancer reads its own file, in its own environment."
+    )]
+    Diff {
+        #[command(flatten)]
+        whose: Whose,
+    },
     /// Hand every session over to a new process, which runs the program that is on disk now
     #[command(
         after_help = "Examples:\n  evenkeel upgrade\n  evenkeel upgrade --binary /root/evenkeel-next\n\nExit code 1: the new process did not take over, and everything goes on in the old one."
@@ -174,6 +183,7 @@ pub(super) fn run(command: Command) -> ExitCode {
         Command::Sources { pool, whose } => sources::sources(whose, pool.as_deref()),
         Command::Refresh { pool, whose } => sources::refresh(whose, pool.as_deref()),
         Command::Reload { whose } => reload(whose),
+        Command::Diff { whose } => diff::diff(whose),
         Command::Upgrade { binary, whose } => upgrade(whose, binary.as_deref()),
         Command::Log { level, whose } => log(whose, &level),
     };
