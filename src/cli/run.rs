@@ -60,7 +60,8 @@ pub(super) fn run(paths: &[PathBuf]) -> ExitCode {
         };
         serve(paths, (predecessor, beginning), Service { store, stash }, &logging).await
     });
-    drop(runtime);
+    // A file on a disk that does not answer holds up no end.
+    runtime.shutdown_timeout(LAST_LOOK);
     match end {
         End::Code(code) => code,
         End::Follows(pid) => become_follower(pid),
@@ -248,6 +249,8 @@ fn in_the_state_folder(file: &str) -> Option<PathBuf> {
     Some(folder.join(file))
 }
 
+/// How long what looks at files may take when everything else has ended.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 /// A signal that has come is told to the program by way of a pipe.
 const LAST_SIGNALS: Duration = Duration::from_millis(2);
 
