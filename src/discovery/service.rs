@@ -72,6 +72,8 @@ pub struct Service {
     random: Random,
     /// Lists and entries numbered so far.
     numbered: u64,
+    /// Who waits for first answers after a reload, and until when.
+    waits: Option<(oneshot::Sender<Vec<FoundSet>>, u64)>,
 }
 
 /// The settings with these found behind the backends of the file.
@@ -99,6 +101,7 @@ impl Service {
             epoch,
             random: Random::new(seed.rotate_left(23)),
             numbered: 0,
+            waits: None,
         };
         service.follow(settings);
         let now_ms = service.now_ms();
@@ -138,6 +141,7 @@ impl Service {
             self.look_at_files(now_ms);
             self.ask_due(now_ms, &mut asking, &mut asked);
             self.ask_watches(now_ms, &mut watches);
+            self.reply_when_heard(now_ms);
             for list in self.due_lists(now_ms) {
                 if lists.send(list).await.is_err() {
                     return;
@@ -179,7 +183,9 @@ impl Service {
         match request {
             Request::Follow(settings, reply) => {
                 self.follow(&settings);
-                let _ = reply.send(self.found());
+                if let Some((before, _)) = self.waits.replace((reply, now_ms + FIRST_MS)) {
+                    let _ = before.send(self.found());
+                }
             }
             Request::Refresh(name, reply) => {
                 let is_it = |pool: &&mut PoolSources| name.as_ref().is_none_or(|name| pool.name == *name);
@@ -196,6 +202,20 @@ impl Service {
                 }
             }
         }
+    }
+
+    /// Whoever reloads is told what is found when each entry has found somebody or been heard, so that no pool is without
+    /// backends between its old list and its new source; and in any case when its time is over.
+    fn reply_when_heard(&mut self, now_ms: u64) {
+        let Some((reply, until_ms)) = self.waits.take() else { return };
+        let is_known = |slot: &Slot| slot.entry.is_heard() || slot.entry.found() > 0;
+        let all_known = self.pools.iter().flat_map(|pool| &pool.slots).all(is_known);
+        if !all_known && now_ms < until_ms {
+            self.waits = Some((reply, until_ms));
+            return;
+        }
+        // Who asked may have gone.
+        let _ = reply.send(self.found());
     }
 
     /// Takes over what the file says; an entry that says the same keeps what it has found without asking.
@@ -353,6 +373,10 @@ impl Service {
     /// The lists that are others than those that were sent last.
     fn due_lists(&mut self, now_ms: u64) -> Vec<FoundSet> {
         let mut lists = Vec::new();
+        if self.waits.is_some() {
+            // Until then pools are as the file before has them.
+            return lists;
+        }
         for at in 0..self.pools.len() {
             let pool = &self.pools[at];
             let is_due = pool.published_ms.is_none_or(|sent_ms| now_ms >= sent_ms + PAUSE_MS);
@@ -392,7 +416,7 @@ impl Service {
     }
 
     fn next_ms(&self, now_ms: u64, asking: usize) -> u64 {
-        if self.pools.is_empty() {
+        if self.pools.is_empty() && self.waits.is_none() {
             return now_ms + QUIET_MS;
         }
         let slots = self.pools.iter().flat_map(|pool| &pool.slots);
@@ -401,7 +425,10 @@ impl Service {
         let asks = asks.filter_map(|slot| slot.entry.due_ms()).min();
         let lists = self.pools.iter().filter(|pool| pool.is_changed);
         let lists = lists.map(|pool| pool.published_ms.map_or(now_ms, |sent_ms| sent_ms + PAUSE_MS)).min();
-        [asks, lists].into_iter().flatten().fold(self.looked_ms + LOOK_MS, u64::min)
+        let waits = self.waits.as_ref().map(|(_, until_ms)| *until_ms);
+        // A list that waits for that wakes nobody.
+        let lists = lists.filter(|_| waits.is_none());
+        [asks, lists, waits].into_iter().flatten().fold(self.looked_ms + LOOK_MS, u64::min)
     }
 
     fn now_ms(&self) -> u64 {
@@ -427,6 +454,8 @@ fn failed(question: &Question, why: &str) -> Came {
 const ASKING_MAX: usize = 8;
 /// For all questions of one name.
 const LOOK_MAX: Duration = Duration::from_secs(60);
+/// For first answers after a reload.
+const FIRST_MS: u64 = 2_000;
 /// Between two lists of one pool.
 const PAUSE_MS: u64 = 100;
 /// Between two looks at the files.

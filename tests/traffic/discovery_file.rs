@@ -308,3 +308,59 @@ fn what_was_found_serves_after_a_crash_while_no_source_answers() {
     assert_eq!(program.status()["pools"][0]["sources"][0]["found"], 0);
     eventually("it is not kept", || !fs::read_to_string(&kept).unwrap().contains("\"one\""));
 }
+
+#[test]
+fn a_list_that_becomes_a_source_by_a_reload_refuses_nobody_in_between() {
+    let backend = Backend::start(answer_with("here"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("list");
+    fs::write(&path, format!("{}\n", backend.address)).unwrap();
+    let names = crate::names::Names::start();
+    names.has("db.test", &["127.0.0.1"]);
+    let door = crate::ports::free_port();
+    let yaml = |backends: &str| {
+        format!(
+            "dns: {{ servers: '{}', hosts: off, search: [], timeout: 300ms }}\nlisteners: {{ door: {{ bind: '127.0.0.1:{door}', \
+             health: {{ check: off }}, backends: [{backends}] }} }}",
+            names.address
+        )
+    };
+    let list = yaml(&format!("'{}'", backend.address));
+    let balancer = Balancer::start(&list);
+    let to = balancer.address();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clients = scope.spawn(|| {
+            let mut sessions = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                assert_eq!(short_session(to).expect("nobody is refused"), "here");
+                sessions += 1;
+            }
+            sessions
+        });
+        for _ in 0..5 {
+            for source in [
+                format!("{{ from: {{ file: '{}' }} }}", path.display()),
+                format!("'db.test:{}'", backend.address.port()),
+            ] {
+                balancer.reload(&yaml(&source)).unwrap();
+                balancer.reload(&list).unwrap();
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let sessions = clients.join().unwrap();
+        assert!(sessions > 10, "{sessions}");
+    });
+    // One that nobody hears of holds up a reload for two seconds, and no longer.
+    let began = Instant::now();
+    balancer.reload(&yaml("{ from: { file: /nowhere/at/all } }, { from: { file: /nor/here } }")).unwrap();
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "that there is none is an answer: {:?}",
+        began.elapsed()
+    );
+    names.set("db.test", crate::names::Says::Silence);
+    let began = Instant::now();
+    balancer.reload(&yaml(&format!("'db.test:{}'", backend.address.port()))).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+}
