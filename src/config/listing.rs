@@ -139,6 +139,18 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_a_list_or_a_mistake(bytes: Vec<u8>, text in "[-\\[\\]{}:,.0-9a-f#'\" \n]{0,60}") {
+            for bytes in [&*bytes, text.as_bytes()] {
+                match read_listing("l", bytes) {
+                    Ok(all) => assert!(all.len() <= bytes.len()),
+                    Err(mistakes) => assert!(!mistakes.in_a_line().is_empty() && !mistakes.in_a_line().contains('\n')),
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_list_has_a_bound() {
         let lines = |count: u32| {

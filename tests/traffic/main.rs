@@ -18,6 +18,7 @@ mod datagrams;
 mod deadlines;
 mod discovery;
 mod discovery_file;
+mod discovery_soak;
 mod discovery_srv;
 mod discovery_upgrade;
 mod fairness;
