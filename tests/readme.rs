@@ -42,6 +42,20 @@ fn what_stands_on_the_page_of_sources_is_read() {
 }
 
 #[test]
+fn every_yaml_block_of_the_page_on_sources_is_a_file_without_mistakes() {
+    let page = include_str!("../docs/sources.md");
+    let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let mut sources = 0;
+    for block in blocks {
+        match evenkeel::config::read("docs/sources.md", block.as_bytes()) {
+            Ok(settings) => sources += settings.pools.iter().map(|pool| pool.sources.len()).sum::<usize>(),
+            Err(mistakes) => panic!("{mistakes}"),
+        }
+    }
+    assert_eq!(sources, 6, "each kind has its example");
+}
+
+#[test]
 fn every_link_of_every_page_leads_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folders = ["", "docs", "docs/design", "docs/design/decisions"];

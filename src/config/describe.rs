@@ -119,7 +119,10 @@ fn source_row(pool: String, source: &Source) -> [String; 6] {
     let address = match &source.from {
         SourceKind::Name(HostName { addresses: Addresses::All, .. }) => "looked up: each address",
         SourceKind::Name(HostName { addresses: Addresses::One, .. }) => "looked up: one address",
-        SourceKind::File(_) => "whom it lists",
+        SourceKind::File(_) | SourceKind::Http(_) => "whom it lists",
+        SourceKind::Consul(_) => "the service's instances",
+        SourceKind::Docker(_) => "containers",
+        SourceKind::Kubernetes(_) => "the service's pods",
         SourceKind::Services(_) => "looked up: each service",
     };
     let name = match &source.from {

@@ -5,10 +5,15 @@
 //! above all: a source that fails, is silent, answers nonsense or that there is nobody, changes nothing.
 
 mod absent;
+mod ask;
 mod before;
 mod board;
 mod choice;
+mod consul;
+mod docker;
 mod files;
+mod http;
+mod kubernetes;
 mod ledger;
 mod list_file;
 mod listing;
@@ -23,6 +28,11 @@ mod standing;
 mod watch;
 mod watches;
 mod whole;
+
+#[cfg(fuzzing)]
+mod fuzz;
+#[cfg(fuzzing)]
+pub use fuzz::{fuzz_consul, fuzz_docker, fuzz_kubernetes};
 
 pub use absent::Absent;
 pub use before::{Before, Remembered};

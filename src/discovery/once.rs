@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::ask::Asker;
 use super::files::Files;
 use super::pool_sources::taken;
 use super::resolver::{Ids, Resolver};
@@ -32,6 +33,7 @@ pub struct Resolved {
 pub async fn resolve_once(settings: &Settings) -> Vec<Resolved> {
     let files = Files::new(&settings.dns);
     let ids = Arc::<Ids>::default();
+    let asker = Asker::new(&settings.dns);
     let mut all = Vec::new();
     for pool in &settings.pools {
         for source in &pool.sources {
@@ -40,7 +42,7 @@ pub async fn resolve_once(settings: &Settings) -> Vec<Resolved> {
                 settings.listeners.iter().filter(|listener| settings.pools[listener.pool].name == pool.name);
             let doors: Vec<_> = users.flat_map(|listener| listener.bind.iter().copied()).collect();
             let taken = taken(pool, &doors);
-            let told = match (entry.question(), begin(source)) {
+            let told = match (entry.question(), begin(source, &asker)) {
                 (Some(question), _) => {
                     let resolver = Resolver::by(&settings.dns, Some(&files), &ids);
                     entry.hear(resolver.answer(question).await, taken, 0, 0)

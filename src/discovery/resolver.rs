@@ -102,7 +102,7 @@ impl Resolver {
     }
 
     /// Looks a name up, in the hosts file or by asking.
-    async fn look(self, host: String, families: [bool; 2]) -> Looked {
+    pub(super) async fn look(self, host: String, families: [bool; 2]) -> Looked {
         let failure = |why: &str| {
             let heard = families.map(|wanted| wanted.then(|| Heard::Failure(why.to_owned())));
             Looked { heard, may_be_loopback: false }

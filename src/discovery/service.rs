@@ -13,6 +13,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::absent::Absents;
+use super::ask::Asker;
 use super::before::Before;
 use super::board::{Board, Changes};
 use super::choice::Taken;
@@ -68,6 +69,8 @@ pub struct Service {
     files: Option<Files>,
     looked_ms: u64,
     ids: Arc<Ids>,
+    /// How servers are asked over HTTP.
+    asker: Asker,
     epoch: std::time::Instant,
     random: Random,
     /// Lists and entries numbered so far.
@@ -98,6 +101,7 @@ impl Service {
             files: None,
             looked_ms: 0,
             ids: Arc::default(),
+            asker: Asker::new(&settings.dns),
             epoch,
             random: Random::new(seed.rotate_left(23)),
             numbered: 0,
@@ -224,6 +228,7 @@ impl Service {
         let asks_others = self.settings.dns != settings.dns;
         if asks_others {
             self.files = None;
+            self.asker = self.asker.by(&settings.dns);
         }
         self.settings = Arc::clone(settings);
         let mut before = std::mem::take(&mut self.pools);
@@ -329,7 +334,7 @@ impl Service {
             if slot.entry.is_asked {
                 slot.watching.hurry();
             } else {
-                watches.ask(slot.number, &mut slot.watching, &slot.entry.source);
+                watches.ask(slot.number, &mut slot.watching, (&slot.entry.source, &self.asker));
             }
             slot.entry.note_asked(now_ms);
         }

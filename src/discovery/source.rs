@@ -65,7 +65,7 @@ impl Entry {
         let known = match &source.from {
             SourceKind::Name(name) => Known::Names(Names::new(name, rules, now_ms)),
             SourceKind::Services(_) => Known::Services(Services::new(rules, now_ms)),
-            SourceKind::File(_) => Known::Whole(Whole::new(rules, now_ms)),
+            _ => Known::Whole(Whole::new(rules, now_ms)),
         };
         Self { source: source.clone(), known, is_asked: false, refused: BTreeSet::new(), answers: [0; 3] }
     }

@@ -7,15 +7,25 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, Id, JoinSet};
 
+use super::ask::Asker;
+use super::consul::ConsulWatch;
+use super::docker::DockerWatch;
+use super::http::HttpWatch;
+use super::kubernetes::KubernetesWatch;
 use super::list_file::FileWatch;
 use super::watch::{Answer, Watch};
 use crate::config::settings::{Source, SourceKind};
 
 /// The watch of a source; `None`: it is asked by questions of DNS.
-pub(super) fn begin(source: &Source) -> Option<Box<dyn Watch>> {
+pub(super) fn begin(source: &Source, asker: &Asker) -> Option<Box<dyn Watch>> {
+    let asker = || asker.clone();
     match &source.from {
         SourceKind::Name(_) | SourceKind::Services(_) => None,
         SourceKind::File(file) => Some(Box::new(FileWatch::new(file))),
+        SourceKind::Http(http) => Some(Box::new(HttpWatch::new(http, asker()))),
+        SourceKind::Consul(consul) => Some(Box::new(ConsulWatch::new(consul, asker()))),
+        SourceKind::Docker(docker) => Some(Box::new(DockerWatch::new(docker, asker()))),
+        SourceKind::Kubernetes(kubernetes) => Some(Box::new(KubernetesWatch::new(kubernetes, asker()))),
     }
 }
 
@@ -62,8 +72,8 @@ pub(super) struct Watches {
 
 impl Watches {
     /// Asks the watch of this source, which is made where there is none (at first, and when one broke).
-    pub(super) fn ask(&mut self, number: u64, watching: &mut Watching, source: &Source) {
-        let Some(mut watch) = watching.resting.take().or_else(|| begin(source)) else { return };
+    pub(super) fn ask(&mut self, number: u64, watching: &mut Watching, (source, asker): (&Source, &Asker)) {
+        let Some(mut watch) = watching.resting.take().or_else(|| begin(source, asker)) else { return };
         let hurry = Arc::clone(&watching.hurry);
         let task = self.running.spawn(async move {
             let answer = watch.next(&hurry).await;

@@ -4,7 +4,6 @@
 //! scheduler, owns every check in flight; its thread does nothing else, since a check that is answered late is one that a
 //! backend's program sees. One kind of check, one file.
 
-mod base64;
 mod bson;
 mod dialogue;
 mod dns;

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::base64;
 use super::dialogue::Dialogue;
 use super::line::Opening;
 use super::mongodb::Mongodb;
 use super::mysql::Mysql;
 use super::postgres::{Postgres, Remembered};
+use crate::base64;
 use crate::config::settings::{Check, Health, SendProxy, Tls, TlsTerms};
 use crate::proxy_protocol::{self, Transport};
 

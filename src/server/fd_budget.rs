@@ -34,7 +34,10 @@ impl FdBudget {
         let left = open_files.saturating_sub(own);
         // Where there is little of all, sessions get most of it.
         let asks_names = settings.pools.iter().any(|pool| !pool.sources.is_empty());
-        let names = if asks_names { NAMES } else { 0 };
+        // A list that is asked for, and what tells of changes meanwhile.
+        let sources = settings.pools.iter().flat_map(|pool| &pool.sources);
+        let over_http = 2 * sources.filter(|source| source.from.is_asked_over_http()).count() as u64;
+        let names = if asks_names { NAMES + over_http } else { 0 };
         let kept = (probes as u64 + ADMIN + HANDOVER + names).min(left / 4);
         let pipes = PIPES_MAX.min(left / 32 / 2);
         let room = left - kept - 2 * pipes;
@@ -113,6 +116,15 @@ mod tests {
         let small = budget(256, "", &["tcp"]);
         assert!((60..100).contains(&small.tcp_sessions), "{small:?}");
         assert_eq!(budget(0, "", &["tcp"]).tcp_sessions, 1);
+    }
+
+    #[test]
+    fn sources_that_are_asked_over_http_have_descriptors_of_their_own() {
+        let sessions = |from: &str| {
+            let text = format!("listeners: {{ l: {{ bind: 99, backends: [{{ from: {from} }}] }} }}");
+            FdBudget::new(20_000, &config::read("budget", text.as_bytes()).unwrap(), 2).tcp_sessions
+        };
+        assert_eq!(sessions("{ file: /l }"), sessions("{ consul: pg }") + 1, "two, which are one session");
     }
 
     #[test]

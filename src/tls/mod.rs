@@ -22,7 +22,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::config::settings::{TlsTerms, Verify};
+use crate::config::settings::{Pem, TlsTerms, Verify};
 use unverified::{AnyName, Anybody};
 
 /// Whom each `tls` believes, as it was read last.
@@ -85,11 +85,12 @@ impl Trust {
 
 fn stamps(terms: &TlsTerms) -> Vec<Option<Stamp>> {
     let own = terms.own.iter().flat_map(|(certificate, key)| [certificate, key]);
-    let stamp = |path: &str| {
-        let about = std::fs::metadata(path).ok()?;
+    let stamp = |pem: &Pem| {
+        let Pem::File(path) = pem else { return None };
+        let about = std::fs::metadata(&**path).ok()?;
         Some((about.modified().ok()?, about.len()))
     };
-    terms.ca.iter().chain(own).map(|path| stamp(path)).collect()
+    terms.ca.iter().chain(own).map(stamp).collect()
 }
 
 /// Reads what is needed.
@@ -103,7 +104,7 @@ fn config(terms: &TlsTerms) -> Result<ClientConfig, String> {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(Arc::clone(&provider))))
         }
         Verify::Full | Verify::Ca => {
-            let roots = Arc::new(roots(terms.ca.as_deref())?);
+            let roots = Arc::new(roots(terms.ca.as_ref())?);
             let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
             let verifier = verifier.map_err(|error| error.to_string())?;
             if terms.verify == Verify::Full {
@@ -115,14 +116,14 @@ fn config(terms: &TlsTerms) -> Result<ClientConfig, String> {
     };
     let Some((certificate, key)) = &terms.own else { return Ok(builder.with_no_client_auth()) };
     let key_text = read(key)?;
-    let key = PrivateKeyDer::from_pem_slice(&key_text).map_err(|error| format!("{key}: {error}"))?;
+    let key = PrivateKeyDer::from_pem_slice(&key_text).map_err(|error| format!("{}: {error}", shown(key)))?;
     builder.with_client_auth_cert(certificates(certificate)?, key).map_err(|error| error.to_string())
 }
 
-fn roots(ca: Option<&str>) -> Result<RootCertStore, String> {
+fn roots(ca: Option<&Pem>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let (place, found) = match ca {
-        Some(path) => (path, certificates(path)?),
+        Some(pem) => (shown(pem), certificates(pem)?),
         None => ("the system's store", rustls_native_certs::load_native_certs().certs),
     };
     let (added, _) = roots.add_parsable_certificates(found);
@@ -132,16 +133,28 @@ fn roots(ca: Option<&str>) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let text = read(path)?;
+fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, String> {
+    let text = read(pem)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let all = all.map_err(|error| format!("{path}: {error}"))?;
-    if all.is_empty() { Err(format!("{path} holds no certificate")) } else { Ok(all) }
+    let all = all.map_err(|error| format!("{}: {error}", shown(pem)))?;
+    if all.is_empty() { Err(format!("{} holds no certificate", shown(pem))) } else { Ok(all) }
+}
+
+/// Where it stands, for people.
+fn shown(pem: &Pem) -> &str {
+    match pem {
+        Pem::File(path) => path,
+        Pem::Text(_) => "what the kubeconfig holds",
+    }
 }
 
 /// Reads no more than a file of certificates is long: it may be a device.
-fn read(path: &str) -> Result<Vec<u8>, String> {
+fn read(pem: &Pem) -> Result<Vec<u8>, String> {
     use std::io::Read;
+    let path = match pem {
+        Pem::File(path) => &**path,
+        Pem::Text(text) => return Ok(text.to_vec()),
+    };
     let mut text = Vec::new();
     let read =
         std::fs::File::open(Path::new(path)).and_then(|file| file.take(PEM_BYTES_MAX).read_to_end(&mut text));

@@ -4,7 +4,7 @@ use super::Findings;
 use super::source::{Source, Token};
 
 /// What may stand where, as beginnings of places below `src/`, and why there.
-pub const HOMES: [(&str, &str, &str); 45] = [
+pub const HOMES: [(&str, &str, &str); 48] = [
     ("unsafe", "sys/", "the only raw system calls"),
     ("spawn", "worker/event_loop.rs", "a data thread"),
     ("spawn", "logging/mod.rs", "the writer, so that a slow disk stops nobody"),
@@ -24,6 +24,8 @@ pub const HOMES: [(&str, &str, &str); 45] = [
         "one task for each source that tells the whole; it ends with its entry",
     ),
     ("spawn", "discovery/list_file.rs", "a file is looked at and read where it may wait"),
+    ("spawn", "discovery/http.rs", "a long list is read where others need not wait for it"),
+    ("spawn", "discovery/ask/token.rs", "the file of a token is read, so that other sources are not late"),
     ("spawn", "cli/demo/", "built-in backends and clients"),
     (
         "spawn",
@@ -53,6 +55,7 @@ pub const HOMES: [(&str, &str, &str); 45] = [
     ("now", "discovery/service.rs", "when a source is to be asked"),
     ("now", "discovery/list_file.rs", "when a file that has changed is read once more"),
     ("now", "discovery/resolver.rs", "how long a server may take"),
+    ("now", "discovery/docker/", "for how long a container that was told to stop is believed to"),
     ("now", "health/tcp.rs", "how long a handshake took"),
     ("now", "health/tcp_talk.rs", "how long an answer took"),
     ("now", "health/udp_talk.rs", "how long an answer took"),

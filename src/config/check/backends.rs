@@ -139,7 +139,7 @@ fn tell_double_sources(sources: &[(Source, Place)], report: &mut Report) {
     for (source, place) in sources {
         let what = match &source.from {
             SourceKind::Name(name) => (&*name.host, name.port),
-            SourceKind::File(_) | SourceKind::Services(_) => (&*source.text, None),
+            _ => (&*source.text, None),
         };
         if let Some(first) = places.insert(what, *place) {
             let first = report.spot(first);

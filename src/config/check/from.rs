@@ -4,13 +4,15 @@
 
 use std::time::Duration;
 
+use super::asked;
+use super::choice::{needed, open};
 use super::hosts::is_host_name;
 use super::section::Fields;
 use super::values::{is_word, scalar};
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Report, quoted};
 use crate::config::settings::{Ignored, ListFile, ServiceName, Source, SourceKind, Word};
-use crate::config::spec::{FROM, Section};
+use crate::config::spec::FROM;
 
 /// The source of an entry with `from`.
 pub(super) fn read(entry: &Entry, fields: &Fields<'_>, report: &mut Report) -> Option<Source> {
@@ -45,6 +47,10 @@ pub(super) fn read(entry: &Entry, fields: &Fields<'_>, report: &mut Report) -> O
     let (text, from) = match &*choice.key {
         "srv" => services(choice, &choices, report)?,
         "file" => file(choice, &choices, report)?,
+        "http" => asked::http(choice, &choices, report)?,
+        "consul" => asked::consul(choice, &choices, report)?,
+        "docker" => asked::docker(choice, &choices, report)?,
+        "kubernetes" => asked::kubernetes(choice, &choices, report)?,
         // An unknown key was told.
         _ => return None,
     };
@@ -93,26 +99,6 @@ fn file(choice: &Entry, choices: &Fields<'_>, report: &mut Report) -> Option<(St
         _ => (absolute_path(choice, choices, report)?, Duration::from_secs(1)),
     };
     Some((format!("file {path}"), SourceKind::File(ListFile { path, every })))
-}
-
-/// The map of one kind.
-pub(super) fn open<'a>(choice: &'a Entry, choices: &Fields<'_>, report: &mut Report) -> Option<Fields<'a>> {
-    let section: &'static Section = choices.kind(&choice.key).section()?;
-    Fields::open(&choice.value, section, report)
-}
-
-/// A key without which its map means nothing.
-pub(super) fn needed<'a>(
-    key: &str,
-    choice: &Entry,
-    fields: &Fields<'a>,
-    report: &mut Report,
-) -> Option<&'a Entry> {
-    let entry = fields.get(key);
-    if entry.is_none() {
-        report.tell(choice.place, format!("`{}` needs `{key}`", choice.key));
-    }
-    entry
 }
 
 fn absolute_path(entry: &Entry, fields: &Fields<'_>, report: &mut Report) -> Option<String> {

@@ -23,13 +23,24 @@ pub(super) fn unknown_key(key: &str, section: &Section) -> String {
         (_, Some(near)) => return format!("unknown key {key_shown} in {what}; did you mean `{near}`?"),
         _ => {}
     }
-    let has_key = |other: &&Section| other.keys.iter().any(|row| row.name == key);
-    let elsewhere: Vec<&str> = sections().into_iter().filter(has_key).map(|other| other.what).collect();
+    let elsewhere = elsewhere(key);
     if !elsewhere.is_empty() && !section.choice {
         return format!("unknown key {key_shown} in {what}; it is a key of {}", elsewhere.join(" and of "));
     }
     let keys: Vec<&str> = section.all_keys().collect();
     format!("unknown key {key_shown} in {what}; its keys are {}", keys.join(", "))
+}
+
+/// The sections that have this key.
+fn elsewhere(key: &str) -> Vec<&'static str> {
+    let has_key = |other: &&Section| other.keys.iter().any(|row| row.name == key);
+    let mut elsewhere: Vec<&str> = sections().into_iter().filter(has_key).map(|other| other.what).collect();
+    // Sources have many words that mean something else elsewhere.
+    let is_of_source = |what: &str| what.ends_with("of `from`");
+    if elsewhere.iter().any(|what| !is_of_source(what)) {
+        elsewhere.retain(|what| !is_of_source(what));
+    }
+    elsewhere
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use super::section::Fields;
 use super::values::{found_word, scalar, tell_not, word};
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Report, quoted};
-use crate::config::settings::{Check, PostgresCheck, Secret, SecretSource, Tls, TlsTerms, Verify};
-use crate::config::spec::{POSTGRES, SECRET, TLS};
+use crate::config::settings::{Check, Pem, PostgresCheck, Secret, SecretSource, Tls, TlsTerms, Verify};
+use crate::config::spec::{POSTGRES, SECRET, Section, TLS};
 
 /// A `postgres` check.
 pub(super) fn postgres(choice: &Entry, report: &mut Report) -> Option<Check> {
@@ -140,12 +140,13 @@ pub(super) fn tls(fields: &Fields<'_>, report: &mut Report) -> Option<Tls> {
             tell_not(&kind, entry, text, report);
             return None;
         }
-        terms(entry, report).map(|terms| Tls::On(Arc::new(terms)))
+        terms(entry, &TLS, report).map(|terms| Tls::On(Arc::new(terms)))
     })
 }
 
-fn terms(entry: &Entry, report: &mut Report) -> Option<TlsTerms> {
-    let fields = Fields::open(&entry.value, &TLS, report)?;
+/// Whom to believe, as a map says it.
+pub(super) fn terms(entry: &Entry, section: &'static Section, report: &mut Report) -> Option<TlsTerms> {
+    let fields = Fields::open(&entry.value, section, report)?;
     let kind = fields.kind("verify");
     let verify = fields.read("verify", report, |entry, report| word(&kind, entry, report));
     let verify = verify.and_then(Verify::named)?;
@@ -173,5 +174,6 @@ fn terms(entry: &Entry, report: &mut Report) -> Option<TlsTerms> {
     if let (Some(entry), Some(_), Verify::Off) = (fields.get("ca"), &ca, verify) {
         report.tell(entry.place, "`ca` is looked at by nobody with `verify: off`");
     }
-    Some(TlsTerms { verify, ca, name, own: certificate.zip(key) })
+    let own = certificate.map(Pem::File).zip(key.map(Pem::File));
+    Some(TlsTerms { verify, ca: ca.map(Pem::File), name, own })
 }

@@ -5,8 +5,10 @@
 
 mod across;
 mod address;
+mod asked;
 mod backends;
 mod binds;
+mod choice;
 mod cidr;
 mod connect_from;
 mod databases;
@@ -27,6 +29,7 @@ mod pools;
 mod section;
 mod several;
 mod talk;
+mod url;
 mod values;
 
 use std::cell::Cell;
@@ -42,10 +45,12 @@ use section::{Fields, check_name, entries_of};
 use values::{is_word, scalar};
 
 pub(super) use address::{parse_address, show_ip};
+pub(super) use asked::named;
 pub use listed::Listed;
 pub(super) use listed::read as listed;
 pub(super) use network_files::{from_bytes as networks, good_lines};
 pub(super) use several::joined;
+pub(super) use url::parse as parse_url;
 
 /// The most bytes of a file of networks.
 pub const NETWORKS_BYTES_MAX: usize = network_files::BYTES_MAX;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::Cidr;
+use super::{Cidr, ConsulSource, DockerSource, HttpSource, KubernetesSource};
 
 /// An entry of `backends` that finds backends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Source {
         match &self.from {
             SourceKind::Name(name) => name.port.is_none(),
             SourceKind::Services(ServiceName { port: Some(_), .. }) => false,
-            SourceKind::File(_) | SourceKind::Services(_) => self.ignore.contains(&Ignored::Port),
+            _ => self.ignore.contains(&Ignored::Port),
         }
     }
 }
@@ -42,6 +42,21 @@ pub enum SourceKind {
     File(ListFile),
     /// The services of a name (SRV).
     Services(ServiceName),
+    /// A URL.
+    Http(HttpSource),
+    /// A service of Consul.
+    Consul(ConsulSource),
+    /// Containers of Docker or Podman.
+    Docker(DockerSource),
+    /// A service of Kubernetes.
+    Kubernetes(KubernetesSource),
+}
+
+impl SourceKind {
+    /// A server is asked over HTTP, which takes descriptors of its own.
+    pub fn is_asked_over_http(&self) -> bool {
+        matches!(self, Self::Http(_) | Self::Consul(_) | Self::Docker(_) | Self::Kubernetes(_))
+    }
 }
 
 /// A name whose services are looked up.

@@ -3,6 +3,7 @@
 //! Everything here is plain data. No `Option` stands for "take the default": `None` means the user wrote (or the
 //! default is) `off`. Only `check.rs` makes these from a file; tests may write them by hand.
 
+mod asked;
 mod checks;
 mod discovery;
 mod networks;
@@ -15,6 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+pub use asked::*;
 pub use checks::*;
 pub use discovery::*;
 pub use networks::*;

@@ -1,5 +1,6 @@
-//! TLS of health checks, as the program uses it.
+//! TLS of health checks and of sources, as the program uses it.
 
+use std::fmt;
 use std::sync::Arc;
 
 /// The `tls` of a check.
@@ -18,12 +19,42 @@ pub enum Tls {
 pub struct TlsTerms {
     /// What is looked at.
     pub verify: Verify,
-    /// The file with the certificate authorities; `None`: those that this host trusts.
-    pub ca: Option<Box<str>>,
-    /// The name that the certificate must bear; `None`: the backend's address.
+    /// The certificate authorities; `None`: those that this host trusts.
+    pub ca: Option<Pem>,
+    /// The name that the certificate must bear; `None`: the address.
     pub name: Option<Box<str>>,
-    /// The files with our certificate and its key.
-    pub own: Option<(Box<str>, Box<str>)>,
+    /// Our certificate and its key.
+    pub own: Option<(Pem, Pem)>,
+}
+
+/// Certificates or a key in PEM form. `Debug` tells nothing of a text.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Pem {
+    /// The text of this file.
+    File(Box<str>),
+    /// This text, which a kubeconfig held.
+    Text(Arc<[u8]>),
+}
+
+impl From<String> for Pem {
+    fn from(path: String) -> Self {
+        Self::File(path.into())
+    }
+}
+
+impl From<Box<str>> for Pem {
+    fn from(path: Box<str>) -> Self {
+        Self::File(path)
+    }
+}
+
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "File({path})"),
+            Self::Text(_) => f.write_str("Text"),
+        }
+    }
 }
 
 impl TlsTerms {

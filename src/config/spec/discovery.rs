@@ -2,6 +2,7 @@
 //!
 //! Pure. Tables of rows.
 
+use super::asked::{CONSUL, DOCKER, HTTP, KUBERNETES, LABEL, LOWER, URL, WORD};
 use super::{Default, Key, Kind, NAME, OFF, Section, Text, hours, minutes, ms, seconds, spelt};
 use crate::config::settings::{OnEmpty, Word};
 
@@ -68,6 +69,30 @@ pub(in crate::config) const FROM: Section = Section::choice(
             Kind::TextOr(PATH, &FILE),
             Default::Absent,
             "the path of a file that lists backends: a list like `backends`, one of Prometheus, or a line for each",
+        ),
+        Key::new(
+            "http",
+            Kind::TextOr(URL, &HTTP),
+            Default::Absent,
+            "a URL that lists backends as such a file does, asked every so often",
+        ),
+        Key::new(
+            "consul",
+            Kind::TextOr(WORD, &CONSUL),
+            Default::Absent,
+            "the instances of a service of Consul, told when they change",
+        ),
+        Key::new(
+            "docker",
+            Kind::TextOr(LABEL, &DOCKER),
+            Default::Absent,
+            "the containers of Docker or Podman that have a label",
+        ),
+        Key::new(
+            "kubernetes",
+            Kind::TextOr(LOWER, &KUBERNETES),
+            Default::Absent,
+            "the pods of a service of Kubernetes (EndpointSlices), told when they change",
         ),
     ],
 );

@@ -5,6 +5,7 @@
 //! rules go by (`check::section`), the JSON Schema (`schema`), the answer of `evenkeel keys` (`find`), and by a test the
 //! keys, defaults and ranges of `conf/reference.yaml`. Must stay true: nothing of a row is spelt anywhere else.
 
+mod asked;
 mod checks;
 mod databases;
 mod discovery;
@@ -26,6 +27,7 @@ use super::document::{Entry, Node, Value};
 use super::mistake::Place;
 use super::settings::Protocol;
 
+pub(super) use asked::{CONSUL, DOCKER, HTTP, KUBERNETES, SOCKET_BYTES_MAX, TLS_OF_SOURCE};
 pub(super) use checks::{CHECK, DNS, EXPECT, POSTGRES, TALK, UDP_TALK};
 pub(super) use databases::{MONGODB, MYSQL, REDIS};
 pub(super) use discovery::{FROM, LISTED, LISTED_MAX, TARGETS};

@@ -63,6 +63,11 @@ fn nested(steps: &[&str], value: Option<&str>) -> String {
                 ("redis", ["sentinel_password", ..]) => "sentinels: '10.0.0.1', name: n, ",
                 ("file", ["every"]) => "path: /l, ",
                 ("srv", ["port"]) => "name: _pg._tcp.example.org, ",
+                ("http", ["every" | "token_file" | "tls", ..]) => "url: 'https://h/', ",
+                ("consul", ["tls", ..]) => "service: s, agent: 'https://h', ",
+                ("consul", [other, ..]) if *other != "service" => "service: s, ",
+                ("docker", [other, ..]) if *other != "label" => "label: l, ",
+                ("kubernetes", [other, ..]) if *other != "service" => "service: s, ",
                 ("tls", ["certificate"]) => "key: /k, ",
                 ("tls", ["key"]) => "certificate: /c, ",
                 ("expect", ["primary"]) => "replica: y, ",
@@ -164,7 +169,10 @@ fn text_of(found: &Found, length: usize) -> String {
                 + if length.is_multiple_of(8) { "h" } else { "" }
         }
         "pool" => "p".to_owned(),
-        "file" | "path" | "ca" | "certificate" | "key" => format!("/{}", "p".repeat(length - 1)),
+        "url" => format!("http://h/{}", "u".repeat(length - 9)),
+        "file" | "path" | "ca" | "certificate" | "key" | "token_file" | "kubeconfig" => {
+            format!("/{}", "p".repeat(length - 1))
+        }
         _ => "x".repeat(length),
     }
 }

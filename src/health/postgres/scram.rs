@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 
 use ring::{digest, hmac, pbkdf2};
 
-use super::super::base64;
+use crate::base64;
 
 /// Its name.
 pub(super) const NAME: &str = "SCRAM-SHA-256";
