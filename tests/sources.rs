@@ -468,7 +468,11 @@ fn kubernetes_tells_at_once_and_an_api_in_trouble_takes_nobody_away() {
     cluster.made("/api/v1/namespaces/db/services", service);
     (0..3).for_each(|number| cluster.pod(number));
     let file = place_of(&cluster.folder, "own.kubeconfig");
-    let config = cluster.kubeconfig("TOKEN");
+    // As most have it: the authority in the file itself.
+    let ca = Command::new("base64").arg("-w0").arg(place_of(&cluster.folder, "ca.crt")).output().unwrap();
+    let ca = format!("certificate-authority-data: {}", String::from_utf8(ca.stdout).unwrap());
+    let config = cluster.kubeconfig("TOKEN").replace("certificate-authority: ca.crt", &ca);
+    assert!(config.contains(&ca));
     let put = |token: &str| {
         fs::write(&file, config.replace("TOKEN", token)).unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();

@@ -44,7 +44,7 @@ pub(super) fn consul(choice: &Entry, choices: &Fields<'_>, report: &mut Report) 
     let (fields, entry) = opened("service", choice, choices, &CONSUL, report)?;
     let text = |key: &str, report: &mut Report| optional(&fields, key, report);
     let (tag, datacenter) = (text("tag", report), text("datacenter", report));
-    let (near, filter) = (text("near", report), text("filter", report));
+    let filter = text("filter", report);
     let token_file = path(&fields, "token_file", report);
     let stale = fields.switch("stale", report);
     let agent = match fields.get("agent") {
@@ -57,20 +57,12 @@ pub(super) fn consul(choice: &Entry, choices: &Fields<'_>, report: &mut Report) 
     }
     let server = agent.as_ref().and_then(|url| server(url, &fields, report));
     let service = bounded(entry?, &fields, "service", report)?;
-    let (tag, datacenter, near, filter) = (tag?, datacenter?, near?, filter?);
+    let (tag, datacenter, filter) = (tag?, datacenter?, filter?);
     let more = [("tag", &tag), ("dc", &datacenter), ("filter", &filter)];
     let more = more.into_iter().filter_map(|(key, value)| Some(format!(" {key}={}", value.as_ref()?)));
     let called = format!("consul {service}{}", more.collect::<String>());
-    let source = ConsulSource {
-        server: server?,
-        service,
-        tag,
-        datacenter,
-        near,
-        stale,
-        filter,
-        token_file: token_file?,
-    };
+    let source =
+        ConsulSource { server: server?, service, tag, datacenter, stale, filter, token_file: token_file? };
     Some((called, SourceKind::Consul(source)))
 }
 

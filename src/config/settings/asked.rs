@@ -64,8 +64,6 @@ pub struct ConsulSource {
     pub tag: Option<String>,
     /// Of another data center.
     pub datacenter: Option<String>,
-    /// Nearest to this node first.
-    pub near: Option<String>,
     /// Any server may answer, not the leader alone.
     pub stale: bool,
     /// An expression of Consul's.

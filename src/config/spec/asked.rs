@@ -31,7 +31,6 @@ pub(in crate::config) const CONSUL: Section = Section::new(
         ),
         Key::new("tag", Kind::Text(WORD), Default::Absent, "only instances that have it"),
         Key::new("datacenter", Kind::Text(WORD), Default::Absent, "another one than the agent's"),
-        Key::new("near", Kind::Text(WORD), Default::Absent, "the node that answers are sorted by"),
         Key::new(
             "stale",
             Kind::Words(&["on", "off"]),

@@ -107,12 +107,7 @@ fn path(source: &ConsulSource, index: u64) -> String {
     if index > 0 {
         query.push(format!("index={index}&wait={}s", WAIT.as_secs()));
     }
-    let said = [
-        ("tag", &source.tag),
-        ("dc", &source.datacenter),
-        ("near", &source.near),
-        ("filter", &source.filter),
-    ];
+    let said = [("tag", &source.tag), ("dc", &source.datacenter), ("filter", &source.filter)];
     let said =
         said.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", encoded(value.as_ref()?))));
     query.extend(said);
@@ -158,7 +153,6 @@ mod tests {
             service: "pg main".into(),
             tag: None,
             datacenter: None,
-            near: None,
             stale: true,
             filter: None,
             token_file: None,
@@ -166,12 +160,11 @@ mod tests {
         assert_eq!(path(&source, 0), "/v1/health/service/pg%20main?stale");
         source.tag = Some("a&b".into());
         source.datacenter = Some("west".into());
-        source.near = Some("_agent".into());
         source.filter = Some("Service.Port == 5432".into());
         source.stale = false;
         assert_eq!(
             path(&source, 7),
-            "/v1/health/service/pg%20main?index=7&wait=30s&tag=a%26b&dc=west&near=_agent&\
+            "/v1/health/service/pg%20main?index=7&wait=30s&tag=a%26b&dc=west&\
              filter=Service.Port%20%3D%3D%205432"
         );
     }
