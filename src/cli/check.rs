@@ -39,7 +39,8 @@ pub(super) fn check(paths: &[PathBuf], resolves: bool, asks: bool) -> ExitCode {
                 say(format_args!("and {} more that are not read", ignored.len() - named.len()))
             });
         }
-        for pool in &settings.pools {
+        // Whom sources find decides as well.
+        for pool in settings.pools.iter().filter(|pool| pool.sources.is_empty()) {
             let picker = picker_when_all_serve(pool, &settings.hash_seed);
             if let Some(table) = picker.and_then(|picker| picker.table_number()) {
                 let name = &pool.name;

@@ -4,8 +4,8 @@
 
 use super::check::show_ip;
 use super::settings::{
-    Addresses, Backend, Balance, Bind, Check, Cidr, ConnectFrom, Health, HostName, Listener, Pool, Rate,
-    Role, Settings, ShareLimit, Source, SourceHash, SourceKind, Word,
+    Addresses, Backend, Balance, Bind, Check, Cidr, ConnectFrom, Health, HostName, Listener, NetworkFile,
+    NetworkFiles, Pool, Rate, Role, Settings, ShareLimit, Source, SourceHash, SourceKind, Word,
 };
 use super::table::table;
 use crate::durations::exact;
@@ -65,10 +65,14 @@ fn listener_row(listener: &Listener, pools: &[Pool]) -> [String; 5] {
 
 /// Who may come in, and how many; nothing of a listener that says neither.
 fn entry_row(listener: &Listener) -> Option<[String; 4]> {
-    let networks = |list: &[Cidr], none: &str| match list {
-        [] => none.to_owned(),
-        [only] => format!("{}/{}", only.ip, only.bits),
-        list => format!("{} networks", list.len()),
+    let networks = |list: &[Cidr], files: &[NetworkFile], none: &str| match (list, files) {
+        ([], []) => none.to_owned(),
+        ([only], []) => format!("{}/{}", only.ip, only.bits),
+        (list, []) => format!("{} networks", list.len()),
+        (list, files) => {
+            let all = list.len() + files.iter().map(|file| file.list.len()).sum::<usize>();
+            format!("{all} networks ({} file{})", files.len(), if files.len() == 1 { "" } else { "s" })
+        }
     };
     let limits = &listener.limits;
     let count = |limit, of: &str| match limit {
@@ -88,9 +92,12 @@ fn entry_row(listener: &Listener) -> Option<[String; 4]> {
     .into_iter()
     .flatten()
     .collect();
-    let says_something = !(listener.allow.is_empty() && listener.deny.is_empty() && limits.is_empty());
-    let allow = networks(&listener.allow, if listener.deny.is_empty() { "all" } else { "all others" });
-    let row = [listener.name.clone(), allow, networks(&listener.deny, "none"), limits.join(", ")];
+    let NetworkFiles { allow, deny, .. } = &listener.files;
+    let (allows, denies) =
+        (!(listener.allow.is_empty() && allow.is_empty()), !(listener.deny.is_empty() && deny.is_empty()));
+    let says_something = allows || denies || !limits.is_empty();
+    let allow = networks(&listener.allow, allow, if denies { "all others" } else { "all" });
+    let row = [listener.name.clone(), allow, networks(&listener.deny, deny, "none"), limits.join(", ")];
     says_something.then_some(row)
 }
 

@@ -128,7 +128,7 @@ impl WatchedFiles {
             };
             if is_due {
                 let read = read(&path)
-                    .and_then(|bytes| read_networks(&path, &bytes).map_err(|mistakes| mistakes.to_string()));
+                    .and_then(|bytes| read_networks(&path, &bytes).map_err(|mistakes| mistakes.in_a_line()));
                 self.take(&path, stamp, read);
             }
         }
@@ -169,10 +169,7 @@ impl WatchedFiles {
                 tracing::info!(target: "evenkeel", file = &**path, networks, before, "a file of networks was read again");
             }
             Outcome::Refused(why) => {
-                for line in why.lines().filter(|line| !line.is_empty()).take(LINES_MAX) {
-                    tracing::error!(target: "evenkeel", file = &**path, "a file of networks: {line}");
-                }
-                tracing::error!(target: "evenkeel", file = &**path, "the file of networks is refused; what it said before goes on");
+                tracing::error!(target: "evenkeel", file = &**path, why, "the file of networks is refused; what it said before goes on");
             }
         }
     }
@@ -203,6 +200,3 @@ fn stamp(path: &str) -> Stamp {
     let changed = at(data.ctime(), data.ctime_nsec());
     Some([file, i128::from(data.size()), at(data.mtime(), data.mtime_nsec()), changed])
 }
-
-/// Of a file in which each line is wrong.
-const LINES_MAX: usize = 40;

@@ -144,6 +144,19 @@ fn files_of_networks_stand_in_lists_and_alone() {
 }
 
 #[test]
+fn files_of_networks_are_described() {
+    let row = |lists: &str| {
+        let text = format!("listeners: {{ door: {{ bind: 80, backends: ['10.0.0.1:80'], {lists} }} }}");
+        let text = evenkeel::config::describe(&joined(&[&text]).unwrap().settings);
+        let row = text.lines().skip_while(|line| !line.contains("ALLOW")).nth(1).unwrap_or_default();
+        row.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(row("allow: { file: /good }"), "3 networks (1 file) none");
+    assert_eq!(row("deny: [{ file: /good }, 10.0.0.9]"), "all others 4 networks (1 file)");
+    assert_eq!(row("allow: 10.0.0.0/8"), "10.0.0.0/8 none");
+}
+
+#[test]
 fn what_is_wrong_in_a_file_of_networks_is_told_in_that_file() {
     let with = |file: &str| {
         told(&[&format!(
