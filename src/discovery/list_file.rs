@@ -12,8 +12,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::listing;
 use super::watch::{Answer, Watch};
@@ -32,7 +32,12 @@ pub(super) struct FileWatch {
     again_at: Option<Instant>,
     /// What was told last.
     told: Option<Answer>,
+    /// A look that the file system has not answered: no other one is begun before it ends.
+    stuck: Option<JoinHandle<Looked>>,
 }
+
+/// What came of a look; nothing where the file is as it was.
+type Looked = Result<Option<(Mark, Vec<u8>)>, FileError>;
 
 /// What tells one state of a file from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +61,7 @@ enum FileError {
 impl FileWatch {
     /// One that has not looked yet.
     pub(super) fn new(file: &ListFile) -> Self {
-        Self { file: file.clone(), read: None, again_at: None, told: None }
+        Self { file: file.clone(), read: None, again_at: None, told: None, stuck: None }
     }
 
     /// What there is to say, if there is; asked for it, it says in any case.
@@ -64,7 +69,11 @@ impl FileWatch {
         let path = self.file.path.clone();
         let is_due = self.again_at.is_some_and(|at| at <= Instant::now());
         let known = self.read.filter(|_| !(is_due || is_hurried));
-        let looked = spawn_blocking(move || look(&path, known)).await;
+        let mut looking = self.stuck.take().unwrap_or_else(|| spawn_blocking(move || look(&path, known)));
+        let Ok(looked) = timeout(STUCK, &mut looking).await else {
+            self.stuck = Some(looking);
+            return self.failed(format!("{}: the file system does not answer", self.file.path), is_hurried);
+        };
         let (mark, text) = match looked {
             Ok(Ok(None)) => return None,
             Ok(Ok(Some((mark, text)))) => (mark, text),
@@ -125,7 +134,7 @@ impl Watch for FileWatch {
 }
 
 /// The file, if it is another than known: how it is, and its text.
-fn look(path: &str, known: Option<Mark>) -> Result<Option<(Mark, Vec<u8>)>, FileError> {
+fn look(path: &str, known: Option<Mark>) -> Looked {
     let found = std::fs::metadata(path)?;
     check(&found)?;
     if known == Some(Mark::of(&found)) {
@@ -173,5 +182,7 @@ impl Mark {
     }
 }
 
+/// For how long a file system may be silent (NFS without its server) before that is told.
+const STUCK: Duration = Duration::from_secs(5);
 /// When a file that has changed is read once more.
 const AGAIN: Duration = Duration::from_secs(2);

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, EnterGuard, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -93,6 +94,8 @@ impl SideThread {
             // They are the control thread's.
             children::hold_signals();
             runtime.block_on(ended.cancelled());
+            // A file that is being read where the file system does not answer holds nobody up.
+            runtime.shutdown_timeout(LEFT_BEHIND);
         })?;
         Ok(Self { name, runtime: handle, end: end.drop_guard(), thread })
     }
@@ -121,10 +124,11 @@ impl SideThread {
     }
 }
 
+/// For what is still being read when a thread ends.
+const LEFT_BEHIND: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
