@@ -221,7 +221,7 @@ const AGE_MAX_S: u64 = 7 * 24 * 3_600;
 /// The file is made younger so often.
 const AGED_S: u64 = 3_600;
 /// Between a change and the file.
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
