@@ -30,6 +30,8 @@ pub(super) struct DockerWatch {
     events: Option<Lines>,
     /// Containers that were told to stop, and until when that is believed.
     stopping: HashMap<String, Instant>,
+    /// When it lists once more after an event: the daemon tells of a change before its lists have it, and writes to a disk between.
+    again_at: Option<Instant>,
     /// It has listed, and waits for an event.
     rests: bool,
 }
@@ -37,7 +39,14 @@ pub(super) struct DockerWatch {
 impl DockerWatch {
     /// One that has not asked yet.
     pub(super) fn new(source: &DockerSource, asker: Asker) -> Self {
-        Self { asker, source: source.clone(), events: None, stopping: HashMap::new(), rests: false }
+        Self {
+            asker,
+            source: source.clone(),
+            events: None,
+            stopping: HashMap::new(),
+            again_at: None,
+            rests: false,
+        }
     }
 
     fn question<'a>(&'a self, path: &'a str) -> Question<'a> {
@@ -66,7 +75,7 @@ impl DockerWatch {
 
     /// Ends when there is something to ask for.
     async fn listen(&mut self) {
-        let until = Instant::now() + EVERY;
+        let until = self.again_at.take().unwrap_or_else(|| Instant::now() + EVERY);
         loop {
             let Some(events) = &mut self.events else { return };
             let line = tokio::select! {
@@ -89,6 +98,7 @@ impl DockerWatch {
                 }
                 Err(_) => self.events = None,
             }
+            self.again_at = Some(Instant::now() + AGAIN);
             // What else comes with it is asked for with it.
             sleep(PAUSE).await;
             return;
@@ -131,7 +141,74 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 const EVERY: Duration = Duration::from_secs(10);
 /// From an event to the list.
 const PAUSE: Duration = Duration::from_millis(50);
+/// From an event to the list that has what the first one lacked.
+const AGAIN: Duration = Duration::from_secs(1);
 /// A container that goes on after a signal has meant something else by it.
 const STOPPING: Duration = Duration::from_secs(60);
 /// Containers that stop at once.
 const STOPPING_MAX: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::config;
+    use crate::config::settings::{HttpAt, HttpServer};
+
+    /// A daemon as dockerd is on a slow disk: it tells that a container is paused once it was asked for a list, of which the third
+    /// one has it.
+    async fn lags(door: UnixListener) {
+        let lists = Arc::<AtomicUsize>::default();
+        loop {
+            let (mut stream, _) = door.accept().await.unwrap();
+            let lists = Arc::clone(&lists);
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                if head.starts_with(b"GET /events") {
+                    let begin = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+                    stream.write_all(begin).await.unwrap();
+                    while lists.load(Ordering::SeqCst) == 0 {
+                        sleep(Duration::from_millis(5)).await;
+                    }
+                    let event = "{\"Type\":\"container\",\"Action\":\"pause\",\"Actor\":{\"ID\":\"a\"}}\n";
+                    let chunk = format!("{:x}\r\n{event}\r\n", event.len());
+                    stream.write_all(chunk.as_bytes()).await.unwrap();
+                    std::future::pending::<()>().await;
+                }
+                let state = if lists.fetch_add(1, Ordering::SeqCst) < 2 { "running" } else { "paused" };
+                let body = format!(
+                    r#"[{{"Id":"a","Names":["/pg"],"State":"{state}","NetworkSettings":{{"Networks":{{"n":{{"IPAddress":"10.0.0.1"}}}}}}}}]"#
+                );
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_that_lags_behind_its_event_is_asked_for_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("docker.sock");
+        tokio::spawn(lags(UnixListener::bind(&path).unwrap()));
+        let server = HttpServer { at: HttpAt::Socket(path.display().to_string()), tls: None };
+        let source = DockerSource { server, label: "l".to_owned(), port: Some(1), network: None };
+        let settings = config::read("test.yaml", b"listeners: { door: { bind: 1, backends: [10.0.0.1] } }");
+        let mut watch = DockerWatch::new(&source, Asker::new(&settings.unwrap().dns));
+        let hurry = Notify::new();
+        for expected in [None, None, Some("paused (docker)")] {
+            // Without an event it is asked every ten seconds.
+            let answer = timeout(Duration::from_secs(8), watch.next(&hurry)).await.unwrap();
+            let Answer::Listed(listed) = answer else { panic!("{answer:?}") };
+            assert_eq!(listed[0].drains.as_deref(), expected);
+        }
+    }
+}
