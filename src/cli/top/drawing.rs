@@ -119,6 +119,13 @@ fn warnings(screen: &Screen<'_>) -> Vec<Line<'static>> {
         let told = format!("! the last reload, {} ago, was refused: evenkeel check", age(ago_s));
         all.push(Line::styled(told, bad));
     }
+    if let [[pool, source, state], more @ ..] = &*reading.sources {
+        let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        all.push(Line::styled(
+            format!("! {source} of the pool {pool} is {state}{more}: evenkeel sources"),
+            doubtful,
+        ));
+    }
     for (limit, ratio) in reading.limits.iter().filter(|(_, ratio)| *ratio >= LIMIT_WARNING) {
         all.push(Line::styled(format!("! {limit}: {:.0} % of the limit is in use", ratio * 100.0), doubtful));
     }

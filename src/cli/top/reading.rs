@@ -20,6 +20,8 @@ pub(super) struct Reading {
     pub(super) refused_s: Option<u64>,
     /// Limits by name, and how much of each is in use: 0 to 1.
     pub(super) limits: Vec<(&'static str, f64)>,
+    /// Sources of backends that are not as they should be: pool, source, state.
+    pub(super) sources: Vec<[String; 3]>,
     pub(super) listeners: Vec<Listener>,
     pub(super) pools: Vec<Pool>,
 }
@@ -99,6 +101,7 @@ impl Reading {
             generation: number(config, "generation"),
             refused_s: (text(last, "result") == "refused").then(|| number(last, "seconds_ago")),
             limits: limits(&status["limits"]),
+            sources: list(status, "pools").iter().flat_map(odd_sources).collect(),
             pools: list(status, "pools").iter().map(|value| pool(value, &listeners)).collect(),
             listeners,
         }
@@ -108,6 +111,11 @@ impl Reading {
     pub(super) fn traffic(&self) -> Traffic {
         self.listeners.iter().fold(Traffic::default(), |sum, listener| sum.and(listener.traffic))
     }
+}
+
+fn odd_sources(pool: &Value) -> impl Iterator<Item = [String; 3]> {
+    let odd = list(pool, "sources").iter().filter(|source| text(source, "state") != "ok");
+    odd.map(|source| [text(pool, "name"), text(source, "source"), text(source, "state")].map(str::to_owned))
 }
 
 impl Traffic {

@@ -38,6 +38,7 @@ fn status(uptime_ms: u64, more: u64) -> Value {
             { "name": "postgres", "balance": "least_connections", "eligible": 1, "connects": 10 + more, "connects_us": 8_500 + 900 * more,
               "checks": 5 + more, "checks_us": 400 * (5 + more), "backends": [db1, down, backend("standby", "standby", "tier 1: a lower one serves")] },
             { "name": "dns", "balance": "round_robin", "eligible": 0, "backends": [backend("evil\u{1b}[31m\nname", "down", "timeout")],
+              "sources": [{ "source": "dns.example.org:53", "state": "ok" }, { "source": "file /b.yaml", "state": "failing" }, { "source": "c", "state": "held" }],
               "leaving": [{ "name": "old", "address": "10.0.0.9:53", "active": 2 }] },
         ],
     })
@@ -73,6 +74,7 @@ fn eighty_columns_show_states_with_cause_and_age_rates_and_times() {
         "evenkeel 0.1.0  running  up 11s",
         "40 sessions  12.0/s new",
         "! no eligible backend: listener dns",
+        "! file /b.yaml of the pool dns is failing and 1 more: evenkeel sources",
         "! tcp_sessions: 90 % of the limit is in use",
         "active 40",
         "bytes/s",
