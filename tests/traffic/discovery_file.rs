@@ -329,16 +329,19 @@ fn a_list_that_becomes_a_source_by_a_reload_refuses_nobody_in_between() {
     let balancer = Balancer::start(&list);
     let to = balancer.address();
     let stop = std::sync::atomic::AtomicBool::new(false);
+    let sessions = std::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {
         let clients = scope.spawn(|| {
-            let mut sessions = 0;
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 assert_eq!(short_session(to).expect("nobody is refused"), "here");
-                sessions += 1;
+                sessions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }
-            sessions
         });
-        for _ in 0..5 {
+        let mut rounds = 0;
+        // On a busy machine few come in one round.
+        while !clients.is_finished()
+            && (rounds < 5 || sessions.load(std::sync::atomic::Ordering::Relaxed) < 20)
+        {
             for source in [
                 format!("{{ from: {{ file: '{}' }} }}", path.display()),
                 format!("'db.test:{}'", backend.address.port()),
@@ -346,10 +349,10 @@ fn a_list_that_becomes_a_source_by_a_reload_refuses_nobody_in_between() {
                 balancer.reload(&yaml(&source)).unwrap();
                 balancer.reload(&list).unwrap();
             }
+            rounds += 1;
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        let sessions = clients.join().unwrap();
-        assert!(sessions > 10, "{sessions}");
+        clients.join().unwrap();
     });
     // One that nobody hears of holds up a reload for two seconds, and no longer.
     let began = Instant::now();
