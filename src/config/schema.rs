@@ -48,6 +48,10 @@ fn object(section: &'static Section) -> Map<String, Value> {
     if !needed.is_empty() {
         object.insert("required".into(), json!(needed));
     }
+    if !section.one_of.is_empty() {
+        let needed = section.one_of.iter().map(|key| json!({ "required": [key] }));
+        object.insert("oneOf".into(), needed.collect());
+    }
     if section.choice {
         object.insert("minProperties".into(), json!(1));
         object.insert("maxProperties".into(), json!(1));

@@ -12,7 +12,7 @@ use super::{
 use crate::config::settings::{LogSessions, Protocol, Role, Word};
 
 pub(in crate::config) const LISTENER: Section =
-    Section { what: "a listener", keys: &KEYS, inline: Some(&POOL), choice: false };
+    Section { what: "a listener", keys: &KEYS, inline: Some(&POOL), choice: false, one_of: &[] };
 
 pub(in crate::config) const DEFAULTS_LISTENER: Section =
     Section::new("the `listener` of `defaults`", KEYS.split_at(2).1);

@@ -49,15 +49,21 @@ pub struct Section {
     pub(super) inline: Option<&'static Self>,
     /// Its keys are the choices of a value: one of them stands there, and none of them belongs elsewhere.
     pub(super) choice: bool,
+    /// One of these keys is needed, and no two of them go together.
+    pub(super) one_of: &'static [&'static str],
 }
 
 impl Section {
     const fn new(what: &'static str, keys: &'static [Key]) -> Self {
-        Self { what, keys, inline: None, choice: false }
+        Self { what, keys, inline: None, choice: false, one_of: &[] }
     }
 
     const fn choice(what: &'static str, keys: &'static [Key]) -> Self {
-        Self { what, keys, inline: None, choice: true }
+        Self { what, keys, inline: None, choice: true, one_of: &[] }
+    }
+
+    const fn with_one_of(self, one_of: &'static [&'static str]) -> Self {
+        Self { one_of, ..self }
     }
 
     /// The names of its keys, each once, those of the inlined section behind its own.

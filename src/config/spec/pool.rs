@@ -172,7 +172,8 @@ pub(in crate::config) const BACKEND: Section = Section::new(
             "with `from`: what is not taken from there, but from this entry; without its port, at the one the client came to",
         ),
     ],
-);
+)
+.with_one_of(&["address", "from"]);
 
 pub(in crate::config) const BALANCE: Section = Section::choice(
     "`balance`",
