@@ -5,8 +5,9 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -74,7 +75,7 @@ async fn next_kind(config: &[PathBuf]) -> NextKind {
     let Ok(program) = std::env::current_exe() else { return NextKind::Unknown };
     // A package that put a newer program there has renamed this one away.
     let program = program.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
-    let said = run(&program, &[OsStr::new("manifest-version")], Stdio::piped()).await;
+    let said = run(&program, &[OsStr::new("manifest-version")], Stdio::piped).await;
     let reads = match &said {
         Ok((Some(0), words)) => Reads::parse(words),
         Ok(_) => None,
@@ -97,7 +98,7 @@ async fn next_kind(config: &[PathBuf]) -> NextKind {
     }
     let config: Vec<&OsStr> =
         std::iter::once(OsStr::new("check")).chain(config.iter().map(|path| path.as_os_str())).collect();
-    if matches!(run(&program, &config, Stdio::null()).await, Ok((code, _)) if code != Some(0)) {
+    if matches!(run(&program, &config, Stdio::null).await, Ok((code, _)) if code != Some(0)) {
         tracing::warn!(target: "evenkeel", "the file has mistakes: the next process goes on with what is served now; evenkeel check shows them");
     }
     NextKind::Able
@@ -108,12 +109,27 @@ async fn next_kind(config: &[PathBuf]) -> NextKind {
 fn is_ours(error: &io::Error) -> bool {
     use crate::sys::Errno;
     let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::INTR];
-    error.kind() == io::ErrorKind::TimedOut
+    matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
         || short.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Runs the program; how it ended and the first thing it said. One that takes too long has timed out.
-async fn run(program: &str, arguments: &[&OsStr], output: Stdio) -> io::Result<(Option<i32>, String)> {
+/// Runs the program; how it ended and the first thing it said. One that takes too long has timed out. Whoever stops this service
+/// signals all of its processes, and that one may have just begun: it is run again then.
+async fn run(
+    program: &str,
+    arguments: &[&OsStr],
+    output: fn() -> Stdio,
+) -> io::Result<(Option<i32>, String)> {
+    for _ in 0..STOPPED_MAX {
+        let (status, said) = run_once(program, arguments, output()).await?;
+        if !status.signal().is_some_and(|signal| STOPS.contains(&signal)) {
+            return Ok((status.code(), said));
+        }
+    }
+    Err(io::ErrorKind::Interrupted.into())
+}
+
+async fn run_once(program: &str, arguments: &[&OsStr], output: Stdio) -> io::Result<(ExitStatus, String)> {
     let child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -122,9 +138,9 @@ async fn run(program: &str, arguments: &[&OsStr], output: Stdio) -> io::Result<(
         .spawn();
     let mut child = child?;
     let deadline = Instant::now() + ANSWER_MAX;
-    let code = loop {
+    let status = loop {
         match child.try_wait() {
-            Ok(Some(status)) => break status.code(),
+            Ok(Some(status)) => break status,
             Ok(None) if Instant::now() < deadline => tokio::time::sleep(LOOK_EVERY).await,
             _ => {
                 // Killed, it ends at once.
@@ -138,9 +154,13 @@ async fn run(program: &str, arguments: &[&OsStr], output: Stdio) -> io::Result<(
     if let Some(output) = child.stdout {
         output.take(SAID_BYTES_MAX).read_to_end(&mut said)?;
     }
-    Ok((code, String::from_utf8_lossy(&said).into_owned()))
+    Ok((status, String::from_utf8_lossy(&said).into_owned()))
 }
 
+/// What ends a service: SIGHUP, SIGINT, SIGTERM.
+const STOPS: [i32; 3] = [1, 2, 15];
+/// The processes of a service are signalled once, and once more if one of them was missed.
+const STOPPED_MAX: u32 = 4;
 /// Starting and reading a file takes milliseconds.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -165,6 +185,28 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_program_that_the_stop_of_the_service_hits_is_run_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let times = folder.path().join("times");
+        let script = |signal: &str, at: u32| {
+            let times = times.display();
+            format!("echo >> {times}; [ $(wc -l < {times}) -gt {at} ] && echo said || kill -{signal} $$")
+        };
+        let ask = async |script: String| {
+            let _ = std::fs::remove_file(&times);
+            run("/bin/sh", &[OsStr::new("-c"), OsStr::new(&script)], Stdio::piped).await
+        };
+        for signal in ["TERM", "HUP", "INT"] {
+            let (code, said) = ask(script(signal, 1)).await.unwrap();
+            assert_eq!((code, said.trim_end()), (Some(0), "said"), "{signal}");
+        }
+        let (code, _) = ask(script("SEGV", 1)).await.unwrap();
+        assert_eq!(code, None, "a program that breaks says nothing");
+        let error = ask(script("TERM", 99)).await.unwrap_err();
+        assert!(is_ours(&error), "whoever stops it for ever ends no session: {error}");
+    }
+
     #[test]
     fn a_program_that_is_not_there_is_unable_and_no_descriptor_says_nothing_of_it() {
         let of = |errno: crate::sys::Errno| io::Error::from_raw_os_error(errno.raw_os_error());
@@ -178,8 +220,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_is_asked_and_its_answer_heard() {
-        let said = run("/bin/echo", &[OsStr::new("1 1")], Stdio::piped()).await.unwrap();
+        let said = run("/bin/echo", &[OsStr::new("1 1")], Stdio::piped).await.unwrap();
         assert_eq!(said, (Some(0), "1 1\n".to_owned()));
-        assert!(!is_ours(&run("/nowhere/evenkeel", &[], Stdio::null()).await.unwrap_err()));
+        assert!(!is_ours(&run("/nowhere/evenkeel", &[], Stdio::null).await.unwrap_err()));
     }
 }
