@@ -138,7 +138,8 @@ fn each_door_leads_to_its_role_and_sessions_leave_with_the_role() {
     // A planned switch: the old one says so first, and the new one a little later.
     cluster.says(0, REPLICA);
     eventually("nobody takes writes", || who(write) == '-');
-    assert!(!lives(&mut writer), "its session is over");
+    // A moment later, in the next turn of its thread.
+    eventually("its session is over", || !lives(&mut writer));
     assert_eq!(balancer.ended(Reason::RoleChanged), 1);
     cluster.says(1, PRIMARY);
     eventually("the new one does", || who(write) == 'b');
