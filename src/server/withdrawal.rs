@@ -16,6 +16,8 @@ use crate::process_phase::Withdrawn;
 #[derive(Debug)]
 pub(super) struct Withdrawal {
     now: Mutex<Option<Withdrawn>>,
+    /// Held while the file is changed, which may take as long as a disk likes: whoever only asks does not wait for that.
+    changing: Mutex<()>,
     path: Option<PathBuf>,
 }
 
@@ -26,7 +28,7 @@ impl Withdrawal {
         if let Some(Withdrawn { by, .. }) = &now {
             tracing::warn!(target: "evenkeel", by, "this machine is withdrawn: /readyz says 503; `evenkeel announce` ends it");
         }
-        Self { now: Mutex::new(now), path }
+        Self { now: Mutex::new(now), changing: Mutex::new(()), path }
     }
 
     /// How it is.
@@ -34,14 +36,18 @@ impl Withdrawal {
         self.lock().clone()
     }
 
-    /// Withdraws the machine, or announces it. What is so already stays as it is. An error: it is so, but not kept.
+    /// Withdraws the machine, or announces it. What is so already stays as it is, and is kept again. An error: it is so, but not kept.
     pub(super) fn set(&self, by: &str, is_withdrawn: bool) -> Result<(), String> {
-        let mut now = self.lock();
-        if now.is_some() == is_withdrawn {
-            return Ok(());
-        }
-        *now = is_withdrawn.then(|| Withdrawn { by: by.to_owned(), since_s: unix_seconds() });
-        let kept = match (&self.path, &*now) {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, is_new) = {
+            let mut now = self.lock();
+            let is_new = now.is_some() != is_withdrawn;
+            if is_new {
+                *now = is_withdrawn.then(|| Withdrawn { by: by.to_owned(), since_s: unix_seconds() });
+            }
+            (now.clone(), is_new)
+        };
+        let kept = match (&self.path, &now) {
             (None, None) => Ok(()),
             (None, Some(_)) => {
                 Err("it lasts until the program stops: without StateDirectory= in its unit nothing is kept"
@@ -55,7 +61,8 @@ impl Withdrawal {
                 _ => Ok(()),
             },
         };
-        match &*now {
+        match &now {
+            _ if !is_new => {}
             Some(_) => {
                 tracing::warn!(target: "evenkeel", by, "withdrawn: /readyz says 503, everything else stays as it is; `evenkeel announce` ends it");
             }
@@ -140,9 +147,14 @@ mod tests {
     #[test]
     fn a_folder_that_takes_nothing_is_told() {
         let folder = tempfile::tempdir().unwrap();
-        let withdrawal = Withdrawal::new(Some(folder.path().join("none/withdrawn")), None);
+        let path = folder.path().join("none/withdrawn");
+        let withdrawal = Withdrawal::new(Some(path.clone()), None);
         let why = withdrawal.set("root", true).unwrap_err();
         assert!(why.contains("withdrawn cannot be changed"), "{why}");
         assert!(withdrawal.current().is_some(), "it is so all the same");
+        assert!(withdrawal.set("root", true).is_err(), "and is not said to be kept");
+        std::fs::create_dir(folder.path().join("none")).unwrap();
+        withdrawal.set("root", true).unwrap();
+        assert!(Withdrawal::new(Some(path), None).current().is_some(), "once the folder is mended, it is");
     }
 }
