@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::query::Query;
 use super::requests::{Effect, Kind, Refused, Request, Upgraded};
+use super::run_time;
 use super::source_rows;
 use super::sources::{Entry, Peer, Sources};
 use super::status::State;
@@ -55,6 +56,7 @@ pub(super) async fn answer(
         "/mark" => mark(&query, by, requests).await,
         "/weight" => weight(&query, by, requests).await,
         "/forget" => forget(&query, by, requests).await,
+        "/add" | "/remove" | "/set" | "/reset" => run_time_change(path, &query, by, requests).await,
         "/withdraw" => withdraw(true, by, requests).await,
         "/announce" => withdraw(false, by, requests).await,
         "/reload" => reload(requests).await,
@@ -110,7 +112,8 @@ fn explain(query: &Query, sources: &Sources) -> Result<Answer, Answer> {
         };
         json!({ "name": &*view.backends[index].name, "chance": f64::from(chance) / 1_000.0, "why": why })
     });
-    let absent = source_rows::absent(&sources.discovery, view, query.get("backend"), now_ms);
+    let mut absent = source_rows::absent(&sources.discovery, view, query.get("backend"), now_ms);
+    run_time::note_removed(&mut absent, &(sources.run_time)(), &view.live.name, query.get("backend"));
     let (outcome, backend) = match explanation.outcome {
         _ if refused.is_some() => (refused.map_or("", Reason::word), None),
         Outcome::Backend(index) => {
@@ -295,6 +298,20 @@ fn no_sources(pool: Option<&str>) -> String {
     }
 }
 
+/// `add`, `remove`, `set`, `reset`: backends beside the file.
+async fn run_time_change(
+    path: &str,
+    query: &Query,
+    by: &str,
+    requests: &mpsc::Sender<Request>,
+) -> Result<Answer, Answer> {
+    let command = run_time::command(path, query, by).map_err(|why| bad(&why))?;
+    let (reply, done) = oneshot::channel();
+    send(requests, Request::ChangeAtRunTime { command, reply }).await?;
+    let done = done.await.map_err(|_| stopping())?.map_err(|refused| refusal(&refused))?;
+    Ok((StatusCode::OK, json!({ "changes": done.lines, "not_kept": done.not_kept })))
+}
+
 async fn withdraw(is_withdrawn: bool, by: &str, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
     let (reply, done) = oneshot::channel();
     send(requests, Request::Withdraw { is_withdrawn, by: by.to_owned(), reply }).await?;
@@ -322,7 +339,10 @@ async fn diff(requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
         })
     };
     let effects: Vec<Value> = preview.effects.iter().map(effect).collect();
-    Ok((StatusCode::OK, json!({ "changes": preview.changes, "effects": effects, "files": preview.files })))
+    Ok((
+        StatusCode::OK,
+        json!({ "changes": preview.changes, "at_run_time": preview.at_run_time, "effects": effects, "files": preview.files }),
+    ))
 }
 
 async fn upgrade(query: &Query, who: &Peer, requests: &mpsc::Sender<Request>) -> Result<Answer, Answer> {
@@ -369,6 +389,7 @@ fn refusal(refused: &Refused) -> Answer {
     let code = match refused.kind {
         Kind::BadFile => StatusCode::UNPROCESSABLE_ENTITY,
         Kind::NoSuch => StatusCode::NOT_FOUND,
+        Kind::NotPossible => StatusCode::BAD_REQUEST,
         Kind::NotNow => StatusCode::SERVICE_UNAVAILABLE,
     };
     wrong(code, &refused.text)
@@ -397,7 +418,7 @@ fn shown(seconds: u64) -> String {
 }
 
 /// What each command may be asked with.
-const PARAMETERS: [(&str, &[&str]); 14] = [
+const PARAMETERS: [(&str, &[&str]); 18] = [
     ("/explain", &["listener", "client", "backend"]),
     ("/sessions", &["listener", "backend", "client", "local", "limit"]),
     ("/mark", &["backend", "mark"]),
@@ -406,6 +427,10 @@ const PARAMETERS: [(&str, &[&str]); 14] = [
     ("/close", &["listener", "backend", "client", "local", "all"]),
     ("/sources", &["pool"]),
     ("/refresh", &["pool"]),
+    ("/add", &["pool", "addresses", "keys"]),
+    ("/remove", &["backend"]),
+    ("/set", &["backend", "keys"]),
+    ("/reset", &["whom"]),
     ("/withdraw", &[]),
     ("/announce", &[]),
     ("/reload", &[]),

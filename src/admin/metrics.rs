@@ -367,6 +367,8 @@ fn whole_process(out: &mut OpenMetrics, sources: &Sources) {
         "A number for the file that is served: equal on two machines, it is the same.",
     );
     out.sample("evenkeel_config_number", &[], (sources.file_number)());
+    out.gauge("evenkeel_run_time_changes", "Backends that add, remove or set made other than in the file.");
+    out.sample("evenkeel_run_time_changes", &[], (sources.run_time)().len());
     out.gauge("evenkeel_withdrawn", "1: an operator wants nobody sent to this machine; /readyz says 503.");
     out.sample("evenkeel_withdrawn", &[], u8::from((sources.withdrawn)().is_some()));
     out.counter("evenkeel_watchers_refused", "Who could not watch the dashboard: no place, or too slow.");

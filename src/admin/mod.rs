@@ -15,6 +15,7 @@ mod openmetrics;
 mod process;
 mod query;
 pub mod requests;
+mod run_time;
 mod socket;
 mod source_rows;
 mod sources;

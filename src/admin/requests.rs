@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use tokio::sync::oneshot;
 
 use crate::backend_state::Mark;
+use crate::config::RunTimeCommand;
 use crate::config::settings::Level;
 use crate::session_query::{Filter, SessionRow};
 
@@ -80,6 +81,13 @@ pub enum Request {
         /// Whether it is kept over a stop; it is so in any case.
         reply: oneshot::Sender<Result<(), String>>,
     },
+    /// Change backends beside the file.
+    ChangeAtRunTime {
+        /// How.
+        command: RunTimeCommand,
+        /// What is different by it.
+        reply: oneshot::Sender<Result<ChangedAtRunTime, Refused>>,
+    },
     /// Set the level of the log until the file says otherwise.
     LogLevel {
         /// The least serious level that is written.
@@ -105,16 +113,27 @@ pub enum Request {
 pub struct Preview {
     /// What the file says that is not served, a line each.
     pub changes: Vec<String>,
+    /// What is changed at run time and stays so, a line each.
+    pub at_run_time: Vec<String>,
     /// What comes of that.
     pub effects: Vec<Effect>,
     /// The files that were read.
     pub files: Vec<String>,
 }
 
+/// Backends are changed beside the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedAtRunTime {
+    /// What is different, a line each.
+    pub lines: Vec<String>,
+    /// Why a stop ends it.
+    pub not_kept: Option<String>,
+}
+
 /// One thing that would come of a reload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Effect {
-    /// `opens`, `closes`, `ends`, `keeps`, `moves` or `refused`.
+    /// `opens`, `closes`, `ends`, `keeps`, `moves`, `resets` or `refused`.
     pub kind: &'static str,
     /// For people.
     pub text: String,
@@ -158,6 +177,8 @@ pub enum Kind {
     BadFile,
     /// What was named is not there.
     NoSuch,
+    /// The request cannot be carried out as it is.
+    NotPossible,
     /// File and request are right, and it cannot be done at this moment: an address is taken, the program stops.
     NotNow,
 }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::cached_texts::{Basis, CachedTexts};
 use super::gate::Gate;
+use crate::config::RunTimeChange;
 use crate::discovery::Board;
 use crate::metrics::{Listeners, Reloads};
 use crate::pool::SnapshotCell;
@@ -47,6 +48,8 @@ pub struct Sources {
     pub addresses: Box<dyn Fn() -> Vec<(String, SocketAddr)> + Send + Sync>,
     /// Whether the lists or the limits of the listener of this name would keep a client out at this moment of the clock.
     pub refuses: Box<Refuses>,
+    /// Who wants nobody sent to this machine.
+    pub run_time: Box<dyn Fn() -> Arc<[RunTimeChange]> + Send + Sync>,
     /// Who wants nobody sent to this machine.
     pub withdrawn: Box<dyn Fn() -> Option<Withdrawn> + Send + Sync>,
     /// How the files of networks stand.

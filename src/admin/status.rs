@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::written;
 use super::cached_texts::MaxAge;
+use super::run_time;
 use super::source_rows;
 use super::sources::{NetworkFileRow, Sources, WATCHERS_MAX};
 use crate::backend_state::{BackendState, Health, Mark, TENTHS};
@@ -66,10 +67,11 @@ fn status(sources: &Sources) -> Value {
     });
     whole["listeners"] = listeners.collect();
     whole["network_files"] = (sources.network_files)().iter().map(network_file).collect();
-    let board = &sources.discovery;
+    let (board, changes) = (&sources.discovery, (sources.run_time)());
     whole["pools"] = pools
         .map(|view| {
             let mut pool = pool(view, now_ms);
+            pool["at_run_time"] = run_time::of_pool(&changes, &view.live.name);
             if let Some(rows) = source_rows::of_pool(board, &view.live.name, now_ms) {
                 pool["sources"] = rows;
             }

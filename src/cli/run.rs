@@ -17,7 +17,7 @@ use crate::config::settings::AdminSocket;
 use crate::logging::Logging;
 use crate::server::{
     Beginning, Document, Drained, Environment, File, Notify, Predecessor, Program, Server, Stashed,
-    Successor, end_with_follower, keep_stash, read_document,
+    Successor, end_with_follower, keep_stash, read_changed,
 };
 use crate::sys::children::{self, Signalled};
 use crate::sys::{rlimits, udp_probe};
@@ -42,7 +42,7 @@ pub(super) fn run(paths: &[PathBuf]) -> ExitCode {
                 return failed(&format_args!("the process before cannot be reached: {error}")).into();
             }
         };
-        let beginning = match predecessor.read(paths) {
+        let beginning = match predecessor.read(paths, in_the_state_folder(RUN_TIME).as_deref()) {
             Ok(beginning) => beginning,
             Err(refused) => {
                 tell_refused(&refused);
@@ -238,6 +238,7 @@ fn environment(paths: &[PathBuf], document: &Document, store: FdStore, logging: 
         usual_socket: super::client::usual_socket(),
         generations: in_the_state_folder("generations"),
         found: in_the_state_folder("found.json"),
+        run_time: in_the_state_folder(RUN_TIME),
         offloads: udp_probe::probe(),
     }
 }
@@ -249,6 +250,8 @@ fn in_the_state_folder(file: &str) -> Option<PathBuf> {
     Some(folder.join(file))
 }
 
+/// What was changed at run time.
+const RUN_TIME: &str = "run-time.json";
 /// How long what looks at files may take when everything else has ended.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 /// A signal that has come is told to the program by way of a pipe.
@@ -328,7 +331,9 @@ fn file(paths: &[PathBuf], document: &Document, logging: &Logging) -> File {
     File {
         names: Arc::clone(&document.files),
         text: Arc::clone(&document.text),
-        read: Arc::new(move || read_document(&paths)),
+        base: Arc::clone(&document.base),
+        changes: Arc::clone(&document.changes),
+        read: Arc::new(move |changes| read_changed(&paths, changes)),
         set_log_level: Arc::new(move |to| level.set(to)),
     }
 }

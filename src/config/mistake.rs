@@ -15,6 +15,9 @@ pub(super) use super::shown::{harmless, listed, quoted};
 use super::snippet::{Lines, Snippet, snippet};
 use super::variables::{self, Used};
 
+/// What the words of a command are called, among the files.
+pub(super) const AT_RUN_TIME: &str = "at run time";
+
 /// Where something stands. Line 0: nowhere in particular (the file as a whole).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
@@ -100,7 +103,8 @@ impl fmt::Display for Mistakes {
         let count = self.count();
         let noun = if count == 1 { "mistake" } else { "mistakes" };
         let first = self.files.first().map_or("", |name| name);
-        let (more, were) = match self.files.len() {
+        let files = self.files.iter().filter(|name| ***name != *AT_RUN_TIME).count();
+        let (more, were) = match files {
             0 | 1 => (String::new(), "the file was"),
             2 => (" and 1 more file".to_owned(), "the files were"),
             all => (format!(" and {} more files", all - 1), "the files were"),

@@ -16,6 +16,7 @@ mod kubeconfig;
 mod listing;
 mod mistake;
 mod nearest;
+mod run_time;
 mod schema;
 pub mod settings;
 mod shown;
@@ -36,13 +37,15 @@ pub use difference::difference;
 pub use kubeconfig::{Kubeconfig, read_kubeconfig};
 pub use listing::{LISTING_BYTES_MAX, read_listing};
 pub use mistake::{Mistake, Mistakes, Reads, Variable};
+pub use run_time::{RunTimeChange, RunTimeCommand, RunTimeError, RunTimeHow, RunTimeWish, edited};
 pub use schema::schema;
 pub use table::{explained, table};
 pub use text::BYTES_MAX;
 pub use text::number;
 pub use unified::unified;
 
-use mistake::{Place, Report};
+use mistake::{AT_RUN_TIME, Place, Report};
+use run_time::Laid;
 use settings::{NetworkList, Settings};
 
 /// A configuration that was read.
@@ -52,6 +55,12 @@ pub struct Configuration {
     pub settings: Settings,
     /// What it says, without its passwords: one text, with what its variables stand for. Read anywhere, it means the same.
     pub text: String,
+    /// The same without what was changed at run time.
+    pub base: String,
+    /// What was changed at run time and stays so.
+    pub changes: Vec<RunTimeChange>,
+    /// What was, and ends with what the files say now, for people.
+    pub over: Vec<String>,
     /// The variables of the environment that it uses, in the order of the files.
     pub variables: Vec<Variable>,
     /// Which of the files hold passwords as they are.
@@ -70,12 +79,12 @@ pub struct Text<'a> {
 /// Reads a whole file. `file_name` is only for the text of the mistakes. What stands outside of it (passwords, the
 /// environment) is not read.
 pub fn read(file_name: &str, text: &[u8]) -> Result<Settings, Mistakes> {
-    whole(&[Text { name: file_name, bytes: text }], Report::default()).map(|read| read.settings)
+    whole(&[Text { name: file_name, bytes: text }], &[], Report::default()).map(|read| read.settings)
 }
 
 /// The same with what stands outside of it.
 pub fn read_with(file_name: &str, text: &[u8], reads: Reads) -> Result<Configuration, Mistakes> {
-    read_files(&[Text { name: file_name, bytes: text }], reads)
+    read_files(&[Text { name: file_name, bytes: text }], &[], reads)
 }
 
 /// Reads a file of networks.
@@ -89,13 +98,22 @@ pub fn good_networks(bytes: &[u8]) -> Vec<u8> {
     check::good_lines(bytes).into_bytes()
 }
 
-/// Reads several files as one configuration.
-pub fn read_files(files: &[Text<'_>], reads: Reads) -> Result<Configuration, Mistakes> {
-    whole(files, Report::reading(reads))
+/// Reads several files as one configuration, with what was changed at run time.
+pub fn read_files(
+    files: &[Text<'_>],
+    changes: &[RunTimeChange],
+    reads: Reads,
+) -> Result<Configuration, Mistakes> {
+    whole(files, changes, Report::reading(reads))
 }
 
-fn whole(files: &[Text<'_>], mut report: Report) -> Result<Configuration, Mistakes> {
-    report.set_names(&files.iter().map(|file| file.name).collect::<Vec<_>>());
+fn whole(
+    files: &[Text<'_>],
+    changes: &[RunTimeChange],
+    mut report: Report,
+) -> Result<Configuration, Mistakes> {
+    let names = files.iter().map(|file| file.name).chain(changes.iter().map(|_| AT_RUN_TIME));
+    report.set_names(&names.collect::<Vec<_>>());
     let (mut texts, mut trees) = (Vec::with_capacity(files.len()), Vec::with_capacity(files.len()));
     let mut room = text::BYTES_MAX;
     for (file, Text { bytes, .. }) in files.iter().enumerate() {
@@ -117,24 +135,33 @@ fn whole(files: &[Text<'_>], mut report: Report) -> Result<Configuration, Mistak
     }
     // What a file that cannot be read says would be missed in the others.
     let document = (trees.len() == files.len()).then(|| check::joined(trees, &mut report));
-    let settings = document.as_ref().and_then(|document| check::check(document, &mut report));
+    let laid = document.as_ref().map(|document| run_time::laid_over(document, changes, files.len()));
+    texts.extend(changes.iter().map(RunTimeChange::command));
+    let settings = laid.as_ref().and_then(|laid| check::check(&laid.tree, &mut report));
     if !report.is_empty()
-        && let Some((file, told)) =
-            texts.iter().enumerate().find_map(|(file, text)| Some((file, foreign::file(text)?)))
+        && let Some((file, told)) = texts
+            .iter()
+            .enumerate()
+            .take(files.len())
+            .find_map(|(file, text)| Some((file, foreign::file(text)?)))
     {
         report.tell_only(Place::whole(file), told);
     }
     let texts: Vec<String> =
         texts.iter().enumerate().map(|(file, text)| hidden::blank(text, file, &mut report)).collect();
-    match (settings, document) {
-        (Some(settings), Some(document)) if report.is_empty() => {
+    match (settings, document.zip(laid)) {
+        (Some(settings), Some((document, Laid { tree, stay, over }))) if report.is_empty() => {
             let (variables, with_passwords) = (report.variables(), report.with_passwords());
-            let text = match <[String; 1]>::try_from(texts) {
+            let base = match &texts[..files.len()] {
                 // Elsewhere variables stand for something else, or for nothing.
-                Ok([text]) if variables.is_empty() => text,
+                [text] if variables.is_empty() => text.clone(),
                 _ => written::written(&document, report.hidden()),
             };
-            Ok(Configuration { settings, text, variables, with_passwords })
+            let text = match &*stay {
+                [] => base.clone(),
+                _ => written::written(&tree, report.hidden()),
+            };
+            Ok(Configuration { settings, text, base, changes: stay, over, variables, with_passwords })
         }
         _ => Err(report.into_mistakes(&texts)),
     }

@@ -21,6 +21,13 @@ pub(super) fn written(tree: &Node, hidden: &[Place]) -> String {
     text
 }
 
+/// The text of a part of a tree in which no password stands.
+pub(super) fn node_text(node: &Node) -> String {
+    let mut text = String::new();
+    write_node(node, &[], &mut text);
+    text
+}
+
 fn write_node(node: &Node, hidden: &[Place], text: &mut String) {
     match &node.value {
         Value::Empty | Value::Told => text.push('~'),

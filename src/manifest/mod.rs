@@ -97,6 +97,10 @@ travels! {
         pub ready: Option<i32> = None,
         /// Who wants nobody sent to this machine, and since when in seconds since 1970.
         pub withdrawn: Option<(String, u64)> = None,
+        /// The configuration without what was changed at run time, where something was.
+        pub base: Option<String> = None,
+        /// What was.
+        pub run_time: Option<String> = None,
     }
 }
 
@@ -237,6 +241,8 @@ impl Head {
             reloads: (0, 0),
             ready: None,
             withdrawn: None,
+            base: None,
+            run_time: None,
         }
     }
 }

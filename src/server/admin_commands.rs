@@ -68,6 +68,9 @@ impl Control {
                 let _ = reply.send(done.unwrap_or_else(|error| Err(error.to_string())));
                 self.texts.note_change();
             }
+            Request::ChangeAtRunTime { command, reply } => {
+                let _ = reply.send(self.change_at_run_time(command).await);
+            }
             Request::LogLevel { level, reply } => {
                 (self.file.set_log_level)(level);
                 let _ = reply.send(());

@@ -129,7 +129,7 @@ impl Control {
     pub(super) fn sources(&self) -> Sources {
         let [served, doors, named] = [(); 3].map(|()| Arc::clone(&self.served));
         let (withdrawal, file_number) = (Arc::clone(&self.withdrawal), Arc::clone(&self.file_number));
-        let files = Arc::clone(&self.network_files);
+        let (files, run_time) = (Arc::clone(&self.network_files), Arc::clone(&self.run_time));
         Sources {
             snapshots: Arc::clone(&self.snapshots),
             discovery: Arc::clone(&self.discovery.board),
@@ -151,6 +151,7 @@ impl Control {
                 let why = access.map(|access| access.why(client));
                 Entry { refused: denied.or_else(|| foresee(&terms, client, now_ns)), why }
             }),
+            run_time: Box::new(move || run_time.current().changes),
             withdrawn: Box::new(move || withdrawal.current()),
             network_files: Box::new(move || files.rows()),
             file_number: Box::new(move || file_number.load(Ordering::Relaxed)),

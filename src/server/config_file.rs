@@ -7,10 +7,15 @@ use super::config_paths::find;
 use super::environment::Document;
 use super::error::Refused;
 use super::secrets;
-use crate::config::{self, Configuration, Text};
+use crate::config::{self, Configuration, RunTimeChange, Text};
 
 /// Reads and checks the files that these paths stand for.
 pub fn read_document(paths: &[PathBuf]) -> Result<Document, Refused> {
+    read_changed(paths, &[])
+}
+
+/// The same with what was changed at run time.
+pub fn read_changed(paths: &[PathBuf], changes: &[RunTimeChange]) -> Result<Document, Refused> {
     let found = find(paths).map_err(Refused::Unreadable)?;
     let names = |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
     let (files, ignored) = (names(&found.files), names(&found.ignored));
@@ -29,7 +34,7 @@ pub fn read_document(paths: &[PathBuf]) -> Result<Document, Refused> {
         return Err(Refused::Unreadable(wrong.join("\n")));
     }
     let texts: Vec<Text<'_>> = files.iter().zip(&texts).map(|(name, bytes)| Text { name, bytes }).collect();
-    let read = config::read_files(&texts, secrets::OUTSIDE)?;
+    let read = config::read_files(&texts, changes, secrets::OUTSIDE)?;
     let with_passwords: Vec<&Path> =
         read.with_passwords.iter().filter_map(|at| found.files.get(*at)).map(PathBuf::as_path).collect();
     let warnings = secrets::exposed(&with_passwords, &read.settings);
@@ -66,8 +71,9 @@ fn document(
     ignored: Vec<String>,
     warnings: Vec<String>,
 ) -> Document {
-    let Configuration { settings, text, variables, .. } = read;
-    Document { settings, text: text.into(), variables, files: files.into(), ignored, warnings }
+    let Configuration { settings, text, base, changes, over, variables, .. } = read;
+    let (text, base, changes) = (text.into(), base.into(), changes.into());
+    Document { settings, text, base, changes, over, variables, files: files.into(), ignored, warnings }
 }
 
 /// Reads no more than is needed to see that it is more than there is room for: it may be a device.

@@ -19,6 +19,7 @@ use super::kept_listeners::KeptListeners;
 use super::network_files::WatchedFiles;
 use super::open_listeners::OpenListeners;
 use super::rates::RatesBefore;
+use super::run_time::RunTime;
 use super::side_thread::SideThreads;
 use super::withdrawal::Withdrawal;
 use crate::admin::{CachedTexts, Gate, Watchers};
@@ -44,6 +45,9 @@ pub(super) struct Control {
     pub(super) served: Arc<Mutex<OpenListeners>>,
     /// Held by the reload under way.
     pub(super) reloading: tokio::sync::Mutex<()>,
+    /// Held by whoever reads the file, or changes backends beside it.
+    pub(super) changing: tokio::sync::Mutex<()>,
+    pub(super) run_time: Arc<RunTime>,
     pub(super) orders: mpsc::Sender<Order>,
     /// Where the sources of pools are asked.
     pub(super) discovery: discovery::Handle,
@@ -137,6 +141,12 @@ impl Control {
             listeners: Arc::default(),
             served: Arc::new(Mutex::new(served)),
             reloading: tokio::sync::Mutex::new(()),
+            changing: tokio::sync::Mutex::new(()),
+            run_time: Arc::new(RunTime::new(
+                with.run_time.clone(),
+                Arc::clone(&with.file.base),
+                Arc::clone(&with.file.changes),
+            )),
             orders,
             discovery,
             tasks: TaskTracker::new(),
@@ -154,7 +164,7 @@ impl Control {
             last_numbers,
             usual_socket: with.usual_socket.clone(),
             notify: with.notify,
-            file_number: Arc::new(AtomicU32::new(config::number(&with.file.text))),
+            file_number: Arc::new(AtomicU32::new(config::number(&with.file.base))),
             text: Mutex::new(Arc::clone(&with.file.text)),
             file: with.file.clone(),
             kept_listeners: Mutex::default(),

@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use super::error::Refused;
-use crate::config::Variable;
 use crate::config::settings::{Level, Settings};
+use crate::config::{RunTimeChange, Variable};
 use crate::sys::udp_probe::Offloads;
 use crate::systemd::{FdStore, Notify};
 
@@ -33,6 +33,8 @@ pub struct Environment {
     pub generations: Option<PathBuf>,
     /// Where what discovery has found outlives a crash; `None`: nowhere.
     pub found: Option<PathBuf>,
+    /// Where backends that are changed at run time outlive a crash; `None`: nowhere.
+    pub run_time: Option<PathBuf>,
     /// What the kernel does with several datagrams at once.
     pub offloads: Offloads,
 }
@@ -50,6 +52,7 @@ impl Environment {
             usual_socket: None,
             generations: None,
             found: None,
+            run_time: None,
             offloads,
         }
     }
@@ -64,6 +67,9 @@ pub struct Program {
     pub arguments: Vec<OsString>,
 }
 
+/// Reads the file, and lays over it what was changed at run time.
+pub(super) type ReadFile = dyn Fn(&[RunTimeChange]) -> Result<Document, Refused> + Send + Sync;
+
 /// The file behind a balancer, and the log it may turn up.
 #[derive(Clone)]
 pub struct File {
@@ -71,8 +77,12 @@ pub struct File {
     pub names: Arc<[String]>,
     /// What it said when the balancer started, without its passwords.
     pub text: Arc<str>,
-    /// Reads and checks it.
-    pub read: Arc<dyn Fn() -> Result<Document, Refused> + Send + Sync>,
+    /// The same without what was changed at run time.
+    pub base: Arc<str>,
+    /// What was.
+    pub changes: Arc<[RunTimeChange]>,
+    /// Reads and checks it, with what is changed at run time.
+    pub read: Arc<ReadFile>,
     /// Sets the level of the log.
     pub set_log_level: Arc<dyn Fn(Level) + Send + Sync>,
 }
@@ -84,6 +94,12 @@ pub struct Document {
     pub settings: Settings,
     /// What it says, without its passwords.
     pub text: Arc<str>,
+    /// The same without what was changed at run time.
+    pub base: Arc<str>,
+    /// What was, and stays.
+    pub changes: Arc<[RunTimeChange]>,
+    /// What was, and ends with what the files say now, for people.
+    pub over: Vec<String>,
     /// The variables of the environment that it uses.
     pub variables: Vec<Variable>,
     /// The files it was read from.
@@ -107,7 +123,9 @@ impl File {
         Self {
             names: Arc::default(),
             text: "".into(),
-            read: Arc::new(|| Err(Refused::Unreadable("this balancer has no file".into()))),
+            base: "".into(),
+            changes: Arc::default(),
+            read: Arc::new(|_| Err(Refused::Unreadable("this balancer has no file".into()))),
             set_log_level: Arc::new(|_| {}),
         }
     }

@@ -4,6 +4,7 @@
 
 mod admin_commands;
 mod admin_sockets;
+mod change_backends;
 mod config_file;
 mod config_paths;
 mod connect_from;
@@ -22,6 +23,7 @@ mod periodic;
 mod preview;
 mod rates;
 mod reload;
+mod run_time;
 mod secrets;
 mod side_thread;
 mod start;
@@ -49,7 +51,7 @@ pub use crate::publisher::{NoSuch, Whom};
 pub use crate::systemd::Notify;
 use crate::transfer::Stash;
 use crate::worker::Workers;
-pub use config_file::{read_document, read_standard_input};
+pub use config_file::{read_changed, read_document, read_standard_input};
 pub use connect_from::ForeignError;
 use control::Control;
 pub use environment::{Document, Environment, File, Program};
@@ -139,6 +141,12 @@ impl Server {
     /// What is served stands in these files now.
     fn now_from(&self, files: Arc<[String]>) {
         self.control.reloads.set_files(files);
+    }
+
+    /// What was changed at run time outlives a stop, as far as it can.
+    async fn keep_changes(&self) {
+        // A failure is in the log.
+        let _ = self.control.keep_changes().await;
     }
 
     /// Reads the file again and serves what it says; tells the service manager and the log what came of it.

@@ -13,7 +13,7 @@ use crate::admin::requests::{Effect, Preview};
 use crate::balance::load::Load;
 use crate::balance::{Ask, Member, Pick, Picker};
 use crate::config::settings::{Balance, OnRemoved, Pool, Protocol, Settings};
-use crate::config::unified;
+use crate::config::{RunTimeChange, unified};
 use crate::durations::exact;
 use crate::pool::{PoolView, Snapshot};
 use crate::random::Random;
@@ -30,7 +30,8 @@ impl Control {
     }
 
     fn look_ahead(&self) -> Result<Preview, Refused> {
-        let document = (self.file.read)()?;
+        let changed = self.run_time.current().changes;
+        let document = (self.file.read)(&changed)?;
         let (settings, after) = (&document.settings, &*document.text);
         let text = Arc::clone(&lock(&self.text));
         let before = Arc::clone(&self.served().settings);
@@ -47,7 +48,10 @@ impl Control {
         self.look_at_doors(settings, &mut effects);
         backends(&self.snapshots.load(), settings, &mut effects);
         moved(&self.snapshots.load(), &before, settings, &mut effects);
-        Ok(Preview { changes, effects, files: document.files.to_vec() })
+        let ends = |over: &String| Effect::new("resets", format!("a change at run time ends: {over}"), 0);
+        effects.extend(document.over.iter().map(ends));
+        let at_run_time = document.changes.iter().map(RunTimeChange::told).collect();
+        Ok(Preview { changes, at_run_time, effects, files: document.files.to_vec() })
     }
 
     fn look_at_doors(&self, settings: &Settings, effects: &mut Vec<Effect>) {

@@ -15,7 +15,6 @@ use tokio::sync::oneshot;
 use super::admin_sockets::{HttpDoor, SocketDoor, http_address_of};
 use super::config_paths::listed;
 use super::control::{Control, lock};
-use super::environment::Document;
 use super::error::{HttpError, Refused, ReloadError};
 use super::fd_budget::FdBudget;
 use super::open_listeners::{Matched, OpenDoor, OpenListeners};
@@ -64,15 +63,16 @@ impl Control {
     /// Reads the file again and serves what it says. Whatever is wrong leaves everything as it was.
     pub(super) async fn reload_file(self: &Arc<Self>) -> Result<Changes, Refused> {
         self.notify.reloading();
-        let outcome = match (self.file.read)() {
+        let _one_at_a_time = self.changing.lock().await;
+        let outcome = match (self.file.read)(&self.run_time.current().changes) {
             Ok(document) => {
                 document.warn();
-                let Document { settings, text, files, .. } = document;
-                let reloaded = self.reload(settings).await;
+                let reloaded = self.reload(document.settings.clone()).await;
                 if reloaded.is_ok() {
-                    self.file_number.store(config::number(&text), Ordering::Relaxed);
-                    *lock(&self.text) = text;
-                    self.reloads.set_files(files);
+                    self.file_number.store(config::number(&document.base), Ordering::Relaxed);
+                    self.follow_file(&document).await;
+                    *lock(&self.text) = document.text;
+                    self.reloads.set_files(document.files);
                 }
                 reloaded.map_err(Refused::from)
             }
@@ -141,6 +141,20 @@ impl Control {
         let mut lines = difference(&before, &settings);
         lines.extend(networks);
         Ok(Changes { lines, generation: reloaded.generation })
+    }
+
+    /// Serves other backends of the pools that there are: doors stay as they are.
+    pub(super) async fn reload_pools(&self, settings: Arc<Settings>) -> Result<(), ReloadError> {
+        let _one_at_a_time = self.reloading.lock().await;
+        let phase = *self.phase.borrow();
+        if phase != Phase::Running {
+            return Err(ReloadError::NotRunning(phase.word()));
+        }
+        connect_from::check(&settings)?;
+        self.set_limits(&settings);
+        self.publish(&settings).await.ok_or(ReloadError::NotRunning("stopping"))?;
+        self.served().settings = settings;
+        Ok(())
     }
 
     fn note_reload(&self, refused: bool, lines: Vec<String>) {

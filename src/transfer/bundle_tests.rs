@@ -29,6 +29,8 @@ fn manifest(doors: usize) -> (Manifest, Vec<io::PipeReader>) {
         reloads: (0, 0),
         ready: None,
         withdrawn: None,
+        base: None,
+        run_time: None,
     };
     let doors = (0..).zip(&pipes).map(door).collect();
     let manifest = Manifest { doors, ..Manifest::new(head) };

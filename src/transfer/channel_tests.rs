@@ -26,6 +26,8 @@ fn manifest() -> Manifest {
         reloads: (0, 0),
         ready: None,
         withdrawn: None,
+        base: None,
+        run_time: None,
     })
 }
 

@@ -22,7 +22,15 @@ pub const HOMES: [(&str, &[&str]); 25] = [
     ("sd_notify", &["systemd/notify.rs"]),
     (
         "serde_json",
-        &["admin/", "cli/", "config/schema.rs", "discovery/", "health/patroni.rs", "server/found_file.rs"],
+        &[
+            "admin/",
+            "cli/",
+            "config/schema.rs",
+            "discovery/",
+            "health/patroni.rs",
+            "server/found_file.rs",
+            "server/run_time.rs",
+        ],
     ),
     ("siphasher", &["balance/", "flow/", "transfer/", "limits/", "sticky.rs"]),
     ("slab", &["tcp/", "worker/", "sticky.rs"]),

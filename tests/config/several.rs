@@ -27,7 +27,7 @@ fn joined(texts: &[&str]) -> Result<Configuration, Mistakes> {
     let names = ["a.yaml", "b.yaml", "c.yaml"];
     let files: Vec<Text<'_>> =
         names.iter().zip(texts).map(|(name, text)| Text { name, bytes: text.as_bytes() }).collect();
-    read_files(&files, READS)
+    read_files(&files, &[], READS)
 }
 
 #[track_caller]

@@ -38,7 +38,8 @@ fn expected(format: u32) -> Manifest {
         10 => before_lists(specimen()),
         11 => before_rates(specimen()),
         12 => before_withdrawals(specimen()),
-        13 => specimen(),
+        13 => before_run_time_changes(specimen()),
+        14 => specimen(),
         other => panic!("say here what a manifest of format {other} means"),
     }
 }
@@ -46,10 +47,16 @@ fn expected(format: u32) -> Manifest {
 /// Words of counters that were written once and are written no more, each with the last format that had it.
 const RETIRED: [(u32, &str, &str); 0] = [];
 
-/// The specimen of a build that nobody could withdraw, and that had one HTTP door.
+/// The specimen of a build whose backends were those of the file.
+fn before_run_time_changes(mut manifest: Manifest) -> Manifest {
+    (manifest.head.base, manifest.head.run_time) = (None, None);
+    manifest
+}
+
+/// The same of a build that nobody could withdraw, and that had one HTTP door.
 fn before_withdrawals(mut manifest: Manifest) -> Manifest {
     (manifest.head.ready, manifest.head.withdrawn) = (None, None);
-    manifest
+    before_run_time_changes(manifest)
 }
 
 /// The same of one that did not tell what rates owe.

@@ -17,6 +17,8 @@ pub fn specimen() -> Manifest {
         reloads: (4, 5),
         ready: Some(902),
         withdrawn: Some(("root".into(), 1_800_000_000)),
+        base: Some("listeners: { web: { bind: 443, backends: [10.0.0.2] } }\n".into()),
+        run_time: Some("{\"evenkeel_run_time\":1,\"changes\":[]}".into()),
     };
     let phases = [
         Phase::AwaitingHeader(1_001),

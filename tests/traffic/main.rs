@@ -49,6 +49,7 @@ mod resolvers;
 mod retries;
 mod rig;
 mod roles;
+mod run_time;
 mod send_buffers;
 mod shutdown;
 mod splice;

@@ -17,12 +17,26 @@ pub(super) fn diff(whose: Whose) -> Result<(), Told> {
     client.show(&answer, |answer| {
         let files: Vec<&str> = list(answer, "files").iter().filter_map(Value::as_str).collect();
         let lines: Vec<&str> = list(answer, "changes").iter().filter_map(Value::as_str).collect();
-        match &lines[..] {
-            [] => format!("no difference: {} says what is served", files.join(", ")),
-            lines => format!("--- served\n+++ {}\n{}", files.join(", "), lines.join("\n")),
-        }
+        let mut told = match (&lines[..], list(answer, "at_run_time")) {
+            ([], []) => vec![format!("no difference: {} says what is served", files.join(", "))],
+            ([], _) => Vec::new(),
+            (lines, _) => vec![format!("--- served\n+++ {}\n{}", files.join(", "), lines.join("\n"))],
+        };
+        told.extend(at_run_time(answer));
+        told.join("\n")
     })?;
-    if list(&answer, "changes").is_empty() { Ok(()) } else { Err(Told(ExitCode::from(DIFFERENT))) }
+    let is_same = ["changes", "at_run_time"].iter().all(|key| list(&answer, key).is_empty());
+    if is_same { Ok(()) } else { Err(Told(ExitCode::from(DIFFERENT))) }
+}
+
+/// What commands made other than in the file, and how that ends.
+fn at_run_time(answer: &Value) -> Vec<String> {
+    let changes: Vec<&str> = list(answer, "at_run_time").iter().filter_map(Value::as_str).collect();
+    if changes.is_empty() {
+        return Vec::new();
+    }
+    let head = "changed at run time; a reload keeps it, evenkeel reset POOL takes it back:".to_owned();
+    std::iter::once(head).chain(changes.iter().map(|line| (*line).to_owned())).collect()
 }
 
 /// What a reload would do.

@@ -65,7 +65,7 @@ fn show(client: &Client, answer: &Value, (backend, mark, wait): (&str, &str, boo
 
 /// The backends that were meant: all of a pool, or one that was named without its pool. What nobody is called is left for the
 /// balancer to complain of.
-fn meant(client: &Client, named: &str) -> Result<Vec<String>, Told> {
+pub(super) fn meant(client: &Client, named: &str) -> Result<Vec<String>, Told> {
     let pool = named.strip_suffix("/*").unwrap_or(named);
     if pool.contains('/') {
         return Ok(vec![named.to_owned()]);

@@ -2,6 +2,7 @@
 
 pub(super) mod diff;
 mod marks;
+mod run_time;
 mod sessions;
 pub(super) mod shown;
 mod sources;
@@ -62,6 +63,53 @@ pub(super) enum Command {
         backend: String,
         /// 0 to 256, or `file`: what the file says
         weight: String,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Add backends to a pool beside the file, until the file has them too
+    #[command(
+        after_help = "Examples:\n  evenkeel add postgres 10.0.0.14:5432\n  evenkeel add games 10.0.0.21:27015 10.0.0.22:27015 weight=50 max_sessions=64\n  evenkeel add web db.example.org:5432 addresses=one name=db\n\nKeys are those of `backends` in the file: evenkeel keys backends. It lasts over reloads and restarts; evenkeel reset takes it back."
+    )]
+    Add {
+        /// The pool
+        pool: String,
+        /// Where they answer, and what the file would say of them besides
+        #[arg(required = true, value_name = "ADDRESS[:PORT] | KEY=VALUE")]
+        words: Vec<String>,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Remove a backend of a pool beside the file: it goes as if it had left the file
+    #[command(
+        after_help = "Examples:\n  evenkeel remove postgres/10.0.0.14:5432\n  evenkeel reset postgres/10.0.0.14:5432   # it is there again\n\nWhat becomes of its sessions, `on_removed` of the pool says. To take one out for an hour: evenkeel drain."
+    )]
+    Remove {
+        /// The backend
+        #[arg(value_name = "POOL/BACKEND")]
+        backend: String,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Set keys of a backend beside the file, until the file says something else of it
+    #[command(
+        after_help = "Examples:\n  evenkeel set postgres/db2 max_sessions=200\n  evenkeel set games/eu1 tier=1 weight=10\n  evenkeel set postgres/db2 address=10.0.0.15:5432"
+    )]
+    Set {
+        /// The backend
+        #[arg(value_name = "POOL/BACKEND")]
+        backend: String,
+        /// Keys of `backends`, and their values
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        keys: Vec<String>,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Take back what add, remove, set and weight changed of a backend, or of a pool
+    #[command(after_help = "Examples:\n  evenkeel reset postgres/db2\n  evenkeel reset postgres")]
+    Reset {
+        /// The backend, or the pool
+        #[arg(value_name = "POOL[/BACKEND]")]
+        whom: String,
         #[command(flatten)]
         whose: Whose,
     },
@@ -175,6 +223,10 @@ pub(super) fn run(command: Command) -> ExitCode {
         Command::Ready(marking) => marks::mark(marking, "ready"),
         Command::Down(marking) => marks::mark(marking, "down"),
         Command::Weight { backend, weight, whose } => marks::weight(whose, &backend, &weight),
+        Command::Add { pool, words, whose } => run_time::add(whose, &pool, &words),
+        Command::Remove { backend, whose } => run_time::remove(whose, &backend),
+        Command::Set { backend, keys, whose } => run_time::set(whose, &backend, &keys),
+        Command::Reset { whom, whose } => run_time::reset(whose, &whom),
         Command::Forget { pool, whose } => marks::forget(whose, &pool),
         Command::Withdraw(withdrawing) => withdraw::withdraw(withdrawing),
         Command::Announce { whose } => withdraw::announce(whose),

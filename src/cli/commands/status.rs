@@ -180,6 +180,24 @@ fn pool_picture(pool: &Value, paint: Paint) -> String {
         };
         explained(&rows.iter().map(without).collect::<Vec<_>>(), painted)
     });
+    out.push_str(&at_run_time(pool));
+    out
+}
+
+/// What differs from the file, and how that ends.
+fn at_run_time(pool: &Value) -> String {
+    let changes = list(pool, "at_run_time");
+    let mut out = String::new();
+    if !changes.is_empty() {
+        let _ = writeln!(out, "changed at run time; evenkeel reset {} takes it back:", text(pool, "name"));
+    }
+    for change in changes.iter().take(CHANGES_SHOWN) {
+        let (told, by, ago) = (text(change, "told"), text(change, "by"), age(number(change, "since_s")));
+        let _ = writeln!(out, "{told}, by {by}, {ago} ago");
+    }
+    if changes.len() > CHANGES_SHOWN {
+        let _ = writeln!(out, "and {} more: evenkeel diff", changes.len() - CHANGES_SHOWN);
+    }
     out
 }
 
@@ -246,5 +264,7 @@ fn explanation(answer: &Value, paint: Paint) -> String {
     out
 }
 
+/// Changes of a pool that are shown of many.
+const CHANGES_SHOWN: usize = 10;
 /// Names of files that are shown of many.
 const FILES_SHOWN: usize = 10;

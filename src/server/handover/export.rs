@@ -17,6 +17,7 @@ use crate::metrics::{Drop, Fingerprint, ListenerCounters, ListenerShard};
 use crate::publisher::{Order, Told};
 use crate::server::control::{Control, lock};
 use crate::server::rates;
+use crate::server::run_time;
 use crate::server::terms::limits_of;
 use crate::sys::process;
 use crate::worker::{Doors, DoorsAsked, Message, ThreadExport};
@@ -136,6 +137,8 @@ impl Control {
     }
 
     fn head(&self) -> Head {
+        let changed = self.run_time.current();
+        let has_changes = !changed.changes.is_empty();
         Head {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             config: lock(&self.text).to_string(),
@@ -149,6 +152,8 @@ impl Control {
                 self.reloads.done.load(Ordering::Relaxed),
                 self.reloads.refused.load(Ordering::Relaxed),
             ),
+            base: has_changes.then(|| changed.base.to_string()),
+            run_time: has_changes.then(|| run_time::encode(&changed.changes)),
             withdrawn: self.withdrawal.current().map(|one| (one.by, one.since_s)),
         }
     }

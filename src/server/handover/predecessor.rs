@@ -1,19 +1,19 @@
 //! Predecessor: whom this process follows: nobody, the process that started it to hand everything over, or one that has
 //! gone and left everything with the service manager. Finds it, reads what is to be served, and takes everything over.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::giver::Giver;
 use super::receive::Inherited;
 use super::spawn::HANDOVER_VARIABLE;
-use crate::config::{self, settings::Settings};
+use crate::config::{self, RunTimeChange, settings::Settings};
 use crate::publisher::{Pickers, build_ahead};
 use crate::server::Server;
-use crate::server::config_file::read_document;
+use crate::server::config_file::{read_changed, read_document};
 use crate::server::environment::{Document, Environment};
 use crate::server::error::Refused;
-use crate::server::{network_files, secrets};
+use crate::server::{network_files, run_time, secrets};
 use crate::sys::process;
 use crate::transfer::{Bundle, BundleError, Channel, First, Stash};
 
@@ -71,8 +71,13 @@ impl Predecessor {
     }
 
     /// Reads the file. Where it is refused, what a process that has gone had served does as well.
-    pub fn read(&self, paths: &[PathBuf]) -> Result<Beginning, Refused> {
-        let refused = match read_document(paths) {
+    /// Where there is nobody, `kept` is where is written what was changed at run time.
+    pub fn read(&self, paths: &[PathBuf], kept: Option<&Path>) -> Result<Beginning, Refused> {
+        let changes = match self {
+            Self::Nobody => kept.map(run_time::read).unwrap_or_default(),
+            Self::Process(_) | Self::Gone(_) => Vec::new(),
+        };
+        let refused = match with_changes(paths, &changes) {
             Ok(document) => return Ok(Beginning { document, refused: None }),
             Err(refused) => refused,
         };
@@ -101,15 +106,18 @@ impl Predecessor {
         };
         with.file.text = Arc::clone(&served.text);
         with.file.names = Arc::clone(&served.files);
+        with.file.base = Arc::clone(&served.base);
+        with.file.changes = Arc::clone(&served.changes);
         let server = Server::take_over(&served.settings, &with, inherited).await;
         let server = server.map_err(|error| error.to_string())?;
         match refused {
             Some(refused) => server.note_refused(&refused),
             // What came of it is in the log; a file that cannot be served leaves what was served before.
-            None if served.text != document.text => drop(server.reload_file().await),
+            None if served.base != document.base => drop(server.reload_file().await),
             // The same from other files.
             None => server.now_from(document.files),
         }
+        server.keep_changes().await;
         server.drain_orphans();
         if let Some(giver) = giver {
             giver.say_serving().await;
@@ -149,6 +157,19 @@ impl Predecessor {
     }
 }
 
+/// The file with what was changed at run time. Where the two do not go together, the file alone.
+fn with_changes(paths: &[PathBuf], changes: &[RunTimeChange]) -> Result<Document, Refused> {
+    match read_changed(paths, changes) {
+        Err(why) if !changes.is_empty() => {
+            let mut document = read_document(paths)?;
+            let told = "what was changed at run time does not go together with the file, and is forgotten";
+            document.warnings.push(format!("{told}: {why}"));
+            Ok(document)
+        }
+        read => read,
+    }
+}
+
 /// What was served before. `None`: this program does not understand it; then the file has to do.
 fn carried(bundle: &Bundle) -> Option<Document> {
     let manifest = &bundle.manifest;
@@ -160,9 +181,21 @@ fn carried(bundle: &Bundle) -> Option<Document> {
     let reads = config::Reads { secret, variable: |_| None, networks };
     let text = manifest.head.config.as_bytes();
     let settings = config::read_with(&manifest.head.config_path, text, reads).ok()?.settings;
-    let text = manifest.head.config.as_str().into();
+    let text: Arc<str> = manifest.head.config.as_str().into();
     let files = manifest.head.config_path.split(", ").map(str::to_owned).collect();
-    Some(Document { settings, text, files, variables: Vec::new(), ignored: Vec::new(), warnings: Vec::new() })
+    let changes = manifest.head.run_time.as_deref().and_then(run_time::decode).unwrap_or_default();
+    let base = manifest.head.base.as_deref().map_or_else(|| Arc::clone(&text), Arc::from);
+    Some(Document {
+        settings,
+        text,
+        base,
+        changes: changes.into(),
+        over: Vec::new(),
+        files,
+        variables: Vec::new(),
+        ignored: Vec::new(),
+        warnings: Vec::new(),
+    })
 }
 
 /// What a reload cannot change comes from the new file at once.
