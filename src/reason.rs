@@ -67,6 +67,8 @@ pub enum Reason {
     InternalError,
     /// Its backend left the list, and `on_removed` is `close`, or `removed_grace` is over.
     Removed,
+    /// The backend took the connection and ended it, or reset it, without a byte.
+    BackendEmpty,
     /// What only a later build might say: an operator closed it there.
     #[cfg(feature = "manifest-next")]
     Next,
@@ -74,7 +76,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 31 + cfg!(feature = "manifest-next") as usize] = [
+    pub const ALL: [Self; 32 + cfg!(feature = "manifest-next") as usize] = [
         Self::ClientClosed,
         Self::BackendClosed,
         Self::ClientReset,
@@ -106,6 +108,7 @@ impl Reason {
         Self::HandoverFailed,
         Self::InternalError,
         Self::Removed,
+        Self::BackendEmpty,
         #[cfg(feature = "manifest-next")]
         Self::Next,
     ];
@@ -149,6 +152,7 @@ impl Reason {
             Self::HandoverFailed => "handover_failed",
             Self::InternalError => "internal_error",
             Self::Removed => "removed",
+            Self::BackendEmpty => "backend_empty",
             #[cfg(feature = "manifest-next")]
             Self::Next => "closed_next",
         }

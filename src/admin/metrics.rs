@@ -11,7 +11,7 @@ use super::openmetrics::OpenMetrics;
 use super::process;
 use super::source_rows;
 use super::sources::{Sources, WATCHERS_MAX};
-use crate::backend_state::TENTHS;
+use crate::backend_state::{EjectedFor, TENTHS};
 use crate::config::settings::{Role, Word};
 use crate::metrics::{AcceptTrouble, Direction, Drop, Histogram, ListenerCounters, ListenerShard};
 use crate::pool::{Backend, PoolView, RoleView, tcp_source_ports_ratio};
@@ -276,9 +276,17 @@ fn backends(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
         let failures = backend.shards.sum(|shard| shard.connect_failures.value());
         out.sample("evenkeel_connect_failures_total", &labels, failures);
     });
-    out.counter("evenkeel_backend_ejections", "Times it was taken out because real traffic failed there.");
+    out.counter("evenkeel_backend_ejections", "Times it was taken out, by what of real traffic failed.");
+    each_counted(pools, |backend, [pool, name]| {
+        for (word, cause) in EjectedFor::WORDS {
+            let ejections = backend.checks.ejections(cause).value();
+            out.sample("evenkeel_backend_ejections_total", &[pool, name, ("cause", word)], ejections);
+        }
+    });
+    out.counter("evenkeel_backend_empty_ends", "Sessions that it ended without a byte.");
     each_counted(pools, |backend, labels| {
-        out.sample("evenkeel_backend_ejections_total", &labels, backend.checks.ejections.value());
+        let ends = backend.shards.sum(|shard| shard.empty_ends.value());
+        out.sample("evenkeel_backend_empty_ends_total", &labels, ends);
     });
     out.gauge("evenkeel_backend_up", "1: its health checks say so, or nobody asks.");
     each_backend(pools, |pool, index, _, labels| {

@@ -13,7 +13,7 @@ use super::cached_texts::MaxAge;
 use super::run_time;
 use super::source_rows;
 use super::sources::{NetworkFileRow, Sources, WATCHERS_MAX};
-use crate::backend_state::{BackendState, Health, Mark, TENTHS};
+use crate::backend_state::{BackendState, EjectedFor, Health, Mark, TENTHS};
 use crate::config::settings::{Role, Word};
 use crate::metrics::{Direction, Drop, ListenerCounters};
 use crate::pool::{Backend, Left, PoolView, tcp_source_ports_ratio};
@@ -240,7 +240,10 @@ fn backend(view: &PoolView, index: usize, now_ms: u64) -> Value {
         "sessions": backend.shards.sum(|shard| shard.sessions.value()),
         "connect_failures": backend.shards.sum(|shard| shard.connect_failures.value()),
         "failures_in_a_row": backend.failures_in_a_row(),
-        "ejections": backend.checks.ejections.value(),
+        "empty_ends": backend.shards.sum(|shard| shard.empty_ends.value()),
+        "empty_in_a_row": backend.empty_in_a_row(),
+        "ejection_cause": state.ejected_for().map(EjectedFor::word),
+        "ejections": backend.checks.all_ejections(),
         "checks": checks(backend),
         "latency_us": backend.load.latency_ns(now_ms * 1_000_000).map(|ns| (f64::from(ns) / 1_000.0).round()),
         "to_backend": bytes(Direction::ToBackend),
@@ -321,7 +324,8 @@ impl State {
         }
         if let Some(until_ms) = state.ejected_until_ms() {
             let left_s = until_ms.saturating_sub(now_ms).div_ceil(1_000);
-            let cause = format!("real traffic failed there; again in {left_s} s at the latest");
+            let what = state.ejected_for().unwrap_or_default().told();
+            let cause = format!("{what}; again in {left_s} s at the latest");
             let since_s = now_ms.saturating_sub(state.ejected_since_ms().unwrap_or(now_ms)) / 1_000;
             return Self { word: "ejected", cause: Some(cause), since_s };
         }

@@ -1,6 +1,8 @@
 //! Outlier ejection (passive health): how long a backend that fails real traffic is left alone: doubled each time in a
 //! row, forgiven after a quiet time.
 
+use super::EjectedFor;
+
 /// The ejections of one backend.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Ejection {
@@ -11,6 +13,8 @@ pub(super) struct Ejection {
     pub(super) ended_ms: u64,
     /// Since when it has been quiet, while that still matters.
     pub(super) quiet_since_ms: Option<u64>,
+    /// What the last one was for.
+    pub(super) cause: EjectedFor,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +40,14 @@ impl Ejection {
     }
 
     /// Begins one; tells how long it lasts. `None`: one lasts already.
-    pub(super) fn begin(&mut self, first_ms: u64, now_ms: u64) -> Option<u64> {
+    pub(super) fn begin(&mut self, cause: EjectedFor, first_ms: u64, now_ms: u64) -> Option<u64> {
         if self.out.is_some() {
             return None;
         }
         let most_ms = first_ms.max(MOST_MS);
         let for_ms = first_ms.saturating_mul(1 << self.in_a_row.min(DOUBLINGS_MAX)).min(most_ms);
         self.in_a_row = self.in_a_row.saturating_add(1);
+        self.cause = cause;
         self.out = Some(Out { began_ms: now_ms, until_ms: now_ms.saturating_add(for_ms) });
         self.quiet_since_ms = None;
         Some(for_ms)

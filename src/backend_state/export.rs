@@ -1,7 +1,7 @@
 //! Export and import of a backend's state, from process to process.
 
 use super::ejection::{Ejection, Out};
-use super::{BackendState, Health, Mark, Marked, Rising};
+use super::{BackendState, EjectedFor, Health, Mark, Marked, Rising};
 use crate::manifest;
 
 impl BackendState {
@@ -24,6 +24,7 @@ impl BackendState {
                 in_a_row: self.ejection.in_a_row,
                 ended_ms: self.ejection.ended_ms,
                 quiet_since_ms: self.ejection.quiet_since_ms,
+                cause: self.ejection.cause.word().into(),
             },
             rising: self.rising.map(|rising| (rising.since_ms, rising.tenths)),
             marked: marked.map(|m| (m.mark.word().to_owned(), (m.by.to_string(), m.since_ms))),
@@ -58,6 +59,7 @@ impl BackendState {
                 in_a_row: ejection.in_a_row,
                 ended_ms: ejection.ended_ms,
                 quiet_since_ms: ejection.quiet_since_ms,
+                cause: EjectedFor::of_word(ejection.cause.as_str()).unwrap_or_default(),
             },
             rising: record.rising.map(|(since_ms, tenths)| Rising { since_ms, tenths }),
             marked,
@@ -82,7 +84,7 @@ mod tests {
         state.on_verdict(Ok(()), &RULES, 9);
         state.set_weight(Some(5));
         assert!(there(&state), "its weight grows");
-        state.eject(&RULES, 11);
+        state.eject(EjectedFor::Empty, &RULES, 11);
         state.mark(Some(Marked { mark: Mark::Drain, by: "root".into(), since_ms: 12 }), &RULES, 12);
         assert!(there(&state));
         state.on_time(Some(12), &RULES, 10_011);

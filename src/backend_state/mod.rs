@@ -5,11 +5,13 @@
 //! whoever publishes snapshots asks afterwards. What must stay true: after [`BackendState::next_wake_ms`] has passed and
 //! [`BackendState::on_time`] was called, nothing changes by itself until the next one.
 
+mod ejected_for;
 mod ejection;
 mod export;
 
 use std::sync::Arc;
 
+pub use ejected_for::EjectedFor;
 use ejection::Ejection;
 
 /// The settings of a pool that decide here. `None` is `off`.
@@ -175,6 +177,11 @@ impl BackendState {
         self.ejection.until_ms()
     }
 
+    /// What the ejection that lasts is for.
+    pub fn ejected_for(&self) -> Option<EjectedFor> {
+        self.is_ejected().then_some(self.ejection.cause)
+    }
+
     /// Real traffic failed there too often.
     pub fn is_ejected(&self) -> bool {
         self.ejection.until_ms().is_some()
@@ -209,9 +216,9 @@ impl BackendState {
 
     /// Takes it out for a while, the longer the more often in a row; tells for how long. Nothing if it is out already or
     /// the rules know no ejection.
-    pub fn eject(&mut self, rules: &Rules, now_ms: u64) -> Option<u64> {
+    pub fn eject(&mut self, cause: EjectedFor, rules: &Rules, now_ms: u64) -> Option<u64> {
         let first_ms = rules.eject_ms?;
-        let for_ms = self.ejection.begin(first_ms, now_ms)?;
+        let for_ms = self.ejection.begin(cause, first_ms, now_ms)?;
         self.rising = None;
         Some(for_ms)
     }
@@ -225,9 +232,16 @@ impl BackendState {
         lasted
     }
 
-    /// A good check that began at `asked_ms` ends an ejection that began before it. True: it did.
-    pub fn on_good_check(&mut self, asked_ms: u64, rules: &Rules, now_ms: u64) -> bool {
-        let ends = self.ejection.began_before(asked_ms);
+    /// A good check that began at `asked_ms` ends an ejection that began before it. True: it did. `clears` says what such an
+    /// answer is worth.
+    pub fn on_good_check(
+        &mut self,
+        asked_ms: u64,
+        clears: impl Fn(EjectedFor) -> bool,
+        rules: &Rules,
+        now_ms: u64,
+    ) -> bool {
+        let ends = self.ejection.began_before(asked_ms) && clears(self.ejection.cause);
         if ends {
             self.ejection.end(now_ms);
             self.rise(rules, now_ms);
@@ -323,9 +337,9 @@ mod tests {
         let mut lasted = Vec::new();
         let mut now_ms = 0;
         for _ in 0..7 {
-            let for_ms = state.eject(&RULES, now_ms).unwrap();
+            let for_ms = state.eject(EjectedFor::Failures, &RULES, now_ms).unwrap();
             assert!(!state.serves() && state.is_ejected());
-            assert_eq!(state.eject(&RULES, now_ms), None, "it is out already");
+            assert_eq!(state.eject(EjectedFor::Failures, &RULES, now_ms), None, "it is out already");
             lasted.push(for_ms / 1_000);
             now_ms += for_ms;
             assert!(state.on_time(Some(0), &RULES, now_ms));
@@ -337,40 +351,44 @@ mod tests {
     #[test]
     fn one_quiet_time_makes_the_next_ejection_a_first_one() {
         let mut state = BackendState::new(Health::Untested { added: false }, 0);
-        state.eject(&RULES, 0);
+        state.eject(EjectedFor::Failures, &RULES, 0);
         assert!(state.on_time(Some(0), &RULES, 10_000));
         // A failure 5 s after its return: the quiet time begins there.
         let seen = live(&mut state, Some(15_000), 10_000);
         assert_eq!(seen.last().unwrap().0, 25_000, "{seen:?}");
-        assert_eq!(state.eject(&RULES, 26_000), Some(10_000));
+        assert_eq!(state.eject(EjectedFor::Failures, &RULES, 26_000), Some(10_000));
 
         assert!(state.on_time(Some(26_000), &RULES, 36_000));
-        assert_eq!(state.eject(&RULES, 45_999), Some(20_000), "not quiet for long enough");
+        assert_eq!(
+            state.eject(EjectedFor::Failures, &RULES, 45_999),
+            Some(20_000),
+            "not quiet for long enough"
+        );
     }
 
     #[test]
     fn a_good_check_that_began_later_ends_an_ejection_early() {
         let mut state = BackendState::new(Health::Untested { added: false }, 0);
-        state.eject(&RULES, 1_000);
-        assert!(!state.on_good_check(999, &RULES, 1_100), "asked before it began");
+        state.eject(EjectedFor::Failures, &RULES, 1_000);
+        assert!(!state.on_good_check(999, |_| true, &RULES, 1_100), "asked before it began");
         assert!(!state.serves());
-        assert!(state.on_good_check(1_001, &RULES, 1_100));
+        assert!(state.on_good_check(1_001, |_| true, &RULES, 1_100));
         assert_eq!((state.serves(), state.tenths()), (true, 1));
-        assert!(!state.on_good_check(2_000, &RULES, 2_000), "there is none any more");
-        assert_eq!(state.eject(&RULES, 3_000), Some(20_000), "it was one all the same");
+        assert!(!state.on_good_check(2_000, |_| true, &RULES, 2_000), "there is none any more");
+        assert_eq!(state.eject(EjectedFor::Failures, &RULES, 3_000), Some(20_000), "it was one all the same");
     }
 
     #[test]
     fn a_verdict_ends_an_ejection_for_what_failed_was_before_it() {
         let mut state = BackendState::new(Health::Untested { added: false }, 0);
-        state.eject(&RULES, 0);
+        state.eject(EjectedFor::Failures, &RULES, 0);
         state.on_verdict(Ok(()), &RULES, 50);
         assert!(state.is_ejected(), "that it was up all the time is no news");
         state.on_verdict(Err("refused"), &RULES, 100);
         assert!(!state.is_ejected() && !state.serves());
         state.on_verdict(Ok(()), &RULES, 200);
         assert_eq!((state.serves(), state.tenths()), (true, 1));
-        assert_eq!(state.eject(&RULES, 300), Some(20_000), "it was one all the same");
+        assert_eq!(state.eject(EjectedFor::Failures, &RULES, 300), Some(20_000), "it was one all the same");
         assert!(state.end_ejection(400) && !state.end_ejection(400));
         assert!(state.serves());
     }
@@ -404,7 +422,7 @@ mod tests {
     fn without_the_rules_nothing_of_it_happens() {
         let off = Rules { eject_ms: None, slow_start_ms: None };
         let mut state = BackendState::new(Health::Untested { added: false }, 0);
-        assert_eq!(state.eject(&off, 0), None);
+        assert_eq!(state.eject(EjectedFor::Failures, &off, 0), None);
         state.on_verdict(Err("refused"), &off, 1);
         state.on_verdict(Ok(()), &off, 2);
         assert_eq!((state.tenths(), state.next_wake_ms(&off)), (TENTHS, None));

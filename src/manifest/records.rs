@@ -118,6 +118,10 @@ travels! {
         pub ends_for: Word = "".into(),
         /// Its two sockets went ahead, as so many-th of its worker's; 0: they come along.
         pub precopied: u32 = 0,
+        /// Its last backend ended without a byte, and another is looked for.
+        pub met_empty: bool = false,
+        /// Since when the backend owes an answer to what the client said last; 0: it owes none, or nobody noted it.
+        pub owed_since_us: u64 = 0,
         /// What a later build might add.
         #[cfg(feature = "manifest-next")]
         pub next: u64 = 0,

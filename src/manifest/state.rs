@@ -209,6 +209,8 @@ travels! {
         pub role: Option<ServerRole> = None,
         /// When it left the list; `None`: it is there, or nobody noted when.
         pub left_ms: Option<u64> = None,
+        /// Sessions in a row that it ended without a byte.
+        pub empty_in_a_row: u32 = 0,
     }
 }
 
@@ -243,5 +245,7 @@ travels! {
         pub ended_ms: u64,
         /// Since when it has been quiet.
         pub quiet_since_ms: Option<u64>,
+        /// What the last one was for, by its word.
+        pub cause: Word = "failures".into(),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::counter::Kept;
 use super::{Counter, Direction, Histogram, Named};
+use crate::backend_state::EjectedFor;
 use crate::manifest::Count;
 
 /// One worker's counters of one pool.
@@ -17,6 +18,8 @@ pub struct PoolShard {
     pub source_full: Counter,
     /// Flows that got another backend because theirs was gone.
     pub rehomed: Counter,
+    /// Sessions that were answered, by who had spoken first: the backend, the client.
+    pub first_words: [Counter; 2],
 }
 
 /// One worker's counters of one backend.
@@ -26,6 +29,8 @@ pub struct BackendShard {
     pub sessions: Counter,
     /// Attempts at it that failed.
     pub connect_failures: Counter,
+    /// Sessions that it ended without a byte, those that another served then included.
+    pub empty_ends: Counter,
     bytes: [Counter; 2],
 }
 
@@ -40,8 +45,8 @@ pub struct CheckCounts {
     pub local: Counter,
     /// Answers in a row that speak for the other of up and down, and how many change it.
     progress: [Counter; 2],
-    /// Times it was taken out because real traffic failed there.
-    pub ejections: Counter,
+    /// Times it was taken out, by what for.
+    ejections: [Counter; EjectedFor::COUNT],
     /// Times it became the primary, and a replica.
     role_changes: [Counter; 2],
     kept: Kept,
@@ -50,11 +55,14 @@ pub struct CheckCounts {
 impl PoolShard {
     /// What is counted, by its words.
     pub fn counters(&self) -> Vec<Named<'_>> {
+        let [by_backend, by_client] = &self.first_words;
         let counts = [
             Named::new("retries", "", &self.retries),
             Named::new("source_turn", "", &self.source_turn),
             Named::new("source_full", "", &self.source_full),
             Named::new("rehomed", "", &self.rehomed),
+            Named::new("first_words", "backend", by_backend),
+            Named::new("first_words", "client", by_client),
         ];
         self.connect.counters("connect").chain(counts).collect()
     }
@@ -63,8 +71,8 @@ impl PoolShard {
 impl CheckCounts {
     /// What is counted, by its words, and what is kept beside it.
     pub fn totals(&self) -> Vec<Count> {
-        let own = self.counters().map(|named| named.count(named.counter.value()));
-        own.into_iter().chain(self.kept.all()).collect()
+        let own = self.counters().into_iter().map(|named| named.count(named.counter.value()));
+        own.chain(self.kept.all()).collect()
     }
 
     /// Begins with these totals.
@@ -78,16 +86,32 @@ impl CheckCounts {
     }
 
     /// By their words.
-    pub fn counters(&self) -> [Named<'_>; 6] {
+    pub fn counters(&self) -> Vec<Named<'_>> {
         let [primary, replica] = &self.role_changes;
-        [
+        let ejections = EjectedFor::WORDS.iter().map(|(word, cause)| {
+            // What was counted when there was but one cause.
+            let word = if *cause == EjectedFor::Failures { "" } else { *word };
+            Named::new("ejections", word, self.ejections(*cause))
+        });
+        let mut all = vec![
             Named::new("checks", "good", &self.good),
             Named::new("checks", "bad", &self.bad),
             Named::new("checks", "local", &self.local),
-            Named::new("ejections", "", &self.ejections),
             Named::new("role_changes", "primary", primary),
             Named::new("role_changes", "replica", replica),
-        ]
+        ];
+        all.splice(3..3, ejections);
+        all
+    }
+
+    /// Times it was taken out for this.
+    pub fn ejections(&self, cause: EjectedFor) -> &Counter {
+        &self.ejections[cause as usize]
+    }
+
+    /// Times it was taken out.
+    pub fn all_ejections(&self) -> u64 {
+        self.ejections.iter().map(Counter::value).sum()
     }
 
     /// Times it became that.
@@ -114,6 +138,7 @@ impl BackendShard {
         let mut all = vec![
             Named::new("sessions", "", &self.sessions),
             Named::new("connect_failures", "", &self.connect_failures),
+            Named::new("empty_ends", "", &self.empty_ends),
         ];
         let bytes =
             Direction::ALL.map(|direction| Named::new("bytes", direction.word(), self.bytes(direction)));

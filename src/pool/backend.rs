@@ -37,6 +37,8 @@ pub struct Backend {
     lag: [AtomicU64; 2],
     /// Failures of real traffic since its last success.
     failures_in_a_row: AtomicU32,
+    /// Sessions in a row that it ended without a byte.
+    empty_in_a_row: AtomicU32,
     /// When real traffic last failed here, in milliseconds of the shared clock; 0: never.
     failed_ms: AtomicU64,
     /// What becomes of those who have a place here, when it left the list.
@@ -61,6 +63,7 @@ impl Backend {
             losses: [const { AtomicU32::new(0) }; Role::COUNT],
             lag: [const { AtomicU64::new(u64::MAX) }; 2],
             failures_in_a_row: AtomicU32::new(0),
+            empty_in_a_row: AtomicU32::new(0),
             failed_ms: AtomicU64::new(0),
             departure: DepartureCell::default(),
             checks: Arc::default(),
@@ -168,6 +171,25 @@ impl Backend {
         self.pool.failed(in_a_row);
     }
 
+    /// It ended a session without a byte, where an answer was to be expected. Tells the publisher when that was once too often.
+    pub fn note_empty(&self, now_ms: u64) {
+        self.failed_ms.store(now_ms.max(1), Ordering::Relaxed);
+        let in_a_row = self.empty_in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        self.pool.ended_empty(in_a_row);
+    }
+
+    /// It gave a session its first byte. Costs a read of a line that is seldom written.
+    pub fn note_answer(&self) {
+        if self.empty_in_a_row.load(Ordering::Relaxed) != 0 {
+            self.empty_in_a_row.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Sessions in a row that it ended without a byte.
+    pub fn empty_in_a_row(&self) -> u32 {
+        self.empty_in_a_row.load(Ordering::Relaxed)
+    }
+
     /// Real traffic succeeded. Costs a read of a line that is seldom written.
     pub fn note_success(&self) {
         if self.failures_in_a_row.load(Ordering::Relaxed) != 0 {
@@ -183,11 +205,13 @@ impl Backend {
     /// They were acted on: counting begins anew. Only the publisher calls this.
     pub fn forget_failures(&self) {
         self.failures_in_a_row.store(0, Ordering::Relaxed);
+        self.empty_in_a_row.store(0, Ordering::Relaxed);
     }
 
-    /// Begins with the failures that the process before had seen.
-    pub fn adopt_failures(&self, in_a_row: u32, failed_ms: u64) {
+    /// Begins with the failures, and the sessions without a byte, that the process before had seen.
+    pub fn adopt_failures(&self, in_a_row: u32, empty_in_a_row: u32, failed_ms: u64) {
         self.failures_in_a_row.store(in_a_row, Ordering::Relaxed);
+        self.empty_in_a_row.store(empty_in_a_row, Ordering::Relaxed);
         self.failed_ms.store(failed_ms, Ordering::Relaxed);
     }
 

@@ -33,6 +33,8 @@ pub struct LivePool {
     hooks: PoolHooks,
     /// `passive.failures`; 0: off.
     failures_max: AtomicU32,
+    /// `passive.empty`; 0: off.
+    empty_max: AtomicU32,
     /// Its backends are asked sooner than their interval says: nobody is known to be the primary.
     haste: Arc<AtomicBool>,
     /// It has, or had, sessions that end with their backend: only then somebody must look for them when one goes down.
@@ -74,6 +76,7 @@ impl LivePool {
             sticky: std::array::from_fn(|_| Mutex::new(Sticky::new(hash_key))),
             hooks,
             failures_max: AtomicU32::new(0),
+            empty_max: AtomicU32::new(0),
             haste: Arc::default(),
             closes: AtomicBool::new(false),
         };
@@ -86,6 +89,8 @@ impl LivePool {
         self.permits.set_most(settings.max_sessions);
         let failures = settings.passive.map_or(0, |passive| passive.failures);
         self.failures_max.store(failures, Ordering::Relaxed);
+        let empty = settings.passive.and_then(|passive| passive.empty).unwrap_or(0);
+        self.empty_max.store(empty, Ordering::Relaxed);
         if settings.on_down == OnDown::Close {
             self.note_closes();
         }
@@ -167,6 +172,29 @@ impl LivePool {
         if most != 0 && in_a_row >= most {
             (self.hooks.alarm)();
         }
+    }
+
+    /// A backend has ended so many sessions in a row without a byte.
+    pub(super) fn ended_empty(&self, in_a_row: u32) {
+        let most = self.empty_max.load(Ordering::Relaxed);
+        if most != 0 && in_a_row >= most {
+            (self.hooks.alarm)();
+        }
+    }
+
+    /// Its backends answer those that speak to them: some did.
+    pub fn answers(&self) -> bool {
+        self.first_words().iter().any(|count| *count > 0)
+    }
+
+    /// More of its sessions begin with a word of the backend than with one of the client.
+    pub fn speaks_first(&self) -> bool {
+        let [by_backend, by_client] = self.first_words();
+        by_backend > by_client
+    }
+
+    fn first_words(&self) -> [u64; 2] {
+        [0, 1].map(|first| self.shards.sum(|shard| shard.first_words[first].value()))
     }
 
     /// Where this source was sent last: what `place_of` makes of the name. Called under the lock of the table, which is

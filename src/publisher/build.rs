@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
 
 use super::questions::{PoolQuestions, users};
-use crate::backend_state::{BackendState, Health};
+use crate::backend_state::{BackendState, EjectedFor, Health};
 use crate::config::settings::{self, Check, Protocol, Settings};
 use crate::health::{Haste, Target, TargetId};
 use crate::pool::{Backend, LivePool, PoolHooks, PoolSlot, PoolView, SnapshotCell};
@@ -20,6 +20,19 @@ pub struct CheckPolicy {
     pub at_all: bool,
     /// A good answer shows that what failed real traffic is well again: the same address and port, the same protocol.
     pub clears_ejection: bool,
+    /// The same, and it is the program that answers: not the kernel in front of it.
+    pub clears_empty: bool,
+}
+
+impl CheckPolicy {
+    /// A good answer ends an ejection for this. What was slow or silent may answer a check at once, and be so again.
+    pub(super) fn clears(&self, cause: EjectedFor) -> bool {
+        match cause {
+            EjectedFor::Failures => self.clears_ejection,
+            EjectedFor::Empty => self.clears_empty,
+            EjectedFor::Silent | EjectedFor::Slow => false,
+        }
+    }
 }
 
 /// Makes pools and backends: all that they need besides their settings.
@@ -156,7 +169,10 @@ fn policies_of(settings: &Settings, at: usize, view: &PoolView) -> Vec<(u64, Che
     let same_port = pool.health.port.is_none();
     let clears_ejection = same_port && users(settings, at).any(|listener| listener.protocol == protocol);
     let all = view.backends.iter().chain(view.leaving.iter().map(|left| &left.backend));
-    all.map(|backend| (backend.number, CheckPolicy { at_all: false, clears_ejection })).collect()
+    // The kernel answers a bare connect, whatever is behind it.
+    let clears_empty = clears_ejection && !matches!(pool.health.check, Check::Off | Check::Tcp);
+    let policy = CheckPolicy { at_all: false, clears_ejection, clears_empty };
+    all.map(|backend| (backend.number, policy)).collect()
 }
 
 fn note_asked(asked: &mut HashMap<u64, CheckPolicy>, targets: &[Target]) {

@@ -76,6 +76,7 @@ impl PoolState {
             backend.shards.each_value(BackendShard::counters, &mut note);
             backend.checks.counters().iter().for_each(|named| note(named.counter.value()));
             note(backend.failures_in_a_row().into());
+            note(backend.empty_in_a_row().into());
             note(backend.failed_ms().unwrap_or(0));
             note(backend.load.latency_mark());
         }
@@ -152,6 +153,7 @@ fn tell(backend: &Backend, state: Option<&BackendState>, now_ns: u64) -> manifes
         counts: backend.shards.totals(BackendShard::counters),
         checks: backend.checks.totals(),
         failures_in_a_row: backend.failures_in_a_row(),
+        empty_in_a_row: backend.empty_in_a_row(),
         failed_ms: backend.failed_ms().unwrap_or(0),
         latency_ns,
         state: state.map(BackendState::export),

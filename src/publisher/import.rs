@@ -213,7 +213,7 @@ impl<'a> PoolImport<'a> {
 
 /// What is told of a backend at this moment, whatever was told before.
 fn follow(backend: &Backend, record: &manifest::Backend, now_ns: u64) {
-    backend.adopt_failures(record.failures_in_a_row, record.failed_ms);
+    backend.adopt_failures(record.failures_in_a_row, record.empty_in_a_row, record.failed_ms);
     if let Some(latency_ns) = record.latency_ns {
         backend.load.set_latency(now_ns, latency_ns);
     }

@@ -6,7 +6,7 @@
 //! when it begins and not later, when the others go down, are marked, or leave the file.
 
 use super::pool_state::PoolState;
-use crate::backend_state::BackendState;
+use crate::backend_state::{BackendState, EjectedFor};
 use crate::pool::is_out;
 
 impl PoolState {
@@ -16,11 +16,15 @@ impl PoolState {
         let most = self.backends.len() * usize::from(passive.max_ejected_percent) / 100;
         for index in 0..self.backends.len() {
             let backend = &self.view.backends[index];
-            let failures = backend.failures_in_a_row();
-            if failures < passive.failures {
+            let (failures, empty) = (backend.failures_in_a_row(), backend.empty_in_a_row());
+            let cause = if failures >= passive.failures {
+                EjectedFor::Failures
+            } else if passive.empty.is_some_and(|most| empty >= most) {
+                EjectedFor::Empty
+            } else {
                 self.backends[index].spared = false;
                 continue;
-            }
+            };
             if !self.gets_sessions(index) {
                 continue;
             }
@@ -39,15 +43,15 @@ impl PoolState {
                     } else {
                         "no other backend serves"
                     };
-                    tracing::warn!(target: "health", pool, backend = name, failures, why, "backend fails real traffic and is kept");
+                    tracing::warn!(target: "health", pool, backend = name, cause = cause.word(), failures, empty, why, "backend fails real traffic and is kept");
                 }
                 continue;
             }
-            if let Some(for_ms) = tracked.state.eject(&self.rules, now_ms) {
+            if let Some(for_ms) = tracked.state.eject(cause, &self.rules, now_ms) {
                 backend.forget_failures();
-                backend.checks.ejections.add(1);
+                backend.checks.ejections(cause).add(1);
                 self.changed = true;
-                tracing::warn!(target: "health", pool, backend = name, failures, for_ms, "backend is ejected: real traffic fails there");
+                tracing::warn!(target: "health", pool, backend = name, cause = cause.word(), failures, empty, for_ms, "backend is ejected: {}", cause.told());
             }
         }
     }

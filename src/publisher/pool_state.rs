@@ -137,8 +137,7 @@ impl PoolState {
         self.fell |= heard.fell;
         self.changed |= heard.turned;
         if event.outcome.is_good()
-            && tracked.asked.clears_ejection
-            && tracked.state.on_good_check(asked_ms, &self.rules, now_ms)
+            && tracked.state.on_good_check(asked_ms, |cause| tracked.asked.clears(cause), &self.rules, now_ms)
         {
             self.changed = true;
             backend.forget_failures();

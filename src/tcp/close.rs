@@ -22,7 +22,10 @@ pub(super) fn close(mut session: Session, reason: Reason, cx: &mut ThreadContext
         cut_bytes > 0 || !session.relay.to_backend.is_empty() || !session.relay.to_client.is_empty();
     session.relay.to_backend.drop_held(cx);
     session.relay.to_client.drop_held(cx);
-    if resets(reason) || truncated {
+    // Where a backend that said nothing reset, or none was left to ask, so does the client's end.
+    let refused = reason == Reason::BackendEmpty
+        && session.backend.as_ref().is_none_or(|backend| backend.broken.is_some());
+    if resets(reason) || refused || truncated {
         socket::reset_on_close(session.client.fd());
         if let Some(backend) = &session.backend {
             // A connect that is still under way is given up by the close alone.
@@ -92,7 +95,12 @@ fn cut_bytes(session: &Session, reason: Reason) -> u64 {
 fn resets(reason: Reason) -> bool {
     !matches!(
         reason,
-        Reason::ClientClosed | Reason::BackendClosed | Reason::Idle | Reason::HalfClosed | Reason::Lifetime
+        Reason::ClientClosed
+            | Reason::BackendClosed
+            | Reason::BackendEmpty
+            | Reason::Idle
+            | Reason::HalfClosed
+            | Reason::Lifetime
     )
 }
 

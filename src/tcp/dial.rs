@@ -228,8 +228,7 @@ pub(super) fn on_backend_ready(
     }
     let took_us = cx.now_us.saturating_sub(began_us);
     session.connect_us = Some(took_us);
-    session.error = None;
-    session.tried = Vec::new();
+    (session.error, session.met_empty) = (None, false);
     if let Some(lease) = &session.lease {
         let backend = lease.backend();
         backend.load.observe_latency(cx.now_us * 1_000, took_us * 1_000);
@@ -296,9 +295,13 @@ fn failed(session: &mut Session, token: Token, errno: Errno, cx: &mut ThreadCont
 /// Counts a failed attempt and gives its place back. True: it was the last one; then the lease stays, so that the
 /// closing line names the backend.
 fn fail(session: &mut Session, connect: &settings::Connect, cx: &ThreadContext) -> bool {
+    // A connect that nobody takes is refused: this one was taken, and reset before that was noticed here.
+    session.met_empty = session.error == Some(Errno::CONNRESET);
     if let Some(lease) = &session.lease {
         let backend = lease.backend();
-        backend.shards.of(cx.worker).connect_failures.add(1);
+        let counts = backend.shards.of(cx.worker);
+        counts.connect_failures.add(1);
+        counts.empty_ends.add(session.met_empty.into());
         backend.note_failure(cx.now_ms());
         // A backend that refuses at once must not look fast.
         let waited_ns = u64::try_from(connect.timeout.as_nanos()).unwrap_or(u64::MAX);
@@ -321,7 +324,8 @@ fn pause(session: &mut Session, timeout_ms: u128, cx: &mut ThreadContext) -> Nex
 
 /// Why no attempt is left: what the last one met.
 fn given_up(session: &Session) -> Reason {
-    session.error.and_then(local_trouble).unwrap_or(Reason::ConnectFailed)
+    let met = if session.met_empty { Reason::BackendEmpty } else { Reason::ConnectFailed };
+    session.error.and_then(local_trouble).unwrap_or(met)
 }
 
 /// Trouble of this machine, which says nothing about the backend and would meet the next one as well.

@@ -49,6 +49,13 @@ enum Held {
     Piped(Pipe),
 }
 
+impl Held {
+    /// These bytes, of no lent memory.
+    fn of(bytes: Box<[u8]>) -> Self {
+        if bytes.is_empty() { Self::Nothing } else { Self::Bytes { bytes, from: 0, lent: 0 } }
+    }
+}
+
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     #[default]
@@ -97,7 +104,24 @@ impl HalfDuplex {
     pub(super) fn lead_with(&mut self, header: Vec<u8>) {
         // A PROXY header has at most 4 KiB.
         self.lead_bytes = u16::try_from(header.len()).unwrap_or(u16::MAX);
-        self.held = Held::Bytes { bytes: header.into(), from: 0, lent: 0 };
+        let mut bytes = header;
+        // What was said to a backend that heard nothing of it.
+        if let Held::Bytes { bytes: said, .. } = &self.held {
+            bytes.extend_from_slice(said);
+        }
+        self.held = Held::of(bytes.into());
+    }
+
+    /// Begins anew towards another receiver, when nothing was delivered to the one before: what the sender said and nobody was
+    /// given stays, and bytes of ours go with the receiver they were for.
+    pub(super) fn begin_again(&mut self) {
+        let held = match std::mem::take(&mut self.held) {
+            Held::Bytes { bytes, from, .. } => {
+                bytes[from..].get(self.lead_bytes.into()..).unwrap_or(&[]).into()
+            }
+            Held::Nothing | Held::Piped(_) => Box::default(),
+        };
+        *self = Self { held: Held::of(held), ..Self::default() };
     }
 
     /// Moves what can be moved, at most its share. Adds what was delivered to `delivered_bytes`.
@@ -121,7 +145,7 @@ impl HalfDuplex {
                 return Turn::Unfinished;
             }
             if !self.is_empty() {
-                if !to.writable {
+                if !to.writable || to.broken.is_some() {
                     return Turn::Waiting;
                 }
                 self.flush(to, cx);
@@ -316,7 +340,8 @@ impl HalfDuplex {
         let bytes = &cx.scratch[..length];
         let written = if to.writable { write(bytes, to) } else { 0 };
         self.delivered_bytes += written as u64;
-        if written < length && to.broken.is_none() {
+        // A receiver that is gone and was never given anything: another may be.
+        if written < length && (to.broken.is_none() || self.delivered_bytes == 0) {
             self.held = Held::Bytes { bytes: bytes[written..].into(), from: 0, lent: 0 };
         }
     }

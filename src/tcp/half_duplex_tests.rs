@@ -127,3 +127,44 @@ fn a_connection_that_a_write_found_gone_is_read_out_when_it_has_nothing_more() {
     backend.read_exact(&mut seen).unwrap();
     assert_eq!(&seen, b"last words");
 }
+
+/// The first words of a client, read and not taken by a backend that is gone, with and without a header in front.
+#[test]
+fn what_nobody_was_given_goes_to_the_next_receiver_behind_its_header() {
+    let (mut cx, (from, mut client)) = (cx(), pair());
+    let mut from = Side::new(from.into());
+    std::io::Write::write_all(&mut client, b"hello").unwrap();
+    let (to, backend) = pair();
+    socket::reset_on_close(backend.as_fd());
+    drop(backend);
+    let mut gone = Side::new(to.into());
+    (from.readable, gone.writable) = (true, true);
+    let mut way = HalfDuplex::default();
+    while socket::receivable(from.fd()) > 0 {
+        way.step(&mut from, &mut gone, Share::Little(100), &mut cx);
+        from.readable = true;
+    }
+    assert!(gone.broken.is_some());
+    assert_eq!(way.step(&mut from, &mut gone, Share::Little(100), &mut cx), Turn::Waiting, "nothing to do");
+    assert_eq!((way.delivered_bytes, way.held_bytes()), (0, 5));
+    for (header, wanted) in
+        [(&b""[..], &b"hello"[..]), (b"PROXY ", b"PROXY hello"), (b"AGAIN ", b"AGAIN hello")]
+    {
+        way.begin_again();
+        if !header.is_empty() {
+            way.lead_with(header.to_vec());
+        }
+        assert_eq!(way.held_bytes(), 5);
+        let (to, mut backend) = pair();
+        let mut next = Side::new(to.into());
+        next.writable = !header.starts_with(b"PROXY");
+        way.step(&mut from, &mut next, Share::Little(100), &mut cx);
+        if next.writable {
+            let mut got = vec![0; wanted.len()];
+            backend.read_exact(&mut got).unwrap();
+            assert_eq!((&*got, way.delivered_bytes), (wanted, 5));
+            // As if it had not been there, for the next round.
+            way = HalfDuplex { held: Held::of(b"hello"[..].into()), ..HalfDuplex::default() };
+        }
+    }
+}

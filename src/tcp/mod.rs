@@ -9,6 +9,7 @@ mod close;
 mod connect_from;
 mod deadline;
 mod dial;
+mod empty_end;
 mod export;
 mod half_duplex;
 mod precopy;

@@ -54,16 +54,18 @@ impl Precopy {
 
 impl Sessions {
     /// Goes on with giving the sockets of those whose backend is settled.
-    pub fn precopy(&self, precopy: &mut Precopy, walk: &mut Walk, slice: &mut Slice) {
+    pub fn precopy(&mut self, precopy: &mut Precopy, walk: &mut Walk, slice: &mut Slice) {
         let before = *walk;
         let (mut sockets, mut taken) = (Vec::with_capacity(2 * PAIRS_MAX), Vec::with_capacity(PAIRS_MAX));
         while taken.len() < PAIRS_MAX
             && let Some(place) = walk.step(slice)
         {
-            let Some(entry) = self.slots.get(place) else { continue };
-            let session = &entry.session;
+            let Some(entry) = self.slots.get_mut(place) else { continue };
+            let session = &mut entry.session;
             if let (Phase::Relaying, Some(backend)) = (session.phase, &session.backend) {
                 sockets.extend([session.client.fd.as_raw_fd(), backend.fd.as_raw_fd()]);
+                // Another backend would be another socket than the one that the successor has.
+                session.is_given = true;
                 let slot = u32::try_from(place).unwrap_or(u32::MAX);
                 taken.push(Precopied { slot, generation: entry.generation });
             }

@@ -5,10 +5,10 @@
 //! - A side that broke (RST, or lost) is first read to its end, everything is written, the other side has acknowledged
 //!   it, and then gets a reset too: a reset sooner would purge what is still in the send queue.
 
-use super::ThreadContext;
 use super::half_duplex::{HalfDuplex, Share, Turn};
 use super::session::{Next, Phase, Session, is_reset};
 use super::side::{BACKEND, CLIENT, Side};
+use super::{ThreadContext, empty_end};
 use crate::metrics::Direction;
 use crate::reason::Reason;
 use crate::sys::poller::Ready;
@@ -28,6 +28,8 @@ pub(super) struct Relay {
     pub(super) lifetime_end_ms: Option<u64>,
     /// Since when the backend owes a first answer.
     pub(super) asked_us: u64,
+    /// Since when it owes an answer to what the client said last; 0: it owes none.
+    pub(super) owed_since_us: u64,
 }
 
 impl Relay {
@@ -39,7 +41,20 @@ impl Relay {
             moved_ms: now_ms,
             lifetime_end_ms: lifetime_ms.map(|ms| now_ms.saturating_add(ms)),
             asked_us: 0,
+            owed_since_us: 0,
         }
+    }
+
+    /// The backend has not said a word.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.to_client.delivered_bytes == 0 && self.to_client.is_empty()
+    }
+
+    /// Forgets a backend that never said a word; what the client said and nobody has read stays.
+    pub(super) fn begin_again(&mut self) {
+        self.to_client = HalfDuplex::default();
+        self.owed_since_us = 0;
+        self.to_backend.begin_again();
     }
 
     /// What was delivered, both ways together.
@@ -64,10 +79,20 @@ pub(super) fn step(session: &mut Session, share: Share, cx: &mut ThreadContext) 
     let Some(backend) = session.backend.as_mut() else { return Next::End(Reason::InternalError) };
     let (client, relay) = (&mut session.client, &mut session.relay);
     let before = (relay.to_backend.delivered_bytes, relay.to_client.delivered_bytes);
-    let out = relay.to_backend.step(client, backend, share, cx);
-    let back = relay.to_client.step(backend, client, share, cx);
+    let is_mute = before.1 == 0;
+    // One that has said nothing yet is heard first: where it has ended, the client's first words stay unread for another.
+    let heard = (is_mute && backend.readable).then(|| relay.to_client.step(backend, client, share, cx));
+    let ends_mute = is_mute && backend.read_out && relay.is_unanswered() && relay.finished_first.is_none();
+    let out = if ends_mute { Turn::Unfinished } else { relay.to_backend.step(client, backend, share, cx) };
+    let back = match heard {
+        Some(turn) => turn,
+        None => relay.to_client.step(backend, client, share, cx),
+    };
     let moved = (relay.to_backend.delivered_bytes - before.0, relay.to_client.delivered_bytes - before.1);
     account(session, moved, before, cx);
+    if is_mute && empty_end::has_come(session) && empty_end::goes_elsewhere(session, cx) {
+        return Next::Elsewhere;
+    }
     if let Some(next) = pass_on_ends(session, cx) {
         return next;
     }
@@ -90,10 +115,20 @@ fn account(session: &mut Session, moved: (u64, u64), before: (u64, u64), cx: &Th
     let counts = lease.backend().shards.of(cx.worker);
     counts.bytes(Direction::ToBackend).add(moved.0);
     counts.bytes(Direction::ToClient).add(moved.1);
+    if moved.1 > 0 {
+        relay.owed_since_us = 0;
+    } else if relay.owed_since_us == 0 {
+        relay.owed_since_us = cx.now_us;
+    }
     if before.1 == 0 {
         if moved.1 > 0 {
             let waited_us = cx.now_us.saturating_sub(relay.asked_us);
-            lease.backend().load.observe_latency(cx.now_us * 1_000, waited_us * 1_000);
+            let backend = lease.backend();
+            backend.load.observe_latency(cx.now_us * 1_000, waited_us * 1_000);
+            backend.note_answer();
+            let first = usize::from(before.0 + moved.0 > 0);
+            session.terms.live.shards.of(cx.worker).first_words[first].add(1);
+            session.tried = Vec::new();
         } else if before.0 == 0 {
             // The client spoke first: the answer is owed from now on.
             relay.asked_us = cx.now_us;
@@ -118,7 +153,10 @@ fn pass_on_ends(session: &mut Session, cx: &mut ThreadContext) -> Option<Next> {
         }
         if let Some(errno) = me.broken {
             session.error = Some(errno);
-            let reason = broken_reason(side, me);
+            let reason = match side {
+                CLIENT => broken_reason(side, me),
+                _ => empty_end::reason(broken_reason(side, me), client, relay),
+            };
             return Some(break_other(session, reason, cx));
         }
         if relay.finished_first.is_none() {
@@ -134,7 +172,8 @@ fn pass_on_ends(session: &mut Session, cx: &mut ThreadContext) -> Option<Next> {
         client.read_out && backend.read_out && relay.to_backend.is_empty() && relay.to_client.is_empty();
     done.then(|| {
         let client_first = relay.finished_first == Some(CLIENT);
-        Next::End(if client_first { Reason::ClientClosed } else { Reason::BackendClosed })
+        let reason = if client_first { Reason::ClientClosed } else { Reason::BackendClosed };
+        Next::End(empty_end::reason(reason, client, relay))
     })
 }
 

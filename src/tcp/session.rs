@@ -48,6 +48,10 @@ pub(super) struct Session {
     /// Backends that failed this session, by their numbers: a reload moves their places in the pool. Without failures it
     /// holds no memory.
     pub(super) tried: Vec<u64>,
+    /// The last attempt was at a backend that ended without a byte, and another is looked for.
+    pub(super) met_empty: bool,
+    /// Its sockets were given to the next process ahead of everything else: it stays with them.
+    pub(super) is_given: bool,
     /// What tells more than the reason of the end.
     pub(super) error: Option<Errno>,
     /// A new phase has another deadline.
@@ -78,6 +82,8 @@ pub(super) enum Next {
     Wait,
     /// Another turn, after the others had theirs.
     Again,
+    /// Its backend ended without a byte, and another may still serve it.
+    Elsewhere,
     /// To be ended.
     End(Reason),
 }
@@ -112,6 +118,8 @@ impl Session {
             on_down: OnDown::Keep,
             attempts: 0,
             tried: Vec::new(),
+            met_empty: false,
+            is_given: false,
             error: None,
             deadline_moved: false,
         }

@@ -15,7 +15,7 @@ use super::half_duplex::Share;
 use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, CLIENT, Side};
 use super::stalled::{LOOKS, Stalled};
-use super::{Terms, ThreadContext, Token, close, deadline, dial, proxy_header, relay};
+use super::{Terms, ThreadContext, Token, close, deadline, dial, empty_end, proxy_header, relay};
 use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
 use crate::sys::poller::Ready;
@@ -255,6 +255,13 @@ impl Sessions {
 
     pub(super) fn follow(&mut self, slot: u32, next: Next, cx: &mut ThreadContext) {
         let key = slot as usize;
+        let next = match next {
+            Next::Elsewhere => {
+                let Slot { generation, session, .. } = &mut self.slots[key];
+                empty_end::go_elsewhere(session, dial::backend_token(slot, *generation), cx)
+            }
+            other => other,
+        };
         if let Next::End(reason) = next {
             self.wheel.disarm(slot);
             let ended = self.slots.remove(key);

@@ -147,6 +147,8 @@ pub(crate) fn given(on_down: &'static str, started_us: u64) -> manifest::Session
         error: None,
         ends_for: "".into(),
         precopied: 0,
+        met_empty: false,
+        owed_since_us: 0,
     }
 }
 

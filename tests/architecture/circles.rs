@@ -22,6 +22,7 @@ pub const REASONS: [(&[&str], &str); 5] = [
             "tcp/admission.rs",
             "tcp/connect_from.rs",
             "tcp/dial.rs",
+            "tcp/empty_end.rs",
             "tcp/proxy_header.rs",
             "tcp/relay.rs",
             "tcp/session.rs",

@@ -39,7 +39,8 @@ fn expected(format: u32) -> Manifest {
         11 => before_rates(specimen()),
         12 => before_withdrawals(specimen()),
         13 => before_run_time_changes(specimen()),
-        14 => specimen(),
+        14 => before_empty_ends(specimen()),
+        15 => specimen(),
         other => panic!("say here what a manifest of format {other} means"),
     }
 }
@@ -47,16 +48,45 @@ fn expected(format: u32) -> Manifest {
 /// Words of counters that were written once and are written no more, each with the last format that had it.
 const RETIRED: [(u32, &str, &str); 0] = [];
 
-/// The specimen of a build whose backends were those of the file.
-fn before_run_time_changes(mut manifest: Manifest) -> Manifest {
+/// The specimen of a build that did not know backends that end sessions without a byte.
+fn before_empty_ends(mut manifest: Manifest) -> Manifest {
+    let is_new = |count: &Count| match count.family.as_str() {
+        "first_words" | "empty_ends" => true,
+        "ejections" => !count.word.as_str().is_empty(),
+        "sessions" => count.word.as_str() == "backend_empty",
+        _ => false,
+    };
+    // The specimen counts them through.
+    let renumber = |counts: &mut Vec<Count>| {
+        counts.retain(|count| !is_new(count));
+        (1_u64..).zip(counts).for_each(|(number, count)| count.value = number * 1_001);
+    };
+    manifest.listeners.iter_mut().for_each(|listener| renumber(&mut listener.counts));
+    for pool in &mut manifest.pools {
+        pool.counts.retain(|count| !is_new(count));
+        for backend in &mut pool.backends {
+            renumber(&mut backend.counts);
+            renumber(&mut backend.checks);
+            backend.empty_in_a_row = 0;
+            backend.state.iter_mut().for_each(|state| state.ejection.cause = "failures".into());
+        }
+    }
+    manifest.sessions.iter_mut().for_each(|session| (session.met_empty, session.owed_since_us) = (false, 0));
+    manifest
+}
+
+/// The same of a build whose backends were those of the file.
+fn before_run_time_changes(manifest: Manifest) -> Manifest {
+    let mut manifest = before_empty_ends(manifest);
     (manifest.head.base, manifest.head.run_time) = (None, None);
     manifest
 }
 
 /// The same of a build that nobody could withdraw, and that had one HTTP door.
-fn before_withdrawals(mut manifest: Manifest) -> Manifest {
+fn before_withdrawals(manifest: Manifest) -> Manifest {
+    let mut manifest = before_run_time_changes(manifest);
     (manifest.head.ready, manifest.head.withdrawn) = (None, None);
-    before_run_time_changes(manifest)
+    manifest
 }
 
 /// The same of one that did not tell what rates owe.

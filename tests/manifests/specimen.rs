@@ -169,6 +169,7 @@ fn backend(name: &str, standing: Option<BackendState>) -> Backend {
         counts: counts(BackendShard::counters),
         checks: numbered(&CheckCounts::default().counters()),
         failures_in_a_row: 2,
+        empty_in_a_row: 3,
         failed_ms: 88,
         latency_ns: Some(99_000),
         state: standing,
@@ -188,7 +189,13 @@ fn standing() -> BackendState {
         health: "down".into(),
         cause: Some("connect refused, 3 of 3 checks".into()),
         since_ms: 11,
-        ejection: Ejection { out: Some((12, 13)), in_a_row: 2, ended_ms: 14, quiet_since_ms: Some(15) },
+        ejection: Ejection {
+            out: Some((12, 13)),
+            in_a_row: 2,
+            ended_ms: 14,
+            quiet_since_ms: Some(15),
+            cause: "empty".into(),
+        },
         rising: Some((16, 4)),
         marked: Some(("drain".into(), ("root".into(), 17))),
         weight: Some(7),
@@ -270,6 +277,8 @@ fn session(fd: i32, phase: Phase) -> Session {
         error: Some(111),
         ends_for: Reason::RoleChanged.word().into(),
         precopied: if is_relaying { 9 } else { 0 },
+        met_empty: true,
+        owed_since_us: 1_313,
     }
 }
 

@@ -21,6 +21,7 @@ mod discovery_file;
 mod discovery_soak;
 mod discovery_srv;
 mod discovery_upgrade;
+mod empty_ends;
 mod fairness;
 mod fd_exhaustion;
 mod half_close;

@@ -28,7 +28,7 @@ fn failures(backend: &Live) -> u64 {
 }
 
 fn ejections(backend: &Live) -> u64 {
-    backend.checks.ejections.value()
+    backend.checks.all_ejections()
 }
 
 #[test]

@@ -361,7 +361,8 @@ fn ends_at_any_moment_leave_nothing_behind() {
     assert_eq!(balancer.begun(), 1_600);
     for (reason, _) in balancer.reasons() {
         assert!(
-            ["client_closed", "backend_closed", "client_reset", "backend_reset"].contains(&reason),
+            ["client_closed", "backend_closed", "client_reset", "backend_reset", "backend_empty"]
+                .contains(&reason),
             "{:?}",
             balancer.reasons()
         );

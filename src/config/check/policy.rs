@@ -11,6 +11,7 @@ use crate::config::settings::{Balance, Passive, Pool, Queue, Roles, Sticky, When
 pub(super) fn passive(fields: &Fields<'_>, report: &mut Report) -> Option<Passive> {
     fields.section_or_off("passive", report, |fields, report| Passive {
         failures: fields.whole("failures", report),
+        empty: fields.whole_or("empty", report),
         eject: fields.duration("eject", report),
         max_ejected_percent: fields.percent("max_ejected", report),
     })

@@ -118,6 +118,8 @@ pub struct Sticky {
 pub struct Passive {
     /// Failures in a row until a backend is ejected. At least 1.
     pub failures: u32,
+    /// Sessions in a row that it ended without a byte until a backend is ejected, at least 1; `None` is `off`.
+    pub empty: Option<u32>,
     /// How long the first ejection lasts.
     pub eject: Duration,
     /// How much of the pool may be ejected at once, rounded down; 0 to 100.

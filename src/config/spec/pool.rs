@@ -252,6 +252,12 @@ const PASSIVE: Section = Section::new(
             "failed connects in a row (udp: ICMP refusals) until a backend is ejected; any success starts over",
         ),
         Key::new(
+            "empty",
+            Kind::Whole(1, 1_000_000, OFF),
+            Default::Is("5"),
+            "sessions in a row that a backend ended without a byte, where one was to be expected, until it is ejected; tcp",
+        ),
+        Key::new(
             "eject",
             Kind::Duration(ms(100), hours(1), &[]),
             Default::Is("10s"),
