@@ -12,9 +12,6 @@ use hyper::{Response, StatusCode};
 use super::answer::text;
 use super::event_stream::Events;
 
-/// What is sent back: a text, or a stream of them.
-pub(super) type Answer = Response<Either<Full<Bytes>, Events>>;
-
 /// The page. A browser runs its own script and style and nothing else, and speaks to this door only.
 pub(super) fn page() -> Response<Full<Bytes>> {
     let mut page = Response::new(Full::new(Bytes::from_static(PAGE.as_bytes())));
@@ -31,7 +28,7 @@ pub(super) fn page() -> Response<Full<Bytes>> {
 }
 
 /// The stream of one who watches, or that there is no place.
-pub(super) fn events(events: Option<Events>) -> Answer {
+pub(super) fn events(events: Option<Events>) -> Response<Either<Full<Bytes>, Events>> {
     let Some(events) = events else {
         let mut full = text(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -38,6 +38,11 @@ impl Gate {
         self.is_open.send_replace(true);
     }
 
+    /// Whether it is open, for who is inside already.
+    pub(super) fn watch(&self) -> watch::Receiver<bool> {
+        self.is_open.subscribe()
+    }
+
     /// For one door.
     pub(super) fn keeper(self: &Arc<Self>) -> GateKeeper {
         GateKeeper { gate: Arc::clone(self), is_open: self.is_open.subscribe(), is_counted: false }

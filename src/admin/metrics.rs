@@ -10,7 +10,7 @@ use super::cached_texts::MaxAge;
 use super::openmetrics::OpenMetrics;
 use super::process;
 use super::source_rows;
-use super::sources::{Sources, WATCHERS_MAX};
+use super::sources::{FOLLOWERS_MAX, Sources, WATCHERS_MAX};
 use crate::backend_state::{EjectedFor, TENTHS};
 use crate::config::settings::{Role, Word};
 use crate::metrics::{AcceptTrouble, Direction, Drop, Histogram, ListenerCounters, ListenerShard};
@@ -365,6 +365,9 @@ fn whole_process(out: &mut OpenMetrics, sources: &Sources) {
     // Never above the number, which is small.
     let ratio = sources.watchers.now() as f64 / WATCHERS_MAX as f64;
     out.sample("evenkeel_limit_in_use_ratio", &[("limit", "watchers")], ratio);
+    let (followers, followers_refused) = sources.watchers.followers();
+    let ratio = followers as f64 / FOLLOWERS_MAX as f64;
+    out.sample("evenkeel_limit_in_use_ratio", &[("limit", "followers")], ratio);
     out.gauge(
         "evenkeel_accepting_rests",
         "1: connections wait at the doors, since file descriptors or memory ran out.",
@@ -382,6 +385,11 @@ fn whole_process(out: &mut OpenMetrics, sources: &Sources) {
     out.counter("evenkeel_watchers_refused", "Who could not watch the dashboard: no place, or too slow.");
     out.sample("evenkeel_watchers_refused_total", &[("reason", "limit")], sources.watchers.refused());
     out.sample("evenkeel_watchers_refused_total", &[("reason", "slow")], sources.watchers.cut());
+    out.counter(
+        "evenkeel_followers_refused",
+        "Who could not follow whether clients may be sent here: no place.",
+    );
+    out.sample("evenkeel_followers_refused_total", &[], followers_refused);
     let (done, refused) =
         (sources.reloads.done.load(Ordering::Relaxed), sources.reloads.refused.load(Ordering::Relaxed));
     out.counter("evenkeel_config_reloads", "Times the file was read again, by what came of it.");

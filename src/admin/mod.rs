@@ -14,6 +14,7 @@ mod metrics;
 mod openmetrics;
 mod process;
 mod query;
+mod readiness;
 pub mod requests;
 mod run_time;
 mod socket;
@@ -39,16 +40,15 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::process_phase::Phase;
-use answer::{json, shared, text, unescaped};
+use answer::{json, shared, text};
 pub use cached_texts::CachedTexts;
 use cached_texts::MaxAge;
 use connections::{ConnectionLife, Connections};
-use dashboard::Answer;
-use event_stream::Feed;
+use event_stream::{Events, Feed};
 pub use gate::Gate;
 #[cfg(fuzzing)]
 pub use query::fuzz as fuzz_query;
+use readiness::Readiness;
 use requests::Request;
 pub use socket::{Socket, adopt_socket, bind_socket, serve_socket};
 use sources::Peer;
@@ -143,8 +143,11 @@ enum Door {
     /// The address that tells readiness and nothing else.
     Readiness,
     /// The socket of the commands: who it is, and where the orders go.
-    Steering { by: Peer, requests: mpsc::Sender<Request> },
+    Steering { by: Peer, requests: mpsc::Sender<Request>, life: Arc<ConnectionLife>, stop: CancellationToken },
 }
+
+/// What is sent back: a text, what the dashboard watches, or whether clients may be sent here.
+type Answer = Response<Either<Full<Bytes>, Either<Events, Readiness>>>;
 
 /// One connection.
 async fn converse<S>(stream: S, sources: Arc<Sources>, door: Door, stop: CancellationToken)
@@ -174,7 +177,7 @@ where
     }
 }
 
-async fn respond(request: &HttpRequest<Incoming>, sources: &Sources, door: Door) -> Answer {
+async fn respond(request: &HttpRequest<Incoming>, sources: &Arc<Sources>, door: Door) -> Answer {
     let path = request.uri().path();
     let is_socket = matches!(door, Door::Steering { .. });
     // What the third one says is no secret, and nobody knows by which name it is asked.
@@ -184,7 +187,13 @@ async fn respond(request: &HttpRequest<Incoming>, sources: &Sources, door: Door)
         return text(StatusCode::MISDIRECTED_REQUEST, not_ours(&host)).map(Either::Left);
     }
     match door {
-        Door::Steering { by, requests } => {
+        Door::Steering { life, stop, .. } if *request.method() == Method::GET && path == "/follow" => {
+            return match readiness::follow(sources, request.uri().query(), &life, &stop) {
+                Ok(stream) => Response::new(Either::Right(Either::Right(stream))),
+                Err((code, why)) => text(code, why + "\n").map(Either::Left),
+            };
+        }
+        Door::Steering { by, requests, .. } => {
             let query = request.uri().query();
             let steered = commands::answer(request.method(), path, query, &by, sources, &requests).await;
             if let Some((code, value)) = steered {
@@ -192,7 +201,10 @@ async fn respond(request: &HttpRequest<Incoming>, sources: &Sources, door: Door)
             }
         }
         Door::Reading { feed, life } if *request.method() == Method::GET && path == "/events" => {
-            return dashboard::events(feed.join(sources, &life));
+            return dashboard::events(feed.join(sources, &life)).map(|body| match body {
+                Either::Left(text) => Either::Left(text),
+                Either::Right(events) => Either::Right(Either::Left(events)),
+            });
         }
         Door::Reading { .. } if matches!(*request.method(), Method::GET | Method::HEAD) && path == "/" => {
             return dashboard::page().map(Either::Left);
@@ -225,46 +237,15 @@ fn answer(request: &HttpRequest<Incoming>, sources: &Sources, max_age: MaxAge) -
         "/metrics" => shared(openmetrics::CONTENT_TYPE, metrics::text(sources, max_age)),
         "/status" => shared("application/json", status::text(sources, max_age)),
         "/healthz" => text(StatusCode::OK, "alive\n".into()),
-        "/readyz" => ready(request.uri().query(), sources),
+        "/readyz" => {
+            let (code, why) = readiness::readiness(request.uri().query(), sources);
+            text(code, why + "\n")
+        }
         _ => text(
             StatusCode::NOT_FOUND,
             "there are /metrics, /status, /healthz and /readyz; at admin.http also / and /events\n".into(),
         ),
     }
-}
-
-/// 200 while accepting; with `?listener=NAME`, while that listener has an eligible backend. Connections that wait at the
-/// doors of tcp listeners, since descriptors ran out, are none that are accepted.
-fn ready(query: Option<&str>, sources: &Sources) -> Response<Full<Bytes>> {
-    let phase = *sources.phase.borrow();
-    if phase != Phase::Running {
-        return text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", phase.word()));
-    }
-    if let Some(withdrawn) = (sources.withdrawn)() {
-        return text(StatusCode::SERVICE_UNAVAILABLE, format!("withdrawn by {}\n", withdrawn.by));
-    }
-    let rests = sources.workers.accepting_rests();
-    let resting = || {
-        text(StatusCode::SERVICE_UNAVAILABLE, "accepting rests: out of file descriptors or memory\n".into())
-    };
-    let Some(query) = query else {
-        return if rests { resting() } else { text(StatusCode::OK, "accepting\n".into()) };
-    };
-    let Some(name) = query.strip_prefix("listener=").map(unescaped) else {
-        return text(StatusCode::BAD_REQUEST, "the only question here is ?listener=NAME\n".into());
-    };
-    let Some(listener) = sources.listeners.named(&name) else {
-        return text(StatusCode::NOT_FOUND, "no listener has that name\n".into());
-    };
-    if rests && listener.proto == "tcp" {
-        return resting();
-    }
-    let snapshot = sources.snapshots.load();
-    let eligible = snapshot.pools.get(listener.pool()).map_or(0, |pool| pool.eligible(listener.role()).len());
-    if eligible == 0 {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "no eligible backend\n".into());
-    }
-    text(StatusCode::OK, format!("accepting, {eligible} eligible\n"))
 }
 
 const CONNECTION_MAX: Duration = Duration::from_secs(30);

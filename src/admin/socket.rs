@@ -81,11 +81,12 @@ pub async fn serve_socket(
                 }
             },
         };
-        let life = ConnectionLife { is_crowded: sources.is_crowded(&stream), ..ConnectionLife::default() };
-        let by = peer(&stream);
-        let door = Door::Steering { by, requests: requests.clone() };
+        let life =
+            Arc::new(ConnectionLife { is_crowded: sources.is_crowded(&stream), ..ConnectionLife::default() });
+        let (by, requests) = (peer(&stream), requests.clone());
+        let door = Door::Steering { by, requests, life: Arc::clone(&life), stop: stop.clone() };
         let conversation = converse(stream, Arc::clone(&sources), door, stop.clone());
-        connections.admit(conversation, COMMAND_MAX, Arc::new(life));
+        connections.admit(conversation, COMMAND_MAX, life);
     }
     drop((listener, file));
     // Whoever moved the socket by a reload is still to hear that it is done.

@@ -87,9 +87,11 @@ pub struct NetworkFileRow {
     pub failure: Option<(u64, String)>,
 }
 
-/// How many watch, and how many were not let, by all doors of the process.
+/// How many watch and how many follow, and how many were not let, by all doors of the process.
 #[derive(Debug, Default)]
 pub struct Watchers {
+    pub(super) followers: AtomicU64,
+    pub(super) followers_refused: AtomicU64,
     pub(super) now: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) cut: AtomicU64,
@@ -99,6 +101,11 @@ impl Watchers {
     /// Who watches.
     pub(super) fn now(&self) -> u64 {
         self.now.load(Ordering::Relaxed)
+    }
+
+    /// Who follows readiness, and who found no place.
+    pub(super) fn followers(&self) -> (u64, u64) {
+        (self.followers.load(Ordering::Relaxed), self.followers_refused.load(Ordering::Relaxed))
     }
 
     /// Who found no place.
@@ -142,3 +149,5 @@ impl Sources {
 
 /// Watchers at once. With 10,000 backends a text has some 4.4 MB, and that many who hardly read hold two each.
 pub(super) const WATCHERS_MAX: u64 = 16;
+/// Programs that follow readiness at once: one for each that moves an address or a route.
+pub(super) const FOLLOWERS_MAX: u64 = 16;

@@ -12,7 +12,7 @@ use super::answer::written;
 use super::cached_texts::MaxAge;
 use super::run_time;
 use super::source_rows;
-use super::sources::{NetworkFileRow, Sources, WATCHERS_MAX};
+use super::sources::{FOLLOWERS_MAX, NetworkFileRow, Sources, WATCHERS_MAX};
 use crate::backend_state::{BackendState, EjectedFor, Health, Mark, TENTHS};
 use crate::config::settings::{Role, Word};
 use crate::metrics::{Direction, Drop, ListenerCounters};
@@ -48,6 +48,7 @@ fn status(sources: &Sources) -> Value {
     let workers = &sources.workers;
     let (usage, ports) = (rlimits::usage(), tcp_source_ports_ratio(&all, &snapshot, local_ports()));
     // What is long is moved in: the macro copies what it is given.
+    let (followers, followers_refused) = sources.watchers.followers();
     let mut whole = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
@@ -62,6 +63,7 @@ fn status(sources: &Sources) -> Value {
             "udp_sessions": { "used": workers.udp_permits().taken(), "most": workers.udp_permits().most() },
             "source_ports": ports.max(f64::from(workers.source_ports_permille()) / 1_000.0),
             "watchers": { "used": sources.watchers.now(), "most": WATCHERS_MAX, "refused": sources.watchers.refused(), "cut": sources.watchers.cut() },
+            "followers": { "used": followers, "most": FOLLOWERS_MAX, "refused": followers_refused },
             "open_files": { "used": usage.open_files, "most": usage.open_files_max },
         },
     });

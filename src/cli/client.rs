@@ -26,6 +26,13 @@ pub(super) fn usual_socket() -> Option<PathBuf> {
     Some(own.join("admin.sock"))
 }
 
+/// This one, that of the environment, or the usual one.
+pub(super) fn socket_path(named: Option<PathBuf>) -> Option<PathBuf> {
+    let of_environment =
+        || std::env::var_os("EVENKEEL_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from);
+    named.or_else(of_environment).or_else(usual_socket)
+}
+
 /// Makes the usual place where nobody did and this process may: root starts it by hand, or in a container.
 pub(super) fn make_usual_place() {
     if own_uid() == 0 && !Path::new(USUAL).exists() {
@@ -58,10 +65,7 @@ pub(super) struct Told(pub(super) ExitCode);
 impl Client {
     /// At this socket, or at the usual one.
     pub(super) fn new(path: Option<PathBuf>, json: bool) -> Result<Self, Told> {
-        let named = path.or_else(|| {
-            std::env::var_os("EVENKEEL_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
-        });
-        match named.or_else(usual_socket) {
+        match socket_path(path) {
             Some(path) => Ok(Self { path, json, patience: PATIENCE }),
             None => {
                 complain(
@@ -182,7 +186,7 @@ fn parse(answer: &str) -> Option<(u16, String)> {
 }
 
 /// A value as a query has it.
-fn escaped(value: &str) -> String {
+pub(super) fn escaped(value: &str) -> String {
     value.bytes().fold(String::new(), |mut text, byte| {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'/') {
             text.push(char::from(byte));

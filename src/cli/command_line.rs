@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{commands, top};
+use super::{commands, readiness, top};
 
 /// The whole of it.
 #[derive(Debug, Parser)]
@@ -93,13 +93,11 @@ pub(super) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Follow a process that has taken over from this one: pass signals on to it, and to whoever takes over from it, and end
-    /// as it does
-    #[command(hide = true, after_help = "Example:\n  evenkeel follow 4711")]
-    Follow {
-        /// Its number
-        pid: u32,
-    },
+    /// Stay connected to the balancer and act on each change: whether clients may be sent to this machine
+    #[command(
+        after_help = "Examples:\n  evenkeel follow --file /run/evenkeel-follow/unready        # for keepalived's track_file\n  evenkeel follow --ready 'birdc enable vip' --unready 'birdc disable vip'\n\nThe end of the balancer is unready, and so is the end of this command; its restart and its upgrade are nothing. The commands find EVENKEEL_READY (1 or 0) and EVENKEEL_WHY in their environment, and have 5 s; one that failed is tried again."
+    )]
+    Follow(readiness::Following),
     /// The manual page
     #[command(after_help = "Example:\n  evenkeel man | man -l -")]
     Man,

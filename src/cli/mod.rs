@@ -14,6 +14,7 @@ mod generate;
 mod keys;
 mod launch;
 mod output;
+mod readiness;
 mod resolve;
 mod run;
 mod top;
@@ -24,6 +25,7 @@ use clap::Parser;
 
 use command_line::{Command, Typed};
 use exit_code::WRONG_COMMAND_LINE;
+use readiness::Following;
 
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
@@ -50,7 +52,9 @@ pub fn main() -> ExitCode {
         Command::Schema => generate::schema(),
         Command::ManifestVersion => output::said(output::say(crate::manifest::Reads::OWN)),
         Command::Launch { program, arguments } => launch::launch(&program, &arguments),
-        Command::Follow { pid } => follow::follow(pid),
+        // What a process becomes that has handed over; it says nothing but a number.
+        Command::Follow(Following { pid: Some(pid), .. }) => follow::follow(pid),
+        Command::Follow(following) => readiness::follow(following),
         Command::Man => generate::man(),
         Command::Completions { shell } => generate::completions(shell),
     }

@@ -78,8 +78,8 @@ const PROBES_MAX: usize = 1_024;
 const PROBES_MIN: usize = 8;
 /// Standard streams, four runtimes, the log, admin doors, the stash.
 const OWN: u64 = 32;
-/// Connections of both admin doors, 64 each, and 16 watchers.
-const ADMIN: u64 = 64 + 64 + 16;
+/// Connections of both admin doors, 64 each, 16 watchers and 16 followers.
+const ADMIN: u64 = 64 + 64 + 16 + 16;
 /// Host names that are asked for at once, two questions each.
 const NAMES: u64 = 8 * 2;
 /// A line to the next process and one to a starting program, what is handed over, D-Bus, the kernel's files that tell what

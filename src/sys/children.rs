@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use rustix::process::{
-    Pid, Signal, WaitOptions, getpid, getppid, kill_process, set_child_subreaper,
+    Pid, Signal, WaitOptions, getpid, getppid, kill_process, kill_process_group, set_child_subreaper,
     set_parent_process_death_signal, waitpid,
 };
 
@@ -72,6 +72,12 @@ pub fn send_signal(to: u32, signal: Signalled) -> bool {
         Signalled::User2 => Signal::USR2,
     };
     pid_of(to).is_some_and(|to| kill_process(to, signal).is_ok())
+}
+
+/// Kills a process and all of its group, which has its number.
+pub fn kill_group(leader: u32) {
+    // It may have ended just now.
+    let _ = pid_of(leader).map(|leader| kill_process_group(leader, Signal::KILL));
 }
 
 /// A child of this process.

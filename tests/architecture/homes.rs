@@ -4,7 +4,7 @@ use super::Findings;
 use super::source::{Source, Token};
 
 /// What may stand where, as beginnings of places below `src/`, and why there.
-pub const HOMES: [(&str, &str, &str); 48] = [
+pub const HOMES: [(&str, &str, &str); 50] = [
     ("unsafe", "sys/", "the only raw system calls"),
     ("spawn", "worker/event_loop.rs", "a data thread"),
     ("spawn", "logging/mod.rs", "the writer, so that a slow disk stops nobody"),
@@ -32,6 +32,7 @@ pub const HOMES: [(&str, &str, &str); 48] = [
         "cli/top/",
         "who asks the balancer and who reads the keys, so that neither holds up the screen",
     ),
+    ("spawn", "cli/readiness/actions.rs", "what is to be run at a change of readiness, one at a time"),
     ("spawn", "cli/launch.rs", "the program that follows, which belongs to the service manager"),
     ("now", "worker/event_loop.rs", "once for each batch of events; everything below is told the time"),
     ("now", "server/start.rs", "the zero of the clock that all threads share"),
@@ -47,6 +48,7 @@ pub const HOMES: [(&str, &str, &str); 48] = [
     ("now", "server/reload.rs", "when the file was read last"),
     ("now", "server/network_files.rs", "since when a file of networks is served, or refused"),
     ("now", "admin/", "how long ago something was, for people"),
+    ("now", "cli/readiness/", "how long a balancer may be silent, and a command may last"),
     ("now", "cli/commands/marks.rs", "how long a wait may last"),
     ("now", "health/scheduler.rs", "when a check is due and how long it took"),
     ("now", "health/line.rs", "how long an answer took, and how long a connection has been kept"),

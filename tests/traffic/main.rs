@@ -24,6 +24,7 @@ mod discovery_upgrade;
 mod empty_ends;
 mod fairness;
 mod fd_exhaustion;
+mod following;
 mod half_close;
 mod icmp_refusals;
 mod leaving;

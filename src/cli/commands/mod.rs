@@ -22,9 +22,15 @@ use whose::Whose;
 pub(super) enum Command {
     /// Listeners, pools, backends: state, why and since when, sessions
     #[command(
-        after_help = "Examples:\n  evenkeel status\n  evenkeel status --json | jq '.pools[].backends[] | select(.state != \"up\")'"
+        after_help = "Examples:\n  evenkeel status\n  evenkeel status --json | jq '.pools[].backends[] | select(.state != \"up\")'\n  evenkeel status --ready && echo clients may be sent here\n\nExit code of --ready 0: they may; 1: they may not; 69: no balancer answers."
     )]
     Status {
+        /// Only whether clients may be sent to this machine, as /readyz says it
+        #[arg(long)]
+        ready: bool,
+        /// Ready while this listener has a backend that may be picked
+        #[arg(long, value_name = "NAME", requires = "ready")]
+        listener: Option<String>,
         #[command(flatten)]
         whose: Whose,
     },
@@ -215,7 +221,8 @@ pub(super) enum Command {
 /// Runs one of them.
 pub(super) fn run(command: Command) -> ExitCode {
     let outcome = match command {
-        Command::Status { whose } => status::status(whose),
+        Command::Status { ready: true, listener, whose } => status::ready(whose, listener.as_deref()),
+        Command::Status { whose, .. } => status::status(whose),
         Command::Explain { listener, client, backend, whose } => {
             status::explain(whose, &listener, &client, backend.as_deref())
         }

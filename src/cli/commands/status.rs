@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::shown::{bytes, list, number, text};
 use super::whose::Whose;
@@ -17,6 +17,15 @@ pub(super) fn status(whose: Whose) -> Result<(), Told> {
     let client = whose.client()?;
     let answer = client.ask("GET", "/status", &[])?;
     client.show(&answer, |answer| picture(answer, Paint::for_output()))
+}
+
+/// Whether clients may be sent to this machine: where they may not, that is the failure.
+pub(super) fn ready(whose: Whose, listener: Option<&str>) -> Result<(), Told> {
+    let client = whose.client()?;
+    let query: Vec<_> = listener.map(|name| ("listener", name)).into_iter().collect();
+    let answer = client.ask("GET", "/readyz", &query)?;
+    let why = answer.as_str().unwrap_or_default().trim_end();
+    client.show(&json!({ "ready": true, "why": why }), |answer| format!("ready: {}", text(answer, "why")))
 }
 
 /// Which backend a client would get.
