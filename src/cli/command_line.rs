@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{commands, readiness, top};
+use super::{commands, import, readiness, top};
 
 /// The whole of it.
 #[derive(Debug, Parser)]
@@ -76,6 +76,11 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make a file of a configuration of HAProxy, nginx (stream) or Traefik, and tell what is different and what is lost
+    #[command(
+        after_help = "Examples:\n  evenkeel import /etc/haproxy/haproxy.cfg >evenkeel.yaml\n  evenkeel import /etc/nginx/nginx.conf --output evenkeel.yaml\n  evenkeel import - --from traefik <dynamic.yaml\n\nWhat is told goes to standard error, and into the file as comments. Exit code 1: nothing came of it; 78: what came of it has mistakes that are to be mended by hand."
+    )]
+    Import(import::Importing),
     /// The JSON Schema of the file, for editors that complete and check it
     #[command(
         after_help = "Example:\n  evenkeel schema >evenkeel.schema.json\n\nThe first line of the file then names it:\n  # yaml-language-server: $schema=./evenkeel.schema.json"

@@ -11,6 +11,7 @@ mod demo;
 mod exit_code;
 mod follow;
 mod generate;
+mod import;
 mod keys;
 mod launch;
 mod output;
@@ -49,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Running(command) => commands::run(command),
         Command::Top(top) => top::top(top),
         Command::Keys { word, json } => keys::keys(word.as_deref(), json),
+        Command::Import(importing) => import::run(&importing),
         Command::Schema => generate::schema(),
         Command::ManifestVersion => output::said(output::say(crate::manifest::Reads::OWN)),
         Command::Launch { program, arguments } => launch::launch(&program, &arguments),

@@ -67,6 +67,11 @@ impl Paint {
         Self { is_on: colours_are_wanted() && io::stdout().is_terminal() }
     }
 
+    /// For standard error.
+    pub(super) fn for_errors() -> Self {
+        Self { is_on: colours_are_wanted() && io::stderr().is_terminal() }
+    }
+
     /// The text in that colour.
     pub(super) fn paint(self, mood: Mood, text: String) -> String {
         let code = match mood {

@@ -16,6 +16,7 @@ mod kubeconfig;
 mod listing;
 mod mistake;
 mod nearest;
+mod plain;
 mod run_time;
 mod schema;
 pub mod settings;
@@ -37,6 +38,7 @@ pub use difference::difference;
 pub use kubeconfig::{Kubeconfig, read_kubeconfig};
 pub use listing::{LISTING_BYTES_MAX, read_listing};
 pub use mistake::{Mistake, Mistakes, Reads, Variable};
+pub use plain::{Plain, plain};
 pub use run_time::{RunTimeChange, RunTimeCommand, RunTimeError, RunTimeHow, RunTimeWish, edited};
 pub use schema::schema;
 pub use table::{explained, table};
@@ -85,6 +87,11 @@ pub fn read(file_name: &str, text: &[u8]) -> Result<Settings, Mistakes> {
 /// The same with what stands outside of it.
 pub fn read_with(file_name: &str, text: &[u8], reads: Reads) -> Result<Configuration, Mistakes> {
     read_files(&[Text { name: file_name, bytes: text }], &[], reads)
+}
+
+/// What a key of this balancer (`HAProxy`, `nginx`, `Traefik`) is here, for people; `None`: it has none that is known.
+pub fn foreign_key(whose: &str, word: &str) -> Option<String> {
+    foreign::key_of(whose, word)
 }
 
 /// Reads a file of networks.

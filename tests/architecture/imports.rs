@@ -37,10 +37,11 @@ pub const GROUND: &[&str] = &[
     "reason",
     "session_query",
     "manifest",
+    "import",
 ];
 
 /// Who may use what, against the floors, and why.
-pub const EXCEPTIONS: [(&str, &str, &str); 12] = [
+pub const EXCEPTIONS: [(&str, &str, &str); 13] = [
     ("main", "cli", "the program is one call"),
     ("cli", "logging", "a command starts the log"),
     ("pool", "metrics", "what is shared is counted where it lives"),
@@ -49,6 +50,7 @@ pub const EXCEPTIONS: [(&str, &str, &str); 12] = [
     ("balance", "random", "what is drawn is drawn with the one generator"),
     ("config", "base64", "a kubeconfig holds certificates so"),
     ("config", "durations", "a range is told as a file would say it"),
+    ("import", "config", "what comes of another balancer's file is one of ours"),
     ("flow", "limits", "a flow holds its place in the limits"),
     ("flow", "reason", "a flow ends for one of the closed list"),
     ("backend_state", "manifest", "a backend_state travels to the next process"),

@@ -28,6 +28,14 @@ pub(super) fn key(word: &str) -> Option<String> {
     found.map(|(whose, here)| format!("{} of {whose} {here}", quoted(word)))
 }
 
+/// What a key of this balancer (`HAProxy`, `nginx`, `Traefik`) is here.
+pub(super) fn key_of(whose: &str, word: &str) -> Option<String> {
+    let bare = bare(word);
+    let (_, rows) = TABLES.iter().find(|(known, _)| *known == whose)?;
+    let row = rows.iter().find(|row| row.words.iter().any(|one| same(one, &bare)))?;
+    Some(format!("{} {}", quoted(word), row.here))
+}
+
 /// What a value of another balancer for this key is here.
 pub(super) fn value(key: &str, text: &str) -> Option<&'static str> {
     let bare = bare(text);

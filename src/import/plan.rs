@@ -1,0 +1,167 @@
+//! Plan: what our file is going to say, and how it is written.
+
+use std::collections::HashSet;
+
+use super::notes::{Note, Notes, Standing};
+use super::yaml::Yaml;
+
+/// The file.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// What stands on the first level beside listeners and pools.
+    pub(super) top: Vec<(String, Yaml)>,
+    pub(super) listeners: Vec<Part>,
+    pub(super) pools: Vec<Part>,
+}
+
+/// A listener or a pool.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) name: String,
+    /// What it was made of, for people.
+    pub(super) of: String,
+    pub(super) body: Yaml,
+}
+
+impl Part {
+    pub(super) fn new(name: &str, of: String) -> Self {
+        Self { name: name.to_owned(), of, body: Yaml::Map(Vec::new()) }
+    }
+
+    pub(super) fn set(&mut self, way: &[&str], value: Yaml) {
+        self.body.set(way, value);
+    }
+
+    pub(super) fn word(&mut self, way: &[&str], value: impl Into<String>) {
+        self.set(way, Yaml::word(value));
+    }
+
+    pub(super) fn has(&self, way: &[&str]) -> bool {
+        self.body.get(way).is_some()
+    }
+
+    fn word_of(&self, way: &[&str]) -> Option<&str> {
+        match self.body.get(way) {
+            Some(Yaml::Word(word)) => Some(word),
+            _ => None,
+        }
+    }
+}
+
+impl Plan {
+    pub(super) fn set_top(&mut self, way: &[&str], value: Yaml) {
+        let mut whole = Yaml::Map(std::mem::take(&mut self.top));
+        whole.set(way, value);
+        if let Yaml::Map(entries) = whole {
+            self.top = entries;
+        }
+    }
+
+    /// Takes out what our file would not take: listeners without a pool, pools that nobody uses or that have nobody.
+    pub(super) fn tidy(&mut self, notes: &mut Notes) {
+        let has_backends = |pool: &Part| matches!(pool.body.get(&["backends"]), Some(Yaml::List(items)) if !items.is_empty());
+        let whole = notes.at(0);
+        let pools: HashSet<String> =
+            self.pools.iter().filter(|pool| has_backends(pool)).map(|pool| pool.name.clone()).collect();
+        self.listeners.retain(|one| {
+            let pool = one.word_of(&["pool"]).map(str::to_owned);
+            let why = match &pool {
+                None => "no pool came of its directives".to_owned(),
+                Some(pool) if !pools.contains(pool) => format!("its pool `{pool}` has no backend"),
+                Some(_) if !one.has(&["bind"]) => "no address came of its directives".to_owned(),
+                Some(_) => return true,
+            };
+            notes.tell(&whole, Standing::Lost, format!("{} is left out: {why}", one.of));
+            false
+        });
+        let used: HashSet<String> =
+            self.listeners.iter().filter_map(|one| one.word_of(&["pool"])).map(str::to_owned).collect();
+        let mut names = HashSet::new();
+        self.pools.retain(|pool| {
+            let stays = used.contains(&pool.name) && has_backends(pool);
+            if stays && !names.insert(pool.name.clone()) {
+                let text = format!("{} is left out: there is another pool of its name", pool.of);
+                notes.tell(&whole, Standing::Lost, text);
+                return false;
+            }
+            if !stays {
+                notes.tell(
+                    &whole,
+                    Standing::NotNeeded,
+                    format!("{} is left out: no listener uses it", pool.of),
+                );
+            }
+            stays
+        });
+        self.names_differ(notes);
+    }
+
+    /// Names that were made of others may meet.
+    fn names_differ(&mut self, notes: &mut Notes) {
+        let mut names = HashSet::new();
+        for one in &mut self.listeners {
+            let mut name = one.name.clone();
+            let mut number = 2;
+            while !names.insert(name.clone()) {
+                name = format!("{}-{number}", one.name);
+                number += 1;
+            }
+            if name != one.name {
+                let text = format!("{} is called `{name}`: there is another `{}`", one.of, one.name);
+                notes.tell(&notes.at(0), Standing::Different, text);
+                one.name = name;
+            }
+        }
+    }
+
+    /// The text of the file.
+    pub(super) fn written(&self, name: &str, notes: &[Note]) -> String {
+        let mut out = format!(
+            "# Made of {} by evenkeel import. Look through it, and say: evenkeel check\n",
+            plain(name)
+        );
+        let count = |standing| notes.iter().filter(|note| note.standing == standing).count();
+        let (lost, different) = (count(Standing::Lost), count(Standing::Different));
+        if lost + different > 0 {
+            out.push_str(&format!(
+                "# {lost} lost, {different} different: told below where they were, by their lines.\n"
+            ));
+        }
+        comments(&mut out, "", notes, None);
+        Yaml::Map(self.top.clone()).lines(0, &mut out);
+        for (title, parts) in [("listeners", &self.listeners), ("pools", &self.pools)] {
+            if parts.is_empty() {
+                continue;
+            }
+            out.push_str(&format!("\n{title}:\n"));
+            for (at, part) in parts.iter().enumerate() {
+                if at > 0 {
+                    out.push('\n');
+                }
+                out.push_str(&format!("  # {}\n", plain(&part.of)));
+                comments(&mut out, "  ", notes, Some(&part.of));
+                // Always below each other: this is what people edit.
+                let whole = Yaml::Map(vec![(part.name.clone(), Yaml::Map(Vec::new()))]);
+                let mut head = String::new();
+                whole.lines(2, &mut head);
+                out.push_str(head.trim_end().trim_end_matches("{  }").trim_end());
+                out.push('\n');
+                part.body.lines(4, &mut out);
+            }
+        }
+        out
+    }
+}
+
+/// The notes of a part, or those of none.
+fn comments(out: &mut String, space: &str, notes: &[Note], part: Option<&str>) {
+    let of = |note: &&Note| note.part.as_deref() == part && note.standing < Standing::NotNeeded;
+    for note in notes.iter().filter(of) {
+        let line = if note.line == 0 { String::new() } else { format!("line {}: ", note.line) };
+        out.push_str(&format!("{space}# {}, {line}{}\n", note.standing.word(), plain(&note.text)));
+    }
+}
+
+fn plain(text: &str) -> String {
+    text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect()
+}
