@@ -178,6 +178,8 @@ async fn act(actions: Actions, mut target: watch::Receiver<Option<State>>) -> Re
                 return Err(());
             }
             Err(why) => {
+                // Who waits for this program before he starts may be who the command needs.
+                Notify::service().ready(&format!("{line}; {why}"));
                 let again = if is_last { RETRY_MIN } else { pause };
                 let seconds = again.as_secs_f64();
                 complain(format_args!("evenkeel follow: {why}; it is tried again in {seconds} s"));
