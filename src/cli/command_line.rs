@@ -100,6 +100,7 @@ pub(super) enum Command {
     },
     /// Stay connected to the balancer and act on each change: whether clients may be sent to this machine
     #[command(
+        override_usage = "evenkeel follow [--listener NAME] [--socket PATH] --file PATH\n       evenkeel follow [--listener NAME] [--socket PATH] --ready CMD --unready CMD [--file PATH]",
         after_help = "Examples:\n  evenkeel follow --file /run/evenkeel-follow/unready        # for keepalived's track_file\n  evenkeel follow --ready 'birdc enable vip' --unready 'birdc disable vip'\n\nThe end of the balancer is unready, and so is the end of this command; its restart and its upgrade are nothing. The commands find EVENKEEL_READY (1 or 0) and EVENKEEL_WHY in their environment, and have 5 s; one that failed is tried again."
     )]
     Follow(readiness::Following),

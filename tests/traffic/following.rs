@@ -198,7 +198,7 @@ fn no_more_than_sixteen_follow_and_a_wrong_command_line_says_so() {
     drop(all);
     one_more.becomes(2, "1 accepting");
     for (arguments, why) in [
-        (&["follow"][..], "--file"),
+        (&["follow"][..], "--ready CMD --unready CMD"),
         (&["follow", "--ready", "true"], "--unready"),
         (&["follow", "4711", "--file", "x"], "cannot be used with"),
     ] {
