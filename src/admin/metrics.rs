@@ -166,6 +166,19 @@ fn pools(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
         let retries = pool.live.shards.sum(|shard| shard.retries.value());
         out.sample("evenkeel_retries_total", &[("pool", &pool.live.name)], retries);
     }
+    out.counter(
+        "evenkeel_replays",
+        "First messages that an empty end called to be said again, by what came of it.",
+    );
+    for pool in pools {
+        let shards = &pool.live.shards;
+        let (sent, forgone) =
+            (shards.sum(|one| one.replays.value()), shards.sum(|one| one.replays_forgone.value()));
+        for (outcome, replays) in [("sent", sent), ("forgone", forgone)] {
+            let labels = [("pool", &*pool.live.name), ("outcome", outcome)];
+            out.sample("evenkeel_replays_total", &labels, replays);
+        }
+    }
     out.gauge("evenkeel_queue_length", "Sessions that wait for a place.");
     for pool in pools {
         out.sample("evenkeel_queue_length", &[("pool", &pool.live.name)], pool.live.waiting());

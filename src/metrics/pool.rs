@@ -20,6 +20,10 @@ pub struct PoolShard {
     pub rehomed: Counter,
     /// Sessions that were answered, by who had spoken first: the backend, the client.
     pub first_words: [Counter; 2],
+    /// Sessions whose first message was said again to another backend.
+    pub replays: Counter,
+    /// Those that it was not said again for: it was too long to be kept, or the thread had no memory left for it.
+    pub replays_forgone: Counter,
 }
 
 /// One worker's counters of one backend.
@@ -63,6 +67,8 @@ impl PoolShard {
             Named::new("rehomed", "", &self.rehomed),
             Named::new("first_words", "backend", by_backend),
             Named::new("first_words", "client", by_client),
+            Named::new("replays", "", &self.replays),
+            Named::new("replays", "forgone", &self.replays_forgone),
         ];
         self.connect.counters("connect").chain(counts).collect()
     }

@@ -242,7 +242,7 @@ fn reached_by(reach: &manifest::Reach, pool: settings::Pool) -> settings::Pool {
     settings::Pool {
         send_proxy: SendProxy::named(reach.send_proxy.as_str()).unwrap_or(pool.send_proxy),
         on_down: OnDown::named(reach.on_down.as_str()).unwrap_or(pool.on_down),
-        connect: settings::Connect { timeout, attempts: reach.attempts },
+        connect: settings::Connect { timeout, attempts: reach.attempts, ..pool.connect },
         connect_from: match &reach.from[..] {
             _ if reach.from_client => ConnectFrom::Client,
             [] => ConnectFrom::Any,

@@ -21,6 +21,7 @@ pub(super) fn close(mut session: Session, reason: Reason, cx: &mut ThreadContext
     let truncated =
         cut_bytes > 0 || !session.relay.to_backend.is_empty() || !session.relay.to_client.is_empty();
     session.relay.to_backend.drop_held(cx);
+    session.relay.to_backend.forget_first(cx);
     session.relay.to_client.drop_held(cx);
     // Where a backend that said nothing reset, or none was left to ask, so does the client's end.
     let refused = reason == Reason::BackendEmpty

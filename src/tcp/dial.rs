@@ -240,6 +240,9 @@ pub(super) fn on_backend_ready(
         if let Some(header) = proxy_header::to_send(session, view.settings.send_proxy) {
             session.relay.to_backend.lead_with(header);
         }
+        if view.settings.connect.replay_first {
+            session.relay.to_backend.keep_first();
+        }
     }
     if let Some(side) = session.backend.as_mut() {
         side.note(ready);

@@ -4,7 +4,8 @@
 //! A connect tells nothing of such a backend: whoever forwards accepts first. What must stay true:
 //!
 //! - The session goes to another backend only while nothing of what the client said was consumed: nothing was written to this
-//!   one, so that nothing is done twice; and no later than a connect may take.
+//!   one, so that nothing is done twice, or the pool says that it may be said twice (`replay_first`); and no later than a
+//!   connect may take.
 //! - A client that finished or left first had the end that it asked for: `nc -N`, a port scan and a check that connects and
 //!   closes say nothing against a backend.
 //! - It counts only where an answer was to be expected: the client had spoken and backends of the pool do answer, or they
@@ -57,6 +58,9 @@ pub(super) fn goes_elsewhere(session: &Session, cx: &ThreadContext) -> bool {
 pub(super) fn go_elsewhere(session: &mut Session, token: Token, cx: &mut ThreadContext) -> Next {
     session.error = session.backend.take().and_then(|backend| backend.broken);
     session.met_empty = true;
+    if session.relay.to_backend.delivered_bytes > 0 {
+        session.terms.live.shards.of(cx.worker).replays.add(1);
+    }
     session.relay.begin_again();
     session.leave_backend();
     dial::attempt(session, token, cx)
@@ -73,7 +77,9 @@ pub(super) fn reason(otherwise: Reason, client: &Side, relay: &Relay) -> Reason 
 /// Nothing would be done twice, nobody waits for too long, and there is an attempt left.
 fn may_go(session: &Session, connect: &Connect, cx: &ThreadContext) -> bool {
     let timeout_us = u64::try_from(connect.timeout.as_micros()).unwrap_or(u64::MAX);
-    session.relay.to_backend.delivered_bytes == 0
+    let again = session.relay.to_backend.can_begin_again();
+    session.terms.live.shards.of(cx.worker).replays_forgone.add(again.is_err().into());
+    again == Ok(true)
         && !session.is_given
         && session.attempts < connect.attempts
         && cx.now_us.saturating_sub(session.relay.asked_us.max(session.relay.owed_since_us)) <= timeout_us

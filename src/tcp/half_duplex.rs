@@ -12,6 +12,7 @@
 use std::os::fd::AsRawFd;
 
 use super::ThreadContext;
+use super::first_message::FirstMessage;
 use super::side::Side;
 use crate::manifest;
 use crate::sys::pipe::Pipe;
@@ -32,6 +33,8 @@ pub(super) struct HalfDuplex {
     quiet_at_bytes: u64,
     /// It is in the line of those whose pipe may be stalled.
     pub(super) in_line: bool,
+    /// What may have to be said again.
+    first: Option<Box<FirstMessage>>,
 }
 
 /// What was read and not yet written.
@@ -112,16 +115,40 @@ impl HalfDuplex {
         self.held = Held::of(bytes.into());
     }
 
-    /// Begins anew towards another receiver, when nothing was delivered to the one before: what the sender said and nobody was
-    /// given stays, and bytes of ours go with the receiver they were for.
+    /// Begins anew towards another receiver. What the sender said and the one before was not given, or all of it where that was
+    /// kept, goes to the new one; bytes of ours went with the receiver they were for.
     pub(super) fn begin_again(&mut self) {
-        let held = match std::mem::take(&mut self.held) {
-            Held::Bytes { bytes, from, .. } => {
-                bytes[from..].get(self.lead_bytes.into()..).unwrap_or(&[]).into()
+        let first = self.first.take();
+        let kept = first.as_deref().and_then(FirstMessage::whole);
+        let held = match (kept, &self.held) {
+            (Some(kept), _) => kept.into(),
+            (None, Held::Bytes { bytes, from, .. }) => {
+                bytes[*from..].get(self.lead_bytes.into()..).unwrap_or(&[]).into()
             }
-            Held::Nothing | Held::Piped(_) => Box::default(),
+            (None, Held::Nothing | Held::Piped(_)) => Box::default(),
         };
-        *self = Self { held: Held::of(held), ..Self::default() };
+        *self = Self { held: Held::of(held), first, ..Self::default() };
+    }
+
+    /// Keeps from now on what the sender says, so that it can be said again. Before the first turn.
+    pub(super) fn keep_first(&mut self) {
+        self.first.get_or_insert_default();
+    }
+
+    /// Another receiver would get everything that the sender has said so far. `Err`: it was to be kept, and a part is lost.
+    pub(super) fn can_begin_again(&self) -> Result<bool, ()> {
+        match &self.first {
+            _ if self.delivered_bytes == 0 => Ok(true),
+            None => Ok(false),
+            Some(first) => first.whole().map(|_| true).ok_or(()),
+        }
+    }
+
+    /// Nobody will need what was kept.
+    pub(super) fn forget_first(&mut self, cx: &mut ThreadContext) {
+        if let Some(mut first) = self.first.take() {
+            first.forget(&mut cx.pipes);
+        }
     }
 
     /// Moves what can be moved, at most its share. Adds what was delivered to `delivered_bytes`.
@@ -218,6 +245,7 @@ impl HalfDuplex {
             full_reads: record.full_reads,
             quiet_at_bytes: record.delivered_bytes,
             in_line: false,
+            first: None,
         }
     }
 
@@ -338,6 +366,9 @@ impl HalfDuplex {
             from.readable = from.ending || from.urgent;
         }
         let bytes = &cx.scratch[..length];
+        if let Some(first) = &mut self.first {
+            first.note(bytes, &mut cx.pipes);
+        }
         let written = if to.writable { write(bytes, to) } else { 0 };
         self.delivered_bytes += written as u64;
         // A receiver that is gone and was never given anything: another may be.

@@ -11,6 +11,7 @@ mod deadline;
 mod dial;
 mod empty_end;
 mod export;
+mod first_message;
 mod half_duplex;
 mod precopy;
 mod proxy_header;

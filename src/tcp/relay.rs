@@ -102,7 +102,7 @@ pub(super) fn step(session: &mut Session, share: Share, cx: &mut ThreadContext) 
 }
 
 /// Counts what was delivered, and the first answer's time.
-fn account(session: &mut Session, moved: (u64, u64), before: (u64, u64), cx: &ThreadContext) {
+fn account(session: &mut Session, moved: (u64, u64), before: (u64, u64), cx: &mut ThreadContext) {
     if moved == (0, 0) {
         return;
     }
@@ -129,6 +129,7 @@ fn account(session: &mut Session, moved: (u64, u64), before: (u64, u64), cx: &Th
             let first = usize::from(before.0 + moved.0 > 0);
             session.terms.live.shards.of(cx.worker).first_words[first].add(1);
             session.tried = Vec::new();
+            relay.to_backend.forget_first(cx);
         } else if before.0 == 0 {
             // The client spoke first: the answer is owed from now on.
             relay.asked_us = cx.now_us;

@@ -23,6 +23,8 @@ pub struct PipePool {
     short: bool,
     /// What stalled pipes may still be read back into.
     memory_bytes: usize,
+    /// What may still be kept of first messages.
+    first_bytes: usize,
 }
 
 impl PipePool {
@@ -30,8 +32,16 @@ impl PipePool {
     pub fn new(budget_bytes: u64) -> Self {
         let memory_bytes = usize::try_from(budget_bytes / MEMORY_PART).unwrap_or(usize::MAX);
         let budget_bytes = i64::try_from(budget_bytes).unwrap_or(i64::MAX);
-        let pipes_left = i64::MAX;
-        Self { empty: Vec::new(), budget_bytes, pipes_left, refused_takes: 0, short: false, memory_bytes }
+        let (pipes_left, first_bytes) = (i64::MAX, FIRST_BYTES_MAX);
+        Self {
+            empty: Vec::new(),
+            budget_bytes,
+            pipes_left,
+            refused_takes: 0,
+            short: false,
+            memory_bytes,
+            first_bytes,
+        }
     }
 
     /// The same, with no more than so many pipes at once: two descriptors each.
@@ -61,6 +71,18 @@ impl PipePool {
     /// Takes memory back.
     pub fn give_memory_back(&mut self, bytes: usize) {
         self.memory_bytes += bytes;
+    }
+
+    /// Lends memory for the first message of a client, which may have to be said again. To be given back when it was answered.
+    pub fn lend_first(&mut self, bytes: usize) -> bool {
+        let left = self.first_bytes.checked_sub(bytes);
+        self.first_bytes = left.unwrap_or(self.first_bytes);
+        left.is_some()
+    }
+
+    /// Takes that memory back.
+    pub fn give_first_back(&mut self, bytes: usize) {
+        self.first_bytes += bytes;
     }
 
     /// An empty pipe, while there are any.
@@ -115,6 +137,8 @@ fn in_budget(pipe: &Pipe) -> i64 {
 const SIZES_BYTES: [usize; 3] = [1 << 20, 256 << 10, 64 << 10];
 /// Empty pipes kept open for the next bulk; two descriptors each.
 const EMPTY_MAX: usize = 16;
+/// What one thread keeps of first messages (`connect.replay_first`): 512 of the longest.
+const FIRST_BYTES_MAX: usize = 8 << 20;
 /// What is read back may be so small a part of the pipes' budget: 16 MiB of the usual 48.
 const MEMORY_PART: u64 = 3;
 /// 64 MiB copied until the kernel is asked again.

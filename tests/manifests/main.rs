@@ -51,7 +51,7 @@ const RETIRED: [(u32, &str, &str); 0] = [];
 /// The specimen of a build that did not know backends that end sessions without a byte.
 fn before_empty_ends(mut manifest: Manifest) -> Manifest {
     let is_new = |count: &Count| match count.family.as_str() {
-        "first_words" | "empty_ends" => true,
+        "first_words" | "empty_ends" | "replays" => true,
         "ejections" => !count.word.as_str().is_empty(),
         "sessions" => count.word.as_str() == "backend_empty",
         _ => false,

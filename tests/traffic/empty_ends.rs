@@ -10,7 +10,8 @@ use evenkeel::reason::Reason;
 use socket2::SockRef;
 
 use super::rig::{
-    Backend, Balancer, DEADLINE, Outcome, becomes, connect, echo, eventually, read_to_end, reset,
+    Backend, Balancer, DEADLINE, Outcome, becomes, connect, echo, eventually, exchange, pattern, read_to_end,
+    reset,
 };
 
 fn yaml(keys: &str, backends: &[SocketAddr]) -> String {
@@ -218,4 +219,45 @@ fn a_backend_that_only_listens_is_served_by_as_before() {
     drop(stream);
     assert_eq!(got.recv_timeout(DEADLINE).unwrap(), 300_000);
     balancer.ends(Reason::BackendEmpty, 1);
+}
+
+#[test]
+fn a_first_message_is_said_again_where_the_file_says_that_it_may_be() {
+    let (bad, good) = (deaf(), Backend::start(echo));
+    let keys = "balance: first, health: { check: off }, passive: off, send_proxy: v1, connect: { replay_first: on },";
+    let header_eater = Backend::start(|mut stream| {
+        let mut heard = vec![0; 256];
+        let length = stream.read(&mut heard).unwrap();
+        stream.write_all(&heard[..length]).unwrap();
+    });
+    let balancer = Balancer::start(&yaml(keys, &[bad.address, header_eater.address]));
+    let mut stream = connect(balancer.address());
+    stream.write_all(b"hello").unwrap();
+    let (heard, _) = read_to_end(&mut stream);
+    let heard = String::from_utf8(heard).unwrap();
+    assert!(heard.starts_with("PROXY TCP4 127.0.0.1 "), "{heard:?}");
+    drop(stream);
+    balancer.ends(Reason::BackendClosed, 1);
+
+    let keys = "balance: first, health: { check: off }, passive: off, connect: { replay_first: on },";
+    let balancer = Balancer::start(&yaml(keys, &[bad.address, good.address]));
+    let replays = |which: usize| {
+        let snapshot = balancer.server().snapshots().load();
+        let shards = &snapshot.pools[0].live.shards;
+        [shards.sum(|one| one.replays.value()), shards.sum(|one| one.replays_forgone.value())][which]
+    };
+    for length in [1, 5_000, 16 * 1024] {
+        let mut stream = connect(balancer.address());
+        let bytes = pattern(length);
+        exchange(&mut stream, &bytes);
+        exchange(&mut stream, b"and more");
+    }
+    assert_eq!((replays(0), replays(1)), (3, 0));
+    // What is longer is not said again: the client hears of the end.
+    let mut stream = connect(balancer.address());
+    stream.write_all(&pattern(16 * 1024 + 1)).unwrap();
+    assert_eq!(read_to_end(&mut stream).0, b"");
+    drop(stream);
+    eventually("it is counted", || (replays(0), replays(1)) == (3, 1));
+    becomes("ends", 1, || balancer.ended(Reason::BackendEmpty));
 }

@@ -87,6 +87,7 @@ pub(super) fn settings(name: &str, fields: &Fields<'_>, report: &mut Report) -> 
         connect: Connect {
             timeout: connect.duration("timeout", report),
             attempts: connect.whole("attempts", report),
+            replay_first: connect.switch("replay_first", report),
         },
         connect_from: from.unwrap_or(ConnectFrom::Any),
         max_sessions: fields.whole_or("max_sessions", report),

@@ -247,6 +247,8 @@ pub struct Connect {
     pub timeout: Duration,
     /// Attempts per session, 1 to 16, each at another backend while there is one.
     pub attempts: u8,
+    /// What the client said first is said again to another backend where one ended without a byte.
+    pub replay_first: bool,
 }
 
 /// The `health` of a pool.

@@ -239,6 +239,12 @@ const CONNECT: Section = Section::new(
             Default::Is("3"),
             "for a session, each at another backend while there is one",
         ),
+        Key::new(
+            "replay_first",
+            Kind::Words(&["on", "off"]),
+            Default::Is("off"),
+            "what the client said first, up to 16 KiB, is said again to another backend where one ended without a byte",
+        ),
     ],
 );
 
