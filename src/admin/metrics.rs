@@ -33,6 +33,7 @@ fn render(sources: &Sources) -> String {
     let in_file: Vec<_> = snapshot.pools.iter().filter(|pool| !pool.gone).map(Arc::clone).collect();
     pools(&mut out, &in_file);
     backends(&mut out, &in_file);
+    answers(&mut out, &in_file, sources.now_ms());
     source_rows::metrics(&mut out, &sources.discovery, sources.now_ms());
     roles(&mut out, &in_file);
     checks(&mut out, &in_file);
@@ -337,6 +338,25 @@ fn backends(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
         for direction in Direction::ALL {
             let bytes = backend.shards.sum(|shard| shard.bytes(direction).value());
             out.sample("evenkeel_backend_bytes_total", &[pool, name, ("direction", direction.word())], bytes);
+        }
+    });
+}
+
+/// Owed answers and how long answers take.
+fn answers(out: &mut OpenMetrics, pools: &[Arc<PoolView>], now_ms: u64) {
+    out.gauge("evenkeel_backend_owed_answers", "Sessions and flows whose client spoke last.");
+    each_backend(pools, |_, _, backend, labels| {
+        out.sample("evenkeel_backend_owed_answers", &labels, backend.load.owed());
+    });
+    out.gauge("evenkeel_backend_owed_seconds", "For how long they have been owed, on average.");
+    each_backend(pools, |_, _, backend, labels| {
+        let owed_us = backend.load.owed_for_us(now_ms * 1_000).unwrap_or(0);
+        out.sample("evenkeel_backend_owed_seconds", &labels, owed_us as f64 / 1e6);
+    });
+    out.gauge("evenkeel_backend_answer_seconds", "How long answers take, an average of the last.");
+    each_backend(pools, |_, _, backend, labels| {
+        if let Some(ns) = backend.load.answer_ns(now_ms * 1_000_000) {
+            out.sample("evenkeel_backend_answer_seconds", &labels, f64::from(ns) / 1e9);
         }
     });
 }

@@ -44,6 +44,11 @@ impl Candidate {
         LoadRatio { sessions: u64::from(self.load.active()) + 1, weight: u64::from(self.weight) }
     }
 
+    /// The same of the answers that it owes.
+    pub(super) fn owed_ratio(&self) -> LoadRatio {
+        LoadRatio { sessions: u64::from(self.load.owed()) + 1, weight: u64::from(self.weight) }
+    }
+
     fn is_tried(&self, tried: &[u32]) -> bool {
         tried.contains(&self.index)
     }

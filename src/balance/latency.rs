@@ -38,6 +38,13 @@ impl Latency {
         Self { value_ns, step: step(now_ns) }
     }
 
+    /// With one more sample, as an average of the last twenty or so. What was measured long ago weighs less.
+    pub(super) fn blend(self, now_ns: u64, sample_ns: u64) -> Self {
+        let sample_ns = sample_ns.max(1) as f32;
+        let kept = if self.value_ns > 0.0 { (1.0 - BLEND).min(self.kept(now_ns)) } else { 0.0 };
+        Self { value_ns: self.value_ns * kept + sample_ns * (1.0 - kept), step: step(now_ns) }
+    }
+
     /// What to expect now; never below [`FLOOR_NS`]. `None`: nothing was ever measured.
     pub(super) fn estimate_ns(self, now_ns: u64) -> Option<f32> {
         (self.value_ns > 0.0).then(|| (self.value_ns * self.kept(now_ns)).max(FLOOR_NS))
@@ -60,6 +67,8 @@ fn step(now_ns: u64) -> u32 {
 }
 
 const STEP_SHIFT: u32 = 24;
+/// The part of a sample in the average.
+const BLEND: f32 = 0.05;
 /// 30 s: no thread is so late.
 // 1,788: it fits.
 #[allow(clippy::cast_possible_truncation)]

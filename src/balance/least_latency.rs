@@ -1,4 +1,7 @@
-//! `least_latency`: of two members drawn by weight, the one with the smaller `latency * (active + 1) / weight`.
+//! `least_latency`: of two members drawn by weight, the one with the smaller `latency * (owed + 1) / weight`.
+//!
+//! Latency is what an answer takes, a peak, or how long those are waited for that it owes; of one that never answered anybody
+//! it is what a connect takes, and sessions count instead of answers.
 
 use super::ask::{Ask, Pick};
 use super::candidates::{Candidate, Candidates, LoadRatio};
@@ -6,9 +9,13 @@ use super::random::Lottery;
 use super::two_choices::better_of_two;
 
 pub(super) fn pick(candidates: &Candidates, lottery: &Lottery, ask: &Ask<'_>) -> Pick {
-    let cost = |candidate: &Candidate| Cost {
-        load_ratio: candidate.load_ratio(),
-        latency_ns: candidate.load.latency().estimate_ns(ask.now_ns),
+    let cost = |candidate: &Candidate| {
+        let load = &*candidate.load;
+        let is_answering = load.answer_ns(ask.now_ns).is_some();
+        Cost {
+            load_ratio: if is_answering { candidate.owed_ratio() } else { candidate.load_ratio() },
+            latency_ns: load.latency_ns(ask.now_ns).map(|peak_ns| peak_ns.max(load.owed_ns(ask.now_ns))),
+        }
     };
     better_of_two(candidates, lottery, ask, cost, Cost::is_less)
 }

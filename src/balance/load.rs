@@ -1,4 +1,4 @@
-//! Load of one backend as the algorithms see it: its sessions at this moment, its limit, its latency.
+//! Load of one backend as the algorithms see it: its sessions at this moment, its limit, the answers that it owes, its latency.
 //!
 //! Shared by all workers and kept across snapshots, so the counts are exact for the whole process. Only atomics; the
 //! time is an argument.
@@ -14,8 +14,15 @@ pub struct Load {
     active: AtomicU32,
     /// 0: no limit.
     max_sessions: AtomicU32,
-    /// A [`Latency`] in one word, so that value and age change together.
-    latency: AtomicU64,
+    /// Sessions and flows to which it owes an answer: their clients spoke last.
+    owed: AtomicU32,
+    /// The moments since when it owes them, all together: what is owed for how long follows from the two.
+    owed_since_sum_us: AtomicU64,
+    /// How long answers take: a peak-EWMA, and an average. Each a [`Latency`] in one word, so that value and age change together.
+    answer_peak: AtomicU64,
+    answer_mean: AtomicU64,
+    /// How long connects take, a peak-EWMA: who answers those is the kernel, and not the program.
+    connect_peak: AtomicU64,
 }
 
 impl Load {
@@ -24,7 +31,11 @@ impl Load {
         Self {
             active: AtomicU32::new(0),
             max_sessions: AtomicU32::new(max_sessions.unwrap_or(0)),
-            latency: AtomicU64::new(Latency::UNKNOWN.to_bits()),
+            owed: AtomicU32::new(0),
+            owed_since_sum_us: AtomicU64::new(0),
+            answer_peak: AtomicU64::new(Latency::UNKNOWN.to_bits()),
+            answer_mean: AtomicU64::new(Latency::UNKNOWN.to_bits()),
+            connect_peak: AtomicU64::new(Latency::UNKNOWN.to_bits()),
         }
     }
 
@@ -66,37 +77,111 @@ impl Load {
         debug_assert!(before > 0, "a place was given back twice");
     }
 
-    /// Adds a measured time (connect, or first answer) to the peak-EWMA of this backend. `now_ns` is any monotonic
-    /// clock, the same as in [`super::Ask`]. For a failed connect give the connect timeout: unmeasured, a backend that
-    /// refuses at once would look ever faster and emptier than the others.
-    pub fn observe_latency(&self, now_ns: u64, sample_ns: u64) {
-        let mut bits = self.latency.load(Ordering::Relaxed);
-        loop {
-            let next = Latency::from_bits(bits).observe(now_ns, sample_ns).to_bits();
-            match self.latency.compare_exchange_weak(bits, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(newer) => bits = newer,
-            }
+    /// An answer is owed since then, in microseconds of the shared clock.
+    pub fn ask(&self, since_us: u64) {
+        self.owed_since_sum_us.fetch_add(since_us, Ordering::Relaxed);
+        self.owed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An answer that was owed since then came, or nobody waits for it any more. The caller must have asked.
+    pub fn settle(&self, since_us: u64) {
+        let before = self.owed.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "an answer was settled twice");
+        self.owed_since_sum_us.fetch_sub(since_us, Ordering::Relaxed);
+    }
+
+    /// Answers that it owes.
+    pub fn owed(&self) -> u32 {
+        self.owed.load(Ordering::Relaxed)
+    }
+
+    /// How long those that it owes have been owed on average. `None`: it owes none.
+    pub fn owed_for_us(&self, now_us: u64) -> Option<u64> {
+        let owed = self.owed();
+        let sum_us = self.owed_since_sum_us.load(Ordering::Relaxed);
+        // The two words are not of one moment: where they cannot be, nothing is said, and the next look says it.
+        if owed == 0 || self.owed() != owed {
+            return None;
         }
+        let total_us = now_us.wrapping_mul(owed.into()).wrapping_sub(sum_us);
+        // Since the clock began at most; above half of all numbers it is below zero.
+        Some(if total_us >= 1 << 63 { 0 } else { (total_us / u64::from(owed)).min(now_us) })
+    }
+
+    /// Adds how long an answer took, from what the client said to what the backend said. `now_ns` is any monotonic clock, the
+    /// same as in [`super::Ask`].
+    pub fn observe_answer(&self, now_ns: u64, sample_ns: u64) {
+        change(&self.answer_peak, |latency| latency.observe(now_ns, sample_ns));
+        change(&self.answer_mean, |latency| latency.blend(now_ns, sample_ns));
+    }
+
+    /// Adds how long somebody waited in vain. One that left sooner than an answer takes says nothing.
+    pub fn observe_wait(&self, now_ns: u64, waited_ns: u64) {
+        if self.mean().estimate_ns(now_ns).is_none_or(|usual_ns| waited_ns as f32 >= usual_ns) {
+            self.observe_answer(now_ns, waited_ns);
+        }
+    }
+
+    /// Adds how long a connect took.
+    pub fn observe_connect(&self, now_ns: u64, sample_ns: u64) {
+        change(&self.connect_peak, |latency| latency.observe(now_ns, sample_ns));
+    }
+
+    /// A connect failed, or a session ended without a byte: as if it had taken this long. Unmeasured, a backend that refuses at
+    /// once would look ever faster and emptier than the others.
+    pub fn observe_failure(&self, now_ns: u64, timeout_ns: u64) {
+        self.observe_connect(now_ns, timeout_ns);
+        self.observe_answer(now_ns, timeout_ns);
     }
 
     /// Begins anew with this expectation.
     pub fn set_latency(&self, now_ns: u64, latency_ns: u64) {
-        self.latency.store(Latency::UNKNOWN.observe(now_ns, latency_ns).to_bits(), Ordering::Relaxed);
+        let begun = Latency::UNKNOWN.observe(now_ns, latency_ns).to_bits();
+        self.answer_peak.store(begun, Ordering::Relaxed);
+        self.answer_mean.store(begun, Ordering::Relaxed);
     }
 
     /// Another number whenever something was measured.
     pub fn latency_mark(&self) -> u64 {
-        self.latency.load(Ordering::Relaxed)
+        self.answer_peak.load(Ordering::Relaxed) ^ self.connect_peak.load(Ordering::Relaxed)
     }
 
-    /// What a connect or first answer is expected to take; `None`: nothing was measured.
+    /// What an answer is expected to take; of one that never gave any, what a connect is. `None`: nothing was measured.
     pub fn latency_ns(&self, now_ns: u64) -> Option<f32> {
-        self.latency().estimate_ns(now_ns)
+        let peak = Latency::from_bits(self.answer_peak.load(Ordering::Relaxed));
+        peak.estimate_ns(now_ns).or_else(|| self.connect_ns(now_ns))
     }
 
-    pub(super) fn latency(&self) -> Latency {
-        Latency::from_bits(self.latency.load(Ordering::Relaxed))
+    /// What a connect is expected to take; `None`: nothing was measured.
+    pub fn connect_ns(&self, now_ns: u64) -> Option<f32> {
+        Latency::from_bits(self.connect_peak.load(Ordering::Relaxed)).estimate_ns(now_ns)
+    }
+
+    /// How long answers take on average; `None`: nothing was measured.
+    pub fn answer_ns(&self, now_ns: u64) -> Option<f32> {
+        self.mean().estimate_ns(now_ns)
+    }
+
+    /// How long the answers that it owes have been waited for, as an expectation of how long they take. Half of the mean: who
+    /// is met waiting is more often one who waits for long (the inspection paradox).
+    pub(super) fn owed_ns(&self, now_ns: u64) -> f32 {
+        self.owed_for_us(now_ns / 1_000).map_or(0.0, |us| us as f32 * 500.0)
+    }
+
+    fn mean(&self) -> Latency {
+        Latency::from_bits(self.answer_mean.load(Ordering::Relaxed))
+    }
+}
+
+/// Replaces a word by what is made of it, however many do so at once.
+fn change(word: &AtomicU64, next: impl Fn(Latency) -> Latency) {
+    let mut bits = word.load(Ordering::Relaxed);
+    loop {
+        let changed = next(Latency::from_bits(bits)).to_bits();
+        match word.compare_exchange_weak(bits, changed, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return,
+            Err(newer) => bits = newer,
+        }
     }
 }
 
@@ -158,5 +243,53 @@ mod tests {
     #[test]
     fn a_load_has_a_cache_line_of_its_own() {
         assert_eq!((size_of::<Load>(), align_of::<Load>()), (64, 64));
+    }
+
+    #[test]
+    fn what_is_owed_is_counted_and_how_long() {
+        let load = Load::new(None);
+        assert_eq!((load.owed(), load.owed_for_us(99)), (0, None));
+        load.ask(1_000);
+        load.ask(3_000);
+        assert_eq!((load.owed(), load.owed_for_us(5_000)), (2, Some(3_000)));
+        load.settle(1_000);
+        assert_eq!((load.owed(), load.owed_for_us(5_000)), (1, Some(2_000)));
+        assert_eq!(load.owed_for_us(2_999), Some(0), "a reader whose clock is behind");
+        load.settle(3_000);
+        assert_eq!(load.owed_for_us(5_000), None);
+    }
+
+    #[test]
+    fn readers_never_see_an_age_that_cannot_be() {
+        let (load, done) = (Load::new(None), std::sync::atomic::AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let turns = scope.spawn(|| {
+                for turn in 0..200_000_u64 {
+                    load.ask(1_000_000 + turn);
+                    load.settle(1_000_000 + turn);
+                }
+                done.store(true, Ordering::Relaxed);
+            });
+            load.ask(1_000_000);
+            let mut odd = 0;
+            while !done.load(Ordering::Relaxed) {
+                odd += u32::from(load.owed_for_us(1_300_000).is_some_and(|us| us > 300_000));
+            }
+            turns.join().unwrap();
+            // A turn that came and went between the two looks is seen in half, once in a very long while.
+            assert!(odd < 100, "{odd}");
+        });
+    }
+
+    #[test]
+    fn who_leaves_early_makes_nobody_fast_and_who_waits_in_vain_makes_it_slow() {
+        let load = Load::new(None);
+        load.observe_answer(1_000_000_000, 5_000_000);
+        load.observe_wait(1_000_000_000, 1_000);
+        assert_eq!(load.answer_ns(1_000_000_000), Some(5_000_000.0));
+        load.observe_wait(1_000_000_000, 2_000_000_000);
+        assert!(load.answer_ns(1_000_000_000) > Some(100_000_000.0));
+        assert_eq!(load.latency_ns(1_000_000_000), Some(2_000_000_000.0));
+        assert_eq!(load.connect_ns(1_000_000_000), None, "connects are another matter");
     }
 }

@@ -12,6 +12,7 @@ mod candidates;
 mod cursor;
 mod first;
 mod latency;
+mod least_busy;
 mod least_connections;
 mod least_latency;
 pub mod load;
@@ -48,6 +49,7 @@ pub struct Picker {
 enum Algorithm {
     RoundRobin(Schedule),
     LeastConnections,
+    LeastBusy,
     Random(Lottery),
     TwoChoices(Lottery),
     LeastLatency(Lottery),
@@ -71,6 +73,7 @@ impl Picker {
         let algorithm = match balance {
             Balance::RoundRobin => Algorithm::RoundRobin(Schedule::new(&candidates)),
             Balance::LeastConnections => Algorithm::LeastConnections,
+            Balance::LeastBusy => Algorithm::LeastBusy,
             Balance::Random => Algorithm::Random(Lottery::new(&candidates)),
             Balance::TwoChoices => Algorithm::TwoChoices(Lottery::new(&candidates)),
             Balance::LeastLatency => Algorithm::LeastLatency(Lottery::new(&candidates)),
@@ -103,6 +106,7 @@ impl Picker {
         match &self.algorithm {
             Algorithm::RoundRobin(schedule) => schedule.pick(candidates, cursor, ask),
             Algorithm::LeastConnections => least_connections::pick(candidates, cursor, ask),
+            Algorithm::LeastBusy => least_busy::pick(candidates, cursor, ask),
             Algorithm::Random(lottery) => random::pick(candidates, lottery, ask),
             Algorithm::TwoChoices(lottery) => two_choices::pick(candidates, lottery, ask),
             Algorithm::LeastLatency(lottery) => least_latency::pick(candidates, lottery, ask),

@@ -33,7 +33,10 @@ impl Picker {
         let by_chance = match &self.algorithm {
             Algorithm::Random(_) | Algorithm::TwoChoices(_) | Algorithm::LeastLatency(_) => true,
             Algorithm::SourceHash(affinity) => is_any_port(ask.client, affinity.key()),
-            Algorithm::RoundRobin(_) | Algorithm::LeastConnections | Algorithm::First => false,
+            Algorithm::RoundRobin(_)
+            | Algorithm::LeastConnections
+            | Algorithm::LeastBusy
+            | Algorithm::First => false,
         };
         match self.pick_at(&cursor, ask) {
             Pick::Member(_) if by_chance => self.odds(&cursor, ask),

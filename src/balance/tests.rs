@@ -15,7 +15,8 @@ use crate::random::Random;
 
 const HASH: SourceHash = SourceHash { key: HashKey::SourceIp, bounded_load: None, mask_v4: 32, mask_v6: 64 };
 
-const ALL: [Balance; 8] = [
+const ALL: [Balance; 9] = [
+    Balance::LeastBusy,
     Balance::RoundRobin,
     Balance::LeastConnections,
     Balance::Random,

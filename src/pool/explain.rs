@@ -139,6 +139,7 @@ impl PoolView {
             return Why::NotChosen(match self.settings.balance {
                 Balance::RoundRobin => "it is another's turn",
                 Balance::LeastConnections => "another has fewer sessions for its weight",
+                Balance::LeastBusy => "another owes fewer answers for its speed",
                 Balance::First => "another stands before it in the list",
                 Balance::SourceHash(_) => "the client's hash is another's",
                 Balance::Random | Balance::TwoChoices | Balance::LeastLatency => "others are drawn",

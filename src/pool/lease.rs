@@ -17,6 +17,11 @@ pub struct Lease {
     falls: u32,
     /// How often it had lost each role by it.
     losses: [u32; Role::COUNT],
+    /// Since when an answer is owed to the session, in microseconds of the shared clock; 0: none is.
+    owed_since_us: u64,
+    /// The second in which an answer was last measured, and the longest one of that second: one for each session and second is
+    /// enough, and the slower ones behind it.
+    measured: (u32, u32),
 }
 
 /// Why there is no place.
@@ -115,7 +120,8 @@ impl Lease {
         // Each backend of the view has its number there.
         let falls = view.falls.get(index as usize).copied().unwrap_or(0);
         let losses = view.losses.get(index as usize).copied().unwrap_or_default();
-        Self { backend: Arc::clone(backend), falls, losses }
+        let (backend, owed_since_us, measured) = (Arc::clone(backend), 0, (0, 0));
+        Self { backend, falls, losses, owed_since_us, measured }
     }
 
     /// The place of a session that was there before this process: held, whatever the limits.
@@ -123,7 +129,46 @@ impl Lease {
         backend.pool.permits.import();
         backend.load.import();
         // A process begins to count when it begins.
-        Self { backend, falls: 0, losses: [0; Role::COUNT] }
+        Self { backend, falls: 0, losses: [0; Role::COUNT], owed_since_us: 0, measured: (0, 0) }
+    }
+
+    /// The client spoke: an answer is owed since then, unless one was before.
+    pub fn ask(&mut self, since_us: u64) {
+        if self.owed_since_us == 0 && since_us != 0 {
+            self.owed_since_us = since_us;
+            self.backend.load.ask(since_us);
+        }
+    }
+
+    /// The backend spoke: nothing is owed any more.
+    pub fn answer(&mut self, now_us: u64) {
+        if self.owed_since_us == 0 {
+            return;
+        }
+        let since_us = std::mem::take(&mut self.owed_since_us);
+        self.backend.load.settle(since_us);
+        let took_us = now_us.saturating_sub(since_us);
+        let second = u32::try_from(now_us / 1_000_000).unwrap_or(u32::MAX);
+        let took = u32::try_from(took_us).unwrap_or(u32::MAX);
+        if second != self.measured.0 || took > self.measured.1 {
+            self.measured = (second, took);
+            self.backend.load.observe_answer(now_us.saturating_mul(1_000), took_us.saturating_mul(1_000));
+        }
+    }
+
+    /// Nobody waits for the answer any more, if one was owed: so long it was waited for in vain.
+    pub fn give_up(&mut self, now_us: u64) {
+        if self.owed_since_us != 0 {
+            let since_us = std::mem::take(&mut self.owed_since_us);
+            self.backend.load.settle(since_us);
+            let waited_us = now_us.saturating_sub(since_us);
+            self.backend.load.observe_wait(now_us.saturating_mul(1_000), waited_us.saturating_mul(1_000));
+        }
+    }
+
+    /// Since when an answer is owed; 0: none is.
+    pub fn owed_since_us(&self) -> u64 {
+        self.owed_since_us
     }
 
     /// The backend went down since the place was taken. It may be up again.
@@ -149,6 +194,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if self.owed_since_us != 0 {
+            self.backend.load.settle(self.owed_since_us);
+        }
         self.backend.load.give_back();
         self.backend.pool.permits.give_back();
         // Given first, looked for waiters then; a waiter joins first and looks for places then. One of the two sees the

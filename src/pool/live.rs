@@ -39,6 +39,8 @@ pub struct LivePool {
     haste: Arc<AtomicBool>,
     /// It has, or had, sessions that end with their backend: only then somebody must look for them when one goes down.
     closes: AtomicBool,
+    /// Its backends speak first, as far as is known.
+    greets: AtomicBool,
 }
 
 /// How a pool reaches the rest of the program: the snapshots, the sessions that wait, and the publisher.
@@ -79,6 +81,7 @@ impl LivePool {
             empty_max: AtomicU32::new(0),
             haste: Arc::default(),
             closes: AtomicBool::new(false),
+            greets: AtomicBool::new(false),
         };
         live.follow(settings);
         live
@@ -99,6 +102,19 @@ impl LivePool {
     /// Some session of it ends with its backend, whatever the file says now: it keeps what it was born with.
     pub fn note_closes(&self) {
         self.closes.store(true, Ordering::Relaxed);
+    }
+
+    /// A session was answered for the first time: the backend had spoken first, or the client. Costs a read of a line that is
+    /// seldom written.
+    pub fn note_first_word(&self, by_backend: bool) {
+        if self.greets() != by_backend {
+            self.greets.store(by_backend, Ordering::Relaxed);
+        }
+    }
+
+    /// In the session that was answered last the backend had spoken first: it is expected to.
+    pub fn greets(&self) -> bool {
+        self.greets.load(Ordering::Relaxed)
     }
 
     /// There may be sessions that end with their backend.

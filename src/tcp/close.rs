@@ -42,6 +42,9 @@ pub(super) fn close(mut session: Session, reason: Reason, cx: &mut ThreadContext
     // The backend hears of the end before its place is given to the next; the client finds, when it hears of it, the end
     // counted and the places free.
     session.backend = None;
+    if let Some(lease) = &mut session.lease {
+        lease.give_up(cx.now_us);
+    }
     session.lease = None;
     admission::leave(&mut session);
     (cx.give_permit_back)();

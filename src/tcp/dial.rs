@@ -231,7 +231,7 @@ pub(super) fn on_backend_ready(
     (session.error, session.met_empty) = (None, false);
     if let Some(lease) = &session.lease {
         let backend = lease.backend();
-        backend.load.observe_latency(cx.now_us * 1_000, took_us * 1_000);
+        backend.load.observe_connect(cx.now_us * 1_000, took_us * 1_000);
         backend.note_success();
         backend.shards.of(cx.worker).sessions.add(1);
     }
@@ -308,7 +308,7 @@ fn fail(session: &mut Session, connect: &settings::Connect, cx: &ThreadContext) 
         backend.note_failure(cx.now_ms());
         // A backend that refuses at once must not look fast.
         let waited_ns = u64::try_from(connect.timeout.as_nanos()).unwrap_or(u64::MAX);
-        backend.load.observe_latency(cx.now_us * 1_000, waited_ns);
+        backend.load.observe_failure(cx.now_us * 1_000, waited_ns);
     }
     if session.attempts >= connect.attempts {
         return true;

@@ -16,6 +16,7 @@ use super::session::{Next, Session};
 use super::side::{CLIENT, Side};
 use super::{ThreadContext, Token, dial};
 use crate::config::settings::Connect;
+use crate::pool::Lease;
 use crate::reason::Reason;
 
 /// The backend has ended without a byte, the client has not ended, and nobody was told of it yet.
@@ -44,7 +45,7 @@ pub(super) fn goes_elsewhere(session: &Session, cx: &ThreadContext) -> bool {
     let connect = &view.settings.connect;
     // One that ends sessions at once must not look fast.
     let timeout_ns = u64::try_from(connect.timeout.as_nanos()).unwrap_or(u64::MAX);
-    backend.load.observe_latency(cx.now_us * 1_000, timeout_ns);
+    backend.load.observe_failure(cx.now_us * 1_000, timeout_ns);
     if !may_go(session, connect, cx) {
         return false;
     }
@@ -77,12 +78,13 @@ pub(super) fn reason(otherwise: Reason, client: &Side, relay: &Relay) -> Reason 
 /// Nothing would be done twice, nobody waits for too long, and there is an attempt left.
 fn may_go(session: &Session, connect: &Connect, cx: &ThreadContext) -> bool {
     let timeout_us = u64::try_from(connect.timeout.as_micros()).unwrap_or(u64::MAX);
+    let owed_since_us = session.lease.as_ref().map_or(0, Lease::owed_since_us);
     let again = session.relay.to_backend.can_begin_again();
     session.terms.live.shards.of(cx.worker).replays_forgone.add(again.is_err().into());
     again == Ok(true)
         && !session.is_given
         && session.attempts < connect.attempts
-        && cx.now_us.saturating_sub(session.relay.asked_us.max(session.relay.owed_since_us)) <= timeout_us
+        && cx.now_us.saturating_sub(session.relay.asked_us.max(owed_since_us)) <= timeout_us
 }
 
 /// It finished, or it is gone, as far as is known.

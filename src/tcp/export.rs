@@ -257,7 +257,7 @@ impl Session {
             attempts: self.attempts,
             tried: self.tried.clone(),
             met_empty: self.met_empty,
-            owed_since_us: relay.owed_since_us,
+            owed_since_us: self.lease.as_ref().map_or(0, Lease::owed_since_us),
             error: self.error.map(Errno::raw_os_error),
             ends_for: self.ends_for.map_or("", Reason::word).into(),
             precopied: 0,
@@ -306,6 +306,10 @@ impl Session {
         if let Some(lease) = lease.as_ref().filter(|_| on_down == OnDown::Close) {
             lease.backend().pool.note_closes();
         }
+        let lease = lease.map(|mut lease| {
+            lease.ask(record.owed_since_us);
+            lease
+        });
         let permit = terms.admission.as_ref().filter(|_| record.has_permit);
         Self {
             permit: permit.and_then(|admission| admission.import(record.client_address.ip())),
@@ -324,7 +328,6 @@ impl Session {
                 moved_ms: record.moved_ms,
                 lifetime_end_ms: record.lifetime_end_ms,
                 asked_us: record.asked_us,
-                owed_since_us: record.owed_since_us,
             },
             started_us: record.started_us,
             connect_us: record.connect_us,

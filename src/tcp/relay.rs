@@ -26,10 +26,8 @@ pub(super) struct Relay {
     pub(super) moved_ms: u64,
     /// When its life is over.
     pub(super) lifetime_end_ms: Option<u64>,
-    /// Since when the backend owes a first answer.
+    /// Since when the backend may say its first word.
     pub(super) asked_us: u64,
-    /// Since when it owes an answer to what the client said last; 0: it owes none.
-    pub(super) owed_since_us: u64,
 }
 
 impl Relay {
@@ -41,7 +39,6 @@ impl Relay {
             moved_ms: now_ms,
             lifetime_end_ms: lifetime_ms.map(|ms| now_ms.saturating_add(ms)),
             asked_us: 0,
-            owed_since_us: 0,
         }
     }
 
@@ -53,7 +50,6 @@ impl Relay {
     /// Forgets a backend that never said a word; what the client said and nobody has read stays.
     pub(super) fn begin_again(&mut self) {
         self.to_client = HalfDuplex::default();
-        self.owed_since_us = 0;
         self.to_backend.begin_again();
     }
 
@@ -66,6 +62,9 @@ impl Relay {
 /// The backend answered the connect: bytes may flow.
 pub(super) fn begin(session: &mut Session, cx: &mut ThreadContext) -> Next {
     session.relay.asked_us = cx.now_us;
+    if let Some(lease) = session.lease.as_mut().filter(|_| session.terms.live.greets()) {
+        lease.ask(cx.now_us);
+    }
     session.relay.moved_ms = cx.now_ms();
     session.enter(Phase::Relaying);
     if session.is_to_close() {
@@ -101,7 +100,7 @@ pub(super) fn step(session: &mut Session, share: Share, cx: &mut ThreadContext) 
     if out == Turn::Unfinished || back == Turn::Unfinished || rest { Next::Again } else { Next::Wait }
 }
 
-/// Counts what was delivered, and the first answer's time.
+/// Counts what was delivered, and notes whose turn it is to speak.
 fn account(session: &mut Session, moved: (u64, u64), before: (u64, u64), cx: &mut ThreadContext) {
     if moved == (0, 0) {
         return;
@@ -111,29 +110,23 @@ fn account(session: &mut Session, moved: (u64, u64), before: (u64, u64), cx: &mu
     let counts = session.terms.counters.shards.of(cx.worker);
     counts.bytes(Direction::ToBackend).add(moved.0);
     counts.bytes(Direction::ToClient).add(moved.1);
-    let Some(lease) = &session.lease else { return };
-    let counts = lease.backend().shards.of(cx.worker);
+    let Some(lease) = &mut session.lease else { return };
+    if moved.1 > 0 {
+        lease.answer(cx.now_us);
+    } else {
+        lease.ask(cx.now_us);
+    }
+    let backend = lease.backend();
+    let counts = backend.shards.of(cx.worker);
     counts.bytes(Direction::ToBackend).add(moved.0);
     counts.bytes(Direction::ToClient).add(moved.1);
-    if moved.1 > 0 {
-        relay.owed_since_us = 0;
-    } else if relay.owed_since_us == 0 {
-        relay.owed_since_us = cx.now_us;
-    }
-    if before.1 == 0 {
-        if moved.1 > 0 {
-            let waited_us = cx.now_us.saturating_sub(relay.asked_us);
-            let backend = lease.backend();
-            backend.load.observe_latency(cx.now_us * 1_000, waited_us * 1_000);
-            backend.note_answer();
-            let first = usize::from(before.0 + moved.0 > 0);
-            session.terms.live.shards.of(cx.worker).first_words[first].add(1);
-            session.tried = Vec::new();
-            relay.to_backend.forget_first(cx);
-        } else if before.0 == 0 {
-            // The client spoke first: the answer is owed from now on.
-            relay.asked_us = cx.now_us;
-        }
+    if before.1 == 0 && moved.1 > 0 {
+        backend.note_answer();
+        let by_client = before.0 + moved.0 > 0;
+        session.terms.live.shards.of(cx.worker).first_words[usize::from(by_client)].add(1);
+        session.terms.live.note_first_word(!by_client);
+        session.tried = Vec::new();
+        relay.to_backend.forget_first(cx);
     }
 }
 

@@ -136,7 +136,7 @@ impl Pump {
         let Ok(next) = Upstream::open(view, client, port, id.pack(), but, &mut self.origins, cx) else {
             return false;
         };
-        let before = std::mem::replace(&mut side.upstream, next);
+        let mut before = std::mem::replace(&mut side.upstream, next);
         if lost {
             before.note_left(cx);
             let now = side.upstream.lease().backend();

@@ -253,7 +253,7 @@ impl Pump {
         while let Some(ended) = self.flows.take_ended() {
             let place = ended.id.index as usize;
             // A flow that found no backend has no side, and has said why already.
-            let Some(side) = self.sides.get_mut(place).and_then(Option::take) else { continue };
+            let Some(mut side) = self.sides.get_mut(place).and_then(Option::take) else { continue };
             let counts = side.terms.counters.shards.of(cx.worker);
             counts.active.sub(1);
             counts.ended(ended.reason).add(1);

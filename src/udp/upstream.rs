@@ -115,7 +115,16 @@ impl Upstream {
     }
 
     /// As the process before told, with its socket and its place at the backend.
-    pub(super) fn import(record: &manifest::Flow, fd: OwnedFd, lease: Lease, origins: &mut Origins) -> Self {
+    pub(super) fn import(
+        record: &manifest::Flow,
+        fd: OwnedFd,
+        mut lease: Lease,
+        origins: &mut Origins,
+    ) -> Self {
+        // The client spoke last.
+        if record.client_ms > record.backend_ms || !record.answered {
+            lease.ask(record.client_ms.saturating_mul(1_000));
+        }
         let on_down = OnDown::named(record.on_down.as_str()).unwrap_or(OnDown::Keep);
         if on_down == OnDown::Close {
             lease.backend().pool.note_closes();
@@ -181,6 +190,7 @@ impl Upstream {
     /// Something was sent.
     pub(super) fn note_sent(&mut self, cx: &ThreadContext) {
         self.refusals.sent(cx.now_ms());
+        self.lease.ask(cx.now_us);
     }
 
     /// Takes the errors (ICMP) that wait at the socket, so many at most; tells how many there were. None of them is in the way
@@ -224,7 +234,8 @@ impl Upstream {
     }
 
     /// The flow leaves the backend or ends. Where there was an error and never an answer, that counts as a failure.
-    pub(super) fn note_left(&self, cx: &ThreadContext) {
+    pub(super) fn note_left(&mut self, cx: &ThreadContext) {
+        self.lease.give_up(cx.now_us);
         let is_silent = self.refusals.is_silent(cx.now_ms()) || !self.answered;
         if self.refusals.is_doubted() && self.refusals.count() == 0 && is_silent {
             self.note_failure(cx);
@@ -235,10 +246,8 @@ impl Upstream {
     pub(super) fn note_answered(&mut self, cx: &ThreadContext) {
         self.refusals = Refusals::default();
         self.lease.backend().note_success();
-        if !std::mem::replace(&mut self.answered, true) {
-            let waited_us = cx.now_us.saturating_sub(self.asked_us);
-            self.lease.backend().load.observe_latency(cx.now_us * 1_000, waited_us * 1_000);
-        }
+        self.answered = true;
+        self.lease.answer(cx.now_us);
     }
 
     /// Why the flow is to end with its backend, which went down since the flow was given it, or left.

@@ -19,9 +19,11 @@ use evenkeel::proxy_protocol::{self, Addresses, Transport};
 
 type Room = (&'static str, fn(u64));
 
-const ROOMS: [Room; 9] = [
+const ROOMS: [Room; 11] = [
     ("pick/round_robin", |times| picks(&Balance::RoundRobin, times)),
     ("pick/least_connections", |times| picks(&Balance::LeastConnections, times)),
+    ("pick/least_busy", |times| picks(&Balance::LeastBusy, times)),
+    ("turn/owed_answer", turns),
     ("pick/two_choices", |times| picks(&Balance::TwoChoices, times)),
     ("pick/source_hash", |times| picks(&hash(), times)),
     ("flow/look_up", look_ups),
@@ -67,6 +69,18 @@ fn picks(balance: &Balance, times: u64) {
         let random = number.wrapping_mul(0x5851_f42d_4c95_7f2d);
         let ask = Ask { client: client(number), random, now_ns: number, tried: &[] };
         black_box(picker.pick(black_box(&ask)));
+    }
+}
+
+/// What a turn of a session adds to its relaying: an answer is owed, and comes. One in a hundred is measured.
+fn turns(times: u64) {
+    let load = Load::new(None);
+    for number in 1..=times {
+        load.ask(black_box(number));
+        load.settle(black_box(number));
+        if number.is_multiple_of(100) {
+            load.observe_answer(number, black_box(5_000_000));
+        }
     }
 }
 

@@ -69,14 +69,14 @@ fn members(count: u16, weight: impl Fn(u16) -> u16) -> Vec<Member> {
         for _ in 0..index * 31 % 9 {
             assert!(load.try_take());
         }
-        load.observe_latency(1, 1_000_000 + u64::from(index) * 977 % 1_000_000);
+        load.observe_answer(1, 1_000_000 + u64::from(index) * 977 % 1_000_000);
         let name = format!("10.0.{}.{}:5432", index / 256, index % 256).into();
         Member { name, weight: weight(index), tier: 0, up: true, out: false, load: Arc::new(load) }
     };
     (0..count).map(member).collect()
 }
 
-fn algorithms() -> [(&'static str, Balance); 8] {
+fn algorithms() -> [(&'static str, Balance); 9] {
     let hash = SourceHash { key: HashKey::SourceIp, bounded_load: None, mask_v4: 32, mask_v6: 64 };
     [
         ("round_robin", Balance::RoundRobin),
@@ -84,6 +84,7 @@ fn algorithms() -> [(&'static str, Balance); 8] {
         ("random", Balance::Random),
         ("two_choices", Balance::TwoChoices),
         ("least_latency", Balance::LeastLatency),
+        ("least_busy", Balance::LeastBusy),
         ("first", Balance::First),
         ("source_hash", Balance::SourceHash(hash)),
         ("source_hash_bounded", Balance::SourceHash(SourceHash { bounded_load: Some(1.25), ..hash })),

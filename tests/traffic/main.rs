@@ -33,6 +33,7 @@ mod log_lines;
 mod names;
 mod network_files;
 mod on_down;
+mod owed_answers;
 mod passive_ejection;
 mod picking;
 #[path = "../ports/mod.rs"]

@@ -31,13 +31,15 @@ impl Simulation {
             while self.ends.peek().is_some_and(|Reverse((end_ns, ..))| *end_ns <= self.now_ns) {
                 let Reverse((end_ns, index, sample_ns)) = self.ends.pop().unwrap();
                 let load = &self.members[index as usize].load;
-                load.observe_latency(end_ns, sample_ns);
+                load.observe_answer(end_ns, sample_ns);
+                load.settle((end_ns - sample_ns) / 1_000);
                 load.give_back();
             }
             let ask = Ask { client: client(1), random: self.bits.bits(), now_ns: self.now_ns, tried: &[] };
             let Pick::Member(index) = self.picker.pick(&ask) else { panic!() };
             assert!(self.members[index as usize].load.try_take());
             counts[index as usize] += 1;
+            self.members[index as usize].load.ask(self.now_ns / 1_000);
             let sample_ns = latency_ms[index as usize] * MS_NS;
             self.ends.push(Reverse((self.now_ns + sample_ns, index, sample_ns)));
         }
@@ -83,7 +85,7 @@ fn one_that_stays_slow_is_asked_now_and_then_only() {
 fn a_new_one_is_tried_at_once_but_not_flooded() {
     let mut list = members(&[1; 4]);
     for member in &list[..3] {
-        member.load.observe_latency(0, 5 * MS_NS);
+        member.load.observe_answer(0, 5 * MS_NS);
     }
     list[3].load = Arc::new(Load::new(None));
     let mut simulation = Simulation::new(list);
@@ -97,7 +99,7 @@ fn a_new_one_is_tried_at_once_but_not_flooded() {
 fn weights_count() {
     let list = members(&[1, 4]);
     for member in &list {
-        member.load.observe_latency(0, MS_NS);
+        member.load.observe_answer(0, MS_NS);
     }
     let mut simulation = Simulation::new(list);
     let counts = simulation.run(10, &[20, 20]);

@@ -142,11 +142,13 @@ pub enum Balance {
     RoundRobin,
     /// Fewest sessions over weight.
     LeastConnections,
+    /// Fewest owed answers for its speed.
+    LeastBusy,
     /// Weighted chance.
     Random,
     /// The less loaded of two drawn by chance.
     TwoChoices,
-    /// Peak-EWMA of connect and first-answer time, two choices.
+    /// Peak-EWMA of what answers take, two choices.
     LeastLatency,
     /// The first in the list that is not full.
     First,

@@ -131,6 +131,7 @@ impl Word for Balance {
         ("random", Self::Random),
         ("two_choices", Self::TwoChoices),
         ("least_latency", Self::LeastLatency),
+        ("least_busy", Self::LeastBusy),
         ("first", Self::First),
     ];
 

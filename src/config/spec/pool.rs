@@ -28,7 +28,7 @@ const KEYS: [Key; 17] = [
         "balance",
         Kind::Choice(&BALANCES, &BALANCE),
         Default::Is("round_robin"),
-        "how a backend is chosen: in turns, by the fewest sessions, by chance, by latency, by order, by the client",
+        "how a backend is chosen: in turns, by the fewest sessions or owed answers, by chance, by latency, by order, by the client",
     ),
     Key::new("max_sessions", SESSIONS, Default::Is("off"), "sessions of the whole pool at once"),
     Key::new(
@@ -334,7 +334,7 @@ const ROLES: Section = Section::new(
 );
 
 const SESSIONS: Kind = Kind::Whole(1, u32::MAX as u64, OFF);
-const BALANCES: [&str; 7] = spelt_between(&[], Balance::WORDS, &[HASH_WORD]);
+const BALANCES: [&str; 8] = spelt_between(&[], Balance::WORDS, &[HASH_WORD]);
 const HASH_KEYS: [&str; 2] = spelt(HashKey::WORDS);
 const SEND_PROXY: [&str; 3] = spelt(SendProxy::WORDS);
 const ADDRESSES: [&str; 2] = spelt(Addresses::WORDS);
