@@ -12,7 +12,7 @@
 use std::os::fd::AsRawFd;
 
 use super::ThreadContext;
-use super::first_message::FirstMessage;
+use super::replay::Replay;
 use super::side::Side;
 use crate::manifest;
 use crate::sys::pipe::Pipe;
@@ -34,7 +34,7 @@ pub(super) struct HalfDuplex {
     /// It is in the line of those whose pipe may be stalled.
     pub(super) in_line: bool,
     /// What may have to be said again.
-    first: Option<Box<FirstMessage>>,
+    first: Option<Box<Replay>>,
 }
 
 /// What was read and not yet written.
@@ -119,7 +119,7 @@ impl HalfDuplex {
     /// kept, goes to the new one; bytes of ours went with the receiver they were for.
     pub(super) fn begin_again(&mut self) {
         let first = self.first.take();
-        let kept = first.as_deref().and_then(FirstMessage::whole);
+        let kept = first.as_deref().and_then(Replay::whole);
         let held = match (kept, &self.held) {
             (Some(kept), _) => kept.into(),
             (None, Held::Bytes { bytes, from, .. }) => {

@@ -1,4 +1,4 @@
-//! First message of a client (request buffering): everything that it said before the backend said anything, kept so that it can
+//! Replay of a client's first message (request buffering): everything that it said before the backend said anything, kept so that it can
 //! be said again to another backend (`connect.replay_first`).
 //!
 //! What must stay true: what is kept is the whole of it, or nothing is said again; the memory is lent by the thread, and given
@@ -8,13 +8,13 @@ use crate::thread_context::PipePool;
 
 /// What was said so far.
 #[derive(Debug, Default)]
-pub(super) struct FirstMessage {
+pub(super) struct Replay {
     bytes: Vec<u8>,
     /// It was too long, or there was no memory for it.
     is_forgone: bool,
 }
 
-impl FirstMessage {
+impl Replay {
     /// The client said more.
     pub(super) fn note(&mut self, bytes: &[u8], lender: &mut PipePool) {
         if self.is_forgone {
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn a_message_is_whole_or_forgone_and_its_memory_comes_back() {
         let mut lender = PipePool::new(0);
-        let mut first = FirstMessage::default();
+        let mut first = Replay::default();
         first.note(b"GET / ", &mut lender);
         first.note(b"HTTP/1.0\r\n", &mut lender);
         assert_eq!(first.whole(), Some(&b"GET / HTTP/1.0\r\n"[..]));
@@ -62,7 +62,7 @@ mod tests {
         // Nothing is kept any more: others may have all of it.
         let mut kept = Vec::new();
         loop {
-            let mut one = FirstMessage::default();
+            let mut one = Replay::default();
             one.note(&[0; FIRST_MESSAGE_BYTES_MAX], &mut lender);
             if one.whole().is_none() {
                 break;
@@ -71,7 +71,7 @@ mod tests {
         }
         assert_eq!(kept.len(), (8 << 20) / FIRST_MESSAGE_BYTES_MAX);
         kept.iter_mut().for_each(|one| one.forget(&mut lender));
-        let mut one = FirstMessage::default();
+        let mut one = Replay::default();
         one.note(b"again", &mut lender);
         assert!(one.whole().is_some());
     }
