@@ -16,7 +16,7 @@
 //!  work     tcp/  udp/  health/  discovery/  transfer/  systemd/  move bytes, ask backends how they are, reach the next process
 //!  lent     thread_context/                         the tools of a data thread
 //!  shared   pool/  metrics/  tls/              what several threads look at: atomics, the one swapped snapshot; whom to believe
-//!  ground   config/  access/  base64  dns/  balance/  flow/  limits/  proxy_protocol/  liveness  backend_state/  roles/  sticky  timer_wheel  durations  random  process_phase  reason  session_query  manifest  import/   pure: values in, values out
+//!  ground   config/  access/  base64  dns/  balance/  flow/  limits/  proxy_protocol/  routing/  liveness  backend_state/  roles/  sticky  timer_wheel  durations  random  process_phase  reason  session_query  manifest  import/   pure: values in, values out
 //!  cellar   sys/                               the only unsafe and raw system calls; knows nothing above
 //! ```
 
@@ -46,6 +46,7 @@ pub mod publisher;
 pub mod random;
 pub mod reason;
 pub mod roles;
+pub mod routing;
 pub mod server;
 pub mod session_query;
 pub mod sticky;

@@ -69,6 +69,16 @@ pub enum Reason {
     Removed,
     /// The backend took the connection and ended it, or reset it, without a byte.
     BackendEmpty,
+    /// No route of the listener is for it, and it has no other pool.
+    NoRoute,
+    /// The first message, by which a route goes, was not whole within `timeouts.first`.
+    NoFirstMessage,
+    /// It was broken.
+    BadFirstMessage,
+    /// The client was told that it may begin with TLS, as its route wants it, and no backend would have it.
+    TlsRefused,
+    /// It wanted a query of another session cancelled, and that went to the backends.
+    Cancel,
     /// What only a later build might say: an operator closed it there.
     #[cfg(feature = "manifest-next")]
     Next,
@@ -76,7 +86,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 32 + cfg!(feature = "manifest-next") as usize] = [
+    pub const ALL: [Self; 37 + cfg!(feature = "manifest-next") as usize] = [
         Self::ClientClosed,
         Self::BackendClosed,
         Self::ClientReset,
@@ -109,6 +119,11 @@ impl Reason {
         Self::InternalError,
         Self::Removed,
         Self::BackendEmpty,
+        Self::NoRoute,
+        Self::NoFirstMessage,
+        Self::BadFirstMessage,
+        Self::TlsRefused,
+        Self::Cancel,
         #[cfg(feature = "manifest-next")]
         Self::Next,
     ];
@@ -153,6 +168,11 @@ impl Reason {
             Self::InternalError => "internal_error",
             Self::Removed => "removed",
             Self::BackendEmpty => "backend_empty",
+            Self::NoRoute => "no_route",
+            Self::NoFirstMessage => "no_first_message",
+            Self::BadFirstMessage => "bad_first_message",
+            Self::TlsRefused => "tls_refused",
+            Self::Cancel => "cancel",
             #[cfg(feature = "manifest-next")]
             Self::Next => "closed_next",
         }
@@ -173,6 +193,9 @@ impl Reason {
                 | Self::LimitRatePerSource
                 | Self::LimitProcess
                 | Self::BadProxyHeader
+                | Self::NoRoute
+                | Self::NoFirstMessage
+                | Self::BadFirstMessage
         )
     }
 
@@ -206,6 +229,7 @@ impl Reason {
                 | Self::Closed
                 | Self::Responses
                 | Self::Shutdown
+                | Self::Cancel
         )
     }
 }

@@ -31,6 +31,8 @@ pub struct SessionRow {
     pub client: SocketAddr,
     /// Where it came in; `None`: the socket does not say any more.
     pub local: Option<SocketAddr>,
+    /// What it asked for by name, where a route goes by that.
+    pub name: Option<String>,
     /// The pool and the name of its backend, once it has one.
     pub backend: Option<(Arc<str>, Arc<str>)>,
     /// How old it is.

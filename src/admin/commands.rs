@@ -12,13 +12,14 @@ use super::query::Query;
 use super::requests::{Effect, Kind, Refused, Request, Upgraded};
 use super::run_time;
 use super::source_rows;
-use super::sources::{Entry, Peer, Sources};
+use super::sources::{Entry, Peer, Routed, Sources};
 use super::status::State;
 use crate::backend_state::Mark;
 use crate::config::settings::{Level, Word};
-use crate::pool::{Outcome, Why};
+use crate::pool::{Explanation, Outcome, PoolView, Why};
 use crate::random::spread;
 use crate::reason::Reason;
+use crate::routing::{ClientHello, Facts, First, Opening};
 use crate::session_query::{Filter, SessionRow};
 
 /// An answer: how it went, and what to say.
@@ -84,46 +85,33 @@ fn explain(query: &Query, sources: &Sources) -> Result<Answer, Answer> {
         return Err(wrong(StatusCode::NOT_FOUND, &format!("there is no listener `{listener}`")));
     };
     let snapshot = sources.snapshots.load();
-    let Some(view) = snapshot.pools.get(counters.pool()) else {
+    let now_ms = sources.now_ms();
+    let (at, role, route) = match routed(query, listener, client.ip(), sources)? {
+        Some(Routed::To { pool, role, route }) => (pool, role, route),
+        Some(Routed::Nowhere) => return Ok(no_route(listener, client)),
+        Some(Routed::AsksFirst) => {
+            let told = format!(
+                "`{listener}` sends its clients by what they say first: say it with --sni NAME, and --alpn NAME where routes ask for that"
+            );
+            return Err(bad(&told));
+        }
+        None => (counters.pool(), counters.role(), None),
+    };
+    let Some(view) = snapshot.pools.get(at) else {
         return Err(wrong(StatusCode::NOT_FOUND, "the listener has no pool any more"));
     };
-    let now_ms = sources.now_ms();
     let Entry { refused, why: access } = (sources.refuses)(listener, client.ip(), now_ms * 1_000_000);
-    let explanation = view.explain(counters.role(), client, spread(now_ms), now_ms * 1_000_000);
+    let explanation = view.explain(role, client, spread(now_ms), now_ms * 1_000_000);
     let backends = explanation.backends.iter().enumerate().map(|(index, why)| {
         let state = State::of(view, index, now_ms);
-        let (chance, why) = match why {
-            Why::Chosen | Why::Sticky | Why::Odds(_) | Why::NotChosen(_) if refused.is_some() => {
-                (0, refused.map_or_else(String::new, |reason| kept_out(reason, access.as_deref())))
-            }
-            Why::Chosen => (1_000, "it is chosen".to_owned()),
-            Why::Sticky => (1_000, "this source was here last (sticky)".to_owned()),
-            Why::Odds(odds) => (*odds, "drawn by chance".to_owned()),
-            Why::NotChosen(why) => (0, (*why).to_owned()),
-            Why::Weight => (0, "weight 0".to_owned()),
-            Why::PoolFull { active } => (0, format!("the pool is full: {active} sessions")),
-            Why::Full { active } => (0, format!("full: {active} sessions")),
-            Why::Role(why) => (0, why.clone()),
-            Why::Tier { own, serving } => (0, format!("tier {own}, and tier {serving} serves")),
-            Why::State => {
-                let cause = state.cause.as_deref().map_or(String::new(), |cause| format!(": {cause}"));
-                (0, format!("{}{cause}, for {}", state.word, shown(state.since_s)))
-            }
-        };
+        let (chance, why) = chance_of(why, refused, access.as_deref(), &state);
         json!({ "name": &*view.backends[index].name, "chance": f64::from(chance) / 1_000.0, "why": why })
     });
     let mut absent = source_rows::absent(&sources.discovery, view, query.get("backend"), now_ms);
     run_time::note_removed(&mut absent, &(sources.run_time)(), &view.live.name, query.get("backend"));
-    let (outcome, backend) = match explanation.outcome {
-        _ if refused.is_some() => (refused.map_or("", Reason::word), None),
-        Outcome::Backend(index) => {
-            ("backend", view.backends.get(index).map(|backend| backend.name.to_string()))
-        }
-        Outcome::ByChance => ("chance", None),
-        Outcome::Waits => ("waits", None),
-        Outcome::QueueFull => ("queue_full", None),
-        Outcome::Full => ("full", None),
-        Outcome::NoBackend => ("no_backend", None),
+    let (outcome, backend) = match refused {
+        Some(reason) => (reason.word(), None),
+        None => outcome(&explanation, view),
     };
     Ok((
         StatusCode::OK,
@@ -131,7 +119,9 @@ fn explain(query: &Query, sources: &Sources) -> Result<Answer, Answer> {
             "listener": &*counters.listener,
             "client": client.to_string(),
             "pool": &*view.live.name,
-            "role": counters.role().word(),
+            "role": role.word(),
+            // As people count them.
+            "route": route.map(|number| number + 1),
             "balance": view.settings.balance.word(),
             "outcome": outcome,
             "access": access,
@@ -140,6 +130,79 @@ fn explain(query: &Query, sources: &Sources) -> Result<Answer, Answer> {
             "absent": absent,
         }),
     ))
+}
+
+/// Where a client goes of whom the query tells this much.
+fn routed(
+    query: &Query,
+    listener: &str,
+    client: IpAddr,
+    sources: &Sources,
+) -> Result<Option<Routed>, Answer> {
+    let came_to = match query.get("port").map(str::parse::<u16>) {
+        None => {
+            let addresses = (sources.addresses)();
+            let found = addresses.iter().find(|(name, _)| name == listener);
+            found.map_or(0, |(_, address)| address.port())
+        }
+        Some(Ok(port)) => port,
+        Some(Err(_)) => return Err(bad("`port` is the port that the client came to")),
+    };
+    let (sni, alpn) = (query.get("sni"), query.get("alpn"));
+    let hello = sni.map_or_else(ClientHello::default, ClientHello::named);
+    let hello = alpn.map_or(hello.clone(), |protocol| hello.offering(protocol));
+    let opening = Opening::Tls(hello);
+    let first = if sni.is_some() || alpn.is_some() { First::Is(&opening) } else { First::Unread };
+    Ok((sources.route)(listener, &Facts { client, port: came_to, first }))
+}
+
+/// How likely the client gets this backend, in thousandths, and why; of one that is kept out (`refused`), never.
+fn chance_of(why: &Why, refused: Option<Reason>, access: Option<&str>, state: &State) -> (u32, String) {
+    match why {
+        Why::Chosen | Why::Sticky | Why::Odds(_) | Why::NotChosen(_) if refused.is_some() => {
+            (0, refused.map_or_else(String::new, |reason| kept_out(reason, access)))
+        }
+        Why::Chosen => (1_000, "it is chosen".to_owned()),
+        Why::Sticky => (1_000, "this source was here last (sticky)".to_owned()),
+        Why::Odds(odds) => (*odds, "drawn by chance".to_owned()),
+        Why::NotChosen(why) => (0, (*why).to_owned()),
+        Why::Weight => (0, "weight 0".to_owned()),
+        Why::PoolFull { active } => (0, format!("the pool is full: {active} sessions")),
+        Why::Full { active } => (0, format!("full: {active} sessions")),
+        Why::Role(why) => (0, why.clone()),
+        Why::Tier { own, serving } => (0, format!("tier {own}, and tier {serving} serves")),
+        Why::State => {
+            let cause = state.cause.as_deref().map_or(String::new(), |cause| format!(": {cause}"));
+            (0, format!("{}{cause}, for {}", state.word, shown(state.since_s)))
+        }
+    }
+}
+
+/// The word for what comes of a client, and the backend that it gets if that is sure.
+fn outcome(explanation: &Explanation, view: &PoolView) -> (&'static str, Option<String>) {
+    match explanation.outcome {
+        Outcome::Backend(index) => {
+            ("backend", view.backends.get(index).map(|backend| backend.name.to_string()))
+        }
+        Outcome::ByChance => ("chance", None),
+        Outcome::Waits => ("waits", None),
+        Outcome::QueueFull => ("queue_full", None),
+        Outcome::Full => ("full", None),
+        Outcome::NoBackend => ("no_backend", None),
+    }
+}
+
+/// The answer for a client whom the listener has no pool for.
+fn no_route(listener: &str, client: SocketAddr) -> Answer {
+    let answer = json!({
+        "listener": listener,
+        "client": client.to_string(),
+        "pool": null,
+        "outcome": Reason::NoRoute.word(),
+        "backends": [],
+        "absent": [],
+    });
+    (StatusCode::OK, answer)
 }
 
 /// Refusal for people: what of the listener keeps a client out.
@@ -199,6 +262,7 @@ async fn search(
             "listener": &*found.listener,
             "client": found.client.to_string(),
             "local": found.local.map(|local| local.to_string()),
+            "name": found.name,
             "pool": found.backend.as_ref().map(|(pool, _)| &**pool),
             "backend": found.backend.as_ref().map(|(_, name)| &**name),
             "age_s": found.age_ms / 1_000,
@@ -419,7 +483,7 @@ fn shown(seconds: u64) -> String {
 
 /// What each command may be asked with.
 const PARAMETERS: [(&str, &[&str]); 18] = [
-    ("/explain", &["listener", "client", "backend"]),
+    ("/explain", &["listener", "client", "backend", "sni", "alpn", "port"]),
     ("/sessions", &["listener", "backend", "client", "local", "limit"]),
     ("/mark", &["backend", "mark"]),
     ("/weight", &["backend", "weight"]),

@@ -13,7 +13,7 @@ use super::source_rows;
 use super::sources::{FOLLOWERS_MAX, Sources, WATCHERS_MAX};
 use crate::backend_state::{EjectedFor, TENTHS};
 use crate::config::settings::{Role, Word};
-use crate::metrics::{AcceptTrouble, Direction, Drop, Histogram, ListenerCounters, ListenerShard};
+use crate::metrics::{AcceptTrouble, Cancelled, Direction, Drop, Histogram, ListenerCounters, ListenerShard};
 use crate::pool::{Backend, PoolView, RoleView, tcp_source_ports_ratio};
 use crate::roles::{Claim, Standing};
 use crate::sys::udp::local_ports;
@@ -103,6 +103,22 @@ fn listeners(out: &mut OpenMetrics, names: &[OneName<'_>]) {
     for name in names.iter().filter(|name| name.any("tcp")) {
         let cut = name.sum(|shard| shard.cut_bytes.value());
         out.sample("evenkeel_cut_bytes_total", &[("listener", name.listener)], cut);
+    }
+    out.counter("evenkeel_refusals_told", "Refused clients that were told why in their own protocol.");
+    for name in names.iter().filter(|name| name.any("tcp")) {
+        let told = name.sum(|shard| shard.told.value());
+        out.sample("evenkeel_refusals_told_total", &[("listener", name.listener)], told);
+    }
+    out.counter(
+        "evenkeel_cancels",
+        "PostgreSQL cancel requests, once for each backend, by what came of them.",
+    );
+    for name in names.iter().filter(|name| name.any("tcp")) {
+        for result in Cancelled::ALL {
+            let count = name.sum(|shard| shard.cancels(result).value());
+            let labels = [("listener", name.listener), ("result", result.word())];
+            out.sample("evenkeel_cancels_total", &labels, count);
+        }
     }
     out.counter("evenkeel_accept_errors", "Connections that could not be taken, by why.");
     for name in names {

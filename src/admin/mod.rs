@@ -52,7 +52,7 @@ use readiness::Readiness;
 use requests::Request;
 pub use socket::{Socket, adopt_socket, bind_socket, serve_socket};
 use sources::Peer;
-pub use sources::{Entry, NetworkFileRow, Refuses, Sources, Watchers};
+pub use sources::{Entry, NetworkFileRow, Refuses, RouteOf, Routed, Sources, Watchers};
 
 /// What an HTTP address has to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -48,7 +48,8 @@ pub(super) fn readiness(query: Option<&str>, sources: &Sources) -> (StatusCode, 
         return resting();
     }
     let snapshot = sources.snapshots.load();
-    let eligible = snapshot.pools.get(listener.pool()).map_or(0, |pool| pool.eligible(listener.role()).len());
+    let of_pool = |(at, role): (usize, _)| snapshot.pools.get(at).map_or(0, |pool| pool.eligible(role).len());
+    let eligible: usize = listener.pools().into_iter().map(of_pool).sum();
     if eligible == 0 {
         return unready("no eligible backend");
     }

@@ -11,11 +11,13 @@ use tokio::sync::watch;
 use super::cached_texts::{Basis, CachedTexts};
 use super::gate::Gate;
 use crate::config::RunTimeChange;
+use crate::config::settings::Role;
 use crate::discovery::Board;
 use crate::metrics::{Listeners, Reloads};
 use crate::pool::SnapshotCell;
 use crate::process_phase::{Phase, Withdrawn};
 use crate::reason::Reason;
+use crate::routing::Facts;
 use crate::worker::Workers;
 
 /// What answers are made of: counters and the snapshot. Reading them disturbs nobody.
@@ -48,6 +50,8 @@ pub struct Sources {
     pub addresses: Box<dyn Fn() -> Vec<(String, SocketAddr)> + Send + Sync>,
     /// Whether the lists or the limits of the listener of this name would keep a client out at this moment of the clock.
     pub refuses: Box<Refuses>,
+    /// Where a client goes at the listener of this name; `None`: there is none.
+    pub route: Box<RouteOf>,
     /// Who wants nobody sent to this machine.
     pub run_time: Box<dyn Fn() -> Arc<[RunTimeChange]> + Send + Sync>,
     /// Who wants nobody sent to this machine.
@@ -58,6 +62,27 @@ pub struct Sources {
     pub file_number: Box<dyn Fn() -> u32 + Send + Sync>,
     /// Whether `admin.hosts` has this name.
     pub has_host: Box<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+/// Where a client of whom this is known goes at the listener of this name.
+pub type RouteOf = dyn Fn(&str, &Facts<'_>) -> Option<Routed> + Send + Sync;
+
+/// Where a client goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Routed {
+    /// There.
+    To {
+        /// Where the pool stands in the snapshot.
+        pool: usize,
+        /// Which of its backends.
+        role: Role,
+        /// By the route of this number; `None`: by none, to the pool of the listener.
+        route: Option<usize>,
+    },
+    /// No route is for it, and the listener has no other pool.
+    Nowhere,
+    /// What it says first decides.
+    AsksFirst,
 }
 
 /// What comes of this client at the listener of this name, now.

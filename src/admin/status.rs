@@ -16,7 +16,7 @@ use super::sources::{FOLLOWERS_MAX, NetworkFileRow, Sources, WATCHERS_MAX};
 use crate::backend_state::{BackendState, EjectedFor, Health, Mark, TENTHS};
 use crate::config::settings::{Role, Word};
 use crate::metrics::{Direction, Drop, ListenerCounters};
-use crate::pool::{Backend, Left, PoolView, tcp_source_ports_ratio};
+use crate::pool::{Backend, Left, PoolView, Snapshot, tcp_source_ports_ratio};
 use crate::roles::Standing;
 use crate::sys::rlimits;
 use crate::sys::udp::local_ports;
@@ -43,7 +43,7 @@ fn status(sources: &Sources) -> Value {
             .filter(|(name, _)| **name == *counters.listener)
             .map(|(_, address)| address.to_string())
             .collect();
-        listener(counters, &at, snapshot.pools.get(counters.pool()).map(|pool| &**pool))
+        listener(counters, &at, &snapshot)
     });
     let workers = &sources.workers;
     let (usage, ports) = (rlimits::usage(), tcp_source_ports_ratio(&all, &snapshot, local_ports()));
@@ -116,7 +116,7 @@ fn network_file(row: &NetworkFileRow) -> Value {
     })
 }
 
-fn listener(counters: &ListenerCounters, addresses: &[String], pool: Option<&PoolView>) -> Value {
+fn listener(counters: &ListenerCounters, addresses: &[String], snapshot: &Snapshot) -> Value {
     let ended: Map<String, Value> = counters
         .ended()
         .into_iter()
@@ -130,13 +130,22 @@ fn listener(counters: &ListenerCounters, addresses: &[String], pool: Option<&Poo
         .map(|(why, count)| (why.word().to_owned(), count.into()))
         .collect();
     let bytes = |direction| counters.shards.sum(|shard| shard.bytes(direction).value());
+    let pools: Vec<(&PoolView, Role)> = counters
+        .pools()
+        .into_iter()
+        .filter_map(|(at, role)| snapshot.pools.get(at).map(|pool| (&**pool, role)))
+        .collect();
+    let is_ready = |(pool, role): &(&PoolView, Role)| !pool.eligible(*role).is_empty();
+    // Without one of its own, clients for whom there is no route are refused.
+    let (own, routed) = pools.split_at(pools.len().min(usize::from(!counters.needs_route())));
     json!({
         "name": &*counters.listener,
         "protocol": counters.proto,
         "addresses": addresses,
-        "pool": pool.map(|pool| &*pool.live.name),
+        "pool": own.first().map(|(pool, _)| &*pool.live.name),
         "role": counters.role().word(),
-        "ready": pool.is_some_and(|pool| !pool.eligible(counters.role()).is_empty()),
+        "routes": routed.iter().map(|one| json!({ "pool": &*one.0.live.name, "role": one.1.word(), "ready": is_ready(one) })).collect::<Vec<_>>(),
+        "ready": pools.iter().any(is_ready),
         "active": counters.active(),
         "begun": counters.shards.sum(|shard| shard.begun.value()),
         "ended": ended,

@@ -165,7 +165,11 @@ fn notes(settings: &Settings, at: usize, pool: &Pool, outcomes: &[Option<&Outcom
         pool.backends.iter().enumerate().filter(is_it).map(|(_, one)| one.name.as_str()).collect::<Vec<_>>()
     };
     let wants = |role: &[Role]| {
-        settings.listeners.iter().any(|listener| listener.pool == at && role.contains(&listener.role))
+        settings
+            .listeners
+            .iter()
+            .flat_map(settings::Listener::pools)
+            .any(|(pool, wanted)| pool == at && role.contains(&wanted))
     };
     let primaries = claims(Claim::Primary);
     if primaries.len() > 1 {

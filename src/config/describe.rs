@@ -21,6 +21,16 @@ pub fn describe(settings: &Settings) -> String {
         text.push('\n');
         text.push_str(&table(&std::iter::once(head).chain(rows).collect::<Vec<_>>()));
     }
+    let routes = settings
+        .listeners
+        .iter()
+        .flat_map(|listener| (0..listener.routes.len()).map(|at| route_row(listener, at, &settings.pools)));
+    let rows: Vec<[String; 3]> = routes.collect();
+    if !rows.is_empty() {
+        let head = ["LISTENER", "ROUTE", "POOL"].map(str::to_owned);
+        text.push('\n');
+        text.push_str(&table(&std::iter::once(head).chain(rows).collect::<Vec<_>>()));
+    }
     let mut rows = vec![["POOL", "BACKEND", "ADDRESS", "WEIGHT", "TIER", "MAX_SESSIONS"].map(str::to_owned)];
     for pool in &settings.pools {
         let name = |at| if at == 0 { pool.name.clone() } else { String::new() };
@@ -55,12 +65,48 @@ fn listener_row(listener: &Listener, pools: &[Pool]) -> [String; 5] {
             format!("{}{proxies}", listener.protocol.word())
         },
         binds(&listener.bind),
-        pool.map_or(String::new(), |pool| match listener.role {
-            Role::Any => pool.name.clone(),
-            role => format!("{}: {}", pool.name, role.word()),
-        }),
-        pool.map_or(String::new(), |pool| balance(&pool.balance)),
+        match pool {
+            Some(_) if listener.needs_route => "by its routes".to_owned(),
+            Some(pool) => pool_and_role(pool, listener.role),
+            None => String::new(),
+        },
+        pool.filter(|_| !listener.needs_route).map_or(String::new(), |pool| balance(&pool.balance)),
     ]
+}
+
+fn pool_and_role(pool: &Pool, role: Role) -> String {
+    match role {
+        Role::Any => pool.name.clone(),
+        role => format!("{}: {}", pool.name, role.word()),
+    }
+}
+
+/// Which clients go to which pool.
+fn route_row(listener: &Listener, at: usize, pools: &[Pool]) -> [String; 3] {
+    let route = &listener.routes[at];
+    let name = if at == 0 { listener.name.clone() } else { String::new() };
+    let networks = |list: &[Cidr]| match list {
+        [only] => format!("{}/{}", only.ip, only.bits),
+        list => format!("{} networks", list.len()),
+    };
+    let ports = route
+        .ports
+        .iter()
+        .map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") });
+    let wants: Vec<String> = [
+        (!route.from.is_empty()).then(|| format!("from {}", networks(&route.from))),
+        (!route.ports.is_empty()).then(|| format!("port {}", ports.collect::<Vec<_>>().join(" "))),
+        route.sni.as_ref().map(|name| format!("sni {name}")),
+        route.alpn.as_ref().map(|name| format!("alpn {name}")),
+        route.database.as_ref().map(|name| format!("database {name}")),
+        route.user.as_ref().map(|name| format!("user {name}")),
+        route.host.as_ref().map(|name| format!("host {name}")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let pool = pools.get(route.pool).map_or(String::new(), |pool| pool_and_role(pool, route.role));
+    [name, wants.join(", "), pool]
 }
 
 /// Who may come in, and how many; nothing of a listener that says neither.

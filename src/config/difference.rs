@@ -59,18 +59,19 @@ pub fn difference(before: &Settings, after: &Settings) -> Vec<String> {
 /// The same as data.
 pub(super) fn changes(before: &Settings, after: &Settings) -> Vec<Change> {
     let mut all = Vec::new();
-    let pool_name = |settings: &Settings, listener: &Listener| {
-        settings.pools.get(listener.pool).map_or(String::new(), |pool| pool.name.clone())
+    let pool_names = |settings: &Settings, listener: &Listener| -> Vec<Option<String>> {
+        let all = std::iter::once(listener.pool).chain(listener.routes.iter().map(|route| route.pool));
+        all.map(|pool| settings.pools.get(pool).map(|pool| pool.name.clone())).collect()
     };
     let mut add = |what, name: &str, how| all.push(Change { what, name: name.to_owned(), how });
     each(
         (&before.listeners, &after.listeners),
         |listener: &Listener| &listener.name,
         |was, now| {
-            let same_pool = pool_name(before, was) == pool_name(after, now);
+            let same_pools = pool_names(before, was) == pool_names(after, now);
             // Where a pool stands in the list is no matter of the listener's.
             let same = bare(was) == bare(now);
-            if same && same_pool { Vec::new() } else { vec![How::Changed] }
+            if same && same_pools { Vec::new() } else { vec![How::Changed] }
         },
         |name, how| add("listener", name, how),
     );
@@ -92,9 +93,10 @@ pub(super) fn changes(before: &Settings, after: &Settings) -> Vec<Change> {
     all
 }
 
-/// The listener without its pool's number, and without what the files of networks say that it names: who reads those tells.
+/// The listener without the numbers of its pools, and without what the files of networks say that it names: who reads those tells.
 fn bare(listener: &Listener) -> Listener {
     let mut bare = Listener { pool: 0, ..listener.clone() };
+    bare.routes.iter_mut().for_each(|route| route.pool = 0);
     let NetworkFiles { allow, deny, accept_proxy } = &mut bare.files;
     for file in allow.iter_mut().chain(deny).chain(accept_proxy) {
         file.list = Arc::default();

@@ -321,6 +321,11 @@ impl Report {
         }
     }
 
+    /// How much was told so far.
+    pub(super) fn count(&self) -> usize {
+        self.found.len() + self.dropped
+    }
+
     /// Whether nothing was told so far.
     pub(super) fn is_empty(&self) -> bool {
         self.found.is_empty()

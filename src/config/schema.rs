@@ -117,6 +117,9 @@ fn value(key: &Key) -> Map<String, Value> {
             "maxItems": most,
             "items": { "anyOf": [{ "type": "string" }, object(section)] },
         }),
+        Kind::Maps(section, most) => {
+            json!({ "type": "array", "maxItems": most, "items": object(section) })
+        }
         Kind::SectionOr(section, words) => any_of(&[Value::Object(object(section)), word(words)]),
         Kind::Choice(words, section) => any_of(&[word(words), Value::Object(object(section))]),
         Kind::Whole(min, max, words) => {

@@ -22,6 +22,10 @@ pub enum Phase {
     Relaying,
     /// One side is gone, for this reason; the other gets its reset then at the latest.
     Lingering(Word, u64),
+    /// Waits for the first message, by which a route goes, until then.
+    AwaitingFirst(u64),
+    /// A backend has been asked since (microseconds) whether it takes the TLS that the client was promised, until (milliseconds).
+    AskingTls(u64, u64),
     /// Something that this program does not know, by its number.
     Foreign(u8),
 }
@@ -73,6 +77,8 @@ impl Wire for Phase {
                 reason.put(out);
                 until_ms.put(out);
             }),
+            Self::AwaitingFirst(until_ms) => out.variant(6, |out| until_ms.put(out)),
+            Self::AskingTls(since_us, until_ms) => out.variant(7, |out| (*since_us, *until_ms).put(out)),
             Self::Foreign(kind) => out.variant(*kind, |_| ()),
         }
     }
@@ -87,6 +93,8 @@ impl Wire for Phase {
             3 => Self::Pausing(u64::take(from)?),
             4 => Self::Relaying,
             5 => Self::Lingering(Word::take(from)?, u64::take(from)?),
+            6 => Self::AwaitingFirst(u64::take(from)?),
+            7 => Self::AskingTls(u64::take(from)?, u64::take(from)?),
             other => Self::Foreign(other),
         })
     }

@@ -40,6 +40,8 @@ travels! {
         pub half_closed_ms: Option<u64>,
         /// `log_sessions`.
         pub log_sessions: Word,
+        /// `role`, of the listener or the route; empty: that of the listener.
+        pub role: Word = "".into(),
     }
 }
 
@@ -122,6 +124,10 @@ travels! {
         pub met_empty: bool = false,
         /// Since when the backend owes an answer to what the client said last; 0: it owes none, or nobody noted it.
         pub owed_since_us: u64 = 0,
+        /// What it asked for by name; empty: nothing.
+        pub name: String = String::new(),
+        /// It was told that it may begin with TLS, and its backend is still to be asked for that.
+        pub promised_tls: bool = false,
         /// What a later build might add.
         #[cfg(feature = "manifest-next")]
         pub next: u64 = 0,

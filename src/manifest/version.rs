@@ -6,7 +6,7 @@
 use std::fmt;
 
 /// The format that this program writes: one more for every change of it. `tests/manifests` keeps one of each.
-pub const VERSION: u32 = 15;
+pub const VERSION: u32 = 16;
 /// The oldest program that may read what this one writes, by the format that it writes itself. Rises when what is written
 /// means something else than before, so that a program that does not know would get it wrong.
 pub const OLDEST_READER: u32 = 3;

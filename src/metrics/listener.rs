@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::{Counter, Direction, Named, PerWorker};
 use crate::config::settings::{Role, Word};
@@ -19,6 +19,9 @@ pub struct ListenerCounters {
     pool: AtomicUsize,
     /// Which backends of it, as the place of the role; likewise.
     role: AtomicUsize,
+    /// All pools that its clients may get to, with the roles, and whether there is none but by routes; likewise. Of a listener
+    /// that no reload has looked at yet: nothing. Sessions never look here.
+    pools: Mutex<(Vec<(usize, Role)>, bool)>,
     /// One shard a worker.
     pub shards: PerWorker<ListenerShard>,
     /// Which refusals may still have a log line this second.
@@ -66,16 +69,35 @@ pub struct ListenerShard {
     pub begun: Counter,
     /// Sessions there are.
     pub active: Counter,
-    ended: [Counter; Reason::ALL.len()],
+    ended: PerReason<Counter>,
     bytes: [Counter; 2],
     /// Bytes that had come and that an end of ours threw away.
     pub cut_bytes: Counter,
     trouble: [Counter; AcceptTrouble::ALL.len()],
     datagrams: [Counter; 2],
     dropped: [Counter; Drop::ALL.len()],
+    /// Refusals that the client was told in its own language.
+    pub told: Counter,
+    cancels: [Counter; Cancelled::ALL.len()],
     /// What only a later build might count: sessions that came from the process before.
     #[cfg(feature = "manifest-next")]
     pub taken_over: Counter,
+}
+
+/// One for each reason.
+#[derive(Debug)]
+struct PerReason<T>([T; Reason::ALL.len()]);
+
+impl<T: Default> Default for PerReason<T> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| T::default()))
+    }
+}
+
+impl<T> PerReason<T> {
+    fn of(&self, reason: Reason) -> &T {
+        &self.0[reason as usize]
+    }
 }
 
 /// Why a datagram was not forwarded.
@@ -113,11 +135,13 @@ pub enum Drop {
     Draining,
     /// The door had no room for more answers that wait to leave.
     SendBuffer,
+    /// No route of the listener is for its client, and it has no other pool.
+    NoRoute,
 }
 
 impl Drop {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ReceiveBuffer,
         Self::Cut,
         Self::Stranger,
@@ -134,6 +158,7 @@ impl Drop {
         Self::BadProxyHeader,
         Self::Draining,
         Self::SendBuffer,
+        Self::NoRoute,
     ];
 
     /// Its word in metrics.
@@ -155,6 +180,32 @@ impl Drop {
             Self::BadProxyHeader => "bad_proxy_header",
             Self::Draining => "draining",
             Self::SendBuffer => "send_buffer",
+            Self::NoRoute => "no_route",
+        }
+    }
+}
+
+/// What came of a request to cancel at one backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It was sent.
+    Sent,
+    /// The backend could not be reached.
+    Failed,
+    /// Too many were on their way.
+    Dropped,
+}
+
+impl Cancelled {
+    /// Each, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Sent, Self::Failed, Self::Dropped];
+
+    /// Its word in metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
         }
     }
 }
@@ -199,6 +250,7 @@ impl ListenerCounters {
             proto,
             pool: AtomicUsize::new(pool),
             role: AtomicUsize::new(0),
+            pools: Mutex::default(),
             shards: PerWorker::new(workers),
             refusals: Refusals::default(),
         }
@@ -222,6 +274,22 @@ impl ListenerCounters {
     /// It wants those now. Only who makes or reloads a listener calls this.
     pub fn set_role(&self, role: Role) {
         self.role.store(role.index(), Ordering::Relaxed);
+    }
+
+    /// The pools that its clients may get to, with the roles that they want there; without routes its own alone.
+    pub fn pools(&self) -> Vec<(usize, Role)> {
+        let all = self.pools.lock().unwrap_or_else(PoisonError::into_inner).0.clone();
+        if all.is_empty() { vec![(self.pool(), self.role())] } else { all }
+    }
+
+    /// Clients for whom there is no route are refused.
+    pub fn needs_route(&self) -> bool {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+
+    /// Its clients may get to those now. Only who makes or reloads a listener calls this.
+    pub fn set_pools(&self, pools: Vec<(usize, Role)>, needs_route: bool) {
+        *self.pools.lock().unwrap_or_else(PoisonError::into_inner) = (pools, needs_route);
     }
 
     /// Sessions there are.
@@ -257,12 +325,14 @@ impl ListenerShard {
         );
         all.extend(Drop::ALL.map(|why| Named::new("dropped", why.word(), self.dropped(why))));
         all.push(Named::new("cut_bytes", "", &self.cut_bytes));
+        all.push(Named::new("told", "", &self.told));
+        all.extend(Cancelled::ALL.map(|what| Named::new("cancels", what.word(), self.cancels(what))));
         all
     }
 
     /// The sessions that ended for this reason.
     pub fn ended(&self, reason: Reason) -> &Counter {
-        &self.ended[reason as usize]
+        self.ended.of(reason)
     }
 
     /// The bytes that were delivered in this direction.
@@ -280,6 +350,11 @@ impl ListenerShard {
         &self.dropped[why as usize]
     }
 
+    /// The requests to cancel of which this came, each counted once for each backend.
+    pub fn cancels(&self, what: Cancelled) -> &Counter {
+        &self.cancels[what as usize]
+    }
+
     /// The connections that were not taken.
     pub fn trouble(&self, kind: AcceptTrouble) -> &Counter {
         &self.trouble[kind as usize]
@@ -290,7 +365,7 @@ impl ListenerShard {
 /// line. A refusal costs a flood of clients nothing, so its log line must cost us little.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    gates: [Gate; Reason::ALL.len()],
+    gates: PerReason<Gate>,
 }
 
 #[derive(Debug, Default)]
@@ -303,7 +378,7 @@ struct Gate {
 impl Refusals {
     /// May this refusal have its own line? If not it is counted as suppressed.
     pub fn may_log(&self, reason: Reason, now_s: u32) -> bool {
-        let gate = &self.gates[reason as usize];
+        let gate = self.gates.of(reason);
         let second = u64::from(now_s) << 32;
         let granted = gate.second_and_lines.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| {
             if state & !LOWER_HALF != second {
@@ -319,7 +394,7 @@ impl Refusals {
 
     /// How many had no line since the last call.
     pub fn take_suppressed(&self, reason: Reason) -> u64 {
-        self.gates[reason as usize].suppressed.swap(0, Ordering::Relaxed)
+        self.gates.of(reason).suppressed.swap(0, Ordering::Relaxed)
     }
 }
 

@@ -12,7 +12,7 @@ mod listener;
 mod pool;
 
 pub use counter::{Counter, Fingerprint, Histogram, Named, PerWorker};
-pub use listener::{AcceptTrouble, Drop, ListenerCounters, ListenerShard, Listeners, Refusals};
+pub use listener::{AcceptTrouble, Cancelled, Drop, ListenerCounters, ListenerShard, Listeners, Refusals};
 pub use pool::{BackendShard, CheckCounts, PoolShard};
 
 /// How often the file was read again, and what came of it last.

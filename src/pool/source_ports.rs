@@ -54,6 +54,7 @@ pub fn tcp_source_ports_ratio(
 ) -> f64 {
     let ports = f64::from(last.saturating_sub(first)) + 1.0;
     let pools = listeners.iter().filter(|listener| listener.proto == "tcp");
-    let pools = pools.filter_map(|listener| snapshot.pools.get(listener.pool()));
+    let pools = pools.flat_map(|listener| listener.pools());
+    let pools = pools.filter_map(|(at, _)| snapshot.pools.get(at));
     pools.map(|pool| pool.source_ports_ratio(ports)).fold(0.0, f64::max)
 }

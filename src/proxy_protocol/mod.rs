@@ -35,6 +35,11 @@ pub fn decode_datagram(bytes: &[u8]) -> Result<Option<Header<'_>>, Malformed> {
     }
 }
 
+/// Is one of this kind among them?
+pub fn has_tlv(tlvs: &[u8], kind: u8) -> bool {
+    v2::tlvs_of(tlvs).flatten().any(|(one, _)| one == kind)
+}
+
 /// A header of v1 for these addresses; without them `UNKNOWN`. At most [`V1_BYTES_MAX`] bytes.
 pub fn encode_v1(addresses: Option<&Addresses>) -> Vec<u8> {
     v1::encode(addresses)
@@ -46,6 +51,9 @@ pub fn encode_v1(addresses: Option<&Addresses>) -> Vec<u8> {
 pub fn encode_v2(addresses: Option<&Addresses>, transport: Transport, tlvs: &[u8]) -> Vec<u8> {
     v2::encode(addresses, transport, tlvs)
 }
+
+/// The kind of a TLV: the name that the client asked for (PP2_TYPE_AUTHORITY).
+pub const AUTHORITY: u8 = 2;
 
 #[cfg(test)]
 mod tests;

@@ -193,7 +193,7 @@ fn check_tlvs(whole: &[u8], tlvs: &[u8]) -> Result<(), Malformed> {
 }
 
 /// Type and all bytes of each TLV; after one that does not fit, nothing.
-fn tlvs_of(tlvs: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), Malformed>> {
+pub(super) fn tlvs_of(tlvs: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), Malformed>> {
     let mut rest = tlvs;
     std::iter::from_fn(move || {
         if rest.is_empty() {

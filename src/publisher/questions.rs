@@ -74,5 +74,5 @@ impl<'a> PoolQuestions<'a> {
 
 /// The listeners that lead to a pool.
 pub(super) fn users(settings: &Settings, pool: usize) -> impl Iterator<Item = &settings::Listener> {
-    settings.listeners.iter().filter(move |listener| listener.pool == pool)
+    settings.listeners.iter().filter(move |listener| listener.leads_to(pool))
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::control::{Control, ServedHttp, ServedSocket, lock};
 use super::error::{HttpError, SocketError};
-use super::terms::{access_of, foresee};
+use super::terms::{access_of, foresee, route_of};
 use crate::admin::{self, Entry, Offers, Socket, Sources};
 use crate::config::settings::{AdminSocket, Settings};
 use crate::reason::Reason;
@@ -127,7 +127,7 @@ impl Control {
 
     /// What the admin doors tell.
     pub(super) fn sources(&self) -> Sources {
-        let [served, doors, named] = [(); 3].map(|()| Arc::clone(&self.served));
+        let [served, doors, named, routed] = [(); 4].map(|()| Arc::clone(&self.served));
         let (withdrawal, file_number) = (Arc::clone(&self.withdrawal), Arc::clone(&self.file_number));
         let (files, run_time) = (Arc::clone(&self.network_files), Arc::clone(&self.run_time));
         Sources {
@@ -152,6 +152,10 @@ impl Control {
                 Entry { refused: denied.or_else(|| foresee(&terms, client, now_ns)), why }
             }),
             run_time: Box::new(move || run_time.current().changes),
+            route: Box::new(move |name, facts| {
+                let terms = lock(&routed).terms.get(name).cloned()?;
+                Some(route_of(&terms, facts))
+            }),
             withdrawn: Box::new(move || withdrawal.current()),
             network_files: Box::new(move || files.rows()),
             file_number: Box::new(move || file_number.load(Ordering::Relaxed)),

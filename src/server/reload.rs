@@ -230,11 +230,8 @@ impl Control {
     ) {
         let mut served = self.served();
         let terms_builder = self.terms_builder(settings);
-        let counters: Vec<_> = settings
-            .listeners
-            .iter()
-            .map(|listener| self.counters_for(listener, &pools[listener.pool]))
-            .collect();
+        let counters: Vec<_> =
+            settings.listeners.iter().map(|listener| self.counters_for(listener, pools)).collect();
         let terms: Vec<Terms> = settings
             .listeners
             .iter()
@@ -242,7 +239,7 @@ impl Control {
             .map(|(listener, counters)| {
                 // One that comes back counts the sessions that it still has.
                 let before = served.terms.get(&listener.name).or_else(|| served.left.get(&listener.name));
-                terms_builder.terms(listener, &pools[listener.pool], counters, before)
+                terms_builder.terms(listener, pools, counters, before)
             })
             .collect();
         self.network_files.follow(settings, terms_builder.with_files(), Instant::now());
@@ -330,7 +327,8 @@ impl Control {
     }
 
     /// The counters of a listener: those of the one that had its name and protocol, so that they go on.
-    fn counters_for(&self, listener: &Listener, pool: &LivePool) -> Arc<ListenerCounters> {
+    fn counters_for(&self, listener: &Listener, pools: &[Arc<LivePool>]) -> Arc<ListenerCounters> {
+        let pool = &pools[listener.pool];
         let proto = listener.protocol.word();
         let known = self.listeners.of_protocol(&listener.name, proto);
         let counters = known.unwrap_or_else(|| {
@@ -338,6 +336,8 @@ impl Control {
         });
         counters.set_pool(pool.slot.0);
         counters.set_role(listener.role);
+        let leads = listener.pools().into_iter().map(|(pool, role)| (pools[pool].slot.0, role));
+        counters.set_pools(leads.collect(), listener.needs_route);
         counters
     }
 

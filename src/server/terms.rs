@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use super::rates::RatesBefore;
 use crate::access::{Networks, SharedAccess, TrustedProxies};
-use crate::config::settings::{Listener, LogSessions, Protocol, Rate, Settings, ShareLimit};
+use crate::admin::Routed;
+use crate::config::settings::{Listener, LogSessions, Protocol, Rate, Role, Settings, ShareLimit};
 use crate::limits::{PerSource, Permits, RateLimit, SessionLimits, SourceRates, udp_defaults};
 use crate::listener::Terms;
 use crate::metrics::ListenerCounters;
 use crate::pool::LivePool;
 use crate::reason::Reason;
+use crate::routing::{Choice, Facts};
 use crate::{flow, tcp, udp};
 
 /// The lists of a listener of these terms; `None`: it has none.
@@ -36,6 +38,39 @@ pub(super) fn limits_of(terms: &Terms) -> Option<&SessionLimits> {
 /// Why a session of this source would be refused at a listener of these terms, if it began now.
 pub(super) fn foresee(terms: &Terms, source: IpAddr, now_ns: u64) -> Option<Reason> {
     limits_of(terms).and_then(|limits| limits.foresee(source, now_ns))
+}
+
+/// Where a client goes at a listener of these terms.
+pub(super) fn route_of(terms: &Terms, facts: &Facts<'_>) -> Routed {
+    let (own, choice, needs_route, of_route) = match terms {
+        Terms::Tcp(terms) => {
+            let own = Routed::To { pool: terms.pool.0, role: terms.role, route: None };
+            let Some(routing) = &terms.routing else { return own };
+            let at = |number: usize| routing.by_route.get(number).map(|one| (one.pool.0, one.role));
+            let choice = routing.table.choose(facts);
+            (own, choice, routing.needs_route, numbered(choice).and_then(at))
+        }
+        Terms::Udp(terms) => {
+            let own = Routed::To { pool: terms.pool.0, role: Role::Any, route: None };
+            let Some(routing) = &terms.routing else { return own };
+            let at = |number: usize| routing.by_route.get(number).map(|one| (one.pool.0, Role::Any));
+            let choice = routing.table.choose(facts);
+            (own, choice, routing.needs_route, numbered(choice).and_then(at))
+        }
+    };
+    match (choice, of_route) {
+        (Choice::AsksFirst, _) => Routed::AsksFirst,
+        (choice, Some((pool, role))) => Routed::To { pool, role, route: numbered(choice) },
+        (_, None) if needs_route => Routed::Nowhere,
+        (_, None) => own,
+    }
+}
+
+fn numbered(choice: Choice) -> Option<usize> {
+    match choice {
+        Choice::Route(number) => Some(number),
+        Choice::None | Choice::AsksFirst => None,
+    }
 }
 
 /// What all listeners have in common.
@@ -78,11 +113,11 @@ impl TermsBuilder {
     pub(super) fn terms(
         &self,
         listener: &Listener,
-        live: &Arc<LivePool>,
+        pools: &[Arc<LivePool>],
         counters: &Arc<ListenerCounters>,
         before: Option<&Terms>,
     ) -> Terms {
-        let counters = Arc::clone(counters);
+        let (counters, live) = (Arc::clone(counters), &pools[listener.pool]);
         let log_sessions = listener.log_sessions.unwrap_or(self.log_sessions);
         let files = &listener.files;
         let (allow, deny) =
@@ -99,23 +134,19 @@ impl TermsBuilder {
                     _ => None,
                 };
                 let admission = tcp::Admission::new(access, self.tcp_limits(listener, before));
-                Terms::Tcp(Arc::new(tcp::Terms::new(
-                    listener,
-                    live,
-                    log_sessions,
-                    (admission, proxies),
-                    counters,
-                )))
+                let terms = tcp::Terms::new(listener, live, log_sessions, (admission, proxies), counters);
+                Terms::Tcp(Arc::new(terms.with_routes(listener, pools)))
             }
             Protocol::Udp => {
                 let before = match before {
                     Some(Terms::Udp(before)) => Some(&*before.flow.limits),
                     _ => None,
                 };
-                Terms::Udp(Arc::new(udp::Terms {
+                let terms = udp::Terms {
                     listener: Arc::clone(&counters.listener),
                     pool: live.slot,
                     live: Arc::clone(live),
+                    routing: None,
                     access,
                     receive_buffer: usize::try_from(listener.udp.receive_buffer).unwrap_or(usize::MAX),
                     send_buffer: usize::try_from(listener.udp.send_buffer).unwrap_or(usize::MAX),
@@ -123,7 +154,8 @@ impl TermsBuilder {
                     proxies: Arc::new(proxies),
                     log_sessions,
                     counters,
-                }))
+                };
+                Terms::Udp(Arc::new(terms.with_routes(listener, pools)))
             }
         }
     }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::session::{Next, Session};
-use super::{ThreadContext, Token, dial};
+use super::{ThreadContext, Token, first_message};
 use crate::access::SharedAccess;
 use crate::limits::{Permit, SessionLimits};
 use crate::reason::Reason;
@@ -67,7 +67,7 @@ pub(super) fn begin(session: &mut Session, backend_token: Token, cx: &mut Thread
             Err(reason) => return Next::End(reason),
         }
     }
-    dial::attempt(session, backend_token, cx)
+    first_message::begin(session, backend_token, cx)
 }
 
 /// Gives back what the session was let in with.

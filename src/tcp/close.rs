@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use super::first_message;
 use super::proxy_header::Trouble;
 use super::session::{Phase, Session};
 use super::side::Side;
@@ -119,7 +120,9 @@ fn log(session: &Session, reason: Reason, cut_bytes: u64, cx: &ThreadContext) {
     let relay = &session.relay;
     let proxied = session.proxied.as_deref();
     let trouble = proxied.and_then(|proxied| proxied.trouble);
-    let error = trouble.map(Told::Header).or(session.error.map(Told::System));
+    let first = session.first.as_deref();
+    let of_first = first.and_then(|first| first.trouble).map(Told::First);
+    let error = trouble.map(Told::Header).or(of_first).or(session.error.map(Told::System));
     tracing::info!(
         target: "session",
         listener = &*session.terms.listener,
@@ -129,7 +132,9 @@ fn log(session: &Session, reason: Reason, cut_bytes: u64, cx: &ThreadContext) {
         local = socket::local_address(session.client.fd()).map(tracing::field::display),
         backend = backend.map(|backend| &*backend.name),
         via = session.backend.as_ref().and_then(|side| socket::local_address(side.fd())).map(tracing::field::display),
-        pool = backend.map(|backend| &*backend.pool.name),
+        name = first.and_then(|first| first.name.as_deref()),
+        // Of one that was routed, also where it got no backend there.
+        pool = backend.map_or(first.map(|_| &*session.terms.live.name), |backend| Some(&*backend.pool.name)),
         reason = reason.word(),
         to_backend = relay.to_backend.delivered_bytes,
         to_client = relay.to_client.delivered_bytes,
@@ -153,6 +158,7 @@ fn in_ms(us: u64) -> f64 {
 /// An error as people read it.
 enum Told {
     Header(Trouble),
+    First(first_message::Trouble),
     System(Errno),
 }
 
@@ -160,6 +166,7 @@ impl fmt::Display for Told {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Header(trouble) => trouble.fmt(out),
+            Self::First(trouble) => trouble.fmt(out),
             Self::System(errno) => std::io::Error::from(*errno).fmt(out),
         }
     }

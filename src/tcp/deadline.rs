@@ -3,14 +3,16 @@
 
 use super::session::{Next, Phase, Session};
 use super::side::Side;
-use super::{ThreadContext, Token, dial, proxy_header, relay};
+use super::{ThreadContext, Token, dial, first_message, proxy_header, relay};
 use crate::reason::Reason;
 use crate::sys::tcp as socket;
 
 /// The earliest moment at which something may be due.
 pub(super) fn of(session: &Session) -> Option<u64> {
     match session.phase {
-        Phase::AwaitingHeader { deadline_ms } | Phase::Dialling { deadline_ms, .. } => Some(deadline_ms),
+        Phase::AwaitingHeader { deadline_ms }
+        | Phase::AwaitingFirst { deadline_ms }
+        | Phase::Dialling { deadline_ms, .. } => Some(deadline_ms),
         Phase::Pausing { until_ms } | Phase::Queued { until_ms, .. } => Some(until_ms),
         Phase::Lingering { look_ms, until_ms, .. } => Some(look_ms.min(until_ms)),
         Phase::Relaying => ends_of(session).into_iter().flatten().map(|(at_ms, _)| at_ms).min(),
@@ -38,7 +40,9 @@ pub(super) fn on_reached(session: &mut Session, backend_token: Token, cx: &mut T
             }
         }
         Phase::AwaitingHeader { deadline_ms } if now_ms >= deadline_ms => proxy_header::on_timeout(session),
+        Phase::AwaitingFirst { deadline_ms } if now_ms >= deadline_ms => first_message::on_timeout(session),
         Phase::AwaitingHeader { .. }
+        | Phase::AwaitingFirst { .. }
         | Phase::Dialling { .. }
         | Phase::Pausing { .. }
         | Phase::Queued { .. } => Next::Wait,

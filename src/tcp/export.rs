@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::first_message::FirstMessage;
 use super::half_duplex::HalfDuplex;
 use super::precopy::Precopied;
 use super::proxy_header::Proxied;
@@ -16,7 +17,7 @@ use super::session::{Next, Phase, Session};
 use super::sessions::{Sessions, Slot, ToBegin};
 use super::side::{BACKEND, CLIENT, Side};
 use super::{Terms, ThreadContext, Token, dial};
-use crate::config::settings::OnDown;
+use crate::config::settings::{OnDown, Word as _};
 use crate::manifest;
 use crate::pool::Lease;
 use crate::reason::Reason;
@@ -212,6 +213,7 @@ impl Terms {
             idle_ms: self.idle_ms,
             half_closed_ms: self.half_closed_ms,
             log_sessions: self.log_sessions.word().into(),
+            role: self.role.word().into(),
         }
     }
 }
@@ -235,6 +237,7 @@ impl Session {
                 Phase::AwaitingHeader { .. } => manifest::Phase::Foreign(200),
                 #[cfg(not(feature = "manifest-next"))]
                 Phase::AwaitingHeader { deadline_ms } => manifest::Phase::AwaitingHeader(deadline_ms),
+                Phase::AwaitingFirst { deadline_ms } => manifest::Phase::AwaitingFirst(deadline_ms),
                 Phase::Dialling { began_us, deadline_ms } => manifest::Phase::Dialling(began_us, deadline_ms),
                 Phase::Queued { since_us, until_ms, .. } => manifest::Phase::Queued(since_us, until_ms),
                 Phase::Pausing { until_ms } => manifest::Phase::Pausing(until_ms),
@@ -261,6 +264,8 @@ impl Session {
             error: self.error.map(Errno::raw_os_error),
             ends_for: self.ends_for.map_or("", Reason::word).into(),
             precopied: 0,
+            name: self.first.as_ref().and_then(|first| first.name.as_deref()).unwrap_or_default().to_owned(),
+            promised_tls: false,
             #[cfg(feature = "manifest-next")]
             next: self.started_us,
         }
@@ -289,6 +294,8 @@ impl Session {
             adopted;
         let phase = match record.phase {
             manifest::Phase::AwaitingHeader(deadline_ms) => Phase::AwaitingHeader { deadline_ms },
+            manifest::Phase::AwaitingFirst(deadline_ms) => Phase::AwaitingFirst { deadline_ms },
+            manifest::Phase::AskingTls(_, until_ms) => Phase::Pausing { until_ms },
             manifest::Phase::Dialling(began_us, deadline_ms) => Phase::Dialling { began_us, deadline_ms },
             // It joins the line again when it stands in the table.
             manifest::Phase::Queued(_, until_ms) | manifest::Phase::Pausing(until_ms) => {
@@ -310,6 +317,7 @@ impl Session {
             lease.ask(record.owed_since_us);
             lease
         });
+        let wants_first = matches!(phase, Phase::AwaitingFirst { .. }) || !record.name.is_empty();
         let permit = terms.admission.as_ref().filter(|_| record.has_permit);
         Self {
             permit: permit.and_then(|admission| admission.import(record.client_address.ip())),
@@ -317,6 +325,7 @@ impl Session {
             client: Side::import(&record.client, client),
             client_address: record.client_address,
             proxied: record.proxied.map(|proxied| Box::new(Proxied::import(proxied))),
+            first: wants_first.then(|| Box::new(FirstMessage::import(record.name))),
             local_port: record.local_port,
             backend: record.backend.zip(backend).map(|(record, fd)| Side::import(&record, fd)),
             lease,

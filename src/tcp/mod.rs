@@ -1,4 +1,4 @@
-//! TCP sessions of one data thread: admission (and PROXY header) -> pick -> lease -> dial -> relay -> one closing line.
+//! TCP sessions of one data thread: admission (and PROXY header) -> route (and first message) -> pick -> lease -> dial -> relay -> one closing line.
 //!
 //! A session is a plain entry in [`Sessions`], never a suspended future: it moves when its sockets are ready or its
 //! deadline has come, one bounded step at a time, and between two steps anyone on the thread may list it, close it or
@@ -11,6 +11,7 @@ mod deadline;
 mod dial;
 mod empty_end;
 mod export;
+mod first_message;
 mod half_duplex;
 mod precopy;
 mod proxy_header;
@@ -28,6 +29,6 @@ pub use admission::Admission;
 pub use export::{Export, Import, Place};
 pub use precopy::{Give, PAIRS_MAX, Precopied, Precopy};
 pub use sessions::{Arrival, Sessions};
-pub use terms::{Terms, options_of};
+pub use terms::{Routing, Terms, options_of};
 #[cfg(test)]
 pub(crate) use walks::tests::given as given_session;

@@ -150,10 +150,28 @@ pub(super) fn to_send(session: &Session, send_proxy: SendProxy) -> Option<Vec<u8
             Carried::Local | Carried::Unknown => (None, &*proxied.tlvs),
         },
     };
+    let named = authority(session, tlvs);
+    let tlvs = named.as_deref().unwrap_or(tlvs);
     Some(match send_proxy {
         SendProxy::V1 => proxy_protocol::encode_v1(addresses.as_ref()),
         _ => proxy_protocol::encode_v2(addresses.as_ref(), Transport::Stream, tlvs),
     })
+}
+
+/// These and the name that the client asked for (PP2_TYPE_AUTHORITY), unless a proxy before said one. `None`: there is none to
+/// be added.
+fn authority(session: &Session, tlvs: &[u8]) -> Option<Vec<u8>> {
+    let name = session.first.as_ref()?.name.as_deref()?;
+    if proxy_protocol::has_tlv(tlvs, proxy_protocol::AUTHORITY) {
+        return None;
+    }
+    let length = u16::try_from(name.len()).ok()?;
+    let mut all = Vec::with_capacity(tlvs.len() + 3 + name.len());
+    all.push(proxy_protocol::AUTHORITY);
+    all.extend_from_slice(&length.to_be_bytes());
+    all.extend_from_slice(name.as_bytes());
+    all.extend_from_slice(tlvs);
+    Some(all)
 }
 
 fn refuse(session: &mut Session, trouble: Trouble) -> Next {

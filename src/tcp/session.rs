@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::first_message::FirstMessage;
 use super::proxy_header::Proxied;
 use super::relay::Relay;
 use super::side::{CLIENT, Side};
@@ -24,6 +25,8 @@ pub(super) struct Session {
     pub(super) client_address: SocketAddr,
     /// Only of a peer that sends PROXY headers.
     pub(super) proxied: Option<Box<Proxied>>,
+    /// Only of one whose route goes by what it says first.
+    pub(super) first: Option<Box<FirstMessage>>,
     /// The port the client came to: where backends without a port of their own are reached.
     pub(super) local_port: u16,
     /// There from the first dial on.
@@ -63,6 +66,8 @@ pub(super) struct Session {
 pub(super) enum Phase {
     /// The PROXY header is not whole yet.
     AwaitingHeader { deadline_ms: u64 },
+    /// The first message, by which a route goes, is not whole yet.
+    AwaitingFirst { deadline_ms: u64 },
     /// A connect is under way.
     Dialling { began_us: u64, deadline_ms: u64 },
     /// Every eligible backend is full: in the line for a place.
@@ -105,6 +110,7 @@ impl Session {
             client,
             client_address,
             proxied: None,
+            first: None,
             local_port,
             backend: None,
             lease: None,
@@ -179,6 +185,7 @@ impl Session {
             proto: "tcp",
             state: match self.phase {
                 Phase::AwaitingHeader { .. } => "header",
+                Phase::AwaitingFirst { .. } => "first",
                 Phase::Dialling { .. } => "connecting",
                 Phase::Queued { .. } => "queued",
                 Phase::Pausing { .. } => "retrying",
@@ -188,6 +195,7 @@ impl Session {
             listener: Arc::clone(&self.terms.listener),
             client: self.client_address,
             local: self.local(),
+            name: self.first.as_ref().and_then(|first| first.name.as_deref()).map(str::to_owned),
             backend: backend.map(|backend| (Arc::clone(&backend.pool.name), Arc::clone(&backend.name))),
             age_ms: now_us.saturating_sub(self.started_us) / 1_000,
             to_backend: self.relay.to_backend.delivered_bytes,

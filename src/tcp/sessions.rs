@@ -15,7 +15,9 @@ use super::half_duplex::Share;
 use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, CLIENT, Side};
 use super::stalled::{LOOKS, Stalled};
-use super::{Terms, ThreadContext, Token, close, deadline, dial, empty_end, proxy_header, relay};
+use super::{
+    Terms, ThreadContext, Token, close, deadline, dial, empty_end, first_message, proxy_header, relay,
+};
 use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
 use crate::sys::poller::Ready;
@@ -160,7 +162,11 @@ impl Sessions {
                     Phase::AwaitingHeader { .. } if !ready.failed => {
                         proxy_header::look(session, backend_token, cx)
                     }
+                    Phase::AwaitingFirst { .. } if !ready.failed => {
+                        first_message::look(session, backend_token, cx)
+                    }
                     Phase::AwaitingHeader { .. }
+                    | Phase::AwaitingFirst { .. }
                     | Phase::Dialling { .. }
                     | Phase::Pausing { .. }
                     | Phase::Queued { .. } => dial::on_client_ready(session, ready),

@@ -9,6 +9,7 @@ use crate::config::settings::{Listener, LogSessions, Role};
 use crate::metrics::ListenerCounters;
 use crate::pool::{LivePool, PoolSlot};
 use crate::reason::Reason;
+use crate::routing::Table;
 use crate::sys::tcp::StreamOptions;
 
 /// Shared by all sessions of one listener.
@@ -22,6 +23,8 @@ pub struct Terms {
     pub role: Role,
     /// The pool itself: while anyone holds it, no other gets its slot.
     pub live: Arc<LivePool>,
+    /// Which clients go to other pools; `None`: all go to this one.
+    pub routing: Option<Arc<Routing>>,
     /// Who may come in, and how many; `None`: everyone.
     pub admission: Option<Admission>,
     /// Connections that may wait at its doors; `None`: as many as the kernel allows.
@@ -44,6 +47,19 @@ pub struct Terms {
     pub counters: Arc<ListenerCounters>,
 }
 
+/// The routes of a listener.
+#[derive(Debug)]
+pub struct Routing {
+    /// Who takes which.
+    pub table: Table,
+    /// What the sessions of each go on with: the terms of the listener, at another pool.
+    pub by_route: Vec<Arc<Terms>>,
+    /// For whom there is none is refused.
+    pub needs_route: bool,
+    /// How long a first message may take.
+    pub first_ms: u64,
+}
+
 impl Terms {
     /// The terms of a listener.
     pub fn new(
@@ -58,6 +74,7 @@ impl Terms {
             pool: live.slot,
             role: listener.role,
             live: Arc::clone(live),
+            routing: None,
             admission,
             backlog: listener.backlog,
             options: options_of(listener),
@@ -71,6 +88,30 @@ impl Terms {
         }
     }
 
+    /// The terms of a listener whose routes lead to these pools.
+    #[must_use]
+    pub fn with_routes(self, listener: &Listener, pools: &[Arc<LivePool>]) -> Self {
+        if listener.routes.is_empty() {
+            return self;
+        }
+        let by_route = listener.routes.iter().map(|route| {
+            let live = Arc::clone(&pools[route.pool]);
+            Arc::new(Self { pool: live.slot, live, role: route.role, ..self.clone() })
+        });
+        let routing = Routing {
+            table: Table::new(&listener.routes),
+            by_route: by_route.collect(),
+            needs_route: listener.needs_route,
+            first_ms: whole_ms(listener.timeouts.first),
+        };
+        Self { routing: Some(Arc::new(routing)), ..self }
+    }
+
+    /// These, and those of its routes.
+    pub fn each(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Self>> {
+        std::iter::once(self).chain(self.routing.iter().flat_map(|routing| &routing.by_route))
+    }
+
     /// Terms of sessions whose listener is not there, or is another now: only what their end needs.
     pub fn of_nobody(counters: Arc<ListenerCounters>, live: &Arc<LivePool>) -> Self {
         Self {
@@ -78,6 +119,7 @@ impl Terms {
             pool: live.slot,
             role: Role::Any,
             live: Arc::clone(live),
+            routing: None,
             admission: None,
             backlog: None,
             options: StreamOptions::default(),

@@ -149,6 +149,8 @@ pub(crate) fn given(on_down: &'static str, started_us: u64) -> manifest::Session
         precopied: 0,
         met_empty: false,
         owed_since_us: 0,
+        name: String::new(),
+        promised_tls: false,
     }
 }
 

@@ -94,12 +94,14 @@ impl Pump {
         cx: &mut ThreadContext,
     ) -> bool {
         let First { key, client: origin, proxied, datagrams } = first;
+        let (client, local) = (key.client, key.local);
+        let (terms, is_routed) = Terms::routed(terms, origin.ip(), local.port());
         let counts = terms.counters.shards.of(cx.worker);
         counts.begun.add(1);
         counts.active.add(1);
-        let (client, local) = (key.client, key.local);
         let snapshots = cx.snapshots.load();
         let opened = match snapshots.pools.get(terms.pool.0) {
+            _ if !is_routed => Err(NoUpstream::NoRoute),
             Some(view) => Upstream::open(view, origin, local.port(), id.pack(), None, &mut self.origins, cx),
             None => Err(NoUpstream::Refused(Refusal::NoBackend)),
         };
@@ -311,6 +313,7 @@ fn reason_of(none: NoUpstream) -> Reason {
         NoUpstream::Refused(Refusal::Full) => Reason::BackendsFull,
         NoUpstream::Refused(Refusal::NoBackend | Refusal::AllTried) => Reason::NoBackend,
         NoUpstream::NoPort => Reason::NoSourcePort,
+        NoUpstream::NoRoute => Reason::NoRoute,
         NoUpstream::Local(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Reason::LimitProcess,
         NoUpstream::Local(_) => Reason::ConnectFailed,
     }

@@ -30,4 +30,4 @@ pub use export::{Export, Import};
 pub use offloads::tell_lacks;
 pub use pump::Pump;
 pub use shared_ports::SharedPorts;
-pub use terms::Terms;
+pub use terms::{Routing, Terms};

@@ -46,6 +46,8 @@ pub(super) enum NoUpstream {
     Refused(Refusal),
     /// No local port is free towards it.
     NoPort,
+    /// No route is for its client.
+    NoRoute,
     /// This machine cannot: files, memory, permission.
     Local(Errno),
 }
@@ -56,6 +58,7 @@ impl NoUpstream {
         match self {
             Self::Refused(_) => Drop::NoBackend,
             Self::NoPort => Drop::NoSourcePort,
+            Self::NoRoute => Drop::NoRoute,
             Self::Local(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Drop::LimitProcess,
             Self::Local(_) => Drop::ToBackend,
         }

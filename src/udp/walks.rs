@@ -85,6 +85,7 @@ impl Pump {
             listener: Arc::clone(&side.terms.listener),
             client: side.origin(),
             local: Some(side.local),
+            name: None,
             backend: Some((Arc::clone(&backend.pool.name), Arc::clone(&backend.name))),
             age_ms: cx.now_ms().saturating_sub(flow.began_ms),
             to_backend: flow.to_backend.bytes,

@@ -23,6 +23,7 @@ pub const REASONS: [(&[&str], &str); 5] = [
             "tcp/connect_from.rs",
             "tcp/dial.rs",
             "tcp/empty_end.rs",
+            "tcp/first_message.rs",
             "tcp/proxy_header.rs",
             "tcp/relay.rs",
             "tcp/session.rs",

@@ -46,6 +46,7 @@ pub const HOMES: [(&str, &[&str]); 25] = [
             "listener/",
             "manifest/",
             "proxy_protocol/",
+            "routing/",
             "publisher/",
             "server/",
             "transfer/",

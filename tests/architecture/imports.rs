@@ -26,6 +26,7 @@ pub const GROUND: &[&str] = &[
     "flow",
     "limits",
     "proxy_protocol",
+    "routing",
     "liveness",
     "backend_state",
     "roles",
@@ -41,7 +42,7 @@ pub const GROUND: &[&str] = &[
 ];
 
 /// Who may use what, against the floors, and why.
-pub const EXCEPTIONS: [(&str, &str, &str); 13] = [
+pub const EXCEPTIONS: [(&str, &str, &str); 15] = [
     ("main", "cli", "the program is one call"),
     ("cli", "logging", "a command starts the log"),
     ("pool", "metrics", "what is shared is counted where it lives"),
@@ -54,6 +55,8 @@ pub const EXCEPTIONS: [(&str, &str, &str); 13] = [
     ("flow", "limits", "a flow holds its place in the limits"),
     ("flow", "reason", "a flow ends for one of the closed list"),
     ("backend_state", "manifest", "a backend_state travels to the next process"),
+    ("routing", "config::settings", "a route is a setting"),
+    ("routing", "access", "a route may be for the clients of networks"),
     ("limits", "reason", "what is at its limit is one of the closed list"),
 ];
 

@@ -27,6 +27,8 @@ pub fn specimen() -> Manifest {
         Phase::Pausing(6_006),
         Phase::Relaying,
         Phase::Lingering(Reason::ClientReset.word().into(), 7_007),
+        Phase::AwaitingFirst(8_008),
+        Phase::AskingTls(9_009_000, 10_010),
     ];
     Manifest {
         doors: vec![door(1, false, 800), door(2, true, 801)],
@@ -49,6 +51,8 @@ pub fn kinds(manifest: &Manifest) -> [usize; 3] {
         Phase::Pausing(_) => 3,
         Phase::Relaying => 4,
         Phase::Lingering(..) => 5,
+        Phase::AwaitingFirst(_) => 6,
+        Phase::AskingTls(..) => 7,
         Phase::Foreign(_) => panic!("nobody writes it"),
     };
     let held = |held: &Held| match held {
@@ -209,6 +213,7 @@ fn terms(log_sessions: LogSessions) -> Terms {
         idle_ms: Some(60_000),
         half_closed_ms: None,
         log_sessions: log_sessions.word().into(),
+        role: Role::Replica.word().into(),
     }
 }
 
@@ -279,6 +284,8 @@ fn session(fd: i32, phase: Phase) -> Session {
         precopied: if is_relaying { 9 } else { 0 },
         met_empty: true,
         owed_since_us: 1_313,
+        name: "db.example.org".into(),
+        promised_tls: true,
     }
 }
 

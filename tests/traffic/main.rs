@@ -52,6 +52,8 @@ mod resolvers;
 mod retries;
 mod rig;
 mod roles;
+mod route_peers;
+mod routes;
 mod run_time;
 mod send_buffers;
 mod shutdown;

@@ -3,6 +3,7 @@
 pub(super) mod diff;
 mod marks;
 mod run_time;
+mod said;
 mod sessions;
 pub(super) mod shown;
 mod sources;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::client::Told;
+use said::Said;
 use whose::Whose;
 
 #[derive(Debug, Subcommand)]
@@ -36,7 +38,7 @@ pub(super) enum Command {
     },
     /// Which backend a client would get now, and why the others not
     #[command(
-        after_help = "Examples:\n  evenkeel explain postgres 192.0.2.7\n  evenkeel explain games 192.0.2.7:27005\n  evenkeel explain postgres 192.0.2.7 10.0.0.13:5432"
+        after_help = "Examples:\n  evenkeel explain postgres 192.0.2.7\n  evenkeel explain games 192.0.2.7:27005\n  evenkeel explain postgres 192.0.2.7 10.0.0.13:5432\n  evenkeel explain tls 192.0.2.7 --sni db.example.org"
     )]
     Explain {
         /// The listener it comes to
@@ -45,6 +47,8 @@ pub(super) enum Command {
         client: String,
         /// Why this one is no backend of the pool
         backend: Option<String>,
+        #[command(flatten)]
+        said: Said,
         #[command(flatten)]
         whose: Whose,
     },
@@ -223,8 +227,8 @@ pub(super) fn run(command: Command) -> ExitCode {
     let outcome = match command {
         Command::Status { ready: true, listener, whose } => status::ready(whose, listener.as_deref()),
         Command::Status { whose, .. } => status::status(whose),
-        Command::Explain { listener, client, backend, whose } => {
-            status::explain(whose, &listener, &client, backend.as_deref())
+        Command::Explain { listener, client, backend, said, whose } => {
+            status::explain(whose, &listener, &client, backend.as_deref(), &said)
         }
         Command::Drain(marking) => marks::mark(marking, "drain"),
         Command::Ready(marking) => marks::mark(marking, "ready"),

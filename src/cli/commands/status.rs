@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use serde_json::{Value, json};
 
+use super::said::Said;
 use super::shown::{bytes, list, number, text};
 use super::whose::Whose;
 use crate::cli::client::Told;
@@ -34,11 +35,13 @@ pub(super) fn explain(
     listener: &str,
     address: &str,
     backend: Option<&str>,
+    said: &Said,
 ) -> Result<(), Told> {
     let client = whose.client()?;
     let address = &address_of(address);
     let mut query = vec![("listener", listener), ("client", address)];
     query.extend(backend.map(|backend| ("backend", backend)));
+    query.extend(said.query());
     let answer = client.ask("GET", "/explain", &query)?;
     client.show(&answer, |answer| explanation(answer, Paint::for_output()))
 }
@@ -107,7 +110,7 @@ fn picture(status: &Value, paint: Paint) -> String {
             text(listener, "name").to_owned(),
             text(listener, "protocol").to_owned(),
             format!("{first}{more}"),
-            text(listener, "pool").to_owned(),
+            pools_of(listener),
             number(listener, "active").to_string(),
             number(listener, "begun").to_string(),
             bytes(number(listener, "to_backend")),
@@ -121,6 +124,22 @@ fn picture(status: &Value, paint: Paint) -> String {
         out.push_str(&pool_picture(pool, paint));
     }
     out
+}
+
+/// Its pool, and to how many others its routes lead.
+fn pools_of(listener: &Value) -> String {
+    let own = Some(text(listener, "pool")).filter(|own| !own.is_empty());
+    let mut pools: Vec<&str> = own.into_iter().collect();
+    for route in list(listener, "routes").iter().map(|route| text(route, "pool")) {
+        if !pools.contains(&route) {
+            pools.push(route);
+        }
+    }
+    match &pools[..] {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [first, others @ ..] => format!("{first} +{}", others.len()),
+    }
 }
 
 fn pool_picture(pool: &Value, paint: Paint) -> String {
@@ -237,6 +256,12 @@ fn explanation(answer: &Value, paint: Paint) -> String {
     let (client, pool) = (text(answer, "client"), text(answer, "pool"));
     let client = client.strip_suffix(":0").unwrap_or(client);
     let outcome = match text(answer, "outcome") {
+        "no_route" => {
+            let listener = text(answer, "listener");
+            return format!(
+                "{client} would be refused (no_route): no route of {listener} is for it, and it has no other pool\n"
+            );
+        }
         "backend" => format!("would get {}", text(answer, "backend")),
         "chance" => "would get one of these by chance".to_owned(),
         "waits" => "would wait in line: no eligible backend has room".to_owned(),
@@ -248,7 +273,8 @@ fn explanation(answer: &Value, paint: Paint) -> String {
         "full" => "would be refused (backends_full): every eligible backend is full".to_owned(),
         _ => "would be refused (no_backend): no backend is eligible".to_owned(),
     };
-    let mut out = format!("{client} {outcome}; pool {pool}, {}\n", text(answer, "balance"));
+    let by = answer["route"].as_u64().map_or(String::new(), |route| format!(" by route {route}"));
+    let mut out = format!("{client} {outcome}; pool {pool}{by}, {}\n", text(answer, "balance"));
     if let Some(access) = answer["access"].as_str() {
         let _ = writeln!(out, "`allow` and `deny`: {access}");
     }

@@ -32,6 +32,8 @@ pub(super) struct Listener {
     pub(super) name: String,
     pub(super) protocol: String,
     pub(super) pool: String,
+    /// The pools of its routes.
+    pub(super) routes: Vec<String>,
     pub(super) is_ready: bool,
     pub(super) traffic: Traffic,
 }
@@ -166,6 +168,7 @@ fn listener(value: &Value) -> Listener {
         name: text(value, "name").to_owned(),
         protocol: text(value, "protocol").to_owned(),
         pool: text(value, "pool").to_owned(),
+        routes: list(value, "routes").iter().map(|route| text(route, "pool").to_owned()).collect(),
         is_ready: value.get("ready").and_then(Value::as_bool).unwrap_or(false),
         traffic: traffic(value, "begun"),
     }
@@ -173,7 +176,11 @@ fn listener(value: &Value) -> Listener {
 
 fn pool(value: &Value, listeners: &[Listener]) -> Pool {
     let name = text(value, "name");
-    let used = |protocol: &str| listeners.iter().any(|by| by.pool == name && by.protocol == protocol);
+    let used = |protocol: &str| {
+        listeners.iter().any(|by| {
+            (by.pool == name || by.routes.iter().any(|pool| pool == name)) && by.protocol == protocol
+        })
+    };
     let protocols: Vec<&str> = ["tcp", "udp"].into_iter().filter(|protocol| used(protocol)).collect();
     let timed = |count: &str, sum: &str| Timed { count: number(value, count), sum_us: number(value, sum) };
     let leaving = list(value, "leaving").iter().map(|backend| Backend {

@@ -30,14 +30,25 @@ pub(super) fn join(
     let mut users: Vec<Vec<usize>> = pools.iter().map(|_| Vec::new()).collect();
     let found_pools = find_pools(&listeners, &pools, report);
     // Beside a listener whose pool is a mistake, no pool is surely unused.
-    let all_found = found_pools.iter().all(Option::is_some);
+    let all_found =
+        found_pools.iter().all(|found| found.own.is_some() && found.routes.iter().all(Option::is_some));
     for (at, found) in found_pools.into_iter().enumerate() {
-        if let Some(pool) = found {
-            listeners[at].settings.pool = pool;
+        let listener = &mut listeners[at];
+        for (number, pool) in found.routes.iter().enumerate() {
+            let Some(pool) = *pool else { continue };
+            listener.settings.routes[number].pool = pool;
             users[pool].push(at);
-            check_role(&mut listeners[at], &pools[pool].settings, report);
+            check_route_role(listener, number, &pools[pool].settings, report);
+        }
+        if let Some(pool) = found.own {
+            listener.settings.pool = pool;
+            users[pool].push(at);
+            if !listener.settings.needs_route {
+                check_role(listener, &pools[pool].settings, report);
+            }
         }
     }
+    users.iter_mut().for_each(Vec::dedup);
     for (pool, users) in pools.iter_mut().zip(&users) {
         let doors: BTreeSet<(Option<IpAddr>, u16)> =
             users.iter().flat_map(|at| &listeners[*at].settings.bind).map(door).collect();
@@ -89,6 +100,24 @@ fn check_role(listener: &mut DraftListener, pool: &Pool, report: &mut Report) {
         }
         return;
     };
+    tell_role(role, place, pool, report);
+}
+
+/// The same of a route, whose role may be its own or that of its listener.
+fn check_route_role(listener: &mut DraftListener, number: usize, pool: &Pool, report: &mut Report) {
+    let (route, draft) = (&mut listener.settings.routes[number], &listener.routes[number]);
+    if route.role == Role::Any || listener.settings.protocol == Protocol::Udp {
+        return;
+    }
+    match draft.role_place.or(listener.role_place) {
+        Some(place) => tell_role(route.role, place, pool, report),
+        // A default, which is for those it is for.
+        None if !pool.health.check.tells_roles() => route.role = Role::Any,
+        None => {}
+    }
+}
+
+fn tell_role(role: Role, place: Place, pool: &Pool, report: &mut Report) {
     let (role, name) = (role.word(), quoted(&pool.name));
     if !pool.health.check.tells_roles() {
         let message = format!("`role: {role}`: the check of the pool {name} tells no roles");
@@ -180,8 +209,16 @@ fn suit_departure(pool: &mut DraftPool, has_tcp: bool, report: &mut Report) {
     }
 }
 
-/// The index of each listener's pool.
-fn find_pools(listeners: &[DraftListener], pools: &[DraftPool], report: &mut Report) -> Vec<Option<usize>> {
+/// The indices of a listener's pools.
+struct FoundPools {
+    /// Its own; where there is none beside its routes, that of the first of them.
+    own: Option<usize>,
+    /// One for each route.
+    routes: Vec<Option<usize>>,
+}
+
+/// The indices of each listener's pools.
+fn find_pools(listeners: &[DraftListener], pools: &[DraftPool], report: &mut Report) -> Vec<FoundPools> {
     let with_index = |own| pools.iter().enumerate().filter(move |(_, pool)| pool.own == own);
     let by_name = |own| -> BTreeMap<&str, usize> {
         with_index(own).map(|(at, pool)| (&*pool.settings.name, at)).collect()
@@ -198,14 +235,12 @@ fn find_pools(listeners: &[DraftListener], pools: &[DraftPool], report: &mut Rep
         }
     }
     let mut suggestions_left = SUGGESTIONS_MAX;
-    let mut find = |listener: &DraftListener| {
-        let (name, place) = match &listener.pool {
-            PoolChoice::Own => return own.get(&*listener.settings.name).copied(),
-            PoolChoice::Named(name, place) => (name, *place),
-            PoolChoice::Unknown => return None,
-        };
+    let mut find = |listener: &str, name: &String, place: Place| {
         if let Some(at) = shared.get(&**name) {
             return Some(*at);
+        }
+        if listener == name && own.contains_key(&**name) {
+            return own.get(&**name).copied();
         }
         if own.contains_key(&**name) {
             let name = quoted(name);
@@ -222,7 +257,21 @@ fn find_pools(listeners: &[DraftListener], pools: &[DraftPool], report: &mut Rep
         report.tell(place, message);
         None
     };
-    listeners.iter().map(&mut find).collect()
+    let all = listeners.iter().map(|listener| {
+        let name = &*listener.settings.name;
+        let mut routes = Vec::with_capacity(listener.routes.len());
+        for route in &listener.routes {
+            routes.push(route.pool.as_ref().and_then(|(pool, place)| find(name, pool, *place)));
+        }
+        let own = match &listener.pool {
+            PoolChoice::Own => own.get(name).copied(),
+            PoolChoice::Named(pool, place) => find(name, pool, *place),
+            PoolChoice::Routes => routes.first().copied().flatten(),
+            PoolChoice::Unknown => None,
+        };
+        FoundPools { own, routes }
+    });
+    all.collect()
 }
 
 /// The same door twice. A specific address beside a wildcard is fine: the kernel prefers the specific one.

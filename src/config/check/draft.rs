@@ -13,6 +13,17 @@ pub(super) struct DraftListener {
     /// Where its role is written; a default is for those it is for.
     pub(super) role_place: Option<Place>,
     pub(super) pool: PoolChoice,
+    /// One for each route.
+    pub(super) routes: Vec<DraftRoute>,
+}
+
+/// Where the parts of a route stand.
+pub(super) struct DraftRoute {
+    pub(super) place: Place,
+    /// Its pool; `None`: a mistake that was told.
+    pub(super) pool: Option<(String, Place)>,
+    /// Where its role is written.
+    pub(super) role_place: Option<Place>,
 }
 
 /// What a listener says about its pool.
@@ -21,6 +32,8 @@ pub(super) enum PoolChoice {
     Named(String, Place),
     /// Pool keys of its own: the pool of its name.
     Own,
+    /// None beside its routes: who has none is refused.
+    Routes,
     /// A mistake that was told.
     Unknown,
 }

@@ -6,7 +6,7 @@ use super::cidr::with_files;
 use super::draft::{DraftListener, DraftPool, PoolChoice};
 use super::section::Fields;
 use super::values::{found_word, is_word, scalar, whole};
-use super::{binds, pools};
+use super::{binds, pools, routes};
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Place, Report, quoted};
 use crate::config::settings::{
@@ -35,10 +35,12 @@ pub(super) fn read(
     };
     let protocol = fields.word_of("protocol", report);
     let (pool, own_pool) = pool_choice(name, place, fields, own_pool, report);
-    let (bind, bind_places) = binds.into_iter().unzip();
-    let settings = Listener { bind, ..settings(name, protocol, fields, report) };
+    let (bind, bind_places): (Vec<_>, _) = binds.into_iter().unzip();
+    let settings = settings(name, protocol, fields, report);
+    let (routes, drafts) = routes::read(fields, (protocol, settings.role, &bind), report);
+    let settings = Listener { bind, routes, needs_route: matches!(pool, PoolChoice::Routes), ..settings };
     let role_place = fields.get("role").filter(|entry| !entry.is_default).map(|entry| entry.value.place);
-    (DraftListener { settings, place, bind_places, role_place, pool }, own_pool)
+    (DraftListener { settings, place, bind_places, role_place, pool, routes: drafts }, own_pool)
 }
 
 /// What a listener says besides where it listens and which pool it uses.
@@ -56,6 +58,8 @@ pub(super) fn settings(name: &str, protocol: Protocol, fields: &Fields<'_>, repo
         bind: Vec::new(),
         protocol,
         pool: 0,
+        routes: Vec::new(),
+        needs_route: false,
         role: fields.word_of("role", report),
         timeouts: timeouts(protocol, &fields.section("timeouts", report), report),
         keepalive: fields.section_or_off("keepalive", report, keepalive),
@@ -99,6 +103,13 @@ fn pool_choice(
                 Some(pools::read(name, place, &Fields::over(&entries, &POOL), true, report)),
             );
         }
+        // What is wrong with them is told there.
+        if fields
+            .get("routes")
+            .is_some_and(|entry| !matches!(&entry.value.value, Value::List(all) if all.is_empty()))
+        {
+            return (PoolChoice::Routes, None);
+        }
         let message = format!("the listener {} needs `pool: NAME`, or `backends` of its own", quoted(name));
         report.tell(place, message);
         return (PoolChoice::Unknown, None);
@@ -131,6 +142,7 @@ fn timeouts(protocol: Protocol, fields: &Fields<'_>, report: &mut Report) -> Tim
     };
     Timeouts {
         header: fields.duration("header", report),
+        first: fields.duration("first", report),
         idle,
         half_closed: fields.duration_or("half_closed", report),
         lifetime: fields.duration_or("lifetime", report),

@@ -26,6 +26,7 @@ mod network;
 mod network_files;
 mod policy;
 mod pools;
+mod routes;
 mod section;
 mod several;
 mod talk;

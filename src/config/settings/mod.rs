@@ -6,8 +6,10 @@
 mod asked;
 mod checks;
 mod discovery;
+mod name_pattern;
 mod networks;
 mod pools;
+mod routes;
 mod secret;
 mod tls;
 mod words;
@@ -19,8 +21,10 @@ use std::time::Duration;
 pub use asked::*;
 pub use checks::*;
 pub use discovery::*;
+pub use name_pattern::*;
 pub use networks::*;
 pub use pools::*;
+pub use routes::*;
 pub use secret::*;
 pub use tls::*;
 pub use words::*;
@@ -181,8 +185,12 @@ pub struct Listener {
     pub bind: Vec<Bind>,
     /// What comes through its doors.
     pub protocol: Protocol,
-    /// Index into `Settings::pools`.
+    /// Index into `Settings::pools`; where a route is needed, the pool of the first.
     pub pool: usize,
+    /// Which clients go to which pool, the first that fits.
+    pub routes: Vec<Route>,
+    /// Clients for whom there is no route are refused.
+    pub needs_route: bool,
     /// Which of its backends it wants.
     pub role: Role,
     /// When a session is ended for being too quiet or too old.
@@ -207,6 +215,25 @@ pub struct Listener {
     pub accept_proxy: Vec<Cidr>,
     /// Files of networks in these lists.
     pub files: NetworkFiles,
+}
+
+impl Listener {
+    /// The pools that its clients may get to, with the roles that they want there: that of the listener first, each once.
+    pub fn pools(&self) -> Vec<(usize, Role)> {
+        let own = (!self.needs_route).then_some((self.pool, self.role));
+        let mut all = Vec::new();
+        for one in own.into_iter().chain(self.routes.iter().map(|route| (route.pool, route.role))) {
+            if !all.contains(&one) {
+                all.push(one);
+            }
+        }
+        all
+    }
+
+    /// Some client of it may get to this pool.
+    pub fn leads_to(&self, pool: usize) -> bool {
+        (!self.needs_route && self.pool == pool) || self.routes.iter().any(|route| route.pool == pool)
+    }
 }
 
 /// The `role` of a listener: which backends of a replicated pool it wants.
@@ -347,6 +374,8 @@ impl Bind {
 pub struct Timeouts {
     /// How long a whole PROXY header may take; nothing for udp.
     pub header: Duration,
+    /// How long a whole first message may take, where a route asks for it; nothing for udp.
+    pub first: Duration,
     /// Neither side sent anything.
     pub idle: Option<Duration>,
     /// One side is done, the other is silent.

@@ -4,7 +4,7 @@
 
 use super::{
     Addresses, Balance, Contested, Donors, Family, HashKey, Ignored, Leave, Level, LogFormat, LogSessions,
-    OnDown, OnEmpty, OnRemoved, Protocol, Role, SendProxy, WhenNone, Writers,
+    OnDown, OnEmpty, OnRemoved, Protocol, Role, SendProxy, Speaks, WhenNone, Writers,
 };
 
 /// A choice of the file, and its words in the order in which people are told of them.
@@ -59,6 +59,15 @@ impl Word for Role {
         ("primary", Self::Primary),
         ("replica", Self::Replica),
         ("prefer_replica", Self::PreferReplica),
+    ];
+}
+
+impl Word for Speaks {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("postgres", Self::Postgres),
+        ("mysql", Self::Mysql),
+        ("redis", Self::Redis),
+        ("minecraft", Self::Minecraft),
     ];
 }
 

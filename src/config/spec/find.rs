@@ -88,7 +88,7 @@ fn walk(section: &'static Section, path: &str, outer: Protocols, found: &mut Vec
         let Some(inner) = key.kind.section().filter(|_| !is_seen) else { continue };
         let step = match key.kind {
             Kind::Named(..) => ".NAME",
-            Kind::Backends(..) => "[]",
+            Kind::Backends(..) | Kind::Maps(..) => "[]",
             _ => "",
         };
         let protocols = if is_name_of(Some(at + 1)) { outer } else { inside(key) };

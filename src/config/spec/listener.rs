@@ -5,19 +5,20 @@
 use std::time::Duration;
 
 use super::pool::POOL;
+use super::routes::{NETWORK, ROLES, ROUTE};
 use super::{
     Default, Key, Kind, NAME, OFF, SESSIONS_MAX, Section, Text, hours, minutes, ms, seconds, spelt,
     spelt_between,
 };
-use crate::config::settings::{LogSessions, Protocol, Role, Word};
+use crate::config::settings::{LogSessions, Protocol, Word};
 
 pub(in crate::config) const LISTENER: Section =
     Section { what: "a listener", keys: &KEYS, inline: Some(&POOL), choice: false, one_of: &[] };
 
 pub(in crate::config) const DEFAULTS_LISTENER: Section =
-    Section::new("the `listener` of `defaults`", KEYS.split_at(2).1);
+    Section::new("the `listener` of `defaults`", KEYS.split_at(3).1);
 
-const KEYS: [Key; 14] = [
+const KEYS: [Key; 15] = [
     Key::new(
         "bind",
         Kind::List(
@@ -35,6 +36,12 @@ const KEYS: [Key; 14] = [
         Kind::Text(Text { form: "the name of a pool", most: usize::MAX, ..NAME }),
         Default::Told("the keys of a pool right here"),
         "which pool it uses; a pool of its own keys has the name of the listener",
+    ),
+    Key::new(
+        "routes",
+        Kind::Maps(&ROUTE, 1_000),
+        Default::Is("[]"),
+        "which clients go to which pool, the first that fits; for whom none is, go to `pool`, or are refused without one",
     ),
     Key::new("protocol", Kind::Words(&PROTOCOLS), Default::Is("tcp"), "connections or flows of datagrams"),
     Key::new(
@@ -166,6 +173,13 @@ const TIMEOUTS: Section = Section::new(
         )
         .tcp(),
         Key::new(
+            "first",
+            Kind::Duration(QUIET_MIN, minutes(1), &[]),
+            Default::Is("5s"),
+            "for the whole first message of a client, where a route asks for it",
+        )
+        .tcp(),
+        Key::new(
             "idle",
             Kind::Duration(QUIET_MIN, QUIET_MAX, OFF),
             Default::Is("off"),
@@ -254,10 +268,8 @@ const UDP: Section = Section::new(
 );
 
 const PROTOCOLS: [&str; 2] = spelt(Protocol::WORDS);
-const ROLES: [&str; 4] = spelt(Role::WORDS);
 const SESSIONS: [&str; 4] = spelt_between(&["inherit"], LogSessions::WORDS, &[]);
 const SHARE: &[&str] = &["auto", "off"];
-const NETWORK: Text = Text::new("a network like 10.0.0.0/8 or 2001:db8::/32, or an address");
 const NETWORKS_MAX: usize = 100_000;
 /// Between two of them is a microsecond: what the clock tells apart.
 const RATE_MAX: u64 = 1_000_000;

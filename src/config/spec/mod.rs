@@ -17,6 +17,7 @@ mod process;
 mod range;
 #[cfg(test)]
 mod reference_tests;
+mod routes;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +38,7 @@ pub(super) use listener::{DEFAULTS_LISTENER, LISTENER, NETWORK_FILE};
 pub(super) use logins::{SECRET, TLS};
 pub(super) use pool::{BACKEND, BALANCE, DEFAULTS_POOL, POOL, SOURCE_HASH};
 pub(super) use process::TOP;
+pub(super) use routes::ROUTE;
 
 /// A map of the file whose keys are known.
 #[derive(Debug)]
@@ -182,6 +184,8 @@ pub enum Kind {
     Named(&'static Section, usize),
     /// A list of at least one address or such a map; at most so many in the file.
     Backends(&'static Section, usize),
+    /// A list of such maps, at most so many.
+    Maps(&'static Section, usize),
     /// A whole number.
     Whole(u64, u64, &'static [&'static str]),
     /// A duration, or a word.

@@ -18,6 +18,7 @@ impl Kind {
             Self::Choice(..) => "choice",
             Self::Named(..) => "named sections",
             Self::Backends(..) => "list of backends",
+            Self::Maps(..) => "list of maps",
             Self::Whole(..) => "whole number",
             Self::Duration(..) | Self::Seconds(..) => "duration",
             Self::Size(..) => "size",
@@ -38,7 +39,8 @@ impl Kind {
             | Self::Choice(_, section)
             | Self::Named(section, _)
             | Self::TextOr(_, section)
-            | Self::Backends(section, _) => Some(section),
+            | Self::Backends(section, _)
+            | Self::Maps(section, _) => Some(section),
             _ => None,
         }
     }
@@ -60,6 +62,7 @@ impl Kind {
             Self::Section(_)
             | Self::Named(..)
             | Self::Backends(..)
+            | Self::Maps(..)
             | Self::Seconds(..)
             | Self::Percent(_) => &[],
         }
@@ -70,6 +73,7 @@ impl Kind {
         match self {
             Self::Named(_, most)
             | Self::Backends(_, most)
+            | Self::Maps(_, most)
             | Self::List(_, most)
             | Self::ListOr(_, most, _) => *most,
             Self::Text(text) | Self::TextOr(text, _) => text.most,
@@ -94,6 +98,7 @@ impl Kind {
             Self::List(_, most)
             | Self::ListOr(_, most, _)
             | Self::Named(_, most)
+            | Self::Maps(_, most)
             | Self::Backends(_, most) => at_most(most),
             Self::Section(_)
             | Self::SectionOr(..)
@@ -122,7 +127,9 @@ impl Kind {
                 let keys: Vec<&str> = section.all_keys().collect();
                 format!("{words}; or a map with the settings of {}", in_a_row(&keys))
             }
-            Self::Named(..) => format!("{}, each with its own keys", self.bounds().unwrap_or_default()),
+            Self::Named(..) | Self::Maps(..) => {
+                format!("{}, each with its own keys", self.bounds().unwrap_or_default())
+            }
             Self::Backends(..) => {
                 format!("{} in the file, one at least", self.bounds().unwrap_or_default())
             }
@@ -165,6 +172,7 @@ impl Display for Expected<'_> {
             Kind::SectionOr(section, words) => {
                 write!(f, "`{}` or a map like `{}`", words.join("`, `"), section.example())
             }
+            Kind::Maps(..) => f.write_str("a list of maps of keys"),
             Kind::Section(_) | Kind::Named(..) | Kind::Backends(..) => f.write_str("a map of keys"),
         }
     }

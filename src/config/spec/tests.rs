@@ -18,7 +18,11 @@ fn file(path: &str, value: Option<&str>, protocol: Protocol) -> String {
                 unless(rest[0] == "pool" && value.is_some(), "backends: [10.0.0.1:1]"),
                 unless(rest[0] != "role", TELLS_ROLES),
             ];
-            let pool = if rest[0] == "pool" { "pools: { p: { backends: [10.0.0.1:1] } }" } else { "" };
+            let pool = match rest[0] {
+                "pool" => "pools: { p: { backends: [10.0.0.1:1] } }",
+                "routes[]" => "pools: { p: { backends: [10.0.0.1:1], health: { check: patroni } } }",
+                _ => "",
+            };
             format!("listeners: {{ l: {{ {}{} }} }}\n{pool}", own.concat(), nested(rest, value))
         }
         ["pools", "NAME", rest @ ..] => {
@@ -76,6 +80,11 @@ fn nested(steps: &[&str], value: Option<&str>) -> String {
             };
             let inner = nested(rest, value);
             match key.strip_suffix("[]") {
+                Some(key @ "routes") => {
+                    let beside = if rest == ["pool"] { "" } else { "pool: p, " };
+                    let wants = if matches!(rest, ["pool" | "role"]) { "from: 10.0.0.1, " } else { "" };
+                    format!("{key}: [{{ {beside}{wants}{inner} }}]")
+                }
                 Some(key) if rest == ["address"] => format!("{key}: [{{ {inner} }}]"),
                 Some(key) if rest[0] == "from" => format!("{key}: [{{ {inner} }}]"),
                 Some(key) if rest == ["ignore"] => format!("{key}: [{{ from: {{ file: /l }}, {inner} }}]"),
@@ -182,6 +191,8 @@ fn list_of(found: &Found, length: usize) -> String {
         "bind" => (0..length).map(|at| (1_000 + at).to_string()).collect(),
         // A backend of IPv4 is reached from there.
         "connect_from" => (0..length).map(|at| format!("11.0.0.{at}")).collect(),
+        // A route is for ports that its listener binds.
+        "port" => vec!["1000".to_owned(); length],
         "ignore" => (0..length).map(|_| "weight".to_owned()).collect(),
         "hosts" | "search" => (0..length).map(|at| format!("lb{at}.example.net")).collect(),
         _ => (0..length)

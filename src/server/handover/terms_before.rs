@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::config::settings::{LogSessions, Protocol};
+use crate::config::settings::{LogSessions, Protocol, Role, Word as _};
 use crate::limits::SessionLimits;
 use crate::listener::Terms;
 use crate::manifest;
@@ -23,16 +23,21 @@ impl Control {
             Some(Terms::Tcp(now)) => Some(now),
             _ => None,
         };
-        if let Some(now) = now.filter(|now| {
+        // Of a process that told no roles: of its listener's, which may be one of several with that pool.
+        let role = Role::of_word(record.role.as_str());
+        let of_route = now
+            .into_iter()
+            .flat_map(tcp::Terms::each)
+            .find(|one| Arc::ptr_eq(&one.live, &live) && role.is_none_or(|role| one.role == role));
+        if let Some(now) = of_route.filter(|now| {
             now.idle_ms == record.idle_ms
                 && now.half_closed_ms == record.half_closed_ms
                 && now.log_sessions == log_sessions
-                && Arc::ptr_eq(&now.live, &live)
         }) {
             return Arc::clone(now);
         }
-        // Those that wait for their PROXY header are still to be judged.
-        let of_now = now.map(|now| now.for_those_before(Arc::clone(&counters), &live));
+        // Those that wait for their PROXY header or first message are still to be judged.
+        let of_now = of_route.or(now).map(|now| now.for_those_before(Arc::clone(&counters), &live));
         Arc::new(tcp::Terms {
             idle_ms: record.idle_ms,
             half_closed_ms: record.half_closed_ms,
@@ -49,14 +54,14 @@ impl Control {
             Some(Terms::Udp(now)) => Some(now),
             _ => None,
         };
+        let of_route = now.into_iter().flat_map(udp::Terms::each).find(|one| Arc::ptr_eq(&one.live, &live));
         let number = |value: Option<std::num::NonZeroU32>| value.map_or(0, std::num::NonZeroU32::get);
-        if let Some(now) = now.filter(|now| {
+        if let Some(now) = of_route.filter(|now| {
             now.flow.idle_ms == record.idle_ms
                 && now.flow.lifetime_ms == record.lifetime_ms
                 && number(now.flow.responses) == record.responses
                 && number(now.flow.requests) == record.requests
                 && now.log_sessions == log_sessions
-                && Arc::ptr_eq(&now.live, &live)
         }) {
             return Arc::clone(now);
         }

@@ -1,0 +1,25 @@
+//! What a client says first, as `explain` is told it: what routes go by.
+
+use clap::Args;
+
+/// What a client says and where it came to, by which routes go.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Said {
+    /// The server name that its TLS says
+    #[arg(long, value_name = "NAME")]
+    sni: Option<String>,
+    /// A protocol that its TLS offers
+    #[arg(long, value_name = "NAME")]
+    alpn: Option<String>,
+    /// The port it came to [default: the first of the listener]
+    #[arg(long, value_name = "PORT")]
+    port: Option<String>,
+}
+
+impl Said {
+    /// As a query.
+    pub(super) fn query(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let all = [("sni", &self.sni), ("alpn", &self.alpn), ("port", &self.port)];
+        all.into_iter().filter_map(|(key, value)| Some((key, value.as_deref()?)))
+    }
+}
