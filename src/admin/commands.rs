@@ -132,6 +132,18 @@ fn explain(query: &Query, sources: &Sources) -> Result<Answer, Answer> {
     ))
 }
 
+/// What a client says first that the query tells of; `None`: nothing of it.
+fn opening_of(query: &Query) -> Option<Opening> {
+    let text = |key| query.get(key).unwrap_or_default().to_owned();
+    if query.get("database").or(query.get("user")).is_some() {
+        return Some(Opening::PostgresStartup { user: text("user"), database: text("database") });
+    }
+    let (sni, alpn) = (query.get("sni"), query.get("alpn"));
+    let hello = sni.map_or_else(ClientHello::default, ClientHello::named);
+    let hello = alpn.map_or(hello.clone(), |protocol| hello.offering(protocol));
+    (sni.is_some() || alpn.is_some()).then_some(Opening::Tls(hello))
+}
+
 /// Where a client goes of whom the query tells this much.
 fn routed(
     query: &Query,
@@ -148,11 +160,8 @@ fn routed(
         Some(Ok(port)) => port,
         Some(Err(_)) => return Err(bad("`port` is the port that the client came to")),
     };
-    let (sni, alpn) = (query.get("sni"), query.get("alpn"));
-    let hello = sni.map_or_else(ClientHello::default, ClientHello::named);
-    let hello = alpn.map_or(hello.clone(), |protocol| hello.offering(protocol));
-    let opening = Opening::Tls(hello);
-    let first = if sni.is_some() || alpn.is_some() { First::Is(&opening) } else { First::Unread };
+    let opening = opening_of(query);
+    let first = opening.as_ref().map_or(First::Unread, First::Is);
     Ok((sources.route)(listener, &Facts { client, port: came_to, first }))
 }
 
@@ -483,7 +492,7 @@ fn shown(seconds: u64) -> String {
 
 /// What each command may be asked with.
 const PARAMETERS: [(&str, &[&str]); 18] = [
-    ("/explain", &["listener", "client", "backend", "sni", "alpn", "port"]),
+    ("/explain", &["listener", "client", "backend", "sni", "alpn", "database", "user", "port"]),
     ("/sessions", &["listener", "backend", "client", "local", "limit"]),
     ("/mark", &["backend", "mark"]),
     ("/weight", &["backend", "weight"]),

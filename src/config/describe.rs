@@ -62,7 +62,8 @@ fn listener_row(listener: &Listener, pools: &[Pool]) -> [String; 5] {
         listener.name.clone(),
         {
             let proxies = if listener.accept_proxy.is_empty() { "" } else { ", accept_proxy" };
-            format!("{}{proxies}", listener.protocol.word())
+            let speaks = listener.speaks.map_or(String::new(), |speaks| format!(", {}", speaks.word()));
+            format!("{}{speaks}{proxies}", listener.protocol.word())
         },
         binds(&listener.bind),
         match pool {

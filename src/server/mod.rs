@@ -4,6 +4,7 @@
 
 mod admin_commands;
 mod admin_sockets;
+mod cancels;
 mod change_backends;
 mod config_file;
 mod config_paths;

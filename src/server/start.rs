@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::admin_sockets::{HttpDoor, SocketDoor};
+use super::cancels;
 use super::control::{self, Control, ControlParts};
 use super::environment::Environment;
 use super::error::StartError;
@@ -33,6 +34,7 @@ use crate::sys::rlimits as system;
 use crate::sys::udp::local_ports;
 use crate::sys::unix::Stays;
 use crate::systemd::FdStore;
+use crate::thread_context::{Cancel, SendCancel};
 use crate::udp::{self, SharedPorts};
 use crate::worker::{self, Plan, Workers};
 
@@ -76,7 +78,9 @@ impl Server {
         let thread_ended = CancellationToken::new();
         let ports = Arc::new(SharedPorts::new(local_ports(), count));
         let side_threads = SideThreads::start().map_err(StartError::Thread)?;
-        let lent = Lent { snapshots: &snapshots, ports: &ports, pipes: budget.pipes, epoch };
+        let (cancels, delivered) = cancels::channel();
+        side_threads.admin.runtime().spawn(cancels::deliver(delivered, Arc::clone(&workers)));
+        let lent = Lent { snapshots: &snapshots, ports: &ports, pipes: budget.pipes, epoch, cancels };
         let threads = spawn_threads(&workers, &lent, with, &thread_ended)?;
 
         let (first_round, round_over) = oneshot::channel();
@@ -410,6 +414,7 @@ struct Lent<'a> {
     ports: &'a Arc<SharedPorts>,
     pipes: u64,
     epoch: Instant,
+    cancels: mpsc::Sender<Cancel>,
 }
 
 fn spawn_threads(
@@ -422,6 +427,7 @@ fn spawn_threads(
     // A quarter is left to other programs of the same user, and to pipes under way.
     let pipes_bytes = system::pipe_budget_bytes().unwrap_or(PIPES_WITHOUT_LIMIT_BYTES) / 4 * 3;
     let spawn = |worker| {
+        let cancels = lent.cancels.clone();
         let plan = Plan {
             worker,
             workers: Arc::clone(workers),
@@ -433,6 +439,7 @@ fn spawn_threads(
             flow_hash_key: hash_key(seed.rotate_left(17)),
             ports: Arc::clone(lent.ports),
             offloads: with.offloads,
+            send_cancel: SendCancel::new(move |cancel| cancels.try_send(cancel).is_ok()),
         };
         worker::spawn(plan, ended.clone().drop_guard())
     };

@@ -106,6 +106,7 @@ fn resets(reason: Reason) -> bool {
             | Reason::Idle
             | Reason::HalfClosed
             | Reason::Lifetime
+            | Reason::Cancel
     )
 }
 

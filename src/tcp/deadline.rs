@@ -12,7 +12,8 @@ pub(super) fn of(session: &Session) -> Option<u64> {
     match session.phase {
         Phase::AwaitingHeader { deadline_ms }
         | Phase::AwaitingFirst { deadline_ms }
-        | Phase::Dialling { deadline_ms, .. } => Some(deadline_ms),
+        | Phase::Dialling { deadline_ms, .. }
+        | Phase::AskingTls { deadline_ms, .. } => Some(deadline_ms),
         Phase::Pausing { until_ms } | Phase::Queued { until_ms, .. } => Some(until_ms),
         Phase::Lingering { look_ms, until_ms, .. } => Some(look_ms.min(until_ms)),
         Phase::Relaying => ends_of(session).into_iter().flatten().map(|(at_ms, _)| at_ms).min(),
@@ -25,7 +26,9 @@ pub(super) fn on_reached(session: &mut Session, backend_token: Token, cx: &mut T
     // Whatever comes of it, the wheel has let go of this session.
     session.deadline_moved = true;
     match session.phase {
-        Phase::Dialling { deadline_ms, .. } if now_ms >= deadline_ms => {
+        Phase::Dialling { deadline_ms, .. } | Phase::AskingTls { deadline_ms, .. }
+            if now_ms >= deadline_ms =>
+        {
             dial::on_timeout(session, backend_token, cx)
         }
         Phase::Pausing { until_ms } if now_ms >= until_ms => dial::attempt(session, backend_token, cx),
@@ -44,6 +47,7 @@ pub(super) fn on_reached(session: &mut Session, backend_token: Token, cx: &mut T
         Phase::AwaitingHeader { .. }
         | Phase::AwaitingFirst { .. }
         | Phase::Dialling { .. }
+        | Phase::AskingTls { .. }
         | Phase::Pausing { .. }
         | Phase::Queued { .. } => Next::Wait,
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, Side};
-use super::{ThreadContext, Token, connect_from, proxy_header, relay};
+use super::{ThreadContext, Token, connect_from, promised_tls, proxy_header, relay};
 use crate::balance::Ask;
 use crate::config::settings::{self, WhenNone};
 use crate::pool::{End, Lease, PoolView, Refusal, Waiter};
@@ -196,7 +196,9 @@ pub(super) fn on_backend_ready(
     ready: &Ready,
     cx: &mut ThreadContext,
 ) -> Next {
-    let Phase::Dialling { began_us, .. } = session.phase else { return Next::Wait };
+    if !matches!(session.phase, Phase::Dialling { .. }) {
+        return Next::Wait;
+    }
     let broken = if ready.failed {
         let errno = session.backend.as_ref().and_then(|side| socket::take_error(side.fd()));
         Some(errno.unwrap_or(Errno::CONNRESET))
@@ -226,6 +228,23 @@ pub(super) fn on_backend_ready(
             Next::End(Reason::RoleChanged)
         };
     }
+    if promised_tls::is_owed(session) {
+        return promised_tls::ask(session, token, cx);
+    }
+    connected(session, ready, broken, cx)
+}
+
+/// The backend is reached, and has said yes to whatever it was asked: the relay begins.
+pub(super) fn connected(
+    session: &mut Session,
+    ready: &Ready,
+    broken: Option<Errno>,
+    cx: &mut ThreadContext,
+) -> Next {
+    let (Phase::Dialling { began_us, .. } | Phase::AskingTls { began_us, .. }) = session.phase else {
+        return Next::Wait;
+    };
+    let was_asked = matches!(session.phase, Phase::AskingTls { .. });
     let took_us = cx.now_us.saturating_sub(began_us);
     session.connect_us = Some(took_us);
     (session.error, session.met_empty) = (None, false);
@@ -237,7 +256,8 @@ pub(super) fn on_backend_ready(
     }
     if let Some(view) = cx.snapshots.load().pools.get(session.terms.pool.0) {
         view.live.shards.of(cx.worker).connect.observe(took_us);
-        if let Some(header) = proxy_header::to_send(session, view.settings.send_proxy) {
+        // One that was asked something has had it in front of that.
+        if !was_asked && let Some(header) = proxy_header::to_send(session, view.settings.send_proxy) {
             session.relay.to_backend.lead_with(header);
         }
         if view.settings.connect.replay_first {
@@ -252,7 +272,7 @@ pub(super) fn on_backend_ready(
 }
 
 /// How often it may be tried; once where its pool is gone.
-fn attempts_of(session: &Session, cx: &ThreadContext) -> u8 {
+pub(super) fn attempts_of(session: &Session, cx: &ThreadContext) -> u8 {
     let snapshots = cx.snapshots.load();
     snapshots.pools.get(session.terms.pool.0).map_or(1, |view| view.settings.connect.attempts)
 }
@@ -279,7 +299,7 @@ pub(super) fn on_timeout(session: &mut Session, token: Token, cx: &mut ThreadCon
 }
 
 /// Closes the failed attempt and makes the next one, if there may be one.
-fn failed(session: &mut Session, token: Token, errno: Errno, cx: &mut ThreadContext) -> Next {
+pub(super) fn failed(session: &mut Session, token: Token, errno: Errno, cx: &mut ThreadContext) -> Next {
     session.error = Some(errno);
     session.backend = None;
     let connect = {

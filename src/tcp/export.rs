@@ -239,6 +239,9 @@ impl Session {
                 Phase::AwaitingHeader { deadline_ms } => manifest::Phase::AwaitingHeader(deadline_ms),
                 Phase::AwaitingFirst { deadline_ms } => manifest::Phase::AwaitingFirst(deadline_ms),
                 Phase::Dialling { began_us, deadline_ms } => manifest::Phase::Dialling(began_us, deadline_ms),
+                Phase::AskingTls { began_us, deadline_ms } => {
+                    manifest::Phase::AskingTls(began_us, deadline_ms)
+                }
                 Phase::Queued { since_us, until_ms, .. } => manifest::Phase::Queued(since_us, until_ms),
                 Phase::Pausing { until_ms } => manifest::Phase::Pausing(until_ms),
                 Phase::Relaying => manifest::Phase::Relaying,
@@ -265,7 +268,7 @@ impl Session {
             ends_for: self.ends_for.map_or("", Reason::word).into(),
             precopied: 0,
             name: self.first.as_ref().and_then(|first| first.name.as_deref()).unwrap_or_default().to_owned(),
-            promised_tls: false,
+            promised_tls: self.first.as_ref().is_some_and(|first| first.promised_tls),
             #[cfg(feature = "manifest-next")]
             next: self.started_us,
         }
@@ -295,7 +298,7 @@ impl Session {
         let phase = match record.phase {
             manifest::Phase::AwaitingHeader(deadline_ms) => Phase::AwaitingHeader { deadline_ms },
             manifest::Phase::AwaitingFirst(deadline_ms) => Phase::AwaitingFirst { deadline_ms },
-            manifest::Phase::AskingTls(_, until_ms) => Phase::Pausing { until_ms },
+            manifest::Phase::AskingTls(began_us, deadline_ms) => Phase::AskingTls { began_us, deadline_ms },
             manifest::Phase::Dialling(began_us, deadline_ms) => Phase::Dialling { began_us, deadline_ms },
             // It joins the line again when it stands in the table.
             manifest::Phase::Queued(_, until_ms) | manifest::Phase::Pausing(until_ms) => {
@@ -317,7 +320,8 @@ impl Session {
             lease.ask(record.owed_since_us);
             lease
         });
-        let wants_first = matches!(phase, Phase::AwaitingFirst { .. }) || !record.name.is_empty();
+        let wants_first =
+            matches!(phase, Phase::AwaitingFirst { .. }) || record.promised_tls || !record.name.is_empty();
         let permit = terms.admission.as_ref().filter(|_| record.has_permit);
         Self {
             permit: permit.and_then(|admission| admission.import(record.client_address.ip())),
@@ -325,7 +329,7 @@ impl Session {
             client: Side::import(&record.client, client),
             client_address: record.client_address,
             proxied: record.proxied.map(|proxied| Box::new(Proxied::import(proxied))),
-            first: wants_first.then(|| Box::new(FirstMessage::import(record.name))),
+            first: wants_first.then(|| Box::new(FirstMessage::import(record.name, record.promised_tls))),
             local_port: record.local_port,
             backend: record.backend.zip(backend).map(|(record, fd)| Side::import(&record, fd)),
             lease,

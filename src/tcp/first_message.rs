@@ -1,6 +1,8 @@
-//! First message of a client: read before a backend is picked, where a route goes by what it says (TLS SNI, ALPN).
+//! First message of a client: read before a backend is picked, where a route goes by what it says (TLS SNI, ALPN; the database of
+//! PostgreSQL, the host of Minecraft).
 //!
-//! Must stay true: a look takes nothing out of the socket, so every byte goes to the backend as it came, and a session that
+//! Must stay true: a look takes nothing out of the socket, but for questions that are answered here (SSLRequest) and cancels; so
+//! every byte goes to the backend as it came, and a session that
 //! is handed over half-way is found by the next process as it was; who is decided by network or port waits for nothing; a
 //! listener without routes pays nothing for any of it.
 
@@ -8,7 +10,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::session::{Next, Phase, Session};
-use super::{ThreadContext, Token, dial};
+use super::{ThreadContext, Token, cancel, dial};
+use crate::config::settings::Speaks;
 use crate::reason::Reason;
 use crate::routing::{self, Choice, Facts, Malformed, Opening, Seen};
 use crate::sys::{Errno, tcp as socket};
@@ -22,12 +25,17 @@ pub(super) struct FirstMessage {
     needed: usize,
     /// Why there is none.
     pub(super) trouble: Option<Trouble>,
+    /// The client was told that it may begin with TLS, and its backend is still to be asked for that.
+    pub(super) promised_tls: bool,
+    /// Questions of it that were answered here.
+    answered: u8,
 }
 
 impl FirstMessage {
     /// Of a session of the process before that asked for this name, or has not yet.
-    pub(super) fn import(name: String) -> Self {
-        Self { name: Some(name).filter(|name| !name.is_empty()).map(Into::into), ..Self::default() }
+    pub(super) fn import(name: String, promised_tls: bool) -> Self {
+        let name = Some(name).filter(|name| !name.is_empty()).map(Into::into);
+        Self { name, promised_tls, ..Self::default() }
     }
 }
 
@@ -39,6 +47,8 @@ pub(super) enum Trouble {
     Late,
     /// The client finished before it was whole.
     Closed,
+    /// No backend took the TLS that it was promised.
+    NoTls,
 }
 
 impl fmt::Display for Trouble {
@@ -47,6 +57,7 @@ impl fmt::Display for Trouble {
             Self::Malformed(malformed) => malformed.fmt(out),
             Self::Late => out.write_str("the first message was not whole within timeouts.first"),
             Self::Closed => out.write_str("the client finished before its first message was whole"),
+            Self::NoTls => out.write_str("the backend takes no TLS, and the client was promised it"),
         }
     }
 }
@@ -57,15 +68,19 @@ pub(super) fn begin(session: &mut Session, backend_token: Token, cx: &mut Thread
         return dial::attempt(session, backend_token, cx);
     };
     match routing.table.choose(&facts(session, routing::First::Unread)) {
-        Choice::AsksFirst => {
-            session.first = Some(Box::default());
-            let deadline_ms = cx.now_ms().saturating_add(routing.first_ms);
-            session.enter(Phase::AwaitingFirst { deadline_ms });
-            // Most clients speak as soon as they are connected.
-            look(session, backend_token, cx)
-        }
+        // What comes may be a cancel.
+        _ if session.terms.speaks == Some(Speaks::Postgres) => await_first(session, backend_token, cx),
+        Choice::AsksFirst => await_first(session, backend_token, cx),
         choice => go(session, choice, backend_token, cx),
     }
+}
+
+fn await_first(session: &mut Session, backend_token: Token, cx: &mut ThreadContext) -> Next {
+    let first_ms = session.terms.routing.as_ref().map_or(0, |routing| routing.first_ms);
+    session.first = Some(Box::default());
+    session.enter(Phase::AwaitingFirst { deadline_ms: cx.now_ms().saturating_add(first_ms) });
+    // Most clients speak as soon as they are connected.
+    look(session, backend_token, cx)
 }
 
 /// Looks whether the message is whole.
@@ -88,7 +103,12 @@ pub(super) fn look(session: &mut Session, backend_token: Token, cx: &mut ThreadC
             return Next::End(Reason::ClientReset);
         }
     };
-    match routing::read_tls(&cx.scratch[..seen]) {
+    let is_promised = session.first.as_ref().is_some_and(|first| first.promised_tls);
+    let read = match session.terms.speaks {
+        Some(Speaks::Postgres) if !is_promised => routing::read_postgres,
+        _ => routing::read_tls,
+    };
+    match read(&cx.scratch[..seen]) {
         Seen::Incomplete { .. } if session.client.ending => refuse(session, Trouble::Closed),
         Seen::Incomplete { missing } => {
             if let Some(first) = &mut session.first {
@@ -97,7 +117,48 @@ pub(super) fn look(session: &mut Session, backend_token: Token, cx: &mut ThreadC
             Next::Wait
         }
         Seen::Malformed(malformed) => refuse(session, Trouble::Malformed(malformed)),
+        Seen::Whole(Opening::PostgresAsks { tls }) => answer(session, tls, backend_token, cx),
+        Seen::Whole(Opening::PostgresCancel { bytes }) => {
+            let request: Arc<[u8]> = cx.scratch[..bytes].into();
+            cancel::send(session, &request, cx)
+        }
+        // Whoever stands between may have said something for it before it was encrypted (CVE-2021-23214).
+        Seen::Whole(opening) if is_promised && !matches!(opening, Opening::Tls(_)) => {
+            refuse(session, Trouble::Malformed(Malformed::Broken("it asked for TLS, and did not begin it")))
+        }
         Seen::Whole(opening) => route(session, &opening, backend_token, cx),
+    }
+}
+
+/// A PostgreSQL client asks for TLS (or GSSAPI). Where a route goes by what it says next, it is answered here: yes where that is
+/// the name in its TLS, no where it is what it says in the clear. Where none does, the server answers.
+fn answer(session: &mut Session, tls: bool, backend_token: Token, cx: &mut ThreadContext) -> Next {
+    let Some((reads_tls, only_startup)) =
+        session.terms.routing.as_ref().map(|one| (one.table.reads_tls(), one.table.reads_only_startup()))
+    else {
+        return Next::End(Reason::InternalError);
+    };
+    if !reads_tls && !only_startup {
+        return route(session, &Opening::PostgresAsks { tls }, backend_token, cx);
+    }
+    let is_promised = tls && reads_tls;
+    let Some(first) = &mut session.first else { return Next::End(Reason::InternalError) };
+    first.promised_tls = is_promised;
+    (first.needed, first.answered) = (0, first.answered + 1);
+    if first.answered > ANSWERS_MAX {
+        return refuse(
+            session,
+            Trouble::Malformed(Malformed::Broken("it asks for encryption again and again")),
+        );
+    }
+    let answer = [if is_promised { routing::YES } else { routing::NO }];
+    let taken = socket::receive(session.client.fd(), &mut cx.scratch[..routing::SSL_REQUEST.len()]);
+    match taken.and_then(|_| socket::send(session.client.fd(), &answer)) {
+        Ok(_) => look(session, backend_token, cx),
+        Err(errno) => {
+            session.error = Some(errno);
+            Next::End(Reason::ClientReset)
+        }
     }
 }
 
@@ -153,5 +214,9 @@ fn refuse(session: &mut Session, trouble: Trouble) -> Next {
     Next::End(match trouble {
         Trouble::Malformed(_) => Reason::BadFirstMessage,
         Trouble::Late | Trouble::Closed => Reason::NoFirstMessage,
+        Trouble::NoTls => Reason::TlsRefused,
     })
 }
+
+/// A client asks for GSSAPI encryption once, and for TLS once.
+const ANSWERS_MAX: u8 = 2;

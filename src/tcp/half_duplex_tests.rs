@@ -25,6 +25,7 @@ fn cx() -> ThreadContext {
         random: Random::new(1),
         shortage: None,
         give_permit_back: Box::new(|| ()),
+        send_cancel: crate::thread_context::SendCancel::new(|_| false),
     }
 }
 

@@ -5,6 +5,7 @@
 //! hand it over. Nothing in here knows the loop below it but for [`ThreadContext`], the tools a thread lends its sessions.
 
 mod admission;
+mod cancel;
 mod close;
 mod connect_from;
 mod deadline;
@@ -14,6 +15,7 @@ mod export;
 mod first_message;
 mod half_duplex;
 mod precopy;
+mod promised_tls;
 mod proxy_header;
 mod relay;
 mod replay;

@@ -70,6 +70,8 @@ pub(super) enum Phase {
     AwaitingFirst { deadline_ms: u64 },
     /// A connect is under way.
     Dialling { began_us: u64, deadline_ms: u64 },
+    /// The backend is connected and asked whether it takes the TLS that the client was promised.
+    AskingTls { began_us: u64, deadline_ms: u64 },
     /// Every eligible backend is full: in the line for a place.
     Queued { ticket: Ticket, since_us: u64, until_ms: u64 },
     /// Every backend there is has failed this session once; the next attempt comes after a pause.
@@ -156,7 +158,7 @@ impl Session {
     }
 
     fn has_backend(&self) -> bool {
-        matches!(self.phase, Phase::Relaying | Phase::Dialling { .. })
+        matches!(self.phase, Phase::Relaying | Phase::Dialling { .. } | Phase::AskingTls { .. })
     }
 
     /// The backend it had is no matter of it any more: it failed, and another is picked.
@@ -186,7 +188,7 @@ impl Session {
             state: match self.phase {
                 Phase::AwaitingHeader { .. } => "header",
                 Phase::AwaitingFirst { .. } => "first",
-                Phase::Dialling { .. } => "connecting",
+                Phase::Dialling { .. } | Phase::AskingTls { .. } => "connecting",
                 Phase::Queued { .. } => "queued",
                 Phase::Pausing { .. } => "retrying",
                 Phase::Relaying => "open",

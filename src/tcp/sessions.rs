@@ -16,7 +16,8 @@ use super::session::{Next, Phase, Session};
 use super::side::{BACKEND, CLIENT, Side};
 use super::stalled::{LOOKS, Stalled};
 use super::{
-    Terms, ThreadContext, Token, close, deadline, dial, empty_end, first_message, proxy_header, relay,
+    Terms, ThreadContext, Token, close, deadline, dial, empty_end, first_message, promised_tls, proxy_header,
+    relay,
 };
 use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
@@ -145,6 +146,9 @@ impl Sessions {
             Phase::Dialling { .. } if side == BACKEND => {
                 dial::on_backend_ready(session, backend_token, ready, cx)
             }
+            Phase::AskingTls { .. } if side == BACKEND => {
+                promised_tls::on_ready(session, backend_token, ready, cx)
+            }
             phase => {
                 session.note(side, ready, cx.now_ms());
                 match phase {
@@ -168,6 +172,7 @@ impl Sessions {
                     Phase::AwaitingHeader { .. }
                     | Phase::AwaitingFirst { .. }
                     | Phase::Dialling { .. }
+                    | Phase::AskingTls { .. }
                     | Phase::Pausing { .. }
                     | Phase::Queued { .. } => dial::on_client_ready(session, ready),
                 }

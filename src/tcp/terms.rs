@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Admission;
 use crate::access::TrustedProxies;
-use crate::config::settings::{Listener, LogSessions, Role};
+use crate::config::settings::{Listener, LogSessions, Role, Speaks};
 use crate::metrics::ListenerCounters;
 use crate::pool::{LivePool, PoolSlot};
 use crate::reason::Reason;
@@ -25,6 +25,8 @@ pub struct Terms {
     pub live: Arc<LivePool>,
     /// Which clients go to other pools; `None`: all go to this one.
     pub routing: Option<Arc<Routing>>,
+    /// What its clients speak, where the file says it.
+    pub speaks: Option<Speaks>,
     /// Who may come in, and how many; `None`: everyone.
     pub admission: Option<Admission>,
     /// Connections that may wait at its doors; `None`: as many as the kernel allows.
@@ -75,6 +77,7 @@ impl Terms {
             role: listener.role,
             live: Arc::clone(live),
             routing: None,
+            speaks: listener.speaks,
             admission,
             backlog: listener.backlog,
             options: options_of(listener),
@@ -91,7 +94,8 @@ impl Terms {
     /// The terms of a listener whose routes lead to these pools.
     #[must_use]
     pub fn with_routes(self, listener: &Listener, pools: &[Arc<LivePool>]) -> Self {
-        if listener.routes.is_empty() {
+        // A cancel may come to any listener of PostgreSQL.
+        if listener.routes.is_empty() && listener.speaks != Some(Speaks::Postgres) {
             return self;
         }
         let by_route = listener.routes.iter().map(|route| {
@@ -120,6 +124,7 @@ impl Terms {
             role: Role::Any,
             live: Arc::clone(live),
             routing: None,
+            speaks: None,
             admission: None,
             backlog: None,
             options: StreamOptions::default(),

@@ -1,5 +1,6 @@
 //! Thread context: what a data thread lends to the session or flow whose turn it is.
 
+mod cancel;
 mod pipes;
 mod token;
 #[cfg(test)]
@@ -13,6 +14,7 @@ use crate::pool::SnapshotCell;
 use crate::random::Random;
 use crate::sys::Errno;
 use crate::sys::poller::Poller;
+pub use cancel::{Cancel, CancelTo, SendCancel};
 pub use pipes::PipePool;
 pub use token::{GENERATION_MASK, Token};
 pub use walk::{ENDS_PER_TURN, LOOKS_PER_TURN, Slice, Sought, Walk};
@@ -38,6 +40,8 @@ pub struct ThreadContext {
     /// Gives the place of an ended session back. Called before its sockets are closed: a client that has seen the end
     /// finds the place free.
     pub give_permit_back: Box<dyn Fn() + Send>,
+    /// Sends a request to cancel on its way to backends. Never waits.
+    pub send_cancel: SendCancel,
 }
 
 impl ThreadContext {

@@ -77,6 +77,7 @@ impl Trial {
             random: Random::new(7),
             shortage: None,
             give_permit_back: Box::new(|| {}),
+            send_cancel: crate::thread_context::SendCancel::new(|_| false),
         }
     }
 }

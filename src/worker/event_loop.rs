@@ -9,13 +9,14 @@ use super::freeze::{self, Freeze, FreezeOrder, FreezeReply, ThreadExport, Thread
 use super::walks::Walks;
 use super::{Message, Workers};
 use crate::flow::Flows;
+use crate::metrics::Cancelled;
 use crate::pool::SnapshotCell;
 use crate::random::Random;
 use crate::sys::Errno;
 use crate::sys::poller::{Events, Poller, Ready};
 use crate::sys::udp_probe::Offloads;
 use crate::tcp::Sessions;
-use crate::thread_context::{PipePool, SCRATCH_BYTES, ThreadContext, Token};
+use crate::thread_context::{PipePool, SCRATCH_BYTES, SendCancel, ThreadContext, Token};
 use crate::udp::{Origins, Pump, SharedPorts};
 
 /// What a data thread needs to start.
@@ -41,6 +42,8 @@ pub struct Plan {
     pub ports: Arc<SharedPorts>,
     /// What the kernel does with several datagrams at once.
     pub offloads: Offloads,
+    /// Where requests to cancel go.
+    pub send_cancel: SendCancel,
 }
 
 /// Starts a data thread. It ends after [`Message::Leave`], when its last session has gone; its error is one of starting.
@@ -50,7 +53,7 @@ pub fn spawn(plan: Plan, alive: impl Send + 'static) -> Result<JoinHandle<()>, s
     poller.watch_input(plan.workers.mailbox(plan.worker).waker(), Token::Mailbox.pack())?;
     thread::Builder::new().name(format!("data-{}", plan.worker)).spawn(move || {
         let _alive = alive;
-        EventLoop::new(&plan, poller).run();
+        EventLoop::new(plan, poller).run();
     })
 }
 
@@ -74,7 +77,7 @@ struct EventLoop {
 }
 
 impl EventLoop {
-    fn new(plan: &Plan, poller: Arc<Poller>) -> Self {
+    fn new(plan: Plan, poller: Arc<Poller>) -> Self {
         let now_us = micros_since(plan.epoch);
         Self {
             workers: Arc::clone(&plan.workers),
@@ -92,6 +95,7 @@ impl EventLoop {
                     let (workers, worker) = (Arc::clone(&plan.workers), plan.worker);
                     Box::new(move || workers.give_back(worker, 1))
                 },
+                send_cancel: plan.send_cancel,
             },
             doors: Doors::new(),
             sessions: Sessions::new(now_us / 1_000),
@@ -272,6 +276,11 @@ impl EventLoop {
                 Message::Precopy(asked) => self.walks.precopy(asked, &self.sessions, &self.pump),
                 Message::Freeze(freeze) => self.freeze = Some(freeze),
                 Message::Import(import) => self.import(*import),
+                Message::Cancelled { counters, sent, failed } => {
+                    let counts = counters.shards.of(self.cx.worker);
+                    counts.cancels(Cancelled::Sent).add(sent);
+                    counts.cancels(Cancelled::Failed).add(failed);
+                }
                 Message::Ping => self.pings += 1,
                 Message::Leave => self.leaving = true,
             }

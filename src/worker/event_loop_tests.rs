@@ -28,9 +28,10 @@ fn thread(trial: &Trial, sessions: usize) -> EventLoop {
         pipes_max: 0,
         flow_hash_key: [0; 16],
         ports: Arc::new(SharedPorts::new((40_000, 40_009), 1)),
+        send_cancel: crate::thread_context::SendCancel::new(|_| false),
         offloads: Offloads { merging: lack(), splitting: lack() },
     };
-    let mut thread = EventLoop::new(&plan, Arc::new(Poller::new().unwrap()));
+    let mut thread = EventLoop::new(plan, Arc::new(Poller::new().unwrap()));
     let listener = &trial.settings.listeners[0];
     let counters = Arc::clone(&trial.counters);
     let terms = Arc::new(Terms::new(

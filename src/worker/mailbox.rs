@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Door, DoorsAsked, Freeze, PrecopyAsked, Search, ThreadImport};
+use crate::metrics::ListenerCounters;
 use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
 use crate::sys::Errno;
@@ -52,6 +53,15 @@ pub enum Message {
     Freeze(Freeze),
     /// Go on with what another process had.
     Import(Box<ThreadImport>),
+    /// Count what came of a request to cancel that this thread sent on its way.
+    Cancelled {
+        /// Where.
+        counters: Arc<ListenerCounters>,
+        /// Backends that were told.
+        sent: u64,
+        /// Those that were not reached.
+        failed: u64,
+    },
     /// Show that the loop turns.
     Ping,
     /// Leave when the last session has gone.

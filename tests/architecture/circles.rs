@@ -20,10 +20,12 @@ pub const REASONS: [(&[&str], &str); 5] = [
     (
         &[
             "tcp/admission.rs",
+            "tcp/cancel.rs",
             "tcp/connect_from.rs",
             "tcp/dial.rs",
             "tcp/empty_end.rs",
             "tcp/first_message.rs",
+            "tcp/promised_tls.rs",
             "tcp/proxy_header.rs",
             "tcp/relay.rs",
             "tcp/session.rs",

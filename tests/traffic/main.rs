@@ -43,6 +43,7 @@ mod postgres;
 mod postgres_client;
 #[path = "../servers/postgres_cluster.rs"]
 mod postgres_cluster;
+mod postgres_routes;
 mod preview;
 mod proxy_headers;
 mod queue;

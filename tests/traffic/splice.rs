@@ -116,6 +116,7 @@ fn bulk_without_pipes_is_copied() {
                 pipes_max: 0,
                 flow_hash_key: [0; 16],
                 ports: Arc::new(evenkeel::udp::SharedPorts::new((40_000, 40_009), 1)),
+                send_cancel: evenkeel::thread_context::SendCancel::new(|_| false),
                 offloads: evenkeel::sys::udp_probe::probe(),
             };
             let counters = Arc::new(evenkeel::metrics::ListenerCounters::new("copying", "tcp", 0, 1));

@@ -11,6 +11,12 @@ pub(in crate::cli) struct Said {
     /// A protocol that its TLS offers
     #[arg(long, value_name = "NAME")]
     alpn: Option<String>,
+    /// The database that it wants, in the clear [PostgreSQL]
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
+    /// The user it logs in as, in the clear [PostgreSQL]
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
     /// The port it came to [default: the first of the listener]
     #[arg(long, value_name = "PORT")]
     port: Option<String>,
@@ -19,7 +25,13 @@ pub(in crate::cli) struct Said {
 impl Said {
     /// As a query.
     pub(super) fn query(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let all = [("sni", &self.sni), ("alpn", &self.alpn), ("port", &self.port)];
+        let all = [
+            ("sni", &self.sni),
+            ("alpn", &self.alpn),
+            ("database", &self.database),
+            ("user", &self.user),
+            ("port", &self.port),
+        ];
         all.into_iter().filter_map(|(key, value)| Some((key, value.as_deref()?)))
     }
 }

@@ -165,10 +165,11 @@ fn marked(entry: &Entry) -> Entry {
     Entry { is_default: true, value: Node { place: entry.value.place, value }, ..entry.clone() }
 }
 
-const OWN_LISTENER: [(&str, &str); 5] = [
+const OWN_LISTENER: [(&str, &str); 6] = [
     ("name", "a name belongs to one listener"),
     ("bind", "two listeners cannot have the same port"),
     ("backends", "name the pool in each listener, or write its backends there"),
+    ("speaks", "it is what the clients of one listener speak"),
     ("routes", "each listener has its own clients to tell apart"),
     ("pool", "each listener names its own; what all pools have in common stands in the `pool` of `defaults`"),
 ];

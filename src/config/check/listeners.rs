@@ -37,7 +37,8 @@ pub(super) fn read(
     let (pool, own_pool) = pool_choice(name, place, fields, own_pool, report);
     let (bind, bind_places): (Vec<_>, _) = binds.into_iter().unzip();
     let settings = settings(name, protocol, fields, report);
-    let (routes, drafts) = routes::read(fields, (protocol, settings.role, &bind), report);
+    let of = routes::Of { protocol, role: settings.role, speaks: settings.speaks, binds: &bind };
+    let (routes, drafts) = routes::read(fields, &of, report);
     let settings = Listener { bind, routes, needs_route: matches!(pool, PoolChoice::Routes), ..settings };
     let role_place = fields.get("role").filter(|entry| !entry.is_default).map(|entry| entry.value.place);
     (DraftListener { settings, place, bind_places, role_place, pool, routes: drafts }, own_pool)
@@ -60,6 +61,7 @@ pub(super) fn settings(name: &str, protocol: Protocol, fields: &Fields<'_>, repo
         pool: 0,
         routes: Vec::new(),
         needs_route: false,
+        speaks: fields.word_or("speaks", report),
         role: fields.word_of("role", report),
         timeouts: timeouts(protocol, &fields.section("timeouts", report), report),
         keepalive: fields.section_or_off("keepalive", report, keepalive),

@@ -11,14 +11,20 @@ use super::section::Fields;
 use super::values::scalar;
 use crate::config::document::{Entry, Node, Value};
 use crate::config::mistake::{Report, quoted};
-use crate::config::settings::{Bind, NameError, NamePattern, Protocol, Role, Route};
+use crate::config::settings::{Bind, NameError, NamePattern, Protocol, Role, Route, Speaks};
 use crate::config::spec::ROUTE;
 
 /// What of its listener a route must go with: its protocol, its role, where it listens.
-type Of<'a> = (Protocol, Role, &'a [Bind]);
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Of<'a> {
+    pub(super) protocol: Protocol,
+    pub(super) role: Role,
+    pub(super) speaks: Option<Speaks>,
+    pub(super) binds: &'a [Bind],
+}
 
 /// The routes, and where their parts stand.
-pub(super) fn read(fields: &Fields<'_>, of: Of<'_>, report: &mut Report) -> (Vec<Route>, Vec<DraftRoute>) {
+pub(super) fn read(fields: &Fields<'_>, of: &Of<'_>, report: &mut Report) -> (Vec<Route>, Vec<DraftRoute>) {
     let Some(entry) = fields.get("routes") else { return Default::default() };
     let Value::List(items) = &entry.value.value else {
         if !matches!(entry.value.value, Value::Told) {
@@ -55,19 +61,15 @@ fn clients_of(route: &Route) -> String {
     format!("{:?}", Route { pool: 0, role: Role::Any, ..route.clone() })
 }
 
-fn read_one(
-    item: &Node,
-    (protocol, role, binds): Of<'_>,
-    report: &mut Report,
-) -> Option<(Route, DraftRoute)> {
+fn read_one(item: &Node, of: &Of<'_>, report: &mut Report) -> Option<(Route, DraftRoute)> {
     if !matches!(item.value, Value::Map(_)) {
         if !matches!(item.value, Value::Told) {
             report.tell(item.place, "a route is a map of keys: `{ sni: db.example.org, pool: db }`");
         }
         return None;
     }
-    let fields = Fields::open(item, &ROUTE, report)?.for_protocol(protocol);
-    for entry in fields.strangers(protocol) {
+    let fields = Fields::open(item, &ROUTE, report)?.for_protocol(of.protocol);
+    for entry in fields.strangers(of.protocol) {
         report.tell(entry.place, format!("{} is for tcp listeners; this one is udp", quoted(&entry.key)));
     }
     let pool = match fields.get("pool") {
@@ -80,18 +82,18 @@ fn read_one(
     };
     let kind = fields.kind("from");
     let from = fields.get("from").map(|entry| tell_if_empty(entry, cidrs(&kind, entry, report), report));
-    let ports = fields.get("port").map(|entry| ports(entry, binds, report));
+    let ports = fields.get("port").map(|entry| ports(entry, of.binds, report));
     let role_entry = fields.get("role");
     let route = Route {
         from: from.unwrap_or_default(),
         ports: ports.unwrap_or_default(),
         sni: fields.get("sni").and_then(|entry| pattern(entry, &fields, report)),
         alpn: text("alpn", &fields, report),
-        database: None,
-        user: None,
+        database: text("database", &fields, report),
+        user: text("user", &fields, report),
         host: None,
         pool: 0,
-        role: role_entry.and_then(|_| fields.word_or("role", report)).unwrap_or(role),
+        role: role_entry.and_then(|_| fields.word_or("role", report)).unwrap_or(of.role),
     };
     let conditions = ROUTE.keys.iter().filter(|key| !matches!(key.name, "pool" | "role"));
     let mut conditions = conditions.filter_map(|key| fields.get(key.name));
@@ -99,8 +101,29 @@ fn read_one(
         let message = "this route says nothing of whom it is for";
         report.tell_with_hint(item.place, message, "where everybody else goes is the `pool` of the listener");
     }
+    tell_languages(&fields, of, report);
     let role_place = role_entry.map(|entry| entry.value.place);
     Some((route, DraftRoute { place: item.place, pool, role_place }))
+}
+
+/// What clients of this listener never say, or never together.
+fn tell_languages(fields: &Fields<'_>, of: &Of<'_>, report: &mut Report) {
+    if of.protocol == Protocol::Udp {
+        return;
+    }
+    let in_clear = ["database", "user"].into_iter().find_map(|key| fields.get(key));
+    let in_tls = ["sni", "alpn"].into_iter().find_map(|key| fields.get(key));
+    if let Some(entry) = in_clear.filter(|_| of.speaks != Some(Speaks::Postgres)) {
+        let message = format!("`{}`: nobody says it to this listener", entry.key);
+        report.tell_with_hint(entry.place, message, "clients of PostgreSQL do: `speaks: postgres`");
+    }
+    if let (Some(clear), Some(tls)) = (in_clear, in_tls) {
+        let message = format!(
+            "`{}` and `{}` in one route: what is said in TLS cannot be read, so nobody gets to it",
+            clear.key, tls.key
+        );
+        report.tell(clear.place, message);
+    }
 }
 
 fn tell_if_empty<T>(entry: &Entry, list: Vec<T>, report: &mut Report) -> Vec<T> {

@@ -191,6 +191,8 @@ pub struct Listener {
     pub routes: Vec<Route>,
     /// Clients for whom there is no route are refused.
     pub needs_route: bool,
+    /// What its clients speak.
+    pub speaks: Option<Speaks>,
     /// Which of its backends it wants.
     pub role: Role,
     /// When a session is ended for being too quiet or too old.

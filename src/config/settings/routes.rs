@@ -41,10 +41,4 @@ impl Route {
 pub enum Speaks {
     /// PostgreSQL.
     Postgres,
-    /// MySQL or MariaDB.
-    Mysql,
-    /// Redis or Valkey.
-    Redis,
-    /// Minecraft, the Java edition.
-    Minecraft,
 }

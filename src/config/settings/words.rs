@@ -63,12 +63,7 @@ impl Word for Role {
 }
 
 impl Word for Speaks {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("postgres", Self::Postgres),
-        ("mysql", Self::Mysql),
-        ("redis", Self::Redis),
-        ("minecraft", Self::Minecraft),
-    ];
+    const WORDS: &'static [(&'static str, Self)] = &[("postgres", Self::Postgres)];
 }
 
 impl Word for Contested {

@@ -10,15 +10,15 @@ use super::{
     Default, Key, Kind, NAME, OFF, SESSIONS_MAX, Section, Text, hours, minutes, ms, seconds, spelt,
     spelt_between,
 };
-use crate::config::settings::{LogSessions, Protocol, Word};
+use crate::config::settings::{LogSessions, Protocol, Speaks, Word};
 
 pub(in crate::config) const LISTENER: Section =
     Section { what: "a listener", keys: &KEYS, inline: Some(&POOL), choice: false, one_of: &[] };
 
 pub(in crate::config) const DEFAULTS_LISTENER: Section =
-    Section::new("the `listener` of `defaults`", KEYS.split_at(3).1);
+    Section::new("the `listener` of `defaults`", KEYS.split_at(4).1);
 
-const KEYS: [Key; 15] = [
+const KEYS: [Key; 16] = [
     Key::new(
         "bind",
         Kind::List(
@@ -43,6 +43,13 @@ const KEYS: [Key; 15] = [
         Default::Is("[]"),
         "which clients go to which pool, the first that fits; for whom none is, go to `pool`, or are refused without one",
     ),
+    Key::new(
+        "speaks",
+        Kind::Words(&SPEAKS),
+        Default::Is("off"),
+        "what its clients speak: postgres: cancels reach every backend, and routes may go by database and user",
+    )
+    .tcp(),
     Key::new("protocol", Kind::Words(&PROTOCOLS), Default::Is("tcp"), "connections or flows of datagrams"),
     Key::new(
         "role",
@@ -267,6 +274,7 @@ const UDP: Section = Section::new(
     ],
 );
 
+const SPEAKS: [&str; 2] = spelt_between(&["off"], Speaks::WORDS, &[]);
 const PROTOCOLS: [&str; 2] = spelt(Protocol::WORDS);
 const SESSIONS: [&str; 4] = spelt_between(&["inherit"], LogSessions::WORDS, &[]);
 const SHARE: &[&str] = &["auto", "off"];

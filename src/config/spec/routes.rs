@@ -41,6 +41,20 @@ pub(in crate::config) const ROUTE: Section = Section::new(
         )
         .tcp(),
         Key::new(
+            "database",
+            Kind::Text(NAME_OF_POSTGRES),
+            Default::Absent,
+            "for those who want this database, where the listener speaks postgres",
+        )
+        .tcp(),
+        Key::new(
+            "user",
+            Kind::Text(NAME_OF_POSTGRES),
+            Default::Absent,
+            "for those who log in as this user, where the listener speaks postgres",
+        )
+        .tcp(),
+        Key::new(
             "alpn",
             Kind::Text(PROTOCOL),
             Default::Absent,
@@ -57,4 +71,5 @@ const PORT: Text = Text {
     ..Text::new("a port, a port range like 27015-27020, or a list of them")
 };
 const HOST: Text = Text::new("a host name, *.NAME for every name below it, or *");
+const NAME_OF_POSTGRES: Text = Text::new("a name of 1 to 63 bytes").at_most(63);
 const PROTOCOL: Text = Text::new("the name of a protocol like h2, 1 to 255 characters").at_most(255);
