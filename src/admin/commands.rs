@@ -138,6 +138,9 @@ fn opening_of(query: &Query) -> Option<Opening> {
     if query.get("database").or(query.get("user")).is_some() {
         return Some(Opening::PostgresStartup { user: text("user"), database: text("database") });
     }
+    if let Some(host) = query.get("host") {
+        return Some(Opening::Minecraft { host: host.to_lowercase(), login: true });
+    }
     let (sni, alpn) = (query.get("sni"), query.get("alpn"));
     let hello = sni.map_or_else(ClientHello::default, ClientHello::named);
     let hello = alpn.map_or(hello.clone(), |protocol| hello.offering(protocol));
@@ -492,7 +495,7 @@ fn shown(seconds: u64) -> String {
 
 /// What each command may be asked with.
 const PARAMETERS: [(&str, &[&str]); 18] = [
-    ("/explain", &["listener", "client", "backend", "sni", "alpn", "database", "user", "port"]),
+    ("/explain", &["listener", "client", "backend", "sni", "alpn", "database", "user", "host", "port"]),
     ("/sessions", &["listener", "backend", "client", "local", "limit"]),
     ("/mark", &["backend", "mark"]),
     ("/weight", &["backend", "weight"]),

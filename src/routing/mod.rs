@@ -11,11 +11,13 @@ mod hello;
 mod minecraft;
 mod opening;
 mod postgres;
+mod refusal;
 mod table;
 
 pub use hello::ClientHello;
 pub use opening::{FIRST_BYTES_MAX, Malformed, Opening, Seen};
 pub use postgres::{CANCEL_BYTES_MAX, NO, SSL_REQUEST, YES};
+pub use refusal::refusal;
 pub use table::{Choice, Facts, First, Table};
 
 /// Reads the first message of a client that begins with TLS, or with anything.

@@ -16,8 +16,13 @@ use crate::sys::{Errno, tcp as socket};
 pub(super) fn close(mut session: Session, reason: Reason, cx: &mut ThreadContext) {
     dial::leave_line(&mut session, cx);
     let cut_bytes = cut_bytes(&session, reason);
-    if session.terms.logs(reason, cut_bytes) && may_log(&session.terms, reason, cx) {
-        log(&session, reason, cut_bytes, cx);
+    let (is_refusing, was_told) = match session.phase {
+        Phase::Refusing { told, .. } => (true, told),
+        _ => (false, false),
+    };
+    // Who is told why has its line already.
+    if !is_refusing {
+        tell(&session, reason, cut_bytes, cx);
     }
     let truncated =
         cut_bytes > 0 || !session.relay.to_backend.is_empty() || !session.relay.to_client.is_empty();
@@ -27,7 +32,7 @@ pub(super) fn close(mut session: Session, reason: Reason, cx: &mut ThreadContext
     // Where a backend that said nothing reset, or none was left to ask, so does the client's end.
     let refused = reason == Reason::BackendEmpty
         && session.backend.as_ref().is_none_or(|backend| backend.broken.is_some());
-    if resets(reason) || refused || truncated {
+    if ((resets(reason) || refused) && !was_told) || truncated {
         socket::reset_on_close(session.client.fd());
         if let Some(backend) = &session.backend {
             // A connect that is still under way is given up by the close alone.
@@ -49,6 +54,13 @@ pub(super) fn close(mut session: Session, reason: Reason, cx: &mut ThreadContext
     session.lease = None;
     admission::leave(&mut session);
     (cx.give_permit_back)();
+}
+
+/// Its line, if it has one.
+pub(super) fn tell(session: &Session, reason: Reason, cut_bytes: u64, cx: &ThreadContext) {
+    if session.terms.logs(reason, cut_bytes) && may_log(&session.terms, reason, cx) {
+        log(session, reason, cut_bytes, cx);
+    }
 }
 
 /// A connection that never became a session of the table: counted and logged like one, and reset.
@@ -134,8 +146,7 @@ fn log(session: &Session, reason: Reason, cut_bytes: u64, cx: &ThreadContext) {
         backend = backend.map(|backend| &*backend.name),
         via = session.backend.as_ref().and_then(|side| socket::local_address(side.fd())).map(tracing::field::display),
         name = first.and_then(|first| first.name.as_deref()),
-        // Of one that was routed, also where it got no backend there.
-        pool = backend.map_or(first.map(|_| &*session.terms.live.name), |backend| Some(&*backend.pool.name)),
+        pool = backend.map_or(routed_to(session, reason), |backend| Some(&*backend.pool.name)),
         reason = reason.word(),
         to_backend = relay.to_backend.delivered_bytes,
         to_client = relay.to_client.delivered_bytes,
@@ -149,6 +160,12 @@ fn log(session: &Session, reason: Reason, cut_bytes: u64, cx: &ThreadContext) {
         // Turned away before any backend was looked at.
         if session.attempts == 0 && reason.is_refusal() { "session refused" } else { "session ended" }
     );
+}
+
+/// The pool of one that was routed by what it said, where it got no backend there.
+fn routed_to(session: &Session, reason: Reason) -> Option<&str> {
+    let before_any = matches!(reason, Reason::NoRoute | Reason::NoFirstMessage | Reason::BadFirstMessage);
+    session.first.as_ref().filter(|_| !before_any).map(|_| &*session.terms.live.name)
 }
 
 /// Milliseconds with three decimals.

@@ -15,6 +15,7 @@ pub(super) fn of(session: &Session) -> Option<u64> {
         | Phase::Dialling { deadline_ms, .. }
         | Phase::AskingTls { deadline_ms, .. } => Some(deadline_ms),
         Phase::Pausing { until_ms } | Phase::Queued { until_ms, .. } => Some(until_ms),
+        Phase::Refusing { until_ms, .. } => Some(until_ms),
         Phase::Lingering { look_ms, until_ms, .. } => Some(look_ms.min(until_ms)),
         Phase::Relaying => ends_of(session).into_iter().flatten().map(|(at_ms, _)| at_ms).min(),
     }
@@ -33,6 +34,7 @@ pub(super) fn on_reached(session: &mut Session, backend_token: Token, cx: &mut T
         }
         Phase::Pausing { until_ms } if now_ms >= until_ms => dial::attempt(session, backend_token, cx),
         Phase::Queued { until_ms, .. } if now_ms >= until_ms => dial::on_queue_timeout(session, cx),
+        Phase::Refusing { reason, until_ms, .. } if now_ms >= until_ms => Next::End(reason),
         Phase::Lingering { .. } => relay::linger(session, cx),
         Phase::Relaying => {
             let due = ends_of(session).into_iter().flatten().filter(|(at_ms, _)| now_ms >= *at_ms);
@@ -48,6 +50,7 @@ pub(super) fn on_reached(session: &mut Session, backend_token: Token, cx: &mut T
         | Phase::AwaitingFirst { .. }
         | Phase::Dialling { .. }
         | Phase::AskingTls { .. }
+        | Phase::Refusing { .. }
         | Phase::Pausing { .. }
         | Phase::Queued { .. } => Next::Wait,
     }

@@ -245,7 +245,8 @@ impl Session {
                 Phase::Queued { since_us, until_ms, .. } => manifest::Phase::Queued(since_us, until_ms),
                 Phase::Pausing { until_ms } => manifest::Phase::Pausing(until_ms),
                 Phase::Relaying => manifest::Phase::Relaying,
-                Phase::Lingering { reason, until_ms, .. } => {
+                // Nothing more is said to it than was.
+                Phase::Refusing { reason, until_ms, .. } | Phase::Lingering { reason, until_ms, .. } => {
                     manifest::Phase::Lingering(reason.word().into(), until_ms)
                 }
             },

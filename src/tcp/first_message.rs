@@ -106,6 +106,7 @@ pub(super) fn look(session: &mut Session, backend_token: Token, cx: &mut ThreadC
     let is_promised = session.first.as_ref().is_some_and(|first| first.promised_tls);
     let read = match session.terms.speaks {
         Some(Speaks::Postgres) if !is_promised => routing::read_postgres,
+        Some(Speaks::Minecraft) => routing::read_minecraft,
         _ => routing::read_tls,
     };
     match read(&cx.scratch[..seen]) {

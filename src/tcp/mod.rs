@@ -17,6 +17,7 @@ mod half_duplex;
 mod precopy;
 mod promised_tls;
 mod proxy_header;
+mod refusal;
 mod relay;
 mod replay;
 mod session;

@@ -78,6 +78,8 @@ pub(super) enum Phase {
     Pausing { until_ms: u64 },
     /// Bytes flow both ways.
     Relaying,
+    /// It is refused, for this reason, and hears why in its own language.
+    Refusing { reason: Reason, until_ms: u64, told: bool },
     /// One side is gone; the other gets its reset when it has acknowledged all that was sent before.
     Lingering { reason: Reason, look_ms: u64, until_ms: u64 },
 }
@@ -192,7 +194,7 @@ impl Session {
                 Phase::Queued { .. } => "queued",
                 Phase::Pausing { .. } => "retrying",
                 Phase::Relaying => "open",
-                Phase::Lingering { .. } => "closing",
+                Phase::Lingering { .. } | Phase::Refusing { .. } => "closing",
             },
             listener: Arc::clone(&self.terms.listener),
             client: self.client_address,

@@ -17,7 +17,7 @@ use super::side::{BACKEND, CLIENT, Side};
 use super::stalled::{LOOKS, Stalled};
 use super::{
     Terms, ThreadContext, Token, close, deadline, dial, empty_end, first_message, promised_tls, proxy_header,
-    relay,
+    refusal, relay,
 };
 use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
@@ -51,6 +51,8 @@ pub struct Sessions {
     /// Sessions whose deadlines have come and that had no turn for it yet.
     expired: Vec<u32>,
     stalled: Stalled,
+    /// Sessions that are being told why they are refused.
+    refusing: usize,
     /// Sessions of the process before that do something before anything else: place, generation, what.
     pub(super) to_begin: VecDeque<(u32, u32, ToBegin)>,
 }
@@ -82,6 +84,7 @@ impl Sessions {
             next_generation: 0,
             expired: Vec::new(),
             stalled: Stalled::default(),
+            refusing: 0,
             to_begin: VecDeque::new(),
         }
     }
@@ -163,6 +166,7 @@ impl Sessions {
                         next
                     }
                     Phase::Lingering { .. } => relay::linger_on_ready(session, side, ready),
+                    Phase::Refusing { .. } => refusal::step(session, cx),
                     Phase::AwaitingHeader { .. } if !ready.failed => {
                         proxy_header::look(session, backend_token, cx)
                     }
@@ -264,6 +268,21 @@ impl Sessions {
         !self.again.is_empty() || !self.expired.is_empty()
     }
 
+    /// A session that is to end: where it is refused and can be told why, that comes first.
+    fn tell(&mut self, key: usize, reason: Reason, cx: &mut ThreadContext) -> Next {
+        let session = &mut self.slots[key].session;
+        if matches!(session.phase, Phase::Refusing { .. }) {
+            self.refusing -= 1;
+            return Next::End(reason);
+        }
+        if self.refusing >= REFUSING_MAX || !refusal::is_due(session, reason) {
+            return Next::End(reason);
+        }
+        let next = refusal::begin(session, reason, cx);
+        self.refusing += usize::from(!matches!(next, Next::End(_)));
+        next
+    }
+
     pub(super) fn follow(&mut self, slot: u32, next: Next, cx: &mut ThreadContext) {
         let key = slot as usize;
         let next = match next {
@@ -272,6 +291,10 @@ impl Sessions {
                 empty_end::go_elsewhere(session, dial::backend_token(slot, *generation), cx)
             }
             other => other,
+        };
+        let next = match next {
+            Next::End(reason) => self.tell(key, reason, cx),
+            next => next,
         };
         if let Next::End(reason) = next {
             self.wheel.disarm(slot);
@@ -310,3 +333,5 @@ const LEAST_SLICE_BYTES: u64 = 16 * 1024;
 const LITTLE_PER_TURN_BYTES: u64 = 1 << 20;
 /// A short read: more than a small message has.
 const LEAST_BYTES: usize = 4 * 1024;
+/// Each holds a socket for as long as it takes to hear why, two seconds at most; others are reset.
+const REFUSING_MAX: usize = 256;

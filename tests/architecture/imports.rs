@@ -56,6 +56,7 @@ pub const EXCEPTIONS: [(&str, &str, &str); 15] = [
     ("flow", "reason", "a flow ends for one of the closed list"),
     ("backend_state", "manifest", "a backend_state travels to the next process"),
     ("routing", "config::settings", "a route is a setting"),
+    ("routing", "reason", "who is refused hears why"),
     ("routing", "access", "a route may be for the clients of networks"),
     ("limits", "reason", "what is at its limit is one of the closed list"),
 ];

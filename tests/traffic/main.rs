@@ -47,6 +47,7 @@ mod postgres_routes;
 mod preview;
 mod proxy_headers;
 mod queue;
+mod refusals;
 mod reload;
 #[path = "../servers/resolvers.rs"]
 mod resolvers;

@@ -341,3 +341,27 @@ fn limits_lists_and_roles_count_as_for_every_listener() {
     let hello = rustls_hello("name.example.org");
     assert_eq!(goes(balancer.address(), &hello), 'a');
 }
+
+#[test]
+fn players_go_by_the_host_that_they_typed() {
+    let (a, b) = (named("a"), named("b"));
+    let balancer = balancer(
+        "speaks: minecraft, routes: [{ host: creative.example.org, pool: a }, { host: '*', pool: b }], ",
+        &[("a", &a), ("b", &b)],
+    );
+    let handshake = |host: &str| {
+        let mut packet = vec![0, 0xfd, 5, u8::try_from(host.len()).unwrap()];
+        packet.extend_from_slice(host.as_bytes());
+        packet.extend_from_slice(&[0x63, 0xdd, 2]);
+        [&[u8::try_from(packet.len()).unwrap()][..], &packet].concat()
+    };
+    for (host, name) in [
+        ("creative.example.org", 'a'),
+        ("Creative.Example.org.\0FML3\0", 'a'),
+        ("creative.example.org///192.0.2.7:1///2", 'a'),
+        ("other.example.org", 'b'),
+    ] {
+        assert_eq!(goes(balancer.address(), &handshake(host)), name, "{host}");
+    }
+    assert_eq!(goes(balancer.address(), &[0xfe, 1]), 'b', "an old ping");
+}

@@ -17,6 +17,9 @@ pub(in crate::cli) struct Said {
     /// The user it logs in as, in the clear [PostgreSQL]
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
+    /// The host name that the player typed [Minecraft]
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
     /// The port it came to [default: the first of the listener]
     #[arg(long, value_name = "PORT")]
     port: Option<String>,
@@ -30,6 +33,7 @@ impl Said {
             ("alpn", &self.alpn),
             ("database", &self.database),
             ("user", &self.user),
+            ("host", &self.host),
             ("port", &self.port),
         ];
         all.into_iter().filter_map(|(key, value)| Some((key, value.as_deref()?)))

@@ -4,7 +4,7 @@
 
 use super::draft::DraftPool;
 use super::section::Fields;
-use super::values::{is_word, word};
+use super::values::{is_word, scalar, word};
 use super::{backends, connect_from, health, names, policy};
 use crate::config::document::{Entry, Value};
 use crate::config::mistake::{Place, Report, quoted};
@@ -101,6 +101,7 @@ pub(super) fn settings(name: &str, fields: &Fields<'_>, report: &mut Report) -> 
         on_removed: fields.word_of("on_removed", report),
         removed_grace: fields.duration_or("removed_grace", report),
         when_none: fields.word_of("when_none", report),
+        refusal_text: refusal_text(fields, report),
         queue: policy::queue(fields, report),
         roles: policy::roles(&fields.section("roles", report), report),
     }
@@ -134,4 +135,17 @@ fn source_hash(fields: Fields<'_>, report: &mut Report) -> Balance {
         mask_v4: fields.whole("mask_v4", report),
         mask_v6: fields.whole("mask_v6", report),
     })
+}
+
+/// What players read: lines are theirs, other controls are not.
+fn refusal_text(fields: &Fields<'_>, report: &mut Report) -> Option<String> {
+    let (entry, kind) = (fields.get("refusal_text")?, fields.kind("refusal_text"));
+    let expected = kind.expected().to_string();
+    let text = scalar("refusal_text", &entry.value, &expected, report)?;
+    let is_control = |c: char| c.is_control() && c != '\n';
+    if text.is_empty() || text.chars().count() > kind.most() || text.contains(is_control) {
+        report.tell(entry.value.place, format!("`refusal_text` must be {expected}"));
+        return None;
+    }
+    Some(text.to_owned())
 }

@@ -11,7 +11,7 @@ use super::section::Fields;
 use super::values::scalar;
 use crate::config::document::{Entry, Node, Value};
 use crate::config::mistake::{Report, quoted};
-use crate::config::settings::{Bind, NameError, NamePattern, Protocol, Role, Route, Speaks};
+use crate::config::settings::{Bind, NameError, NamePattern, Protocol, Role, Route, Speaks, Word as _};
 use crate::config::spec::ROUTE;
 
 /// What of its listener a route must go with: its protocol, its role, where it listens.
@@ -91,7 +91,7 @@ fn read_one(item: &Node, of: &Of<'_>, report: &mut Report) -> Option<(Route, Dra
         alpn: text("alpn", &fields, report),
         database: text("database", &fields, report),
         user: text("user", &fields, report),
-        host: None,
+        host: fields.get("host").and_then(|entry| pattern(entry, &fields, report)),
         pool: 0,
         role: role_entry.and_then(|_| fields.word_or("role", report)).unwrap_or(of.role),
     };
@@ -116,6 +116,21 @@ fn tell_languages(fields: &Fields<'_>, of: &Of<'_>, report: &mut Report) {
     if let Some(entry) = in_clear.filter(|_| of.speaks != Some(Speaks::Postgres)) {
         let message = format!("`{}`: nobody says it to this listener", entry.key);
         report.tell_with_hint(entry.place, message, "clients of PostgreSQL do: `speaks: postgres`");
+    }
+    if let Some(entry) = fields.get("host").filter(|_| of.speaks != Some(Speaks::Minecraft)) {
+        let message = "`host`: nobody says it to this listener";
+        report.tell_with_hint(
+            entry.place,
+            message,
+            "players of Minecraft do: `speaks: minecraft`; TLS says `sni`",
+        );
+    }
+    if let Some((entry, speaks)) = in_tls.zip(of.speaks.filter(|speaks| *speaks != Speaks::Postgres)) {
+        let told = match speaks {
+            Speaks::Mysql => "the server speaks first, and TLS comes after",
+            _ => "it is read as that, and not as TLS",
+        };
+        report.tell(entry.place, format!("`{}` with `speaks: {}`: {told}", entry.key, speaks.word()));
     }
     if let (Some(clear), Some(tls)) = (in_clear, in_tls) {
         let message = format!(

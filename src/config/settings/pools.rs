@@ -42,6 +42,8 @@ pub struct Pool {
     pub removed_grace: Option<Duration>,
     /// What happens when no backend is eligible.
     pub when_none: WhenNone,
+    /// What players read who are refused; `None`: why.
+    pub refusal_text: Option<String>,
     /// Sessions wait when every eligible backend is full; `None` is `off`.
     pub queue: Option<Queue>,
     /// What is believed of roles, where the check tells them.

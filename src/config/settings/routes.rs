@@ -41,4 +41,10 @@ impl Route {
 pub enum Speaks {
     /// PostgreSQL.
     Postgres,
+    /// MySQL or MariaDB.
+    Mysql,
+    /// Redis or Valkey.
+    Redis,
+    /// Minecraft, the Java edition.
+    Minecraft,
 }

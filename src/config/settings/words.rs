@@ -63,7 +63,12 @@ impl Word for Role {
 }
 
 impl Word for Speaks {
-    const WORDS: &'static [(&'static str, Self)] = &[("postgres", Self::Postgres)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("postgres", Self::Postgres),
+        ("mysql", Self::Mysql),
+        ("redis", Self::Redis),
+        ("minecraft", Self::Minecraft),
+    ];
 }
 
 impl Word for Contested {

@@ -47,7 +47,7 @@ const KEYS: [Key; 16] = [
         "speaks",
         Kind::Words(&SPEAKS),
         Default::Is("off"),
-        "what its clients speak: postgres: cancels reach every backend, and routes may go by database and user",
+        "what its clients speak: who is refused is told why in that, cancels of PostgreSQL reach every backend, routes may go by what is said",
     )
     .tcp(),
     Key::new("protocol", Kind::Words(&PROTOCOLS), Default::Is("tcp"), "connections or flows of datagrams"),
@@ -274,7 +274,7 @@ const UDP: Section = Section::new(
     ],
 );
 
-const SPEAKS: [&str; 2] = spelt_between(&["off"], Speaks::WORDS, &[]);
+const SPEAKS: [&str; 5] = spelt_between(&["off"], Speaks::WORDS, &[]);
 const PROTOCOLS: [&str; 2] = spelt(Protocol::WORDS);
 const SESSIONS: [&str; 4] = spelt_between(&["inherit"], LogSessions::WORDS, &[]);
 const SHARE: &[&str] = &["auto", "off"];

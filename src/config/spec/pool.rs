@@ -17,7 +17,7 @@ pub(in crate::config) const POOL: Section = Section::new("a pool", &KEYS);
 pub(in crate::config) const DEFAULTS_POOL: Section =
     Section::new("the `pool` of `defaults`", KEYS.split_at(1).1);
 
-const KEYS: [Key; 17] = [
+const KEYS: [Key; 18] = [
     Key::new(
         "backends",
         Kind::Backends(&BACKEND, 10_000),
@@ -100,6 +100,13 @@ const KEYS: [Key; 17] = [
         Default::Is("reject"),
         "no backend is eligible: a reset for the client, try every one that no operator took out, or wait in the queue",
     ),
+    Key::new(
+        "refusal_text",
+        Kind::Text(Text::new("a text of 1 to 1000 characters").at_most(1_000)),
+        Default::Told("why, in a few words"),
+        "what players read who are refused, where a listener speaks minecraft",
+    )
+    .tcp(),
     Key::new(
         "queue",
         Kind::SectionOr(&QUEUE, OFF),

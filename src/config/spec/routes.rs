@@ -55,6 +55,13 @@ pub(in crate::config) const ROUTE: Section = Section::new(
         )
         .tcp(),
         Key::new(
+            "host",
+            Kind::Text(HOST),
+            Default::Absent,
+            "for players who typed this host name, where the listener speaks minecraft; * is every one",
+        )
+        .tcp(),
+        Key::new(
             "alpn",
             Kind::Text(PROTOCOL),
             Default::Absent,

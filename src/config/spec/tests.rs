@@ -16,6 +16,7 @@ fn file(path: &str, value: Option<&str>, protocol: Protocol) -> String {
                 unless(rest[0] == "bind", "bind: 1000"),
                 unless(rest[0] == "protocol", &protocol),
                 unless(!matches!(rest, ["routes[]", "database" | "user"]), "speaks: postgres"),
+                unless(rest != ["routes[]", "host"], "speaks: minecraft"),
                 unless(rest[0] == "pool" && value.is_some(), "backends: [10.0.0.1:1]"),
                 unless(rest[0] != "role", TELLS_ROLES),
             ];
