@@ -4,6 +4,7 @@ A machine that balances is what a reader of docs/two-machines.md has: evenkeel i
 Debian's units, and the files of conf/ha at the places that their first lines name.
 """
 
+import json
 import os
 import re
 import signal
@@ -164,6 +165,11 @@ class Machine:
     def has(self, address):
         """Whether it has this address."""
         return f" {address}/" in ip(self.space, "-o", "addr")
+
+    def has_backends(self):
+        """Whether all backends of all pools may be picked."""
+        status = self.sh("evenkeel status --json", check=False)
+        return status and all(pool["eligible"] == len(pool["backends"]) for pool in json.loads(status)["pools"])
 
     def main_pid(self):
         return self.sh("systemctl show --value -p MainPID evenkeel").strip()

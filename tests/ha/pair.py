@@ -100,6 +100,8 @@ class Pair:
             self.mend(machine)
             machine.sh("evenkeel announce >/dev/null 2>&1 || true; systemctl start evenkeel evenkeel-follow keepalived")
             until("it is ready", lambda machine=machine: machine.sh("cat /run/evenkeel-follow/unready; evenkeel status --ready || true").startswith("0\nready"))
+            # One that was cut off believes that its backends are down, until it has asked them again.
+            until("it knows its backends", lambda machine=machine: machine.has_backends())
         until("one has the address", self.holder)
         if self.holder() is two:
             # Whoever stops says that it goes.

@@ -70,6 +70,7 @@ class Routed:
             plug, wire = self.plugs[machine.space]
             self.net.mend(plug, wire)
             machine.sh("evenkeel announce >/dev/null 2>&1 || true; systemctl start bird evenkeel evenkeel-follow")
+            until("it knows its backends", machine.has_backends)
         until("the router has a way to each", lambda: len(self.ways()) == 2)
         for machine in self.machines:
             machine.sh("evenkeel close --all >/dev/null")

@@ -27,7 +27,7 @@ class Transparent(Pair):
         for machine in self.machines:
             machine.up()
             machine.put("/etc/systemd/system/evenkeel.service.d/client.conf", unit)
-            machine.sh(rules + "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth1.rp_filter=0")
+            machine.sh(rules)
         # The capability that the unit has is the only one then: no port below 1024 is served.
         self.furnish(
             [("192.0.2.2", "10.0.1.2"), ("    balance: source_hash\n", "    balance: source_hash\n    connect_from: client\n")],
