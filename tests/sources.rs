@@ -457,6 +457,78 @@ fn place_of(folder: &tempfile::TempDir, file: &str) -> PathBuf {
     folder.path().join(file)
 }
 
+/// What we ship for Kubernetes, each document as JSON.
+fn shipped() -> Vec<serde_json::Value> {
+    let script = "import json, sys, yaml; print(json.dumps([one for one in yaml.safe_load_all(sys.stdin)]))";
+    let file = fs::File::open("conf/kubernetes/evenkeel.yaml").unwrap();
+    let output = Command::new("/usr/bin/python3").args(["-c", script]).stdin(file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Everything that was sent is in what came back: a word that the API does not know is left out by it in silence.
+fn holds(whole: &serde_json::Value, part: &serde_json::Value, place: &str) {
+    match part {
+        serde_json::Value::Object(fields) => {
+            fields.iter().for_each(|(key, value)| holds(&whole[key], value, &format!("{place}.{key}")));
+        }
+        serde_json::Value::Array(items) => {
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(at, value)| holds(&whole[at], value, &format!("{place}[{at}]")));
+        }
+        value => assert_eq!(&whole, &value, "{place}"),
+    }
+}
+
+#[test]
+#[ignore = "needs kube-apiserver"]
+fn the_api_takes_what_we_ship_and_the_account_may_do_what_it_needs_and_no_more() {
+    let cluster = Cluster::start();
+    cluster.made("/api/v1/namespaces", r#"{"metadata":{"name":"db"}}"#);
+    let mut kinds = Vec::new();
+    for document in shipped() {
+        let kind = document["kind"].as_str().unwrap().to_lowercase();
+        let version = document["apiVersion"].as_str().unwrap();
+        let base = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
+        let path = match document["metadata"]["namespace"].as_str() {
+            Some(namespace) => format!("{base}/namespaces/{namespace}/{kind}s"),
+            None => format!("{base}/{kind}s"),
+        };
+        let told = cluster.ask("POST", &path, &document.to_string());
+        let told: serde_json::Value =
+            serde_json::from_str(&told).unwrap_or_else(|_| panic!("{kind}: {told}"));
+        holds(&told, &document, &kind);
+        kinds.push(kind);
+    }
+    assert_eq!(
+        kinds,
+        ["namespace", "serviceaccount", "role", "rolebinding", "configmap", "daemonset", "service"]
+    );
+    let may = |verb: &str, group: &str, resource: &str, namespace: &str| {
+        let asked = format!(
+            r#"{{"spec":{{"user":"system:serviceaccount:balancer:evenkeel","groups":["system:serviceaccounts"],"resourceAttributes":
+               {{"verb":"{verb}","group":"{group}","resource":"{resource}","namespace":"{namespace}"}}}}}}"#
+        );
+        let told = cluster.ask("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", &asked);
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        told["status"]["allowed"].as_bool().unwrap_or_else(|| panic!("{told}"))
+    };
+    let slices = "endpointslices";
+    eventually("the rules are known", || may("watch", "discovery.k8s.io", slices, "db"));
+    assert!(may("list", "discovery.k8s.io", slices, "db"));
+    for (verb, group, resource, namespace) in [
+        ("get", "discovery.k8s.io", slices, "db"),
+        ("delete", "discovery.k8s.io", slices, "db"),
+        ("list", "discovery.k8s.io", slices, "balancer"),
+        ("list", "", "pods", "db"),
+        ("get", "", "secrets", "db"),
+    ] {
+        assert!(!may(verb, group, resource, namespace), "{verb} {resource} in {namespace}");
+    }
+}
+
 #[test]
 #[ignore = "needs kube-apiserver"]
 fn kubernetes_tells_at_once_and_an_api_in_trouble_takes_nobody_away() {

@@ -16,7 +16,7 @@ fn every_file_we_ship_is_read() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
     let mut found = 0;
     let of = |folder: &Path| fs::read_dir(folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
-    for entry in of(&folder).chain(of(&folder.join("ha"))) {
+    for entry in of(&folder).chain(of(&folder.join("ha"))).chain(of(&folder.join("containers/evenkeel"))) {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|extension| extension != "yaml") {
             continue;
@@ -28,6 +28,17 @@ fn every_file_we_ship_is_read() {
         found += 1;
     }
     assert!(found >= 10, "only {found} files in {}", folder.display());
+}
+
+#[test]
+fn the_file_in_what_we_ship_for_kubernetes_is_read() {
+    let text = include_str!("../../conf/kubernetes/evenkeel.yaml");
+    let lines = text.lines().skip_while(|line| !line.starts_with("  evenkeel.yaml: |")).skip(1);
+    let file: String = lines.take_while(|line| *line != "---").map(|line| format!("{line}\n")).collect();
+    if let Err(mistakes) = read("evenkeel.yaml", file.as_bytes()) {
+        panic!("{mistakes}");
+    }
+    assert!(file.contains("kubernetes:"), "{file}");
 }
 
 #[test]
