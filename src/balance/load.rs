@@ -23,6 +23,9 @@ pub struct Load {
     answer_mean: AtomicU64,
     /// How long connects take, a peak-EWMA: who answers those is the kernel, and not the program.
     connect_peak: AtomicU64,
+    /// Answers that were measured, and when one last came.
+    samples: AtomicU32,
+    answered_ms: AtomicU64,
 }
 
 impl Load {
@@ -36,6 +39,8 @@ impl Load {
             answer_peak: AtomicU64::new(Latency::UNKNOWN.to_bits()),
             answer_mean: AtomicU64::new(Latency::UNKNOWN.to_bits()),
             connect_peak: AtomicU64::new(Latency::UNKNOWN.to_bits()),
+            samples: AtomicU32::new(0),
+            answered_ms: AtomicU64::new(0),
         }
     }
 
@@ -113,6 +118,22 @@ impl Load {
     pub fn observe_answer(&self, now_ns: u64, sample_ns: u64) {
         change(&self.answer_peak, |latency| latency.observe(now_ns, sample_ns));
         change(&self.answer_mean, |latency| latency.blend(now_ns, sample_ns));
+        self.samples.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Answers that were measured so far, and waits in vain; begins anew with each process.
+    pub fn samples(&self) -> u32 {
+        self.samples.load(Ordering::Relaxed)
+    }
+
+    /// An answer came. Told once a session and second.
+    pub fn note_answered(&self, now_us: u64) {
+        self.answered_ms.store(now_us / 1_000, Ordering::Relaxed);
+    }
+
+    /// When an answer last came, in milliseconds of the shared clock; 0: never.
+    pub fn answered_ms(&self) -> u64 {
+        self.answered_ms.load(Ordering::Relaxed)
     }
 
     /// Adds how long somebody waited in vain. One that left sooner than an answer takes says nothing.

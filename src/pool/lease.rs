@@ -152,6 +152,7 @@ impl Lease {
         let took = u32::try_from(took_us).unwrap_or(u32::MAX);
         if second != self.measured.0 || took > self.measured.1 {
             self.measured = (second, took);
+            self.backend.load.note_answered(now_us);
             self.backend.load.observe_answer(now_us.saturating_mul(1_000), took_us.saturating_mul(1_000));
         }
     }

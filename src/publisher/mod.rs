@@ -13,12 +13,14 @@ mod found;
 mod found_lists;
 mod import;
 mod leaving;
+mod outliers;
 mod passive;
 mod pool_roles;
 mod pool_state;
 mod positions;
 mod questions;
 mod tracked;
+mod watched;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -16,11 +16,16 @@ impl PoolState {
         let most = self.backends.len() * usize::from(passive.max_ejected_percent) / 100;
         for index in 0..self.backends.len() {
             let backend = &self.view.backends[index];
-            let (failures, empty) = (backend.failures_in_a_row(), backend.empty_in_a_row());
+            let (failures, empty, owed) =
+                (backend.failures_in_a_row(), backend.empty_in_a_row(), backend.load.owed());
+            let answer_ms =
+                backend.load.answer_ns(now_ms.saturating_mul(1_000_000)).map(|ns| (ns / 1e6).round());
             let cause = if failures >= passive.failures {
                 EjectedFor::Failures
             } else if passive.empty.is_some_and(|most| empty >= most) {
                 EjectedFor::Empty
+            } else if let Some(cause) = self.backends[index].watched.cause {
+                cause
             } else {
                 self.backends[index].spared = false;
                 continue;
@@ -43,7 +48,7 @@ impl PoolState {
                     } else {
                         "no other backend serves"
                     };
-                    tracing::warn!(target: "health", pool, backend = name, cause = cause.word(), failures, empty, why, "backend fails real traffic and is kept");
+                    tracing::warn!(target: "health", pool, backend = name, cause = cause.word(), failures, empty, owed, answer_ms, why, "backend fails real traffic and is kept");
                 }
                 continue;
             }
@@ -51,7 +56,7 @@ impl PoolState {
                 backend.forget_failures();
                 backend.checks.ejections(cause).add(1);
                 self.changed = true;
-                tracing::warn!(target: "health", pool, backend = name, cause = cause.word(), failures, empty, for_ms, "backend is ejected: {}", cause.told());
+                tracing::warn!(target: "health", pool, backend = name, cause = cause.word(), failures, empty, owed, answer_ms, for_ms, "backend is ejected: {}", cause.told());
             }
         }
     }

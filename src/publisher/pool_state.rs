@@ -33,6 +33,8 @@ pub(super) struct PoolState {
     pub(super) withdrawn: bool,
     /// When those that left are looked after.
     pub(super) look_ms: Option<u64>,
+    /// When its answers are looked at, where the file wants that.
+    pub(super) watch_ms: u64,
     /// When the pool left the file.
     pub(super) gone_ms: Option<u64>,
     /// It left the file, and its backends are asked for its last sessions' sake.
@@ -54,6 +56,7 @@ impl PoolState {
             leavers: view.leaving.iter().map(leaver).collect(),
             withdrawn: false,
             look_ms: (view.gone || !view.leaving.is_empty()).then_some(0),
+            watch_ms: 0,
             gone_ms: None,
             is_asked_though_gone: false,
             rules: rules(&view.settings),
@@ -162,13 +165,14 @@ impl PoolState {
                 tracing::info!(target: "health", pool, backend, "ejection is over: backend gets sessions again");
             }
         }
+        self.watch_answers(now_ms);
         self.look_after_leavers(now_ms)
     }
 
     /// When [`Self::on_time`] is to be called.
     pub(super) fn next_wake_ms(&self) -> Option<u64> {
         let states = self.backends.iter().filter_map(|tracked| tracked.state.next_wake_ms(&self.rules));
-        states.chain(self.look_ms).min()
+        states.chain(self.look_ms).chain(self.next_watch_ms()).min()
     }
 
     /// To rebuild it costs milliseconds.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::build::CheckPolicy;
+use super::watched::Watched;
 use crate::backend_state::{BackendState, Health, Rules};
 use crate::health::{Cause, Checked, Outcome, Target};
 use crate::pool::{Backend, Left, PoolView};
@@ -25,6 +26,8 @@ pub(super) struct TrackedBackend {
     pub(super) unconfirmed: bool,
     /// It was told that it fails and cannot be ejected, since it last had a success.
     pub(super) spared: bool,
+    /// What its answers say.
+    pub(super) watched: Watched,
 }
 
 impl TrackedBackend {
@@ -38,6 +41,7 @@ impl TrackedBackend {
             mistaken: false,
             unconfirmed: false,
             spared: false,
+            watched: Watched::default(),
         }
     }
 

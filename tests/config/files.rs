@@ -180,7 +180,14 @@ fn every_form_of_every_key_is_understood() {
     assert_eq!(pool.sticky, Some(Sticky { lasts: Duration::from_secs(3_600), entries: 5 }));
     assert_eq!(
         pool.passive,
-        Some(Passive { failures: 7, empty: None, eject: Duration::from_secs(60), max_ejected_percent: 100 })
+        Some(Passive {
+            failures: 7,
+            empty: None,
+            silent: Some(Duration::from_secs(20)),
+            slow: Some(5.0),
+            eject: Duration::from_secs(60),
+            max_ejected_percent: 100
+        })
     );
     assert_eq!(pool.queue, Some(Queue { sessions: 8, timeout: Duration::from_secs(2) }));
     let pool = &settings.pools[0];
@@ -190,6 +197,8 @@ fn every_form_of_every_key_is_understood() {
         Some(Passive {
             failures: 5,
             empty: Some(5),
+            silent: None,
+            slow: None,
             eject: Duration::from_secs(10),
             max_ejected_percent: 50
         })
@@ -300,7 +309,7 @@ pools:
     when_none: try_all
     max_sessions: 9
     sticky: { for: 1h, entries: 5 }
-    passive: { failures: 7, empty: off, eject: 1m, max_ejected: 100% }
+    passive: { failures: 7, empty: off, silent: 20s, slow: 5, eject: 1m, max_ejected: 100% }
     queue: { sessions: 8, timeout: 2s }
     on_down: close
 workers: 4

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
+use evenkeel::backend_state::EjectedFor;
 use evenkeel::pool::Backend as Live;
 
 use super::rig::{Backend, Balancer, DEADLINE, becomes, connect, echo, eventually, exchange};
@@ -149,4 +150,61 @@ fn flows_owe_answers_too() {
     becomes("owed", [0, 0], || [0, 1].map(|at| balancer.backend(at, owed)));
     assert!(began.elapsed() < DEADLINE);
     UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"end", to_good).unwrap();
+}
+
+#[test]
+fn a_backend_that_owes_and_says_nothing_is_ejected_and_one_with_a_long_question_is_not() {
+    // Answers at once, but for one that asks to be told later.
+    let patient = || {
+        Backend::start(|mut stream| {
+            let mut bytes = [0; 4];
+            while stream.read_exact(&mut bytes).is_ok() {
+                if &bytes != b"wait" && stream.write_all(&bytes).is_err() {
+                    return;
+                }
+            }
+        })
+    };
+    let (hole, one, other) = (black_hole(), patient(), patient());
+    let keys = "health: { check: tcp, interval: 100ms }, passive: { silent: 1s, eject: 1h },";
+    let balancer = Balancer::start(&yaml(keys, &[hole.address, one.address, other.address]));
+    let mut held = Vec::new();
+    let mut long: Vec<TcpStream> = (0..3).map(|_| connect(balancer.address())).collect();
+    long.iter_mut().for_each(|stream| stream.write_all(b"wait").unwrap());
+    eventually("the silent one is ejected", || {
+        // One of three waits there.
+        let mut stream = connect(balancer.address());
+        stream.write_all(b"word").unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let _ = stream.read(&mut [0; 4]);
+        held.push(stream);
+        balancer.ejected()[0]
+    });
+    assert_eq!(balancer.ejected(), [true, false, false]);
+    assert_eq!(balancer.backend(0, |one| one.checks.ejections(EjectedFor::Silent).value()), 1);
+}
+
+#[test]
+fn a_backend_that_is_far_slower_than_its_pool_is_ejected_however_well_it_checks() {
+    let slow = Backend::start(|mut stream| {
+        let mut bytes = [0; 64];
+        while let Ok(length @ 1..) = stream.read(&mut bytes) {
+            std::thread::sleep(Duration::from_millis(40));
+            if stream.write_all(&bytes[..length]).is_err() {
+                return;
+            }
+        }
+    });
+    let (one, other) = (Backend::start(echo), Backend::start(echo));
+    let keys = "health: { check: tcp, interval: 100ms }, passive: { slow: 5, eject: 1h },";
+    let balancer = Balancer::start(&yaml(keys, &[slow.address, one.address, other.address]));
+    let mut sessions = 0;
+    eventually("it is ejected", || {
+        exchange(&mut connect(balancer.address()), b"word");
+        sessions += 1;
+        balancer.ejected()[0]
+    });
+    assert!(sessions >= 60, "{sessions}: a third of them in turn, and 20 are the least");
+    assert_eq!(balancer.ejected(), [true, false, false]);
+    assert_eq!(balancer.backend(0, |one| one.checks.ejections(EjectedFor::Slow).value()), 1);
 }

@@ -12,6 +12,8 @@ pub(super) fn passive(fields: &Fields<'_>, report: &mut Report) -> Option<Passiv
     fields.section_or_off("passive", report, |fields, report| Passive {
         failures: fields.whole("failures", report),
         empty: fields.whole_or("empty", report),
+        silent: fields.duration_or("silent", report),
+        slow: fields.factor_or("slow", report),
         eject: fields.duration("eject", report),
         max_ejected_percent: fields.percent("max_ejected", report),
     })

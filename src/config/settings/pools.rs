@@ -116,12 +116,16 @@ pub struct Sticky {
 }
 
 /// The `passive` of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Passive {
     /// Failures in a row until a backend is ejected. At least 1.
     pub failures: u32,
     /// Sessions in a row that it ended without a byte until a backend is ejected, at least 1; `None` is `off`.
     pub empty: Option<u32>,
+    /// It owes answers for so long, and gives none; `None` is `off`.
+    pub silent: Option<Duration>,
+    /// It answers so many times more slowly than the median of its pool, at least 1; `None` is `off`.
+    pub slow: Option<f64>,
     /// How long the first ejection lasts.
     pub eject: Duration,
     /// How much of the pool may be ejected at once, rounded down; 0 to 100.

@@ -271,6 +271,18 @@ const PASSIVE: Section = Section::new(
             "sessions in a row that a backend ended without a byte, where one was to be expected, until it is ejected; tcp",
         ),
         Key::new(
+            "silent",
+            Kind::Duration(ms(100), hours(1), OFF),
+            Default::Is("off"),
+            "a backend that owes answers for so long, and gives none to anybody meanwhile, is ejected",
+        ),
+        Key::new(
+            "slow",
+            Kind::Factor(1, 100, OFF),
+            Default::Is("off"),
+            "a backend that answers so many times more slowly than the median of its pool, for 20 turns, is ejected",
+        ),
+        Key::new(
             "eject",
             Kind::Duration(ms(100), hours(1), &[]),
             Default::Is("10s"),
