@@ -50,7 +50,7 @@ fn set<B>(response: &mut Response<B>, name: HeaderName, value: &'static str) {
 const PAGE: &str = include_str!("dashboard.html");
 /// The digests are those of what stands between `<style>` and `</style>`, `<script>` and `</script>`: the test tells them.
 const POLICY: &str = "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
-    style-src 'sha256-3O5Ok6RzB7VFngGipn2PbY551RU9CtCj6479LQ4iW9c='; script-src 'sha256-IxGoTtuI8+XaK0UjrDUsIK3Q4sPRvdye6ONcaUczTWc='";
+    style-src 'sha256-3O5Ok6RzB7VFngGipn2PbY551RU9CtCj6479LQ4iW9c='; script-src 'sha256-v1g+/XB7vAInC6dYx/Yr8OfNuEhIMeO4nlk1gZYXzrw='";
 
 #[cfg(test)]
 mod tests {

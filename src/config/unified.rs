@@ -84,7 +84,7 @@ fn entry<'a>(node: &'a Node, key: &str) -> Option<&'a Entry> {
     entries.iter().find(|entry| &*entry.key == key)
 }
 
-/// Every scalar below, with its way. Backends are known by their names, other lists are one value.
+/// Every scalar below, with its way. Backends are known by their names and routes by their numbers, other lists are one value.
 fn flatten(way: &str, node: &Node, keys: &mut Vec<Key>) {
     match &node.value {
         Value::Map(entries) => entries.iter().for_each(|entry| {
@@ -101,6 +101,12 @@ fn flatten(way: &str, node: &Node, keys: &mut Vec<Key>) {
                     }
                     None => keys.push((format!("{way}.{}", text_of(item)), String::new())),
                 }
+            }
+        }
+        // By their numbers: the first that fits is taken.
+        Value::List(items) if way == "routes" => {
+            for (at, item) in items.iter().enumerate() {
+                keys.push((format!("{way}.{}", at + 1), text_of(item)));
             }
         }
         _ => keys.push((way.to_owned(), text_of(node))),

@@ -1,7 +1,7 @@
 //! File descriptor budget (RLIMIT_NOFILE): how the open files of a process are shared out, and what sessions never get of
 //! them, whatever the file asks for. Pure.
 
-use crate::config::settings::{Protocol, SessionLimit, Settings};
+use crate::config::settings::{Protocol, SessionLimit, Settings, Speaks};
 
 /// What the open-file limit is spent on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,9 @@ impl FdBudget {
         let sources = settings.pools.iter().flat_map(|pool| &pool.sources);
         let over_http = 2 * sources.filter(|source| source.from.is_asked_over_http()).count() as u64;
         let names = if asks_names { NAMES + over_http } else { 0 };
-        let kept = (probes as u64 + ADMIN + HANDOVER + names).min(left / 4);
+        let is_cancelled = settings.listeners.iter().any(|one| one.speaks == Some(Speaks::Postgres));
+        let cancels = if is_cancelled { CANCELS } else { 0 };
+        let kept = (probes as u64 + ADMIN + HANDOVER + names + cancels).min(left / 4);
         let pipes = PIPES_MAX.min(left / 32 / 2);
         let room = left - kept - 2 * pipes;
         let uses = |protocol| settings.listeners.iter().any(|listener| listener.protocol == protocol);
@@ -82,6 +84,8 @@ const OWN: u64 = 32;
 const ADMIN: u64 = 64 + 64 + 16 + 16;
 /// Host names that are asked for at once, two questions each.
 const NAMES: u64 = 8 * 2;
+/// Requests to cancel that are being delivered: their clients, and the backends that are told.
+const CANCELS: u64 = 16 + 32;
 /// A line to the next process and one to a starting program, what is handed over, D-Bus, the kernel's files that tell what
 /// this process uses.
 const HANDOVER: u64 = 16;

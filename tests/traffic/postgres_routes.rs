@@ -260,3 +260,46 @@ fn questions_are_answered_and_nonsense_is_refused() {
     client.read_exact(&mut back).unwrap();
     assert_eq!(back, hello);
 }
+
+/// A server that is asked for TLS says nothing until it is let; what comes then comes back.
+#[test]
+fn a_backend_that_is_being_asked_for_tls_outlives_the_process() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let is_let = Arc::new(AtomicBool::new(false));
+    let answers = Arc::clone(&is_let);
+    let backend = Backend::start(move |mut stream| {
+        let mut question = [0; 8];
+        stream.read_exact(&mut question).unwrap();
+        assert_eq!(question, SSL_REQUEST);
+        super::rig::eventually("it is let", || answers.load(Ordering::SeqCst));
+        stream.write_all(b"S").unwrap();
+        echo(stream);
+    });
+    let program = super::rig::Program::start(&format!(
+        "listeners: {{ pg: {{ bind: '127.0.0.1:PORT', speaks: postgres, timeouts: {{ first: 60s }}, routes: [{{ sni: '*', pool: a }}] }} }}
+pools: {{ a: {{ connect: {{ timeout: 60s }}, backends: ['{}'], health: {{ check: off }} }} }}",
+        backend.address
+    ));
+    let hello = super::routes::rustls_hello("a.db.test");
+    let begin = || {
+        let mut client = connect(program.address());
+        client.write_all(&SSL_REQUEST).unwrap();
+        let mut yes = [0];
+        client.read_exact(&mut yes).unwrap();
+        assert_eq!(yes, *b"S");
+        client
+    };
+    let (mut asked, mut promised) = (begin(), begin());
+    asked.write_all(&hello).unwrap();
+    super::rig::eventually("it is asked", || backend.accepted() == 1);
+    // One whose backend is being asked, and one that was promised TLS and has not begun it.
+    assert_eq!(program.upgrade(), 2);
+    promised.write_all(&hello).unwrap();
+    is_let.store(true, Ordering::SeqCst);
+    for client in [&mut asked, &mut promised] {
+        let mut back = vec![0; hello.len()];
+        client.read_exact(&mut back).unwrap();
+        assert_eq!(back, hello);
+    }
+}

@@ -16,7 +16,7 @@ pub(super) const KEYS: &[Row] = &[
     Row { words: &["default_backend"], here: "is `pool: NAME` of the listener" },
     Row {
         words: &["use_backend", "use-server"],
-        here: "has no counterpart: a listener has one pool; make a listener for each",
+        here: "is `routes: [{ sni: NAME, pool: NAME }]` of the listener; also by `from`, `port`, `alpn`",
     },
     Row {
         words: &["server", "servers", "server-template"],
@@ -214,17 +214,12 @@ pub(super) const KEYS: &[Row] = &[
         here: "has no counterpart: machines with the same file and `balance: source_hash` send a client the same way without talking to each other",
     },
     Row {
-        words: &[
-            "ssl",
-            "crt",
-            "ca-file",
-            "verify",
-            "alpn",
-            "sni",
-            "ssl-default-bind-options",
-            "ssl-default-bind-ciphers",
-        ],
+        words: &["ssl", "crt", "ca-file", "verify", "ssl-default-bind-options", "ssl-default-bind-ciphers"],
         here: "is left out: TLS passes through unopened, between client and backend",
+    },
+    Row {
+        words: &["sni", "alpn", "req.ssl_sni", "req_ssl_sni", "req.ssl_alpn"],
+        here: "is `sni` and `alpn` of a route of the listener: `routes`",
     },
     Row {
         words: &["resolvers", "nameserver", "resolve-prefer"],

@@ -71,8 +71,12 @@ pub(super) const NGINX: &[Row] = &[
         here: "is `dns: { servers: [10.0.0.53] }`, which is /etc/resolv.conf by itself; a backend's address may be a name",
     },
     Row {
-        words: &["ssl_preread", "ssl_certificate", "ssl_certificate_key", "ssl_protocols", "proxy_ssl"],
+        words: &["ssl_certificate", "ssl_certificate_key", "ssl_protocols", "proxy_ssl"],
         here: "is left out: TLS passes through unopened, between client and backend",
+    },
+    Row {
+        words: &["ssl_preread", "ssl_preread_server_name", "ssl_preread_alpn_protocols"],
+        here: "is `routes: [{ sni: NAME, pool: NAME }]` of the listener",
     },
     Row { words: &["access_log"], here: "is `log: { sessions: all }`; lines go to the journal" },
     Row { words: &["error_log"], here: "is `log: { level: info }`; lines go to the journal" },
@@ -107,7 +111,7 @@ pub(super) const TRAEFIK: &[Row] = &[
     Row { words: &["url"], here: "is `address: 10.0.0.1:5432` of a backend" },
     Row {
         words: &["rule", "HostSNI", "HostSNIRegexp"],
-        here: "has no counterpart: a listener has one pool; make a listener for each",
+        here: "is `routes: [{ sni: NAME, pool: NAME }]` of the listener",
     },
     Row { words: &["middlewares", "middleware"], here: "is `allow`, `deny` and `limits` of the listener" },
     Row {

@@ -27,8 +27,9 @@ fuzz_target!(|bytes: &[u8]| {
         }
     };
     assert!(looks < 200, "{looks} looks at {have} bytes");
-    // The old ping of Minecraft is whole at two lengths: whoever stops early is answered early.
-    if which % 3 != 2 {
+    // What is too long may be broken as well; and the old ping of Minecraft is whole at two lengths: whoever stops early is
+    // answered early.
+    if which % 3 != 2 && matches!(outcome, Seen::Whole(_)) {
         assert_eq!(read(bytes), outcome);
     }
 });
