@@ -1,6 +1,6 @@
 //! Metrics page for Prometheus, `/metrics`. Names and labels are a contract with dashboards and alerts.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,13 +9,13 @@ use hyper::body::Bytes;
 use super::cached_texts::MaxAge;
 use super::openmetrics::OpenMetrics;
 use super::process;
+use super::role_metrics::roles;
+use super::samples::{each_backend, each_counted};
 use super::source_rows;
 use super::sources::{FOLLOWERS_MAX, Sources, WATCHERS_MAX};
 use crate::backend_state::{EjectedFor, TENTHS};
-use crate::config::settings::{Role, Word};
 use crate::metrics::{AcceptTrouble, Cancelled, Direction, Drop, Histogram, ListenerCounters, ListenerShard};
-use crate::pool::{Backend, PoolView, RoleView, tcp_source_ports_ratio};
-use crate::roles::{Claim, Standing};
+use crate::pool::{PoolView, tcp_source_ports_ratio};
 use crate::sys::udp::local_ports;
 
 /// The whole page, which serves all who ask for a while.
@@ -212,94 +212,6 @@ fn pools(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
     }
 }
 
-/// Role gauges: what only pools have whose check tells roles.
-fn roles(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
-    let told: Vec<_> = pools.iter().filter_map(|pool| Some((pool, pool.roles.as_ref()?))).collect();
-    let count = |view: &RoleView, is: fn(Claim) -> bool| {
-        (0..view.roles.standings().len()).filter(|at| view.roles.claim(*at).is_some_and(is)).count()
-    };
-    out.gauge("evenkeel_pool_primaries", "Backends that say they are the primary.");
-    for (pool, view) in &told {
-        let primaries = count(view, |claim| matches!(claim, Claim::Primary | Claim::Former));
-        out.sample("evenkeel_pool_primaries", &[("pool", &pool.live.name)], primaries);
-    }
-    out.gauge("evenkeel_pool_primary_believed", "1: one of them is believed, and serves what writes.");
-    for (pool, view) in &told {
-        let believed = u8::from(view.roles.primary().is_some());
-        out.sample("evenkeel_pool_primary_believed", &[("pool", &pool.live.name)], believed);
-    }
-    out.gauge("evenkeel_backend_role", "1: it is believed to be that.");
-    for (pool, view) in &told {
-        for (at, backend) in pool.backends.iter().enumerate() {
-            let standing = view.standing(at);
-            let is_replica = matches!(standing, Standing::Replica | Standing::Lagging);
-            for (word, is) in [("primary", standing.is_primary()), ("replica", is_replica)] {
-                let labels = [("pool", &*pool.live.name), ("backend", &*backend.name), ("role", word)];
-                out.sample("evenkeel_backend_role", &labels, u8::from(is));
-            }
-        }
-    }
-    role_changes(out, &told);
-    let each = |tell: &mut TellRole<'_>| {
-        for (pool, view) in &told {
-            for (at, backend) in pool.backends.iter().enumerate() {
-                tell((view, at), backend, [("pool", &*pool.live.name), ("backend", &*backend.name)]);
-            }
-        }
-    };
-    out.gauge("evenkeel_backend_generation", "Of which promotion it is: its timeline.");
-    each(&mut |(view, at), _, labels| {
-        if let Some(generation) = view.roles.generation(at) {
-            out.sample("evenkeel_backend_generation", &labels, generation.number);
-        }
-    });
-    out.gauge("evenkeel_backend_lag_seconds", "How far it is behind the primary, in time.");
-    each(&mut |_, backend, labels| {
-        if let Some(lag) = backend.lag() {
-            out.sample("evenkeel_backend_lag_seconds", &labels, lag.ms as f64 / 1_000.0);
-        }
-    });
-    out.gauge(
-        "evenkeel_backend_lag_bytes",
-        "How far it is behind the primary, in bytes of the stream of changes.",
-    );
-    for (pool, _) in told.iter().filter(|(pool, _)| pool.settings.health.check.tells_bytes()) {
-        for backend in pool.backends.iter() {
-            if let Some(lag) = backend.lag() {
-                let labels = [("pool", &*pool.live.name), ("backend", &*backend.name)];
-                out.sample("evenkeel_backend_lag_bytes", &labels, lag.bytes);
-            }
-        }
-    }
-    out.gauge("evenkeel_backend_eligible_for", "1: it may be picked for listeners of that role.");
-    for (pool, _) in &told {
-        for (word, role) in Role::WORDS {
-            let mut eligible = vec![false; pool.backends.len()];
-            pool.eligible(*role).iter().for_each(|&index| eligible[index as usize] = true);
-            for (backend, eligible) in pool.backends.iter().zip(eligible) {
-                let labels = [("pool", &*pool.live.name), ("backend", &*backend.name), ("role", *word)];
-                out.sample("evenkeel_backend_eligible_for", &labels, u8::from(eligible));
-            }
-        }
-    }
-}
-
-/// Counter of role changes: who became what, and how often.
-fn role_changes(out: &mut OpenMetrics, told: &[(&Arc<PoolView>, &RoleView)]) {
-    out.counter("evenkeel_role_changes", "Times it became that.");
-    for (pool, _) in told {
-        for backend in pool.backends.iter() {
-            for (word, is_primary) in [("primary", true), ("replica", false)] {
-                let labels = [("pool", &*pool.live.name), ("backend", &*backend.name), ("role", word)];
-                out.sample("evenkeel_role_changes_total", &labels, backend.checks.became(is_primary).value());
-            }
-        }
-    }
-}
-
-/// Teller of one backend and its role: where it stands among the roles, itself, and its labels.
-type TellRole<'a> = dyn FnMut((&RoleView, usize), &Backend, [(&str, &str); 2]) + 'a;
-
 fn backends(out: &mut OpenMetrics, pools: &[Arc<PoolView>]) {
     out.counter("evenkeel_connect_failures", "Attempts at a backend that failed.");
     each_counted(pools, |backend, labels| {
@@ -475,38 +387,4 @@ fn network_files(out: &mut OpenMetrics, sources: &Sources) {
     for row in &rows {
         out.sample("evenkeel_network_file_failures_total", &[("file", &row.path)], row.failures);
     }
-}
-
-fn each_backend<'a>(
-    pools: &'a [Arc<PoolView>],
-    mut add: impl FnMut(&'a PoolView, usize, &'a Backend, [(&'static str, &'a str); 2]),
-) {
-    for pool in pools {
-        for (index, backend) in pool.backends.iter().enumerate() {
-            add(pool, index, backend, [("pool", &*pool.live.name), ("backend", &*backend.name)]);
-        }
-    }
-}
-
-/// The same with those that left the list lately, what is counted of which stays for a while.
-fn each_counted<'a>(
-    pools: &'a [Arc<PoolView>],
-    mut add: impl FnMut(&'a Backend, [(&'static str, &'a str); 2]),
-) {
-    for pool in pools {
-        let listed = pool.backends.iter().map(|backend| &**backend);
-        let left = pool.leaving.iter().map(|left| &*left.backend);
-        if pool.leaving.is_empty() {
-            listed.for_each(|backend| add(backend, labels_of(pool, backend)));
-            continue;
-        }
-        // One that is there at another address has the same counters.
-        let mut names = HashSet::new();
-        let each = listed.chain(left).filter(|backend| names.insert(&*backend.name));
-        each.for_each(|backend| add(backend, labels_of(pool, backend)));
-    }
-}
-
-fn labels_of<'a>(pool: &'a PoolView, backend: &'a Backend) -> [(&'static str, &'a str); 2] {
-    [("pool", &*pool.live.name), ("backend", &*backend.name)]
 }

@@ -3,10 +3,12 @@
 
 mod answer;
 mod cached_texts;
+mod command_answers;
 mod commands;
 mod connections;
 mod dashboard;
 mod event_stream;
+mod explain;
 mod gate;
 mod history;
 mod host_check;
@@ -16,7 +18,9 @@ mod process;
 mod query;
 mod readiness;
 pub mod requests;
+mod role_metrics;
 mod run_time;
+mod samples;
 mod socket;
 mod source_rows;
 mod sources;

@@ -7,6 +7,7 @@ use super::super::yaml::Yaml;
 use super::words::Line;
 
 /// Adds what one line binds to the listener.
+// long because: each arm is a word of the other balancer
 pub(super) fn read(line: &Line, listener: &mut Part, notes: &mut Notes) {
     let at = notes.at(line.number);
     let Some(addresses) = line.words.get(1) else { return };

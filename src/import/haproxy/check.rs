@@ -124,6 +124,7 @@ fn http(section: &Section, port: Option<&str>, pool: &mut Part, notes: &mut Note
 }
 
 /// `tcp-check` in steps: what is sent in one go and what is expected then is a conversation of ours; Redis is known by its words.
+// long because: each arm is a word of the other balancer
 fn steps(section: &Section, pool: &mut Part, notes: &mut Notes) -> Option<&'static str> {
     let (mut sent, mut expected, mut odd) = (String::new(), Vec::new(), None);
     let mut password = None;

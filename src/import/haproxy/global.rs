@@ -7,6 +7,7 @@ use super::super::yaml::Yaml;
 use super::sections::Section;
 
 /// The section of the process.
+// long because: each arm is a word of the other balancer
 pub(super) fn read(section: &Section, plan: &mut Plan, notes: &mut Notes) {
     for line in &section.lines {
         let words: Vec<&str> = line.words.iter().map(String::as_str).collect();

@@ -139,6 +139,7 @@ impl Backend<'_> {
         }
     }
 
+    // long because: each arm is a word of the other balancer
     fn words(&mut self, words: &[&str], notes: &mut Notes) {
         let mut rest = words.iter().copied();
         let mut is_tls = false;

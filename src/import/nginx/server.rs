@@ -150,6 +150,7 @@ fn option_of_listen(word: &str, listener: &mut Part, at: &super::super::notes::A
 }
 
 /// What a listener says.
+// long because: each arm is a word of the other balancer
 fn line(one: &Directive, is_udp: bool, listener: &mut Part, notes: &mut Notes) {
     let at = one.at();
     let whole = one.words.join(" ");
