@@ -124,6 +124,12 @@ const HAPROXY: &[&str] = &[
     "size",
     "100k",
     "expire",
+    "req.ssl_sni",
+    "-i",
+    "-m",
+    "end",
+    "dst_port",
+    "db.example.org",
     "ssl",
     "crt",
     "accept-proxy",
@@ -259,4 +265,4 @@ fn right(imported: &Imported) {
     }
 }
 
-const BY_HAND: &[&str] = &["already, on line", "two backends of this pool are named"];
+const BY_HAND: &[&str] = &["already, on line", "nobody comes to", "two backends of this pool are named"];

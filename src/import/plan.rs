@@ -40,6 +40,31 @@ impl Part {
         self.body.get(way).is_some()
     }
 
+    /// Where its clients go by what they say.
+    fn routes(&self) -> &[Yaml] {
+        match self.body.get(&["routes"]) {
+            Some(Yaml::List(routes)) => routes,
+            _ => &[],
+        }
+    }
+
+    /// Routes to pools that are not there are told.
+    fn keep_routes(&mut self, is_there: impl Fn(&str) -> bool, notes: &mut Notes) {
+        let (stay, go): (Vec<Yaml>, Vec<Yaml>) =
+            self.routes().iter().cloned().partition(|route| pool_of_route(route).is_some_and(&is_there));
+        for route in &go {
+            let pool = pool_of_route(route).unwrap_or_default();
+            let text = format!("{}: a route to `{pool}` is left out: it has no backend", self.of);
+            notes.tell(&notes.at(0), Standing::Lost, text);
+        }
+        if let (false, Yaml::Map(entries)) = (go.is_empty(), &mut self.body) {
+            entries.retain(|(key, _)| key != "routes");
+            if !stay.is_empty() {
+                self.set(&["routes"], Yaml::List(stay));
+            }
+        }
+    }
+
     fn word_of(&self, way: &[&str]) -> Option<&str> {
         match self.body.get(way) {
             Some(Yaml::Word(word)) => Some(word),
@@ -63,9 +88,13 @@ impl Plan {
         let whole = notes.at(0);
         let pools: HashSet<String> =
             self.pools.iter().filter(|pool| has_backends(pool)).map(|pool| pool.name.clone()).collect();
+        for one in &mut self.listeners {
+            one.keep_routes(|pool| pools.contains(pool), notes);
+        }
         self.listeners.retain(|one| {
             let pool = one.word_of(&["pool"]).map(str::to_owned);
             let why = match &pool {
+                None if one.has(&["routes"]) && one.has(&["bind"]) => return true,
                 None => "no pool came of its directives".to_owned(),
                 Some(pool) if !pools.contains(pool) => format!("its pool `{pool}` has no backend"),
                 Some(_) if !one.has(&["bind"]) => "no address came of its directives".to_owned(),
@@ -74,8 +103,11 @@ impl Plan {
             notes.tell(&whole, Standing::Lost, format!("{} is left out: {why}", one.of));
             false
         });
-        let used: HashSet<String> =
-            self.listeners.iter().filter_map(|one| one.word_of(&["pool"])).map(str::to_owned).collect();
+        let of = |one: &Part| {
+            let routes = one.routes().iter().filter_map(pool_of_route).map(str::to_owned);
+            routes.chain(one.word_of(&["pool"]).map(str::to_owned)).collect::<Vec<_>>()
+        };
+        let used: HashSet<String> = self.listeners.iter().flat_map(of).collect();
         let mut names = HashSet::new();
         self.pools.retain(|pool| {
             let stays = used.contains(&pool.name) && has_backends(pool);
@@ -150,6 +182,13 @@ impl Plan {
             }
         }
         out
+    }
+}
+
+fn pool_of_route(route: &Yaml) -> Option<&str> {
+    match route.get(&["pool"]) {
+        Some(Yaml::Word(pool)) => Some(pool),
+        _ => None,
     }
 }
 

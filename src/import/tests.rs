@@ -83,7 +83,7 @@ listen tls
     stick-table type ip size 100k expire 30m peers p
     stick on src
     tcp-request content reject if { dst_port 81 }
-    use_backend other if { req.ssl_sni -i x.example.org }
+    use_backend other if { path /x }
     option httpchk GET /up
     server a 10.0.0.1:80 check ssl verify none
     server b db.example.org:80 check resolvers d
@@ -145,6 +145,53 @@ listen redis
 }
 
 #[test]
+fn clients_go_by_name_where_they_did() {
+    let text = r#"
+frontend tls
+    bind :443-444
+    tcp-request inspect-delay 5s
+    tcp-request content accept if { req.ssl_hello_type 1 }
+    acl old req.ssl_sni -i old.example.org
+    acl old req.ssl_sni -i older.example.org
+    use_backend db if { req.ssl_sni -i db.example.org }
+    use_backend db if old { src 10.0.0.0/8 }
+    use_backend web if { req.ssl_sni -m end .web.example.org } or { dst_port 444 }
+    use_backend gone if { req.ssl_sni gone.example.org }
+    default_backend web
+backend db
+    server a 10.0.0.1:443
+backend web
+    server a 10.0.0.2:443
+"#;
+    let imported = imported(Whose::HAProxy, text);
+    served(&imported);
+    for part in [
+        "{ sni: db.example.org, pool: db }",
+        "{ sni: older.example.org, from: [10.0.0.0/8], pool: db }",
+        "{ sni: '*.web.example.org', pool: web }",
+        "{ port: 444, pool: web }",
+    ] {
+        assert!(imported.yaml.contains(part), "{part}: {}", imported.yaml);
+    }
+    has(&told(&imported, Standing::Lost), "a route to `gone` is left out");
+    let text = r#"
+stream {
+    upstream db { server 10.0.0.1:443; }
+    map $ssl_preread_server_name $to { hostnames; db.example.org db; .web.example.org 10.0.0.2:443; ~^x lost; default db; }
+    server { listen 443; ssl_preread on; proxy_pass $to; }
+}
+"#;
+    let imported = self::imported(Whose::Nginx, text);
+    served(&imported);
+    for part in
+        ["{ sni: db.example.org, pool: db }", "{ sni: '*.web.example.org', pool: 10.0.0.2:443 }", "pool: db"]
+    {
+        assert!(imported.yaml.contains(part), "{part}: {}", imported.yaml);
+    }
+    has(&told(&imported, Standing::Lost), "`~^x` in a `map`");
+}
+
+#[test]
 fn lists_decide_as_the_rules_did() {
     let list = |rules: &str| {
         let text = format!(
@@ -181,7 +228,7 @@ stream {
     server { listen 5432 so_keepalive=on; proxy_pass db; proxy_connect_timeout 2s; allow 10.0.0.0/8; deny all; }
     server { listen 53 udp reuseport; proxy_pass dns; proxy_responses 1; proxy_timeout 5s; }
     server { listen 127.0.0.1:6379; proxy_pass 10.0.0.9:6379; proxy_protocol on; }
-    map $ssl_preread_server_name $name { default db; }
+    map $remote_addr $name { default db; }
     server { listen 443; ssl_preread on; proxy_pass $name; }
 }
 "#;
@@ -197,7 +244,7 @@ stream {
     assert_eq!(settings.pools[1].balance.word(), "source_hash");
     has(&told(&imported, Standing::Http), "f:4: `http`");
     let lost = told(&imported, Standing::Lost);
-    has(&lost, "f:17: `map $ssl_preread_server_name $name`");
+    has(&lost, "f:17: `map $remote_addr $name`");
     has(&lost, "f:18: `proxy_pass $name`");
 }
 

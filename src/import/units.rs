@@ -120,6 +120,19 @@ pub(super) fn is_of_another_kind(text: &str) -> bool {
 
 /// A backend may be there: an address or a host name, with a port or without.
 pub(super) fn is_backend(host: &str, port: Option<&str>) -> bool {
+    let bare = host.strip_suffix('.').unwrap_or(host);
+    let is_name = is_name(host)
+        && !bare.split('.').next_back().is_some_and(|last| last.bytes().all(|one| one.is_ascii_digit()));
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    let ip = host.parse::<std::net::IpAddr>();
+    let is_host = ip.map_or(is_name, |ip| {
+        !ip.is_unspecified() && !ip.is_multicast() && ip != std::net::Ipv4Addr::BROADCAST
+    });
+    is_port && is_host
+}
+
+/// A host name, by its letters.
+pub(super) fn is_name(host: &str) -> bool {
     let is_label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
@@ -128,15 +141,7 @@ pub(super) fn is_backend(host: &str, port: Option<&str>) -> bool {
             && !label.ends_with('-')
     };
     let bare = host.strip_suffix('.').unwrap_or(host);
-    let is_name = bare.len() <= 253
-        && bare.split('.').all(is_label)
-        && !bare.split('.').next_back().is_some_and(|last| last.bytes().all(|one| one.is_ascii_digit()));
-    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
-    let ip = host.parse::<std::net::IpAddr>();
-    let is_host = ip.map_or(is_name, |ip| {
-        !ip.is_unspecified() && !ip.is_multicast() && ip != std::net::Ipv4Addr::BROADCAST
-    });
-    is_port && is_host
+    bare.len() <= 253 && bare.split('.').all(is_label)
 }
 
 /// Least and most of times in our file, in milliseconds.

@@ -131,7 +131,7 @@ fn named(section: &Section, name: &str) -> Option<Vec<Yaml>> {
 }
 
 /// `src NETWORK…` and `src -f FILE`.
-fn source(words: &[&str]) -> Option<Vec<Yaml>> {
+pub(super) fn source(words: &[&str]) -> Option<Vec<Yaml>> {
     let ["src", rest @ ..] = words else { return None };
     let mut all = Vec::new();
     let mut rest = rest.iter();

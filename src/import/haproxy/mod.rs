@@ -5,6 +5,7 @@ mod balance;
 mod bind;
 mod check;
 mod global;
+mod routes;
 mod sections;
 mod server;
 mod words;
@@ -185,6 +186,7 @@ fn listener(section: &Section, all: &[Section], plan: &mut Plan, notes: &mut Not
         listener.word(&["log_sessions"], "all");
     }
     access::read(section, &mut listener, notes);
+    routes::read(section, &mut listener, notes);
     rest(section, true, notes);
     notes.leave();
     plan.listeners.push(listener);
@@ -211,7 +213,8 @@ fn rest(section: &Section, is_listener: bool, notes: &mut Notes) {
                 | "maxconn"
                 | "acl"
                 | "tcp-check"
-                | "block",
+                | "block"
+                | "use_backend",
                 ..,
             ] => {}
             ["stick-table" | "stick" | "hash-preserve-affinity", ..] => {}

@@ -1,5 +1,6 @@
 //! nginx: the `stream` block. A `server` becomes a listener, an `upstream` a pool.
 
+mod routes;
 mod server;
 mod upstream;
 mod words;
@@ -106,6 +107,8 @@ fn outside(directive: &Directive, name: &str, notes: &mut Notes) {
                 format!("`{name}`: a log is written here without being asked for"),
             );
         }
+        // Read where a `proxy_pass` names what it makes.
+        "map" if directive.word(1) == Some("$ssl_preread_server_name") => {}
         "map" | "geo" | "split_clients" | "js_import" | "js_set" | "js_var" | "set" => {
             notes.lost(
                 &at,

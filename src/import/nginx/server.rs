@@ -4,8 +4,8 @@ use super::super::notes::{Notes, Standing};
 use super::super::plan::{Part, Plan};
 use super::super::units::{self, milliseconds, network};
 use super::super::yaml::Yaml;
-use super::upstream;
 use super::words::Directive;
+use super::{routes, upstream};
 
 /// Directives that a server has, or inherits of `stream`.
 pub(super) fn is_known(name: &str) -> bool {
@@ -45,6 +45,7 @@ pub(super) fn read(
             );
         }
         None => notes.lost(&server.at(), "a `server` without `proxy_pass`"),
+        Some(_) if target.contains('$') && routes::read(target, outer, &mut listener, plan, notes) => {}
         Some(pass) if target.contains('$') => {
             notes.lost(
                 &pass.at(),
@@ -191,9 +192,6 @@ fn line(one: &Directive, is_udp: bool, listener: &mut Part, notes: &mut Notes) {
             notes.different(&at, format!("`{whole}`: counted by the client's address"));
         }
         ("access_log", "off") => listener.word(&["log_sessions"], "off"),
-        ("ssl_preread", "on") => {
-            notes.lost(&at, "`ssl_preread`: the name in the hello of TLS is not read here");
-        }
         (
             "ssl_preread"
             | "listen"
