@@ -667,10 +667,12 @@ impl Docker {
         eventually("the daemon answers", || curl(&["--unix-socket", &socket, "http://d/_ping"]) == "OK");
     }
 
-    fn run(&self, words: &[&str]) {
+    /// What it said.
+    fn run(&self, words: &[&str]) -> String {
         let host = format!("unix://{}", place_of(&self.folder, "docker.sock").display());
         let output = Command::new("docker").env("DOCKER_HOST", host).args(words).output().unwrap();
         assert!(output.status.success(), "docker {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
     fn container(&self, name: &str, more: &[&str]) {
@@ -698,6 +700,52 @@ impl Drop for Docker {
         let layers = place_of(&self.folder, "data");
         let _ = Command::new("rm").arg("-rf").arg(layers).status();
     }
+}
+
+#[test]
+#[ignore = "needs docker"]
+fn docker_runs_our_image_and_asks_for_its_health() {
+    let docker = Docker::start();
+    let at = |name: &str| place_of(&docker.folder, name).display().to_string();
+    let image = Command::new("scripts/image")
+        .args([
+            "--binary",
+            env!("CARGO_BIN_EXE_evenkeel"),
+            "--tag",
+            "evenkeel:test",
+            "--output",
+            &at("evenkeel.tar"),
+        ])
+        .output()
+        .unwrap();
+    assert!(image.status.success(), "{}", String::from_utf8_lossy(&image.stderr));
+    assert!(docker.run(&["load", "-i", &at("evenkeel.tar")]).contains("evenkeel:test"));
+    fs::create_dir(at("etc")).unwrap();
+    let file = "listeners: { low: { bind: 53, backends: ['127.0.0.1:9'], health: { check: off } } }";
+    fs::write(at("etc/evenkeel.yaml"), file).unwrap();
+    // As conf/containers/compose.yaml has it.
+    let mut words = vec!["run", "-d", "--name", "ek", "--read-only", "--cap-drop", "ALL"];
+    words.extend([
+        "--security-opt",
+        "no-new-privileges",
+        "--tmpfs",
+        "/run/evenkeel:mode=0755,uid=65532,gid=65532",
+    ]);
+    let folder = format!("{}:/etc/evenkeel:ro", at("etc"));
+    words.extend(["-v", &folder, "-v", "state:/var/lib/evenkeel", "evenkeel:test"]);
+    docker.run(&words);
+    let health = || docker.run(&["inspect", "-f", "{{.State.Health.Status}}", "ek"]);
+    eventually("it is healthy", || health() == "healthy");
+    assert!(docker.run(&["exec", "ek", "evenkeel", "upgrade"]).contains("has taken over"));
+    docker.run(&["exec", "ek", "evenkeel", "withdraw"]);
+    eventually("whoever is withdrawn is not", || health() == "unhealthy");
+    docker.run(&["stop", "ek"]);
+    assert_eq!(docker.run(&["inspect", "-f", "{{.State.ExitCode}}", "ek"]), "0");
+    // The volume has kept it.
+    docker.run(&["start", "ek"]);
+    eventually("it is withdrawn still", || {
+        docker.run(&["exec", "ek", "evenkeel", "status"]).contains("Withdrawn by evenkeel")
+    });
 }
 
 #[test]
