@@ -63,8 +63,7 @@ pub fn guess(text: &str) -> Option<Whose> {
     if begins(&["frontend", "listen", "backend", "defaults", "global"]) {
         return Some(Whose::HAProxy);
     }
-    let opens = |line: &str| line.trim_end().ends_with('{');
-    if words().any(opens) && begins(&["stream", "upstream", "server", "http", "events"]) {
+    if text.contains('{') && begins(&["stream", "upstream", "server", "http", "events"]) {
         return Some(Whose::Nginx);
     }
     let is_traefik = ["entryPoints:", "tcp:", "udp:", "providers:"];
