@@ -241,8 +241,14 @@ pub(super) fn connected(
     broken: Option<Errno>,
     cx: &mut ThreadContext,
 ) -> Next {
+    reached(session, ready, broken, cx);
+    relay::begin(session, cx)
+}
+
+/// The backend is reached: that counts for it.
+pub(super) fn reached(session: &mut Session, ready: &Ready, broken: Option<Errno>, cx: &mut ThreadContext) {
     let (Phase::Dialling { began_us, .. } | Phase::AskingTls { began_us, .. }) = session.phase else {
-        return Next::Wait;
+        return;
     };
     let was_asked = matches!(session.phase, Phase::AskingTls { .. });
     let took_us = cx.now_us.saturating_sub(began_us);
@@ -268,7 +274,6 @@ pub(super) fn connected(
         side.note(ready);
         side.broken = broken;
     }
-    relay::begin(session, cx)
 }
 
 /// How often it may be tried; once where its pool is gone.

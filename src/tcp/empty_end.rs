@@ -79,10 +79,12 @@ pub(super) fn reason(otherwise: Reason, client: &Side, relay: &Relay) -> Reason 
 fn may_go(session: &Session, connect: &Connect, cx: &ThreadContext) -> bool {
     let timeout_us = u64::try_from(connect.timeout.as_micros()).unwrap_or(u64::MAX);
     let owed_since_us = session.lease.as_ref().map_or(0, Lease::owed_since_us);
+    let was_answered = session.first.as_ref().is_some_and(|first| first.was_answered);
     let again = session.relay.to_backend.can_begin_again();
     session.terms.live.shards.of(cx.worker).replays_forgone.add(again.is_err().into());
     again == Ok(true)
         && !session.is_given
+        && !was_answered
         && session.attempts < connect.attempts
         && cx.now_us.saturating_sub(session.relay.asked_us.max(owed_since_us)) <= timeout_us
 }

@@ -221,6 +221,8 @@ impl Terms {
 impl Session {
     fn export(&self, worker: u32, terms: u32) -> manifest::Session {
         let relay = &self.relay;
+        let asks_backend = matches!(self.phase, Phase::AskingTls { .. })
+            && self.first.as_ref().is_some_and(|first| first.asks_backend);
         manifest::Session {
             worker,
             terms,
@@ -228,8 +230,8 @@ impl Session {
             client_address: self.client_address,
             proxied: self.proxied.as_ref().map(|proxied| proxied.export()),
             local_port: self.local_port,
-            backend: self.backend.as_ref().map(Side::export),
-            lease: self.lease.as_ref().map(|lease| lease.backend().number),
+            backend: self.backend.as_ref().filter(|_| !asks_backend).map(Side::export),
+            lease: self.lease.as_ref().filter(|_| !asks_backend).map(|lease| lease.backend().number),
             has_permit: self.permit.is_some(),
             phase: match self.phase {
                 // In such a state as a later build might have.
@@ -239,6 +241,8 @@ impl Session {
                 Phase::AwaitingHeader { deadline_ms } => manifest::Phase::AwaitingHeader(deadline_ms),
                 Phase::AwaitingFirst { deadline_ms } => manifest::Phase::AwaitingFirst(deadline_ms),
                 Phase::Dialling { began_us, deadline_ms } => manifest::Phase::Dialling(began_us, deadline_ms),
+                // Its question is still in its socket: another process lets the backend answer.
+                Phase::AskingTls { .. } if asks_backend => manifest::Phase::Pausing(relay.moved_ms),
                 Phase::AskingTls { began_us, deadline_ms } => {
                     manifest::Phase::AskingTls(began_us, deadline_ms)
                 }

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::session::{Next, Phase, Session};
-use super::{ThreadContext, Token, cancel, dial};
+use super::{ThreadContext, Token, cancel, dial, relay};
 use crate::config::settings::Speaks;
 use crate::reason::Reason;
 use crate::routing::{self, Choice, Facts, Malformed, Opening, Seen};
@@ -27,6 +27,10 @@ pub(super) struct FirstMessage {
     pub(super) trouble: Option<Trouble>,
     /// The client was told that it may begin with TLS, and its backend is still to be asked for that.
     pub(super) promised_tls: bool,
+    /// It asks for TLS, and what its backend answers is passed on: after a no it may still say that it wants to cancel.
+    pub(super) asks_backend: bool,
+    /// A backend has said whether it takes TLS: no other may stand in for it.
+    pub(super) was_answered: bool,
     /// Questions of it that were answered here.
     answered: u8,
 }
@@ -118,6 +122,10 @@ pub(super) fn look(session: &mut Session, backend_token: Token, cx: &mut ThreadC
             Next::Wait
         }
         Seen::Malformed(malformed) => refuse(session, Trouble::Malformed(malformed)),
+        // Its backend has said no to TLS, and waits for this.
+        Seen::Whole(opening) if session.backend.is_some() && !is_cancel(&opening) => {
+            relay::begin(session, cx)
+        }
         Seen::Whole(Opening::PostgresAsks { tls }) => answer(session, tls, backend_token, cx),
         Seen::Whole(Opening::PostgresCancel { bytes }) => {
             let request: Arc<[u8]> = cx.scratch[..bytes].into();
@@ -140,6 +148,9 @@ fn answer(session: &mut Session, tls: bool, backend_token: Token, cx: &mut Threa
         return Next::End(Reason::InternalError);
     };
     if !reads_tls && !only_startup {
+        if let Some(first) = &mut session.first {
+            first.asks_backend = tls;
+        }
         return route(session, &Opening::PostgresAsks { tls }, backend_token, cx);
     }
     let is_promised = tls && reads_tls;
@@ -161,6 +172,21 @@ fn answer(session: &mut Session, tls: bool, backend_token: Token, cx: &mut Threa
             Next::End(Reason::ClientReset)
         }
     }
+}
+
+/// Its backend is there and takes no TLS: what the client says now is in the clear.
+pub(super) fn look_again(session: &mut Session, backend_token: Token, cx: &mut ThreadContext) -> Next {
+    if let Some(first) = &mut session.first {
+        first.needed = 0;
+    }
+    let routing = session.terms.routing.as_ref();
+    let first_ms = routing.map_or(session.terms.header_ms, |routing| routing.first_ms);
+    session.enter(Phase::AwaitingFirst { deadline_ms: cx.now_ms().saturating_add(first_ms) });
+    look(session, backend_token, cx)
+}
+
+fn is_cancel(opening: &Opening) -> bool {
+    matches!(opening, Opening::PostgresCancel { .. })
 }
 
 /// The message is late.

@@ -170,6 +170,8 @@ impl Sessions {
                     Phase::AwaitingHeader { .. } if !ready.failed => {
                         proxy_header::look(session, backend_token, cx)
                     }
+                    // A backend that waits for it as well.
+                    Phase::AwaitingFirst { .. } if side == BACKEND => Next::Wait,
                     Phase::AwaitingFirst { .. } if !ready.failed => {
                         first_message::look(session, backend_token, cx)
                     }

@@ -303,3 +303,57 @@ pools: {{ a: {{ connect: {{ timeout: 60s }}, backends: ['{}'], health: {{ check:
         assert_eq!(back, hello);
     }
 }
+
+/// Since version 17 libpq asks for TLS before it cancels, and says the cancel in the clear after a no.
+#[test]
+fn a_cancel_after_a_no_to_tls_reaches_everybody_and_a_startup_its_backend() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let cancels = Arc::new(AtomicUsize::new(0));
+    let backends = [(); 2].map(|()| {
+        let cancels = Arc::clone(&cancels);
+        Backend::start(move |mut stream| {
+            let mut head = [0; 8];
+            while stream.read_exact(&mut head).is_ok() {
+                if head == SSL_REQUEST {
+                    stream.write_all(b"N").unwrap();
+                } else if head[4..] == [4, 210, 22, 46] {
+                    cancels.fetch_add(1, Ordering::SeqCst);
+                    return;
+                } else {
+                    stream.write_all(&head).unwrap();
+                    return echo(stream);
+                }
+            }
+        })
+    });
+    let ports = [backends[0].address.port(), backends[1].address.port()];
+    let balancer = Balancer::start(&yaml("pool: a", &[("a", &ports)]));
+    let ask = || {
+        let mut client = connect(balancer.address());
+        client.write_all(&SSL_REQUEST).unwrap();
+        let mut no = [0];
+        client.read_exact(&mut no).unwrap();
+        assert_eq!(no, *b"N");
+        client
+    };
+    let mut client = ask();
+    client.write_all(&[0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 1, 0, 0, 0, 2]).unwrap();
+    assert_eq!(read_to_end(&mut client), (Vec::new(), Outcome::End));
+    becomes("both were told", 2, || cancels.load(Ordering::SeqCst));
+    let mut client = ask();
+    let hello = startup("ann", "x");
+    client.write_all(&hello).unwrap();
+    let mut back = vec![0; hello.len()];
+    client.read_exact(&mut back).unwrap();
+    assert_eq!(back, hello);
+    drop(client);
+    becomes("all are gone", 0, || balancer.active());
+    // Who asks and says nothing more is not waited for, and neither is who asks nobody.
+    let closed = super::rig::closed_address().port();
+    let balancer = Balancer::start(&yaml("pool: a", &[("a", &[closed])]));
+    let mut client = connect(balancer.address());
+    client.write_all(&[&SSL_REQUEST[..], &hello].concat()).unwrap();
+    let (heard, end) = read_to_end(&mut client);
+    assert!(heard.starts_with(b"NE") && end == Outcome::End, "{heard:?} {end:?}");
+}
