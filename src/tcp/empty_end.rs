@@ -33,7 +33,9 @@ pub(super) fn goes_elsewhere(session: &Session, cx: &ThreadContext) -> bool {
     let Some(lease) = &session.lease else { return false };
     let backend = lease.backend();
     backend.shards.of(cx.worker).empty_ends.add(1);
-    let client_spoke = session.relay.to_backend.delivered_bytes + session.relay.to_backend.held_bytes() > 0;
+    let said = session.relay.to_backend.delivered_bytes + session.relay.to_backend.held_bytes();
+    // Or it spoke, and was not read yet: it has not ended, so what is readable are words.
+    let client_spoke = said > 0 || session.client.readable;
     // A reset is never how a session ends that went well.
     let is_reset = session.backend.as_ref().is_some_and(|side| side.broken.is_some());
     let was_expected = if client_spoke { backend.pool.answers() } else { backend.pool.speaks_first() };

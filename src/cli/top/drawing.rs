@@ -202,6 +202,12 @@ fn detail(screen: &Screen<'_>) -> Line<'static> {
     if backend.connect_failures > 0 {
         told.push_str(&format!("  {} connects failed", backend.connect_failures));
     }
+    if backend.empty_ends > 0 {
+        told.push_str(&format!("  {} ended without a byte", backend.empty_ends));
+    }
+    if backend.owed > 0 {
+        told.push_str(&format!("  owes {} answers", backend.owed));
+    }
     told.push_str(&format!("  {} sessions, {} so far", backend.traffic.begun, bytes(backend.traffic.bytes)));
     Line::styled(told, Style::new().add_modifier(Modifier::DIM))
 }

@@ -84,6 +84,8 @@ pub(super) struct Backend {
     pub(super) weight: u64,
     pub(super) max_sessions: Option<u64>,
     pub(super) connect_failures: u64,
+    pub(super) empty_ends: u64,
+    pub(super) owed: u64,
     pub(super) latency_us: Option<f64>,
     pub(super) traffic: Traffic,
 }
@@ -214,6 +216,8 @@ fn backend(value: &Value) -> Backend {
         weight: number(value, "weight"),
         max_sessions: value.get("max_sessions").and_then(Value::as_u64),
         connect_failures: number(value, "connect_failures"),
+        empty_ends: number(value, "empty_ends"),
+        owed: number(value, "owed"),
         latency_us: value.get("latency_us").and_then(Value::as_f64),
         traffic: traffic(value, "sessions"),
     }
