@@ -120,12 +120,10 @@ impl Control {
         self.set_limits(&settings);
         let reloaded = self.publish(&settings).await.ok_or(ReloadError::NotRunning("stopping"))?;
         let networks = self.network_files.differences(&settings);
-        let closes = !matched.unwanted.is_empty();
         self.move_doors(&settings, matched, bound, &reloaded.pools);
-        if closes {
-            // A file, or another program, that wants the port may come at once. A thread that is stuck is the watchdog's business.
-            let _ = tokio::time::timeout(CLOSED_MAX, self.doors_that_left_are_closed()).await;
-        }
+        // Whoever asked may come at once, with a client or with another program that wants the port: every thread has the new limits
+        // then, and what left is closed. A thread that is stuck is the watchdog's business.
+        let _ = tokio::time::timeout(CLOSED_MAX, self.doors_that_left_are_closed()).await;
         if let Some(http) = http {
             self.serve_http(Offers::Everything, http);
         }
