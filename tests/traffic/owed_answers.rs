@@ -92,9 +92,6 @@ fn a_black_hole_gets_next_to_nothing() {
         let balancer = Balancer::start(&yaml(&keys, &[hole.address, one.address, other.address]));
         let (got, given_up) = run(&balancer, 200, 2, Duration::from_millis(250));
         assert!(got[0] <= 4 && given_up <= 4, "{balance}: {got:?}, {given_up} given up");
-        if balance == "least_busy" {
-            assert!(got[1] > 60 && got[2] > 60, "{got:?}");
-        }
     }
 }
 
