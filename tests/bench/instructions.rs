@@ -12,14 +12,15 @@ use std::sync::Arc;
 use evenkeel::balance::load::Load;
 use evenkeel::balance::{Ask, Member, Picker};
 use evenkeel::config;
-use evenkeel::config::settings::{Balance, HashKey, SourceHash};
+use evenkeel::config::settings::{Balance, HashKey, NamePattern, Role, Route, SourceHash};
 use evenkeel::flow::{Draining, FlowKey, Flows, Terms};
 use evenkeel::limits::{PerSource, SessionLimits};
 use evenkeel::proxy_protocol::{self, Addresses, Transport};
+use evenkeel::routing::{self, ClientHello, Facts, First, Opening, Table};
 
 type Room = (&'static str, fn(u64));
 
-const ROOMS: [Room; 11] = [
+const ROOMS: [Room; 13] = [
     ("pick/round_robin", |times| picks(&Balance::RoundRobin, times)),
     ("pick/least_connections", |times| picks(&Balance::LeastConnections, times)),
     ("pick/least_busy", |times| picks(&Balance::LeastBusy, times)),
@@ -30,6 +31,8 @@ const ROOMS: [Room; 11] = [
     ("flow/admit", admissions),
     ("proxy/decode_v2", decodes),
     ("proxy/encode_v2", encodes),
+    ("routing/read_hello", hellos),
+    ("routing/choose", choices),
     ("config/reference", configurations),
 ];
 
@@ -134,6 +137,34 @@ fn decodes(times: u64) {
 
 fn encodes(times: u64) {
     (0..times).for_each(|_| drop(black_box(header())));
+}
+
+fn hellos(times: u64) {
+    let hello = include_bytes!("../hellos/chromium.hello");
+    (0..times).for_each(|_| drop(black_box(routing::read_tls(black_box(hello)))));
+}
+
+/// The last of a hundred names.
+fn choices(times: u64) {
+    let routes: Vec<Route> = (0..100)
+        .map(|number| Route {
+            from: Vec::new(),
+            ports: Vec::new(),
+            sni: NamePattern::parse(&format!("name{number:02}.example.org")).ok(),
+            alpn: None,
+            database: None,
+            user: None,
+            host: None,
+            pool: 0,
+            role: Role::Any,
+        })
+        .collect();
+    let table = Table::new(&routes);
+    let opening = Opening::Tls(ClientHello::named("name99.example.org"));
+    let facts = Facts { client: client(7).ip(), port: 443, first: First::Is(&opening) };
+    (0..times).for_each(|_| {
+        black_box(table.choose(black_box(&facts)));
+    });
 }
 
 fn configurations(times: u64) {
