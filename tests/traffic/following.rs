@@ -187,6 +187,43 @@ fn what_failed_is_tried_again_and_what_hangs_is_killed() {
 }
 
 #[test]
+fn what_failed_halfway_is_undone() {
+    let backend = Backend::start(echo);
+    let mut program = Program::start(&file(&backend, ""));
+    // The file comes first: it says what the command could not do.
+    let mut follower =
+        Follower::start(&program.socket(), &["--file", "DIR/file", "--ready", "exit 1", "--unready", "true"]);
+    eventually("it is half ready", || {
+        follower.read("file") == "0\n" && follower.read("log").contains("tried again")
+    });
+    program.say(&["withdraw"]);
+    eventually("the file says unready", || follower.read("file") == "1\n");
+    program.say(&["announce"]);
+    eventually("it is half ready again", || follower.read("file") == "0\n");
+    program.signal(Signal::KILL);
+    eventually("the machine is dead", || follower.read("file") == "1\n");
+    let _ = program.wait();
+    assert_eq!(follower.stop(), Some(0));
+    assert_eq!(follower.read("file"), "1\n");
+}
+
+#[test]
+fn an_unready_that_failed_halfway_is_undone() {
+    let backend = Backend::start(echo);
+    let program = Program::start(&file(&backend, ""));
+    let follower = Follower::start(
+        &program.socket(),
+        &["--file", "DIR/file", "--ready", "echo x >>DIR/changes", "--unready", "exit 1"],
+    );
+    eventually("it is ready", || follower.read("file") == "0\n");
+    program.say(&["withdraw"]);
+    eventually("it is half unready", || follower.read("file") == "1\n");
+    program.say(&["announce"]);
+    eventually("the file says ready", || follower.read("file") == "0\n");
+    eventually("the command, too", || follower.changes().len() == 2);
+}
+
+#[test]
 fn no_more_than_sixteen_follow_and_a_wrong_command_line_says_so() {
     let backend = Backend::start(echo);
     let program = Program::start(&file(&backend, ""));

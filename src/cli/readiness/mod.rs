@@ -167,6 +167,8 @@ async fn act(actions: Actions, mut target: watch::Receiver<Option<State>>) -> Re
             let _ = target.changed().await;
             continue;
         }
+        // Should it fail, half of it may be done: then nothing is, whatever is so next.
+        done = None;
         match actions.apply(&state).await {
             Ok(()) => {
                 complain(format_args!("evenkeel follow: {line}"));
