@@ -251,3 +251,22 @@ fn several_files_and_variables_are_checked_as_they_would_be_served() {
     let (code, _, told) = check(&["run", "-f", &at("main.yaml"), "-f", &at("conf.d")], Some("x"));
     assert!(code == Some(78) && told.contains("main.yaml:1:25"), "{told}");
 }
+
+#[test]
+fn an_import_that_nothing_came_of_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (theirs, ours) = (path("haproxy.cfg"), path("evenkeel.yaml"));
+    std::fs::write(&theirs, "frontend web\n  mode http\n  bind :80\n").unwrap();
+    let import = ["import", &theirs, "--from", "haproxy", "--output", &ours];
+    for _ in 0..2 {
+        let (code, said) = outcome(&import);
+        assert!(code == 1 && said.contains("evenkeel.yaml was not written"), "{said}");
+        assert!(!std::path::Path::new(&ours).exists());
+    }
+    std::fs::write(&theirs, "listen web\n  mode tcp\n  bind :80\n  server a 10.0.0.1:80\n").unwrap();
+    let (code, said) = outcome(&import);
+    assert_eq!(code, 0, "{said}");
+    let (code, said) = outcome(&import);
+    assert!(code == 1 && said.contains("is there already; nothing was written"), "{said}");
+}

@@ -52,7 +52,9 @@ pub(super) fn run(importing: &Importing) -> ExitCode {
     let folder = importing.file.parent().unwrap_or(Path::new("")).to_owned();
     let include = |pattern: &str| included(&folder, pattern);
     let imported = import(whose, &name, &text, &include);
-    if let Err(why) = write(importing.output.as_deref(), &imported.yaml) {
+    // A file that holds no listener would only be in the way of the next try.
+    let is_worth_a_file = imported.counts.0 > 0 || importing.output.is_none();
+    if is_worth_a_file && let Err(why) = write(importing.output.as_deref(), &imported.yaml) {
         return failed(&why);
     }
     tell(&imported, importing, &name)
@@ -170,7 +172,8 @@ fn tell(imported: &Imported, importing: &Importing, name: &str) -> ExitCode {
         notes.for_each(|note| complain(format_args!("  {note}")));
     }
     if imported.counts.0 == 0 {
-        complain("\nnothing came of it that could be served");
+        let unwritten = importing.output.as_ref().map(|path| format!("; {} was not written", path.display()));
+        complain(format_args!("\nnothing came of it that could be served{}", unwritten.unwrap_or_default()));
         return ExitCode::from(FAILED);
     }
     let file = importing.output.as_deref().map_or("the new file".into(), |path| path.display().to_string());
