@@ -190,9 +190,9 @@ impl Drop {
 pub enum Cancelled {
     /// It was sent.
     Sent,
-    /// The backend could not be reached.
+    /// The backend could not be reached in time.
     Failed,
-    /// Too many were on their way.
+    /// Too many were on their way, or for too long.
     Dropped,
 }
 

@@ -84,8 +84,9 @@ const OWN: u64 = 32;
 const ADMIN: u64 = 64 + 64 + 16 + 16;
 /// Host names that are asked for at once, two questions each.
 const NAMES: u64 = 8 * 2;
-/// Requests to cancel that are being delivered: their clients, and the backends that are told.
-const CANCELS: u64 = 16 + 32;
+/// Requests to cancel: clients that wait for those before them, those whose request is being delivered, and the backends that
+/// are told.
+const CANCELS: u64 = 64 + 16 + 32;
 /// A line to the next process and one to a starting program, what is handed over, D-Bus, the kernel's files that tell what
 /// this process uses.
 const HANDOVER: u64 = 16;
@@ -129,6 +130,15 @@ mod tests {
             FdBudget::new(20_000, &config::read("budget", text.as_bytes()).unwrap(), 2).tcp_sessions
         };
         assert_eq!(sessions("{ file: /l }"), sessions("{ consul: pg }") + 1, "two, which are one session");
+    }
+
+    #[test]
+    fn cancels_have_descriptors_of_their_own() {
+        let sessions = |keys: &str| {
+            let text = format!("listeners: {{ l: {{ bind: 99, backends: [10.0.0.1:99]{keys} }} }}");
+            FdBudget::new(20_000, &config::read("budget", text.as_bytes()).unwrap(), 2).tcp_sessions
+        };
+        assert_eq!(sessions(""), sessions(", speaks: postgres") + (64 + 16 + 32) / 2);
     }
 
     #[test]

@@ -34,7 +34,7 @@ use crate::sys::rlimits as system;
 use crate::sys::udp::local_ports;
 use crate::sys::unix::Stays;
 use crate::systemd::FdStore;
-use crate::thread_context::{Cancel, SendCancel};
+use crate::thread_context::SendCancel;
 use crate::udp::{self, SharedPorts};
 use crate::worker::{self, Plan, Workers};
 
@@ -414,7 +414,7 @@ struct Lent<'a> {
     ports: &'a Arc<SharedPorts>,
     pipes: u64,
     epoch: Instant,
-    cancels: mpsc::Sender<Cancel>,
+    cancels: mpsc::Sender<cancels::Received>,
 }
 
 fn spawn_threads(
@@ -427,7 +427,7 @@ fn spawn_threads(
     // A quarter is left to other programs of the same user, and to pipes under way.
     let pipes_bytes = system::pipe_budget_bytes().unwrap_or(PIPES_WITHOUT_LIMIT_BYTES) / 4 * 3;
     let spawn = |worker| {
-        let cancels = lent.cancels.clone();
+        let way = lent.cancels.clone();
         let plan = Plan {
             worker,
             workers: Arc::clone(workers),
@@ -439,7 +439,7 @@ fn spawn_threads(
             flow_hash_key: hash_key(seed.rotate_left(17)),
             ports: Arc::clone(lent.ports),
             offloads: with.offloads,
-            send_cancel: SendCancel::new(move |cancel| cancels.try_send(cancel).is_ok()),
+            send_cancel: SendCancel::new(move |cancel| cancels::send(&way, cancel)),
         };
         worker::spawn(plan, ended.clone().drop_guard())
     };

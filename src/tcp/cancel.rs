@@ -40,13 +40,18 @@ fn targets(session: &Session, cx: &ThreadContext) -> Vec<CancelTo> {
     pools.sort_unstable();
     pools.dedup();
     let mut all = Vec::new();
-    for view in pools.iter().filter_map(|pool| snapshots.pools.get(*pool)) {
-        let header = proxy_header::to_send(session, view.settings.send_proxy).unwrap_or_default();
-        let backends = view.backends.iter().chain(view.leaving.iter().map(|left| &left.backend));
-        for backend in backends.take(TARGETS_MAX.saturating_sub(all.len())) {
-            let address = backend.address(session.local_port);
-            let Some(from) = origin(view, session, address, cx.worker) else { continue };
-            all.push(CancelTo { address, from, header: header.as_slice().into() });
+    // Who is down must take nothing from the others: neither a place in the list nor time.
+    for serves in [true, false] {
+        for view in pools.iter().filter_map(|pool| snapshots.pools.get(*pool)) {
+            let header = proxy_header::to_send(session, view.settings.send_proxy).unwrap_or_default();
+            let left = view.leaving.iter().map(|left| (&left.backend, &left.state));
+            let backends = view.backends.iter().zip(&view.states).chain(left);
+            let backends = backends.filter(|(_, state)| state.serves() == serves);
+            for (backend, _) in backends.take(TARGETS_MAX.saturating_sub(all.len())) {
+                let address = backend.address(session.local_port);
+                let Some(from) = origin(view, session, address, cx.worker) else { continue };
+                all.push(CancelTo { address, from, header: header.as_slice().into(), serves });
+            }
         }
     }
     all

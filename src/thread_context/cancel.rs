@@ -17,7 +17,7 @@ pub struct Cancel {
     pub client: Option<OwnedFd>,
     /// The whole of it.
     pub request: Arc<[u8]>,
-    /// Whom to bring it to.
+    /// Whom to bring it to; those that serve come first.
     pub to: Vec<CancelTo>,
     /// Where it is counted.
     pub counters: Arc<ListenerCounters>,
@@ -34,6 +34,8 @@ pub struct CancelTo {
     pub from: Origin,
     /// The PROXY header that it wants in front; empty: none.
     pub header: Box<[u8]>,
+    /// It is up, as far as is known, and not ejected.
+    pub serves: bool,
 }
 
 /// Takes requests on their way.

@@ -9,7 +9,6 @@ use super::freeze::{self, Freeze, FreezeOrder, FreezeReply, ThreadExport, Thread
 use super::walks::Walks;
 use super::{Message, Workers};
 use crate::flow::Flows;
-use crate::metrics::Cancelled;
 use crate::pool::SnapshotCell;
 use crate::random::Random;
 use crate::sys::Errno;
@@ -276,10 +275,8 @@ impl EventLoop {
                 Message::Precopy(asked) => self.walks.precopy(asked, &self.sessions, &self.pump),
                 Message::Freeze(freeze) => self.freeze = Some(freeze),
                 Message::Import(import) => self.import(*import),
-                Message::Cancelled { counters, sent, failed } => {
-                    let counts = counters.shards.of(self.cx.worker);
-                    counts.cancels(Cancelled::Sent).add(sent);
-                    counts.cancels(Cancelled::Failed).add(failed);
+                Message::Cancelled { counters, what, backends } => {
+                    counters.shards.of(self.cx.worker).cancels(what).add(backends);
                 }
                 Message::Ping => self.pings += 1,
                 Message::Leave => self.leaving = true,

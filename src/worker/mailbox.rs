@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Door, DoorsAsked, Freeze, PrecopyAsked, Search, ThreadImport};
-use crate::metrics::ListenerCounters;
+use crate::metrics::{Cancelled, ListenerCounters};
 use crate::pool::{Lease, Waiter};
 use crate::reason::Reason;
 use crate::sys::Errno;
@@ -57,10 +57,10 @@ pub enum Message {
     Cancelled {
         /// Where.
         counters: Arc<ListenerCounters>,
-        /// Backends that were told.
-        sent: u64,
-        /// Those that were not reached.
-        failed: u64,
+        /// What came of it.
+        what: Cancelled,
+        /// At how many backends.
+        backends: u64,
     },
     /// Show that the loop turns.
     Ping,

@@ -4,7 +4,7 @@ use super::Findings;
 use super::source::{Source, Token};
 
 /// What may stand where, as beginnings of places below `src/`, and why there.
-pub const HOMES: [(&str, &str, &str); 50] = [
+pub const HOMES: [(&str, &str, &str); 51] = [
     ("unsafe", "sys/", "the only raw system calls"),
     ("spawn", "worker/event_loop.rs", "a data thread"),
     ("spawn", "logging/mod.rs", "the writer, so that a slow disk stops nobody"),
@@ -41,6 +41,7 @@ pub const HOMES: [(&str, &str, &str); 50] = [
     ("now", "server/handover/send.rs", "how long the data threads stood still"),
     ("now", "server/control.rs", "the clock that all threads share, for what travels"),
     ("now", "server/handover/receive.rs", "where the zero of the process before lies"),
+    ("now", "server/cancels.rs", "when a request to cancel came: one that waited too long is dropped"),
     ("now", "server/stop.rs", "the end of the grace"),
     ("now", "server/found_file.rs", "how old it is what was found"),
     ("now", "server/withdrawal.rs", "the day of a withdrawal, for people"),

@@ -4,13 +4,13 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evenkeel::metrics::Cancelled;
 use evenkeel::reason::Reason;
 
 use super::postgres_cluster::Node;
-use super::rig::{Backend, Balancer, DEADLINE, Outcome, becomes, connect, echo, read_to_end};
+use super::rig::{Backend, Balancer, DEADLINE, Outcome, Silent, becomes, connect, echo, read_to_end};
 
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 const GSS_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
@@ -259,6 +259,62 @@ fn questions_are_answered_and_nonsense_is_refused() {
     client.write_all(&hello).unwrap();
     client.read_exact(&mut back).unwrap();
     assert_eq!(back, hello);
+}
+
+/// So many cancels at the same moment; how long it took until each client was let go.
+fn cancel_at_once(door: SocketAddr, count: u8) -> Duration {
+    let began = Instant::now();
+    let clients: Vec<_> = (0..count)
+        .map(|key| {
+            let mut client = connect(door);
+            client.write_all(&[0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 1, 0, 0, 0, key]).unwrap();
+            client
+        })
+        .collect();
+    for mut client in clients {
+        assert_eq!(read_to_end(&mut client), (Vec::new(), Outcome::End));
+    }
+    began.elapsed()
+}
+
+#[test]
+fn cancels_are_not_held_up_by_backends_that_are_down() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let told = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&told);
+    let up = Backend::start(move |mut stream| {
+        // Checks say nothing.
+        if stream.read_exact(&mut [0; 16]).is_ok() {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let silent = [Silent::start(), Silent::start()];
+    let balancer = Balancer::start(&format!(
+        "listeners: {{ pg: {{ bind: '127.0.0.1:80', speaks: postgres, backends: ['{}', '{}', '{}'],
+           health: {{ interval: 200ms, timeout: 200ms, fall: 1 }} }} }}",
+        silent[0].address, silent[1].address, up.address
+    ));
+    becomes("two are down", true, || {
+        (0..2).all(|index| balancer.backend(index, |backend| backend.is_down()))
+    });
+    cancel_at_once(balancer.address(), 60);
+    becomes("the one that is up has all", 60, || told.load(Ordering::SeqCst));
+    let count = |what| balancer.counters().shards.sum(|shard| shard.cancels(what).value());
+    becomes("each is counted three times", 180, || Cancelled::ALL.map(count).iter().sum::<u64>());
+    assert_eq!(count(Cancelled::Sent), 60);
+}
+
+#[test]
+fn cancels_behind_silent_backends_wait_for_a_second() {
+    let silent = Silent::start();
+    let balancer = Balancer::start(&yaml("pool: a", &[("a", &[silent.address.port()])]));
+    // 16 are tried for three seconds each.
+    let took = cancel_at_once(balancer.address(), 100);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    let count = |what| balancer.counters().shards.sum(|shard| shard.cancels(what).value());
+    becomes("each is counted", 100, || Cancelled::ALL.map(count).iter().sum::<u64>());
+    assert_eq!((count(Cancelled::Failed), count(Cancelled::Dropped)), (16, 84));
 }
 
 /// A server that is asked for TLS says nothing until it is let; what comes then comes back.
