@@ -45,7 +45,9 @@ pub(super) fn on_reached(session: &mut Session, backend_token: Token, cx: &mut T
             }
         }
         Phase::AwaitingHeader { deadline_ms } if now_ms >= deadline_ms => proxy_header::on_timeout(session),
-        Phase::AwaitingFirst { deadline_ms } if now_ms >= deadline_ms => first_message::on_timeout(session),
+        Phase::AwaitingFirst { deadline_ms } if now_ms >= deadline_ms => {
+            first_message::on_timeout(session, backend_token, cx)
+        }
         Phase::AwaitingHeader { .. }
         | Phase::AwaitingFirst { .. }
         | Phase::Dialling { .. }

@@ -356,6 +356,7 @@ impl Session {
             attempts: record.attempts,
             tried: record.tried,
             met_empty: record.met_empty,
+            goes_elsewhere: false,
             is_given: false,
             error: record.error.map(Errno::from_raw_os_error),
             deadline_moved: true,

@@ -89,6 +89,9 @@ fn await_first(session: &mut Session, backend_token: Token, cx: &mut ThreadConte
 
 /// Looks whether the message is whole.
 pub(super) fn look(session: &mut Session, backend_token: Token, cx: &mut ThreadContext) -> Next {
+    if is_wanted_no_more(session) {
+        return dial::attempt(session, backend_token, cx);
+    }
     let Some(needed) = session.first.as_ref().map(|first| first.needed) else {
         return Next::End(Reason::InternalError);
     };
@@ -190,8 +193,16 @@ fn is_cancel(opening: &Opening) -> bool {
 }
 
 /// The message is late.
-pub(super) fn on_timeout(session: &mut Session) -> Next {
+pub(super) fn on_timeout(session: &mut Session, backend_token: Token, cx: &mut ThreadContext) -> Next {
+    if is_wanted_no_more(session) {
+        return dial::attempt(session, backend_token, cx);
+    }
     refuse(session, Trouble::Late)
+}
+
+/// The process before had routes for its listener, and this one has none: nothing goes by what it says.
+fn is_wanted_no_more(session: &Session) -> bool {
+    session.terms.routing.is_none() && session.backend.is_none()
 }
 
 /// What the client wants is known.
@@ -246,4 +257,4 @@ fn refuse(session: &mut Session, trouble: Trouble) -> Next {
 }
 
 /// A client asks for GSSAPI encryption once, and for TLS once.
-const ANSWERS_MAX: u8 = 2;
+pub(super) const ANSWERS_MAX: u8 = 2;

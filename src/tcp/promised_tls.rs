@@ -50,7 +50,8 @@ pub(super) fn on_ready(session: &mut Session, token: Token, ready: &Ready, cx: &
         Ok(1) if asks => pass_on(session, answer, token, ready, cx),
         Ok(1) if answer[0] == routing::YES => {
             if let Some(first) = &mut session.first {
-                (first.promised_tls, first.was_answered) = (false, true);
+                // The no of another one before it is no trouble any more.
+                (first.promised_tls, first.was_answered, first.trouble) = (false, true, None);
             }
             dial::connected(session, ready, None, cx)
         }

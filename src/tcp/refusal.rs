@@ -2,8 +2,10 @@
 //! away instead of a reset.
 //!
 //! Must stay true: what the session held (its place in limits, line and pool) is given back before a word is said; how many are
-//! being told at once, and how long, is bounded; whoever cannot be told is reset as anybody else.
+//! being told at once, and how long, is bounded, and so is what each may ask before; whoever cannot be told is reset as anybody
+//! else.
 
+use super::first_message::ANSWERS_MAX;
 use super::session::{Next, Phase, Session};
 use super::{ThreadContext, admission, close, dial};
 use crate::config::settings::Speaks;
@@ -27,13 +29,13 @@ pub(super) fn begin(session: &mut Session, reason: Reason, cx: &mut ThreadContex
     session.backend = None;
     session.lease = None;
     admission::leave(session);
-    session.enter(Phase::Refusing { reason, until_ms: cx.now_ms() + TELLS_MAX_MS, told: false });
+    session.enter(Phase::Refusing { reason, until_ms: cx.now_ms() + TELLS_MAX_MS, told: false, answered: 0 });
     step(session, cx)
 }
 
 /// Something of the client: its question, or its end.
 pub(super) fn step(session: &mut Session, cx: &mut ThreadContext) -> Next {
-    let Phase::Refusing { reason, until_ms, told } = session.phase else { return Next::Wait };
+    let Phase::Refusing { reason, until_ms, told, answered } = session.phase else { return Next::Wait };
     if told {
         return drain(session, reason, cx);
     }
@@ -55,7 +57,7 @@ pub(super) fn step(session: &mut Session, cx: &mut ThreadContext) -> Next {
     socket::finish(session.client.fd());
     session.client.finished = true;
     session.terms.counters.shards.of(cx.worker).told.add(1);
-    session.phase = Phase::Refusing { reason, until_ms, told: true };
+    session.phase = Phase::Refusing { reason, until_ms, told: true, answered };
     drain(session, reason, cx)
 }
 
@@ -95,6 +97,7 @@ fn hears(session: &mut Session, speaks: Speaks, cx: &mut ThreadContext) -> Resul
                 Seen::Incomplete { .. } => return Ok(None),
                 // Without TLS it can be told. Of what a server says before, a client believes nothing (CVE-2024-10977).
                 Seen::Whole(Opening::PostgresAsks { .. }) => {
+                    count_answer(session)?;
                     socket::receive(session.client.fd(), &mut cx.scratch[..routing::SSL_REQUEST.len()])?;
                     socket::send(session.client.fd(), &[routing::NO])?;
                 }
@@ -105,12 +108,20 @@ fn hears(session: &mut Session, speaks: Speaks, cx: &mut ThreadContext) -> Resul
     }
 }
 
+/// One more of its questions is answered: whoever sends them one behind the other would hold the thread for as long as it likes.
+fn count_answer(session: &mut Session) -> Result<(), Errno> {
+    let Phase::Refusing { answered, .. } = &mut session.phase else { return Err(Errno::PROTO) };
+    *answered += 1;
+    if *answered > ANSWERS_MAX { Err(Errno::PROTO) } else { Ok(()) }
+}
+
 fn seen(
     session: &Session,
     read: fn(&[u8]) -> Seen<Opening>,
     cx: &mut ThreadContext,
 ) -> Result<Seen<Opening>, Errno> {
-    match socket::peek(session.client.fd(), &mut cx.scratch) {
+    let most = OPENING_BYTES_MAX.min(cx.scratch.len());
+    match socket::peek(session.client.fd(), &mut cx.scratch[..most]) {
         Ok(0) => Err(Errno::CONNRESET),
         Ok(length) => Ok(read(&cx.scratch[..length])),
         Err(Errno::AGAIN) => Ok(Seen::Incomplete { missing: 1 }),
@@ -121,3 +132,5 @@ fn seen(
 /// For the question, the answer and the goodbye.
 const TELLS_MAX_MS: u64 = 2_000;
 const READS_PER_TURN: usize = 4;
+/// No opening is longer, and Minecraft has the longest: what is behind it is not looked at.
+const OPENING_BYTES_MAX: usize = 34 * 1024;

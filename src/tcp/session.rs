@@ -53,6 +53,8 @@ pub(super) struct Session {
     pub(super) tried: Vec<u64>,
     /// The last attempt was at a backend that ended without a byte, and another is looked for.
     pub(super) met_empty: bool,
+    /// Its backend ended without a byte: when this batch of events is through it goes to another.
+    pub(super) goes_elsewhere: bool,
     /// Its sockets were given to the next process ahead of everything else: it stays with them.
     pub(super) is_given: bool,
     /// What tells more than the reason of the end.
@@ -78,8 +80,8 @@ pub(super) enum Phase {
     Pausing { until_ms: u64 },
     /// Bytes flow both ways.
     Relaying,
-    /// It is refused, for this reason, and hears why in its own language.
-    Refusing { reason: Reason, until_ms: u64, told: bool },
+    /// It is refused, for this reason, and hears why in its own language, when so many of its questions are answered.
+    Refusing { reason: Reason, until_ms: u64, told: bool, answered: u8 },
     /// One side is gone; the other gets its reset when it has acknowledged all that was sent before.
     Lingering { reason: Reason, look_ms: u64, until_ms: u64 },
 }
@@ -129,6 +131,7 @@ impl Session {
             attempts: 0,
             tried: Vec::new(),
             met_empty: false,
+            goes_elsewhere: false,
             is_given: false,
             error: None,
             deadline_moved: false,

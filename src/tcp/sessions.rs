@@ -145,6 +145,10 @@ impl Sessions {
         };
         let session = &mut entry.session;
         let backend_token = dial::backend_token(slot, generation);
+        if session.goes_elsewhere {
+            session.note(side, ready, cx.now_ms());
+            return;
+        }
         let next = match session.phase {
             Phase::Dialling { .. } if side == BACKEND => {
                 dial::on_backend_ready(session, backend_token, ready, cx)
@@ -170,8 +174,8 @@ impl Sessions {
                     Phase::AwaitingHeader { .. } if !ready.failed => {
                         proxy_header::look(session, backend_token, cx)
                     }
-                    // A backend that waits for it as well.
-                    Phase::AwaitingFirst { .. } if side == BACKEND => Next::Wait,
+                    // A backend that waits for the first message as well, or one that was left in this turn.
+                    _ if side == BACKEND => Next::Wait,
                     Phase::AwaitingFirst { .. } if !ready.failed => {
                         first_message::look(session, backend_token, cx)
                     }
@@ -183,6 +187,13 @@ impl Sessions {
                     | Phase::Queued { .. } => dial::on_client_ready(session, ready),
                 }
             }
+        };
+        // What became of the backend may stand behind this in the same batch, under the token that the next one is to have.
+        let next = if next == Next::Elsewhere && side == CLIENT {
+            session.goes_elsewhere = true;
+            Next::Again
+        } else {
+            next
         };
         self.follow(slot, next, cx);
     }
@@ -215,7 +226,9 @@ impl Sessions {
                 continue;
             };
             entry.queued = false;
-            if entry.session.phase == Phase::Relaying {
+            if std::mem::take(&mut entry.session.goes_elsewhere) && !entry.session.is_given {
+                self.follow(slot, Next::Elsewhere, cx);
+            } else if entry.session.phase == Phase::Relaying {
                 let before = entry.session.relay.delivered_bytes();
                 let slice = if self.again.len() < FEW { SLICE_OF_FEW_BYTES } else { SLICE_OF_MANY_BYTES };
                 let next = relay::step(&mut entry.session, Share::Slice(slice), cx);

@@ -85,6 +85,19 @@ fn who_is_denied_hears_nothing_and_a_flood_is_bounded() {
     assert!(heard.starts_with(b"-ERR "));
 }
 
+/// Each question of a pipelined thousand was answered in one turn of the thread, which served nobody else meanwhile.
+#[test]
+fn questions_without_end_are_answered_as_often_as_a_client_asks_and_no_more() {
+    let backend = Backend::start(echo);
+    let (balancer, _first) = full("postgres", &backend, "");
+    let (heard, end) = hears(balancer.address(), &SSL_REQUEST.repeat(1_000));
+    assert!(heard.len() <= 2 && heard.iter().all(|byte| *byte == b'N'), "{} bytes", heard.len());
+    assert_eq!(end, Outcome::Reset);
+    becomes("it is refused", 1, || balancer.ended(Reason::BackendsFull));
+    let (heard, end) = hears(balancer.address(), &[&SSL_REQUEST[..], &SSL_REQUEST, STARTUP].concat());
+    assert_eq!((&heard[..3], end), (&b"NNE"[..], Outcome::End));
+}
+
 #[test]
 fn silence_and_half_a_question_end_as_well() {
     let backend = Backend::start(echo);
