@@ -267,7 +267,7 @@ pub(super) fn reached(session: &mut Session, ready: &Ready, broken: Option<Errno
             session.relay.to_backend.lead_with(header);
         }
         if view.settings.connect.replay_first {
-            session.relay.to_backend.keep_first();
+            session.relay.to_backend.keep_first(cx);
         }
     }
     if let Some(side) = session.backend.as_mut() {

@@ -92,6 +92,6 @@ fn may_go(session: &Session, connect: &Connect, cx: &ThreadContext) -> bool {
 }
 
 /// It finished, or it is gone, as far as is known.
-fn has_ended(side: &Side) -> bool {
+pub(super) fn has_ended(side: &Side) -> bool {
     side.read_out || side.ending || side.is_gone()
 }

@@ -130,9 +130,17 @@ impl HalfDuplex {
         *self = Self { held: Held::of(held), first, ..Self::default() };
     }
 
-    /// Keeps from now on what the sender says, so that it can be said again. Before the first turn.
-    pub(super) fn keep_first(&mut self) {
-        self.first.get_or_insert_default();
+    /// Keeps from now on what the sender says, so that it can be said again. Before the first turn. What it said while nothing was
+    /// kept (the process before, or the file, had it so) waits to be written, and is kept as well.
+    pub(super) fn keep_first(&mut self, cx: &mut ThreadContext) {
+        if self.first.is_some() {
+            return;
+        }
+        let mut first = Box::<Replay>::default();
+        if let Held::Bytes { bytes, from, .. } = &self.held {
+            first.note(bytes[*from..].get(self.lead_bytes.into()..).unwrap_or(&[]), &mut cx.pipes);
+        }
+        self.first = Some(first);
     }
 
     /// Another receiver would get everything that the sender has said so far. `Err`: it was to be kept, and a part is lost.
@@ -414,7 +422,9 @@ impl HalfDuplex {
                 Err(errno) => to.write_failed(errno),
             },
         }
-        if to.broken.is_some() {
+        // A receiver that is gone and was never given anything: another may be.
+        let is_for_another = self.delivered_bytes == 0 && matches!(self.held, Held::Bytes { .. });
+        if to.broken.is_some() && !is_for_another {
             self.drop_held(cx);
         }
     }

@@ -169,3 +169,56 @@ fn what_nobody_was_given_goes_to_the_next_receiver_behind_its_header() {
         }
     }
 }
+
+/// A backend that resets after it was found ready: what the next one is to get was written to this one, and not taken.
+#[test]
+fn a_write_of_first_words_that_fails_loses_none_of_them() {
+    let (mut cx, (from, client)) = (cx(), pair());
+    let mut from = Side::new(from.into());
+    let (to, backend) = pair();
+    socket::reset_on_close(backend.as_fd());
+    drop(backend);
+    let mut gone = Side::new(to.into());
+    gone.writable = true;
+    let mut way = HalfDuplex { held: Held::of(b"hello"[..].into()), ..HalfDuplex::default() };
+    way.lead_with(b"PROXY ".to_vec());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while gone.broken.is_none() {
+        assert!(Instant::now() < deadline, "the write does not fail");
+        gone.writable = true;
+        way.step(&mut from, &mut gone, Share::Little(100), &mut cx);
+    }
+    assert_eq!((way.can_begin_again(), way.held_bytes()), (Ok(true), 5));
+    way.begin_again();
+    let (to, mut backend) = pair();
+    let mut next = Side::new(to.into());
+    next.writable = true;
+    way.step(&mut from, &mut next, Share::Little(100), &mut cx);
+    let mut got = [0; 5];
+    backend.read_exact(&mut got).unwrap();
+    assert_eq!((&got, way.delivered_bytes), (b"hello", 5));
+    drop(client);
+}
+
+/// Of a session that was handed over between two backends nothing is kept yet, and its message waits to be written.
+#[test]
+fn what_waits_when_keeping_begins_is_kept() {
+    let (mut cx, (from, _client)) = (cx(), pair());
+    let mut from = Side::new(from.into());
+    let mut way = HalfDuplex { held: Held::of(b"hello"[..].into()), ..HalfDuplex::default() };
+    for (round, header) in ["", "PROXY ", ""].into_iter().enumerate() {
+        if !header.is_empty() {
+            way.lead_with(header.into());
+        }
+        way.keep_first(&mut cx);
+        let (to, mut backend) = pair();
+        let mut to = Side::new(to.into());
+        to.writable = true;
+        way.step(&mut from, &mut to, Share::Little(100), &mut cx);
+        let mut got = vec![0; header.len() + 5];
+        backend.read_exact(&mut got).unwrap();
+        assert_eq!(String::from_utf8(got).unwrap(), format!("{header}hello"), "round {round}");
+        assert_eq!((way.can_begin_again(), way.delivered_bytes), (Ok(true), 5));
+        way.begin_again();
+    }
+}

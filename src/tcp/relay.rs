@@ -81,7 +81,12 @@ pub(super) fn step(session: &mut Session, share: Share, cx: &mut ThreadContext) 
     let is_mute = before.1 == 0;
     // One that has said nothing yet is heard first: where it has ended, the client's first words stay unread for another.
     let heard = (is_mute && backend.readable).then(|| relay.to_client.step(backend, client, share, cx));
-    let ends_mute = is_mute && backend.read_out && relay.is_unanswered() && relay.finished_first.is_none();
+    // One that has ended is not served again: what it said goes to whoever was there.
+    let ends_mute = is_mute
+        && backend.read_out
+        && relay.is_unanswered()
+        && relay.finished_first.is_none()
+        && !empty_end::has_ended(client);
     let out = if ends_mute { Turn::Unfinished } else { relay.to_backend.step(client, backend, share, cx) };
     let back = match heard {
         Some(turn) => turn,
