@@ -162,7 +162,10 @@ impl PoolView {
     /// The same of those that have served nobody since they last failed somebody.
     pub fn failing_places_of(&self, numbers: &[u64]) -> Vec<u32> {
         let mut places = self.places_of(numbers);
-        let fails = |at: &u32| self.backends.get(*at as usize).is_some_and(|one| one.failures_in_a_row() > 0);
+        let fails = |at: &u32| {
+            let backend = self.backends.get(*at as usize);
+            backend.is_some_and(|one| one.failures_in_a_row() > 0 || one.empty_in_a_row() > 0)
+        };
         places.retain(fails);
         places
     }

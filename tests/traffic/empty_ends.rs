@@ -187,6 +187,32 @@ fn attempts_are_the_bound_and_the_last_one_is_named() {
     assert_eq!(bad.iter().map(Backend::accepted).sum::<usize>(), 3);
 }
 
+/// It was handed the place of the one that had ended it already, again and again, until no attempt was left.
+#[test]
+fn a_session_waits_for_the_full_backend_and_not_for_the_one_that_ended_it() {
+    let bad = Backend::start(|stream| {
+        // Once it is reached: a failed connect would be another matter.
+        std::thread::sleep(Duration::from_millis(50));
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    });
+    let good = Backend::start(echo);
+    let balancer = Balancer::start(&format!(
+        "workers: 1\nlisteners: {{ door: {{ bind: '127.0.0.1:1', balance: first, queue: {{ sessions: 9, timeout: 60s }}, passive: off, \
+         health: {{ check: off }}, backends: [{{ address: '{}', max_sessions: 1 }}, '{}'] }} }}",
+        good.address, bad.address
+    ));
+    let mut first = connect(balancer.address());
+    exchange(&mut first, b"first");
+    let mut second = connect(balancer.address());
+    becomes("the other one has ended it", 1, || balancer.backend(1, empty_ends));
+    becomes("it is in line", 2, || balancer.active());
+    // Long enough for several ends more.
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(balancer.backend(1, empty_ends), 1, "it is left alone");
+    drop(first);
+    exchange(&mut second, b"second");
+}
+
 #[test]
 fn the_next_backend_gets_the_proxy_header_too() {
     let bad = closing();
