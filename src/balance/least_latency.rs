@@ -11,7 +11,7 @@ use super::two_choices::better_of_two;
 pub(super) fn pick(candidates: &Candidates, lottery: &Lottery, ask: &Ask<'_>) -> Pick {
     let cost = |candidate: &Candidate| {
         let load = &*candidate.load;
-        let is_answering = load.answer_ns(ask.now_ns).is_some();
+        let is_answering = load.is_answering();
         Cost {
             load_ratio: if is_answering { candidate.owed_ratio() } else { candidate.load_ratio() },
             latency_ns: load.latency_ns(ask.now_ns).map(|peak_ns| peak_ns.max(load.owed_ns(ask.now_ns))),

@@ -23,8 +23,9 @@ pub struct Load {
     answer_mean: AtomicU64,
     /// How long connects take, a peak-EWMA: who answers those is the kernel, and not the program.
     connect_peak: AtomicU64,
-    /// Answers that were measured, and when one last came.
-    samples: AtomicU32,
+    /// Turns that were measured, what one usually takes (`f32` bits of nanoseconds; 0: unknown), and when one last came.
+    turns: AtomicU32,
+    usual_ns: AtomicU32,
     answered_ms: AtomicU64,
 }
 
@@ -39,7 +40,8 @@ impl Load {
             answer_peak: AtomicU64::new(Latency::UNKNOWN.to_bits()),
             answer_mean: AtomicU64::new(Latency::UNKNOWN.to_bits()),
             connect_peak: AtomicU64::new(Latency::UNKNOWN.to_bits()),
-            samples: AtomicU32::new(0),
+            turns: AtomicU32::new(0),
+            usual_ns: AtomicU32::new(0),
             answered_ms: AtomicU64::new(0),
         }
     }
@@ -116,14 +118,39 @@ impl Load {
     /// Adds how long an answer took, from what the client said to what the backend said. `now_ns` is any monotonic clock, the
     /// same as in [`super::Ask`].
     pub fn observe_answer(&self, now_ns: u64, sample_ns: u64) {
-        change(&self.answer_peak, |latency| latency.observe(now_ns, sample_ns));
-        change(&self.answer_mean, |latency| latency.blend(now_ns, sample_ns));
-        self.samples.fetch_add(1, Ordering::Relaxed);
+        self.expect_answer(now_ns, sample_ns);
+        let (turns, sample_ns) = (self.turns.fetch_add(1, Ordering::Relaxed), sample_ns.max(1) as f32);
+        let usual_ns = f32::from_bits(self.usual_ns.load(Ordering::Relaxed));
+        let changed = match turns {
+            _ if usual_ns <= 0.0 => sample_ns,
+            // It may begin with one that is out of the way.
+            ..FIRST_TURNS => usual_ns.min(sample_ns),
+            _ => usual_ns + (sample_ns.min(usual_ns * OUTLYING) - usual_ns) * TURN_WEIGHT,
+        };
+        // Of two at once one may be lost: there are others.
+        self.usual_ns.store(changed.to_bits(), Ordering::Relaxed);
     }
 
-    /// Answers that were measured so far, and waits in vain; begins anew with each process.
-    pub fn samples(&self) -> u32 {
-        self.samples.load(Ordering::Relaxed)
+    fn expect_answer(&self, now_ns: u64, sample_ns: u64) {
+        change(&self.answer_peak, |latency| latency.observe(now_ns, sample_ns));
+        change(&self.answer_mean, |latency| latency.blend(now_ns, sample_ns));
+    }
+
+    /// Answers that were measured so far, and waits in vain, but no failures; begins anew with each process.
+    pub fn turns(&self) -> u32 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
+    /// What a turn usually takes: an average of the last twenty or so, in which none counts as more than some times the others,
+    /// and time changes nothing. `None`: none was measured.
+    pub fn usual_ns(&self) -> Option<f32> {
+        Some(f32::from_bits(self.usual_ns.load(Ordering::Relaxed))).filter(|ns| *ns > 0.0)
+    }
+
+    /// What turns took is to be learned anew.
+    pub fn forget_turns(&self) {
+        self.turns.store(0, Ordering::Relaxed);
+        self.usual_ns.store(0, Ordering::Relaxed);
     }
 
     /// An answer came. Told once a session and second.
@@ -152,14 +179,19 @@ impl Load {
     /// once would look ever faster and emptier than the others.
     pub fn observe_failure(&self, now_ns: u64, timeout_ns: u64) {
         self.observe_connect(now_ns, timeout_ns);
-        self.observe_answer(now_ns, timeout_ns);
+        self.expect_answer(now_ns, timeout_ns);
     }
 
-    /// Begins anew with this expectation.
-    pub fn set_latency(&self, now_ns: u64, latency_ns: u64) {
-        let begun = Latency::UNKNOWN.observe(now_ns, latency_ns).to_bits();
-        self.answer_peak.store(begun, Ordering::Relaxed);
-        self.answer_mean.store(begun, Ordering::Relaxed);
+    /// Begins anew with this expectation, a peak of answers, or of connects where there were none. What answers take on
+    /// average is not known from it.
+    pub fn set_latency(&self, now_ns: u64, peak_ns: u64, is_of_answers: bool) {
+        let peak = if is_of_answers { &self.answer_peak } else { &self.connect_peak };
+        peak.store(Latency::UNKNOWN.observe(now_ns, peak_ns).to_bits(), Ordering::Relaxed);
+    }
+
+    /// Answers of it were measured, here or in the process before.
+    pub(super) fn is_answering(&self) -> bool {
+        self.answer_peak.load(Ordering::Relaxed) != Latency::UNKNOWN.to_bits()
     }
 
     /// Another number whenever something was measured.
@@ -193,6 +225,13 @@ impl Load {
         Latency::from_bits(self.answer_mean.load(Ordering::Relaxed))
     }
 }
+
+/// Turns of which the quickest is what one usually takes.
+const FIRST_TURNS: u32 = 5;
+/// A turn counts as no more than so many times the usual: many are slow, and not one, before a backend is.
+const OUTLYING: f32 = 4.0;
+/// The part of one turn in the usual one.
+const TURN_WEIGHT: f32 = 0.05;
 
 /// Replaces a word by what is made of it, however many do so at once.
 fn change(word: &AtomicU64, next: impl Fn(Latency) -> Latency) {
@@ -312,5 +351,35 @@ mod tests {
         assert!(load.answer_ns(1_000_000_000) > Some(100_000_000.0));
         assert_eq!(load.latency_ns(1_000_000_000), Some(2_000_000_000.0));
         assert_eq!(load.connect_ns(1_000_000_000), None, "connects are another matter");
+    }
+
+    #[test]
+    fn one_turn_out_of_the_way_is_not_usual_and_many_are() {
+        const SECOND_NS: u64 = 1_000_000_000;
+        let load = Load::new(None);
+        let turns = |count: u32, ns| (0..count).for_each(|_| load.observe_answer(SECOND_NS, ns));
+        let usual_ms = || load.usual_ns().unwrap() / 1e6;
+        turns(1, 5 * SECOND_NS);
+        turns(529, 1_000_000);
+        assert!(usual_ms() < 1.01, "the first one: {}", usual_ms());
+        turns(1, 5 * SECOND_NS);
+        assert!(usual_ms() < 1.2, "{}", usual_ms());
+        assert!(load.answer_ns(SECOND_NS) > Some(200e6), "balancing goes by the whole of it");
+        load.observe_failure(SECOND_NS, 5 * SECOND_NS);
+        assert_eq!((usual_ms() < 1.2, load.turns()), (true, 531), "a failure is no turn");
+        turns(40, 100_000_000);
+        assert!(usual_ms() > 60.0, "{}", usual_ms());
+        load.forget_turns();
+        assert_eq!((load.turns(), load.usual_ns()), (0, None));
+    }
+
+    #[test]
+    fn what_a_process_brings_along_is_a_peak_and_no_average() {
+        let load = Load::new(None);
+        load.set_latency(1_000_000_000, 9_000_000, false);
+        assert_eq!((load.is_answering(), load.connect_ns(1_000_000_000)), (false, Some(9_000_000.0)));
+        load.set_latency(1_000_000_000, 80_000_000, true);
+        assert_eq!((load.is_answering(), load.latency_ns(1_000_000_000)), (true, Some(80_000_000.0)));
+        assert_eq!(load.answer_ns(1_000_000_000), None);
     }
 }

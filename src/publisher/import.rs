@@ -12,7 +12,7 @@ use crate::backend_state::{BackendState, Health};
 use crate::balance::Picker;
 use crate::config::settings::{self, Balance, ConnectFrom, OnDown, Role, SendProxy, Settings, Word};
 use crate::manifest;
-use crate::metrics::BackendShard;
+use crate::metrics::{BackendShard, Direction};
 use crate::pool::{Backend, Left, Lends, LivePool, PoolView, Snapshot, SnapshotCell, picker_when_all_serve};
 use crate::roles::{Memory, Roles};
 use crate::sticky::Source;
@@ -214,8 +214,12 @@ impl<'a> PoolImport<'a> {
 /// What is told of a backend at this moment, whatever was told before.
 fn follow(backend: &Backend, record: &manifest::Backend, now_ns: u64) {
     backend.adopt_failures(record.failures_in_a_row, record.empty_in_a_row, record.failed_ms);
+    // What it owes comes along with the sessions, and whether it answered anybody meanwhile does not.
+    backend.load.note_answered(now_ns / 1_000);
     if let Some(latency_ns) = record.latency_ns {
-        backend.load.set_latency(now_ns, latency_ns);
+        // A peak of answers, or what connects take at one that never gave any.
+        let has_answered = backend.shards.sum(|shard| shard.bytes(Direction::ToClient).value()) > 0;
+        backend.load.set_latency(now_ns, latency_ns, has_answered);
     }
 }
 

@@ -10,10 +10,14 @@ impl PoolState {
     pub(super) fn watch_answers(&mut self, now_ms: u64) {
         let Some(passive) = self.watched_by().filter(|_| now_ms >= self.watch_ms) else { return };
         self.watch_ms = now_ms + LOOK_MS;
-        let usual_ns = usual_ns(self.view.backends.iter().map(|backend| &*backend.load), now_ms);
+        for index in 0..self.backends.len() {
+            let is_out = !self.gets_sessions(index);
+            self.backends[index].watched.note(&self.view.backends[index].load, is_out, now_ms);
+        }
+        let loads = || self.view.backends.iter().map(|backend| &*backend.load);
+        let usual_ns = usual_ns(self.backends.iter().map(|tracked| &tracked.watched).zip(loads()), now_ms);
         for (tracked, backend) in self.backends.iter_mut().zip(&self.view.backends) {
-            let is_out = tracked.state.is_ejected();
-            tracked.watched.look(&passive, &backend.load, usual_ns, is_out, now_ms);
+            tracked.watched.look(&passive, &backend.load, usual_ns, now_ms);
         }
         self.eject_failing(now_ms);
     }

@@ -84,7 +84,7 @@ impl PoolState {
     }
 
     /// It serves, and nobody took it out.
-    fn gets_sessions(&self, index: usize) -> bool {
+    pub(super) fn gets_sessions(&self, index: usize) -> bool {
         self.is_wanted(index, BackendState::serves)
     }
 
