@@ -204,6 +204,21 @@ fn the_next_process_takes_back_an_ejected_backend_that_is_alone_in_its_file() {
     assert_eq!(eligible(&Publisher::new(with, &HashMap::new(), &[]), 0), [0]);
 }
 
+/// Sessions bring along since when they are owed an answer: it would be out at the first look.
+#[test]
+fn after_a_handover_each_has_its_whole_time_to_answer_and_no_average() {
+    let (before, workers) = publisher(FILE);
+    before.pools[0].view.backends[0].load.observe_connect(1_000_000_000, 3_000_000);
+    let (pools, _) = before.export(None);
+    let mut import = PoolImport::new(&pools, Duration::from_secs(60), Pickers::new());
+    let alarm = Arc::new(Notify::new());
+    let (snapshots, _builder) = publish_first(&Arc::new(settings(FILE)), &workers, &alarm, 7, &mut import);
+    let load = Arc::clone(&snapshots.load().pools[0].backends[0].load);
+    assert_eq!((load.answered_ms(), load.turns()), (60_000, 0));
+    let now_ns = 60_000_000_000;
+    assert_eq!((load.connect_ns(now_ns), load.answer_ns(now_ns)), (Some(3_000_000.0), None));
+}
+
 /// So many pools, each with a table of its own.
 fn hashed(pools: usize, hash_seed: &str) -> String {
     let pools: String = (0..pools)
