@@ -346,7 +346,10 @@ pools:
     // It is nothing of the backend's.
     let backend = r#"{pool="p",backend="127.0.0.1:5432"}"#;
     assert_eq!(value(&format!("evenkeel_connect_failures_total{backend}")), 0.0);
-    assert_eq!(value(&format!("evenkeel_backend_ejections_total{backend}")), 0.0);
+    assert_eq!(
+        value(&format!("evenkeel_backend_ejections_total{}", backend.replace("}", r#",cause="failures"}"#))),
+        0.0
+    );
     eventually("a warning comes", || running.log().contains("local ports towards one backend run out"));
 }
 

@@ -11,6 +11,102 @@ fn imported(whose: Whose, text: &str) -> Imported {
     import(whose, "f", text, NOTHING)
 }
 
+/// Each is as long as a file may be, and asks for much.
+#[test]
+fn eight_mebibytes_are_answered_in_bounded_time() {
+    let filled = |line: &dyn Fn(usize) -> String| {
+        let mut text = String::new();
+        for at in 0.. {
+            if text.len() > BYTES {
+                break;
+            }
+            text.push_str(&line(at));
+        }
+        text
+    };
+    let numbered = |at: usize| format!("10.{}.{}.{}", at >> 16 & 255, at >> 8 & 255, at & 255);
+    let cases: Vec<(Whose, String)> = vec![
+        (
+            Whose::HAProxy,
+            format!("listen x\n bind :1\n{}", filled(&|at| format!(" server s{at} {}:1\n", numbered(at)))),
+        ),
+        (
+            Whose::HAProxy,
+            format!(
+                "defaults\n{}{}",
+                " timeout client 1s\n".repeat(1_900),
+                filled(&|at| format!("listen l{at}\n"))
+            ),
+        ),
+        (
+            Whose::HAProxy,
+            format!(
+                "listen x\n{}",
+                filled(&|at| format!(" acl a src {}\n tcp-request connection reject if a\n", numbered(at)))
+            ),
+        ),
+        (
+            Whose::HAProxy,
+            format!(
+                "frontend x\n{}",
+                filled(&|at| format!(" use_backend b if {{ req.ssl_sni n{at}.example.org }}\n"))
+            ),
+        ),
+        (
+            Whose::HAProxy,
+            filled(&|at| format!("listen l{at}\n bind :1\n default-server weight 1\n server a 10.0.0.1:1\n")),
+        ),
+        (Whose::HAProxy, filled(&|at| format!(" oddity{at}\n"))),
+        (Whose::HAProxy, "\\\n".repeat(BYTES / 2)),
+        (
+            Whose::Nginx,
+            format!(
+                "stream {{ {} }}",
+                filled(&|at| format!(
+                    "server {{ listen {}:1; proxy_pass {}:1; }}\n",
+                    numbered(at),
+                    numbered(at + 7)
+                ))
+            ),
+        ),
+        (
+            Whose::Nginx,
+            format!(
+                "stream {{ upstream u {{ {} }} }}",
+                filled(&|at| format!("server {}:1;\n", numbered(at)))
+            ),
+        ),
+        (
+            Whose::Nginx,
+            format!(
+                "stream {{ server {{ listen 1; proxy_pass 10.0.0.1:1; {} }} }}",
+                filled(&|at| format!("deny {};\n", numbered(at)))
+            ),
+        ),
+        (
+            Whose::Nginx,
+            format!(
+                "stream {{ map $ssl_preread_server_name $x {{ {} }} {} }}",
+                filled(&|at| format!("n{at} u;\n")),
+                "server { listen 1; ssl_preread on; proxy_pass $x; }".repeat(1_000)
+            ),
+        ),
+        (Whose::Nginx, "{".repeat(BYTES)),
+        (Whose::Nginx, "a {".repeat(BYTES / 3)),
+        (Whose::Traefik, format!("tcp:\n  services:\n{}", filled(&|at| format!("    s{at}: {{}}\n")))),
+    ];
+    for (number, (whose, text)) in cases.iter().enumerate() {
+        let began = std::time::Instant::now();
+        let imported = imported(*whose, text);
+        assert!(imported.notes.len() <= 6_000, "{number}");
+        // Some tenths of a second where it is quiet and optimised; quadratic would be minutes.
+        assert!(began.elapsed() < std::time::Duration::from_secs(60), "{number} took {:?}", began.elapsed());
+        println!("{number}: {:?}", began.elapsed());
+    }
+}
+
+const BYTES: usize = 8 << 20;
+
 /// Words that may stand in a line.
 fn words(all: &'static [&'static str]) -> impl Strategy<Value = String> {
     prop::sample::select(all).prop_map(str::to_owned)

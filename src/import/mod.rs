@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod chance_tests;
+mod first_match;
 mod haproxy;
 mod nginx;
 mod notes;
@@ -60,7 +61,13 @@ pub fn guess(text: &str) -> Option<Whose> {
     let begins = |wanted: &[&str]| {
         words().any(|line| wanted.contains(&line.split_whitespace().next().unwrap_or_default()))
     };
-    if begins(&["frontend", "listen", "backend", "defaults", "global"]) {
+    // A section; `listen 443;` is nginx's.
+    let is_section = |line: &str| {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        ["frontend", "listen", "backend", "defaults", "global"].contains(&first)
+            && !line.trim_end().ends_with([';', '{'])
+    };
+    if words().any(is_section) {
         return Some(Whose::HAProxy);
     }
     if text.contains('{') && begins(&["stream", "upstream", "server", "http", "events"]) {

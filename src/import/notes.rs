@@ -95,12 +95,12 @@ impl Notes {
 
     pub(super) fn tell(&mut self, at: &At, standing: Standing, text: impl Into<String>) {
         let text = shown(&text.into());
-        // What `defaults` say is read for each that inherits it.
-        if !self.told.insert((at.file.clone(), at.line, text.clone())) {
-            return;
-        }
         if self.list.len() >= NOTES_MAX {
             self.untold += 1;
+            return;
+        }
+        // What `defaults` say is read for each that inherits it.
+        if !self.told.insert((at.file.clone(), at.line, text.clone())) {
             return;
         }
         let (file, part) = (at.file.clone(), self.part.clone());

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::notes::{Note, Notes, Standing};
+use super::notes::{At, Note, Notes, Standing};
 use super::yaml::Yaml;
 
 /// The file.
@@ -21,11 +21,13 @@ pub(super) struct Part {
     /// What it was made of, for people.
     pub(super) of: String,
     pub(super) body: Yaml,
+    /// How many use it so far.
+    pub(super) users: u32,
 }
 
 impl Part {
     pub(super) fn new(name: &str, of: String) -> Self {
-        Self { name: name.to_owned(), of, body: Yaml::Map(Vec::new()) }
+        Self { name: name.to_owned(), of, body: Yaml::Map(Vec::new()), users: 0 }
     }
 
     pub(super) fn set(&mut self, way: &[&str], value: Yaml) {
@@ -36,8 +38,34 @@ impl Part {
         self.set(way, Yaml::word(value));
     }
 
+    /// Adds to a list what is not there yet. False: there is no more room, which is told.
+    pub(super) fn push(&mut self, key: &str, item: Yaml, at: &At, notes: &mut Notes) -> bool {
+        if !self.has(&[key]) {
+            self.set(&[key], Yaml::List(Vec::new()));
+        }
+        let Yaml::Map(entries) = &mut self.body else { return false };
+        let Some((_, Yaml::List(items))) = entries.iter_mut().find(|(known, _)| known == key) else {
+            return false;
+        };
+        if items.len() >= ITEMS_MAX {
+            notes.lost(at, format!("more than {ITEMS_MAX} of `{key}`"));
+            return false;
+        }
+        if items.contains(&item) {
+            return true;
+        }
+        items.push(item);
+        true
+    }
+
     pub(super) fn has(&self, way: &[&str]) -> bool {
         self.body.get(way).is_some()
+    }
+
+    /// The pools that it uses.
+    pub(super) fn pools(&self) -> HashSet<String> {
+        let routes = self.routes().iter().filter_map(pool_of_route);
+        routes.chain(self.word_of(&["pool"])).map(str::to_owned).collect()
     }
 
     /// Where its clients go by what they say.
@@ -45,6 +73,13 @@ impl Part {
         match self.body.get(&["routes"]) {
             Some(Yaml::List(routes)) => routes,
             _ => &[],
+        }
+    }
+
+    pub(super) fn each_route(&mut self, change: impl Fn(&mut Yaml)) {
+        let Yaml::Map(entries) = &mut self.body else { return };
+        if let Some((_, Yaml::List(routes))) = entries.iter_mut().find(|(key, _)| key == "routes") {
+            routes.iter_mut().for_each(change);
         }
     }
 
@@ -82,6 +117,15 @@ impl Plan {
         }
     }
 
+    /// Another listener or pool has room: our file takes a thousand of each.
+    pub(super) fn has_room(&self, of: &str, at: &At, notes: &mut Notes) -> bool {
+        let has_room = self.listeners.len() < PARTS_MAX && self.pools.len() < PARTS_MAX;
+        if !has_room {
+            notes.lost(at, format!("{of}: a file has at most 1,000 listeners and 1,000 pools"));
+        }
+        has_room
+    }
+
     /// Takes out what our file would not take: listeners without a pool, pools that nobody uses or that have nobody.
     pub(super) fn tidy(&mut self, notes: &mut Notes) {
         let has_backends = |pool: &Part| matches!(pool.body.get(&["backends"]), Some(Yaml::List(items)) if !items.is_empty());
@@ -103,11 +147,7 @@ impl Plan {
             notes.tell(&whole, Standing::Lost, format!("{} is left out: {why}", one.of));
             false
         });
-        let of = |one: &Part| {
-            let routes = one.routes().iter().filter_map(pool_of_route).map(str::to_owned);
-            routes.chain(one.word_of(&["pool"]).map(str::to_owned)).collect::<Vec<_>>()
-        };
-        let used: HashSet<String> = self.listeners.iter().flat_map(of).collect();
+        let used: HashSet<String> = self.listeners.iter().flat_map(Part::pools).collect();
         let mut names = HashSet::new();
         self.pools.retain(|pool| {
             let stays = used.contains(&pool.name) && has_backends(pool);
@@ -184,6 +224,11 @@ impl Plan {
         out
     }
 }
+
+/// Backends of a pool, networks of a list.
+const ITEMS_MAX: usize = 10_000;
+/// Some are left out yet.
+const PARTS_MAX: usize = 2_000;
 
 fn pool_of_route(route: &Yaml) -> Option<&str> {
     match route.get(&["pool"]) {

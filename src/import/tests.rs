@@ -206,6 +206,15 @@ fn lists_decide_as_the_rules_did() {
     assert_eq!(list(" tcp-request connection accept if a\n tcp-request connection reject"), (1, 0));
     // All but these of a network: who is in neither list is let in still.
     assert_eq!(list(" tcp-request connection accept if b\n tcp-request connection reject if a"), (3, 1));
+    // The first that fits decides: the longer one behind it is never asked.
+    let first = " tcp-request connection reject if a\n tcp-request connection accept if b\n tcp-request connection reject";
+    assert_eq!(list(first), (0, 2));
+    assert_eq!(list(" tcp-request connection reject"), (0, 2));
+    assert_eq!(list(" tcp-request connection accept if { path /x }\n tcp-request connection reject"), (0, 2));
+    assert_eq!(
+        list(" tcp-request content accept if { req.ssl_hello_type 1 }\n tcp-request content reject"),
+        (0, 0)
+    );
     assert_eq!(list(" tcp-request connection reject if a b"), (0, 0));
     assert_eq!(list(" tcp-request connection reject if { src 1.2.3.4 }"), (0, 1));
 }

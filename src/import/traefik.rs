@@ -1,5 +1,6 @@
 //! Traefik: entry points, routers and services of TCP and UDP, in YAML, of one file or of several in one text.
 
+use super::first_match::{Rules, everybody};
 use super::notes::{At, Notes, Standing};
 use super::plan::{Part, Plan};
 use super::units::{self, milliseconds, network};
@@ -93,6 +94,18 @@ fn balanced(load_balancer: &Plain, backends: &mut Vec<Yaml>, pool: &mut Part, no
                 pool.word(&["send_proxy"], version);
             }
             "healthCheck" => {
+                for (key, line, _) in value
+                    .entries()
+                    .iter()
+                    .filter(|(key, _, _)| !matches!(key.as_str(), "interval" | "timeout"))
+                {
+                    notes.lost(
+                        &notes.at(*line),
+                        format!(
+                            "`{key}` of a `healthCheck`: the check is whether the port takes connections"
+                        ),
+                    );
+                }
                 pool.word(&["health", "check"], "tcp");
                 for (key, bounds) in [("interval", units::INTERVAL), ("timeout", units::CHECK_TIMEOUT)] {
                     if let Some(ms) = value.get(key).text().and_then(|text| milliseconds(text, 1_000)) {
@@ -141,6 +154,17 @@ fn listener(
                 format!("the entry point `{entry}` is not in this file: name its address in `bind`"),
             ),
         }
+        for (key, line, _) in entries.get(entry).entries() {
+            if !matches!(key.as_str(), "address" | "proxyProtocol" | "udp") {
+                notes.lost(&notes.at(*line), format!("`{key}` of an entry point"));
+            }
+        }
+        if entries.get(entry).get("proxyProtocol").get("insecure").text() == Some("true") {
+            notes.lost(
+                &at,
+                "`insecure`: name your proxies in `accept_proxy`; no header is taken of anybody else",
+            );
+        }
         let trusted = entries.get(entry).get("proxyProtocol").get("trustedIPs").items();
         let trusted: Vec<Yaml> =
             trusted.iter().filter_map(Plain::text).filter_map(network).map(Yaml::Word).collect();
@@ -156,6 +180,7 @@ fn listener(
     if !binds.is_empty() {
         listener.set(&["bind"], Yaml::List(binds));
     }
+    let mut rules = Rules::default();
     for (key, line, value) in router.entries() {
         let at = notes.at(*line);
         match (key.as_str(), value.text()) {
@@ -164,13 +189,25 @@ fn listener(
                 let bare = service.split('@').next().unwrap_or_default();
                 listener.word(&["pool"], pool_name(protocol, bare));
             }
-            ("rule", Some(rule)) => of_rule(rule, &at, &mut listener, notes),
-            ("middlewares", _) => middlewares(value, section.get("middlewares"), &at, &mut listener, notes),
+            ("rule", Some(rule)) => of_rule(rule, &at, &mut rules, notes),
+            ("middlewares", _) => {
+                middlewares(value, section.get("middlewares"), &at, (&mut listener, &mut rules), notes)
+            }
             ("tls", _) => notes.lost(
                 &at,
                 "`tls`: the bytes are passed on as they come; with `passthrough: true` nothing is lost",
             ),
             (other, _) => notes.unknown(&at, other, other),
+        }
+    }
+    // Each of them must let a client in.
+    let (allow, deny) = rules.lists().unwrap_or_else(|| {
+        notes.lost(&at, "nobody is let in: what its lists say together is not worked out");
+        (Vec::new(), everybody())
+    });
+    for (key, list) in [("allow", allow), ("deny", deny)] {
+        if !list.is_empty() {
+            listener.set(&[key], Yaml::List(list.into_iter().map(Yaml::Word).collect()));
         }
     }
     notes.leave();
@@ -189,7 +226,7 @@ fn bind(address: &str) -> Option<Yaml> {
     Some(Yaml::Word(if host.is_empty() { port } else { units::joined(&host, Some(&port)) }))
 }
 
-fn of_rule(rule: &str, at: &At, listener: &mut Part, notes: &mut Notes) {
+fn of_rule(rule: &str, at: &At, rules: &mut Rules, notes: &mut Notes) {
     let quotes = ['`', '\'', '"'];
     let inner = |name: &str| {
         let rest = rule.trim().strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')')?;
@@ -199,9 +236,9 @@ fn of_rule(rule: &str, at: &At, listener: &mut Part, notes: &mut Notes) {
         (Some(name), _) if name.trim_matches(quotes) == "*" => {}
         (_, Some(clients)) => {
             let all = clients.split(',').map(|one| one.trim().trim_matches(quotes));
-            let networks: Option<Vec<Yaml>> = all.map(|one| network(one).map(Yaml::Word)).collect();
+            let networks: Option<Vec<String>> = all.map(network).collect();
             match networks {
-                Some(networks) => listener.set(&["allow"], Yaml::List(networks)),
+                Some(networks) => rules.add(false, &networks, true),
                 None => notes.lost(at, format!("`rule: {rule}`: a client is known by its network")),
             }
         }
@@ -209,18 +246,23 @@ fn of_rule(rule: &str, at: &At, listener: &mut Part, notes: &mut Notes) {
     }
 }
 
-fn middlewares(names: &Plain, known: &Plain, at: &At, listener: &mut Part, notes: &mut Notes) {
+fn middlewares(
+    names: &Plain,
+    known: &Plain,
+    at: &At,
+    (listener, rules): (&mut Part, &mut Rules),
+    notes: &mut Notes,
+) {
     for name in names.items().iter().filter_map(Plain::text) {
         let of = known.get(name.split('@').next().unwrap_or_default());
         let list = ["ipAllowList", "ipWhiteList"].iter().map(|key| of.get(key).get("sourceRange").items());
-        let networks: Vec<Yaml> =
-            list.flatten().filter_map(Plain::text).filter_map(network).map(Yaml::Word).collect();
+        let networks: Vec<String> = list.flatten().filter_map(Plain::text).filter_map(network).collect();
         if let Some(most) = of.get("inFlightConn").get("amount").text().filter(|text| units::is_count(text)) {
             listener.word(&["limits", "sessions_per_source"], most);
         } else if networks.is_empty() {
             notes.lost(at, format!("the middleware `{name}`"));
         } else {
-            listener.set(&["allow"], Yaml::List(networks));
+            rules.add(false, &networks, true);
         }
     }
 }

@@ -31,11 +31,12 @@ impl Control {
         let read = read.map_err(|error| refused(error.to_string(), Kind::NotNow))??;
         let Configuration { settings, text, base, changes, .. } = read;
         let mut lines = self.serve_backends(settings).await?;
+        // At once: a handover that begins now tells all of it or nothing.
+        self.run_time.set(base.into(), changes.into());
+        *lock(&self.text) = text.into();
         if let RunTimeWish::Reset { backend } = wish {
             lines.extend(self.reset_weights(&pool, backend.as_deref(), &by).await);
         }
-        self.run_time.set(base.into(), changes.into());
-        *lock(&self.text) = text.into();
         for line in &lines {
             tracing::info!(target: "evenkeel", by = &*by, "changed at run time: {line}");
         }
@@ -84,7 +85,9 @@ impl Control {
     /// The file was read again: what it says now, and what of the changes stays.
     pub(super) async fn follow_file(&self, document: &Document) {
         let before = self.run_time.current().changes;
+        // At once: a handover that begins now tells all of it or nothing.
         self.run_time.set(Arc::clone(&document.base), Arc::clone(&document.changes));
+        *lock(&self.text) = Arc::clone(&document.text);
         for over in &document.over {
             tracing::info!(target: "evenkeel", "a change at run time ends: {over}");
         }

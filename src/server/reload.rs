@@ -71,7 +71,6 @@ impl Control {
                 if reloaded.is_ok() {
                     self.file_number.store(config::number(&document.base), Ordering::Relaxed);
                     self.follow_file(&document).await;
-                    *lock(&self.text) = document.text;
                     self.reloads.set_files(document.files);
                 }
                 reloaded.map_err(Refused::from)

@@ -11,13 +11,13 @@ pub(in crate::cli) struct Said {
     /// A protocol that its TLS offers
     #[arg(long, value_name = "NAME")]
     alpn: Option<String>,
-    /// The database that it wants, in the clear [PostgreSQL]
+    /// The database that it wants, in the clear (PostgreSQL)
     #[arg(long, value_name = "NAME")]
     database: Option<String>,
-    /// The user it logs in as, in the clear [PostgreSQL]
+    /// The user it logs in as, in the clear (PostgreSQL)
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// The host name that the player typed [Minecraft]
+    /// The host name that the player typed (Minecraft)
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
     /// The port it came to [default: the first of the listener]

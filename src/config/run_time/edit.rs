@@ -110,8 +110,15 @@ impl Edit<'_> {
         {
             // It is there again, as the file has it.
             self.changes.remove(at);
-            let others: Vec<_> =
+            let mut others: Vec<_> =
                 keys.iter().filter(|(key, value)| !(key == "name" && value == name)).cloned().collect();
+            let in_file = self.in_file.iter().find(|item| name_of(item) == Some(name));
+            if in_file
+                .and_then(address_of)
+                .is_some_and(|there| !same(there, address) && there != address && name != address)
+            {
+                others.push(("address".to_owned(), address.to_owned()));
+            }
             return if others.is_empty() { Ok(()) } else { self.set(name, &others) };
         }
         if self.position(name).is_some() || self.of_file(name).is_some() {
@@ -123,6 +130,16 @@ impl Edit<'_> {
         let there = self.in_file.iter().find(|item| address_of(item).is_some_and(|one| same(one, address)));
         if let Some(there) = there.and_then(name_of) {
             let whole = self.whole(there);
+            let is_removed = self
+                .position(there)
+                .is_some_and(|at| matches!(self.changes[at].how, RunTimeHow::Removed { .. }));
+            if is_removed {
+                return Err(format!(
+                    "{} was removed at run time as {whole}; `evenkeel reset {whole}` brings it back",
+                    quoted(address)
+                )
+                .into());
+            }
             return Err(format!("{} is there already, as {whole}", quoted(address)).into());
         }
         let how = RunTimeHow::Added { address: address.to_owned(), keys: keys.to_vec() };

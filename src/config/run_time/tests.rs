@@ -71,7 +71,7 @@ fn served(lines: &[&str], pool: &str) -> Vec<String> {
 
 #[test]
 fn commands_change_what_is_served_and_the_last_word_counts() {
-    let cases: [(&[&str], &str, &[&str]); 13] = [
+    let cases: [(&[&str], &str, &[&str]); 14] = [
         (&[], "web", &["10.0.0.1:1@10.0.0.1 1", "b@10.0.0.2 1"]),
         (&["add web 10.0.0.3:1"], "web", &["10.0.0.1:1@10.0.0.1 1", "b@10.0.0.2 1", "10.0.0.3:1@10.0.0.3 1"]),
         (
@@ -99,6 +99,7 @@ fn commands_change_what_is_served_and_the_last_word_counts() {
             &["10.0.0.1:1@10.0.0.1 1", "10.0.0.3:1@10.0.0.4 2"],
         ),
         (&["set web/b weight=9", "remove web/b"], "web", &["10.0.0.1:1@10.0.0.1 1"]),
+        (&["remove web/b", "add web 10.0.0.9:1 name=b"], "web", &["10.0.0.1:1@10.0.0.1 1", "b@10.0.0.9 1"]),
         (&["remove web/b", "add web b"], "web", &["10.0.0.1:1@10.0.0.1 1", "b@10.0.0.2 1"]),
         (&["remove web/b", "reset web/b"], "web", &["10.0.0.1:1@10.0.0.1 1", "b@10.0.0.2 1"]),
         (
@@ -114,7 +115,8 @@ fn commands_change_what_is_served_and_the_last_word_counts() {
 
 #[test]
 fn what_cannot_be_is_told_and_changes_nothing() {
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 13] = [
+        (&["remove web/b", "add web 10.0.0.2:1"], "removed at run time as web/b; `evenkeel reset web/b`"),
         (&["add web 10.0.0.2:1"], "`10.0.0.2:1` is there already, as web/b"),
         (&["add nobody 10.0.0.1:1"], "no pool `nobody`"),
         (&["remove web/x"], "neither the file nor a command has a backend `x`"),

@@ -1,5 +1,6 @@
 //! `acl` and `tcp-request` of HAProxy as `allow` and `deny`, as far as they ask for the client's address.
 
+use super::super::first_match::{Rules, everybody};
 use super::super::notes::Notes;
 use super::super::plan::Part;
 use super::super::units::network;
@@ -7,82 +8,120 @@ use super::super::yaml::Yaml;
 use super::sections::Section;
 use super::words::Line;
 
-/// What the lists of the listener are.
-#[derive(Default)]
-struct Lists {
-    allow: Vec<Yaml>,
-    deny: Vec<Yaml>,
-    /// Let in before anything else is asked.
-    accepted: Vec<Yaml>,
-    /// Everybody who was not let in is refused.
-    closed: bool,
-}
-
 /// Reads the rules of a proxy into the listener.
 pub(super) fn read(section: &Section, listener: &mut Part, notes: &mut Notes) {
-    let mut lists = Lists::default();
+    let (mut rules, mut files, mut asked) = (Rules::default(), Vec::new(), 0);
+    let mut is_any_lost = false;
     for line in &section.lines {
         let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
-        let rule = match &*words {
-            [
-                "tcp-request",
-                "connection" | "content" | "session",
-                verdict @ ("accept" | "reject"),
-                rest @ ..,
-            ] => (*verdict, rest),
-            ["block" | "deny", rest @ ..] => ("reject", rest),
+        let (allows, condition) = match &*words {
+            ["tcp-request", "connection" | "content" | "session", "accept", rest @ ..] => (true, rest),
+            ["tcp-request", "connection" | "content" | "session", "reject", rest @ ..] => (false, rest),
+            ["block", rest @ ..] => (false, rest),
             _ => continue,
         };
-        if !apply(section, rule, &mut lists) {
-            let at = notes.at(line.number);
-            notes.lost(
-                &at,
-                format!(
-                    "`{}`: only the client's address is asked here, with `allow` and `deny`",
-                    words.join(" ")
-                ),
-            );
+        asked += 1;
+        let at = notes.at(line.number);
+        match read_one(section, condition).filter(|_| asked <= RULES_MAX) {
+            Some(Whom::All) => rules.all(allows),
+            Some(Whom::Tls) if allows => {
+                notes.different(
+                    &at,
+                    "what is no TLS is let in, too; `routes` with `sni: '*'` and no `pool` keep it out",
+                );
+                rules.all(true);
+            }
+            Some(Whom::Networks(networks, is_negated)) => rules.add(allows, &networks, is_negated),
+            Some(Whom::File(path, is_negated)) => files.push((allows != is_negated, path)),
+            _ => {
+                is_any_lost = true;
+                notes.lost(
+                    &at,
+                    format!(
+                        "`{}`: only the client's address is asked here, with `allow` and `deny`",
+                        words.join(" ")
+                    ),
+                );
+            }
         }
     }
-    let Lists { mut allow, deny, accepted, closed } = lists;
-    if closed {
-        allow.extend(accepted);
-    } else if !deny.is_empty() && !accepted.is_empty() && allow.is_empty() {
-        // Who is in neither list is let in there.
-        allow.extend(accepted);
-        allow.extend(["0.0.0.0/0", "::/0"].map(Yaml::word));
-    }
-    for (key, list) in [("allow", allow), ("deny", deny)] {
-        if !list.is_empty() {
-            listener.set(&[key], Yaml::List(list));
+    let here = notes.at(section.number);
+    let lists = match &*files {
+        [] => rules.lists(),
+        // One list that a file has, and at most everybody besides.
+        [(allows, path)] if rules.is_at_most_everybody() => {
+            let file = Yaml::Map(vec![("file".to_owned(), Yaml::word(path.as_str()))]);
+            listener.set(&[if *allows { "allow" } else { "deny" }], Yaml::List(vec![file]));
+            return;
         }
+        _ => None,
+    };
+    let Some((allow, deny)) = lists else {
+        notes.lost(
+            &here,
+            "nobody is let in: what these rules say together cannot be said with `allow` and `deny`",
+        );
+        set(listener, "deny", everybody());
+        return;
+    };
+    if is_any_lost && deny == everybody() {
+        notes.lost(&here, "nobody is let in: those who were are known by something else than their address");
+    }
+    set(listener, "allow", allow);
+    set(listener, "deny", deny);
+}
+
+fn set(listener: &mut Part, key: &str, list: Vec<String>) {
+    if !list.is_empty() {
+        listener.set(&[key], Yaml::List(list.into_iter().map(Yaml::Word).collect()));
     }
 }
 
-/// False: it asks for something else.
-fn apply(section: &Section, (verdict, condition): (&str, &[&str]), lists: &mut Lists) -> bool {
-    if lists.closed {
-        return true;
-    }
-    let (whom, is_negated) = match condition {
-        [] => {
-            lists.closed = verdict == "reject";
-            return true;
-        }
-        [word @ ("if" | "unless"), rest @ ..] => match networks(section, rest) {
-            Some((whom, negated)) => (whom, negated != (*word == "unless")),
-            // The hello of TLS is awaited for a rule that is lost itself.
-            None => return verdict == "accept" && rest.iter().any(|word| word.contains("ssl_hello_type")),
-        },
-        _ => return false,
+/// Of one section; more are told as lost.
+pub(super) const RULES_MAX: usize = 1_000;
+
+/// Whom a condition means.
+enum Whom {
+    All,
+    /// Those who begin with the hello of TLS.
+    Tls,
+    /// These, or all others.
+    Networks(Vec<String>, bool),
+    File(String, bool),
+}
+
+/// `None`: it asks for something else.
+fn read_one(section: &Section, condition: &[&str]) -> Option<Whom> {
+    let (word, rest) = match condition {
+        [] => return Some(Whom::All),
+        [word @ ("if" | "unless"), rest @ ..] => (*word, rest),
+        _ => return None,
     };
-    match (verdict, is_negated) {
-        ("reject", false) => lists.deny.extend(whom),
-        ("reject", true) => lists.allow.extend(whom),
-        (_, false) => lists.accepted.extend(whom),
-        (_, true) => return false,
+    let is_hello = |word: &&&str| word.contains("ssl_hello_type");
+    if word == "if"
+        && rest.len() <= 4
+        && rest.first() == Some(&"{")
+        && rest.iter().any(|word| is_hello(&word))
+    {
+        return Some(Whom::Tls);
     }
-    true
+    let (whom, negated) = networks(section, rest)?;
+    let is_negated = negated != (word == "unless");
+    let texts: Vec<String> = whom
+        .iter()
+        .filter_map(|one| match one {
+            Yaml::Word(text) => Some(text.clone()),
+            _ => None,
+        })
+        .collect();
+    match &*whom {
+        [Yaml::Map(entries)] => match entries.first() {
+            Some((_, Yaml::Word(path))) => Some(Whom::File(path.clone(), is_negated)),
+            _ => None,
+        },
+        _ if texts.len() == whom.len() => Some(Whom::Networks(texts, is_negated)),
+        _ => None,
+    }
 }
 
 /// The networks that a condition means, and whether it means all others.

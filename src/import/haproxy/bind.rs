@@ -11,18 +11,18 @@ use super::words::Line;
 pub(super) fn read(line: &Line, listener: &mut Part, notes: &mut Notes) {
     let at = notes.at(line.number);
     let Some(addresses) = line.words.get(1) else { return };
-    let mut all = match listener.body.get(&["bind"]) {
-        Some(Yaml::List(items)) => items.clone(),
-        _ => Vec::new(),
-    };
     for address in addresses.split(',') {
-        match one(address) {
-            Ok(bind) => all.push(Yaml::word(bind)),
+        let is_v6only = line.words.iter().any(|word| word == "v6only");
+        let read = one(address).map(|bind| {
+            let is_port = bind.bytes().all(|one| one.is_ascii_digit() || one == b'-');
+            if is_v6only && is_port { format!("[::]:{bind}") } else { bind }
+        });
+        match read {
+            Ok(bind) => {
+                listener.push("bind", Yaml::word(bind), &at, notes);
+            }
             Err(why) => notes.lost(&at, format!("`bind {address}`: {why}")),
         }
-    }
-    if !all.is_empty() {
-        listener.set(&["bind"], Yaml::List(all));
     }
     let mut words = line.words.iter().skip(2).map(String::as_str);
     let mut ssl = false;
@@ -60,9 +60,9 @@ pub(super) fn read(line: &Line, listener: &mut Part, notes: &mut Notes) {
                     words.next();
                 }
             }
+            "v6only" => {}
             "defer-accept"
             | "tfo"
-            | "v6only"
             | "prefer-client-ciphers"
             | "strict-sni"
             | "allow-0rtt"
@@ -109,8 +109,9 @@ fn one(address: &str) -> Result<String, &'static str> {
         return Err("that is no port");
     }
     match host.as_str() {
-        "" | "*" | "::" => Ok(port),
-        "0.0.0.0" => Ok(format!("0.0.0.0:{port}")),
+        // Both families, unless it says `v6only`.
+        "::" => Ok(port),
+        "" | "*" | "0.0.0.0" => Ok(format!("0.0.0.0:{port}")),
         host if host.parse::<std::net::IpAddr>().is_ok() => Ok(joined(host, Some(&port))),
         _ => Err("a listener binds addresses, and this is a name"),
     }

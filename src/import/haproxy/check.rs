@@ -49,14 +49,20 @@ pub(super) fn read(
             );
         }
     }
-    if section.has_option("redis-check") {
-        pool.set(&["health", "check", "tcp"], conversation("PING\r\n", "+PONG"));
-    }
-    if section.has_option("httpchk") {
-        return http(section, port, pool, notes);
-    }
-    if section.has_option("tcp-check") {
-        return steps(section, pool, notes);
+    // The last one that is said is the one that is made.
+    match section.last_option(&[
+        "redis-check",
+        "httpchk",
+        "tcp-check",
+        "pgsql-check",
+        "mysql-check",
+        "ldap-check",
+        "smtpchk",
+    ]) {
+        Some("redis-check") => pool.set(&["health", "check", "tcp"], conversation("PING\r\n", "+PONG")),
+        Some("httpchk") => return http(section, port, pool, notes),
+        Some("tcp-check") => return steps(section, pool, notes),
+        _ => {}
     }
     None
 }
@@ -94,6 +100,10 @@ fn http(section: &Section, port: Option<&str>, pool: &mut Part, notes: &mut Note
     };
     let mut words = section.lines.iter().filter(|line| asks(line)).flat_map(|line| line.words.iter());
     let path = words.rfind(|word| word.starts_with('/'));
+    if let Some((_, query)) = path.and_then(|path| path.split_once('?')) {
+        let at = notes.at(section.number);
+        notes.lost(&at, format!("`?{query}` of the check: `roles: {{ max_lag, max_lag_bytes }}` of the pool say how far a replica may be behind"));
+    }
     let path = path.map_or("/", |path| path.split('?').next().unwrap_or_default());
     let at = notes.at(section.last(&["option", "httpchk"]).map_or(section.number, |line| line.number));
     let role = match path {
@@ -145,6 +155,7 @@ fn steps(section: &Section, pool: &mut Part, notes: &mut Notes) -> Option<&'stat
                 Some(text) => sent.push_str(&text),
                 None => odd = odd.or(Some(line.number)),
             },
+            ["expect", rest @ ..] if rest.contains(&"!") => odd = odd.or(Some(line.number)),
             ["expect", rest @ ..] => {
                 let text = match rest {
                     [.., "string", text] => Some((*text).to_owned()),

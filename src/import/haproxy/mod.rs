@@ -40,6 +40,10 @@ pub(super) fn translate(text: &str, plan: &mut Plan, notes: &mut Notes) {
                 notes.tell(&at, Standing::Http, text);
             }
             kind => {
+                let at = notes.at(section.number);
+                if !plan.has_room(&of(section), &at, notes) {
+                    continue;
+                }
                 if kind != "frontend" {
                     pool(section, plan, &mut roles, notes);
                 }
@@ -51,12 +55,23 @@ pub(super) fn translate(text: &str, plan: &mut Plan, notes: &mut Notes) {
         notes.leave();
     }
     for listener in &mut plan.listeners {
-        if let Some(Yaml::Word(pool)) = listener.body.get(&["pool"])
-            && let Some(role) = roles.get(pool)
-            && *role != "any"
-        {
-            listener.word(&["role"], *role);
+        let role_of = |pool: &str| roles.get(pool).copied().unwrap_or("any");
+        let of_listener = match listener.body.get(&["pool"]) {
+            Some(Yaml::Word(pool)) => role_of(pool),
+            _ => "any",
+        };
+        if of_listener != "any" {
+            listener.word(&["role"], of_listener);
         }
+        listener.each_route(|route| {
+            let role = match route.get(&["pool"]) {
+                Some(Yaml::Word(pool)) => role_of(pool),
+                _ => "any",
+            };
+            if role != of_listener {
+                route.set(&["role"], Yaml::word(role));
+            }
+        });
     }
 }
 
@@ -100,12 +115,18 @@ fn pool(section: &Section, plan: &mut Plan, roles: &mut HashMap<String, &'static
     let mut default_server: Vec<String> = Vec::new();
     for line in &section.lines {
         match &*line.words[0] {
-            "default-server" => default_server.extend(line.words.iter().skip(1).cloned()),
+            "default-server" if default_server.len() < DEFAULTS_MAX => {
+                default_server.extend(line.words.iter().skip(1).take(DEFAULTS_MAX).cloned());
+            }
             "server" | "server-template" => {
                 server::read(line, &default_server, &mut pool, &mut of_servers, notes);
             }
             _ => {}
         }
+    }
+    if of_servers.with_header > 0 && of_servers.with_header < of_servers.checked + of_servers.unchecked {
+        let at = notes.at(section.number);
+        notes.lost(&at, "`send-proxy` of some servers: here all of a pool get the header, also those that do not expect one; make two pools");
     }
     if of_servers.backups > 1 && !section.has_option("allbackups") {
         one_backup_after_the_other(&mut pool);
@@ -158,6 +179,10 @@ fn listener(section: &Section, all: &[Section], plan: &mut Plan, notes: &mut Not
         ("listen", _) => Some(section.name.clone()),
         (_, default) => default.cloned(),
     };
+    if let ("listen", Some(default)) = (&*section.kind, default) {
+        let at = notes.at(section.number);
+        notes.lost(&at, format!("`default_backend {default}` of a `listen`: its own servers are its pool"));
+    }
     if let Some(pool) = &pool {
         listener.word(&["pool"], units::name(pool));
     }
@@ -172,8 +197,10 @@ fn listener(section: &Section, all: &[Section], plan: &mut Plan, notes: &mut Not
     // Times of the server's side stand at its backend.
     let backend = all.iter().find(|one| one.kind == "backend" && Some(&one.name) == pool.as_ref());
     let of_server = |which: &str| backend.unwrap_or(section).timeout(which);
-    let shorter = |one: Option<u64>, other: Option<u64>| [one, other].into_iter().flatten().min();
-    let tunnel = section.timeout("tunnel").or_else(|| of_server("tunnel"));
+    // 0 is none.
+    let shorter =
+        |one: Option<u64>, other: Option<u64>| [one, other].into_iter().flatten().filter(|ms| *ms > 0).min();
+    let tunnel = section.timeout("tunnel").or_else(|| of_server("tunnel")).filter(|ms| *ms > 0);
     let idle = tunnel.or_else(|| shorter(section.timeout("client"), of_server("server")));
     if let Some(ms) = idle.filter(|ms| *ms > 0) {
         listener.word(&["timeouts", "idle"], units::duration(ms, units::IDLE));
@@ -261,10 +288,14 @@ fn source(at: &super::notes::At, address: &str, rest: &[&str], notes: &mut Notes
     );
 }
 
+/// Without what may be a password.
 fn shown(line: &Line) -> String {
-    line.words.join(" ")
+    let most = if line.words[0] == "stats" { 2 } else { line.words.len() };
+    line.words[..most.min(line.words.len())].join(" ")
 }
 
+/// Words of all `default-server` lines of a section.
+const DEFAULTS_MAX: usize = 1_000;
 /// Those that are looked at.
 const TIMEOUTS: [&str; 9] =
     ["client", "server", "connect", "queue", "check", "tunnel", "client-fin", "server-fin", "tarpit"];

@@ -10,9 +10,11 @@ use super::sections::Section;
 /// Reads the rules of a proxy into the listener.
 pub(super) fn read(section: &Section, listener: &mut Part, notes: &mut Notes) {
     let mut routes = Vec::new();
-    for line in section.lines.iter().filter(|line| line.words[0] == "use_backend") {
+    let rules = section.lines.iter().filter(|line| line.words[0] == "use_backend");
+    for (number, line) in rules.enumerate() {
         let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
         let read = match &*words {
+            _ if number >= access::RULES_MAX => None,
             [_, pool] => Some((*pool, vec![Vec::new()])),
             [_, pool, "if", rest @ ..] => alternatives(section, rest).map(|all| (*pool, all)),
             _ => None,
@@ -69,7 +71,10 @@ fn alternatives(section: &Section, words: &[&str]) -> Option<Vec<Keys>> {
             }
             here = next;
         }
-        all.extend(here.into_iter().filter(|keys| !keys.is_empty()));
+        if here.iter().any(Vec::is_empty) {
+            return None;
+        }
+        all.extend(here);
     }
     (!all.is_empty()).then_some(all)
 }

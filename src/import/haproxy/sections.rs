@@ -40,6 +40,15 @@ impl Section {
         self.lines.iter().rev().find(said).is_some_and(|line| line.words[0] == "option")
     }
 
+    /// The last of these options that holds.
+    pub(super) fn last_option<'a>(&self, names: &[&'a str]) -> Option<&'a str> {
+        let said = |line: &Line| {
+            let word = line.words.get(1).filter(|_| line.words[0] == "option")?;
+            names.iter().copied().find(|name| name == word)
+        };
+        self.lines.iter().rev().find_map(said).filter(|name| self.has_option(name))
+    }
+
     /// `mode`, which is tcp where nothing is said.
     pub(super) fn is_http(&self) -> bool {
         self.last(&["mode"]).is_some_and(|line| line.words.get(1).is_some_and(|mode| mode == "http"))
@@ -85,26 +94,33 @@ pub(super) fn sections(lines: Vec<Line>, notes: &mut Notes) -> Vec<Section> {
             },
         }
     }
-    inherit(&mut all);
+    inherit(&mut all, notes);
     all
 }
 
 /// Each proxy has the lines of the `defaults` that it names, or of the last above it.
-fn inherit(all: &mut [Section]) {
+fn inherit(all: &mut [Section], notes: &mut Notes) {
     let mut defaults: Vec<(String, Vec<Line>)> = Vec::new();
+    let mut left = INHERITED_MAX;
     for section in all {
         let head = section.lines.remove(0);
         let from = head.words.iter().position(|word| word == "from").and_then(|at| head.words.get(at + 1));
         let named = from.and_then(|from| defaults.iter().rev().find(|(name, _)| name == from));
         let is_proxy = PROXIES.contains(&&*section.kind);
         // One that says `from` inherits of another one; without, `defaults` begin anew.
-        let inherited = match (named, section.kind == "defaults") {
-            (Some((_, lines)), _) => lines.clone(),
-            (None, false) if is_proxy => defaults.last().map(|(_, lines)| lines.clone()).unwrap_or_default(),
-            (None, _) => Vec::new(),
+        let inherited: &[Line] = match (named, section.kind == "defaults") {
+            (Some((_, lines)), _) => lines,
+            (None, false) if is_proxy => defaults.last().map_or(&[], |(_, lines)| lines),
+            (None, _) => &[],
         };
+        if inherited.len() > left {
+            let at = notes.at(section.number);
+            notes.lost(&at, "so many sections inherit so much that this one has only what it says itself");
+            continue;
+        }
+        left -= inherited.len();
         section.inherited = inherited.len();
-        section.lines.splice(0..0, inherited);
+        section.lines.splice(0..0, inherited.iter().cloned());
         if section.kind == "defaults" && defaults.len() < DEFAULTS_MAX && section.lines.len() < LINES_MAX {
             defaults.push((section.name.clone(), section.lines.clone()));
         }
@@ -139,3 +155,5 @@ const KINDS: [&str; 22] = [
 /// Each proxy holds a copy of its own.
 const LINES_MAX: usize = 2_000;
 const DEFAULTS_MAX: usize = 200;
+/// Lines that all of them inherit together.
+const INHERITED_MAX: usize = 1_000_000;

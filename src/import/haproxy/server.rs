@@ -12,6 +12,8 @@ pub(super) struct OfServers {
     pub(super) checked: usize,
     pub(super) unchecked: usize,
     pub(super) has_maxconn: bool,
+    /// Those that are told of clients by a PROXY header.
+    pub(super) with_header: usize,
     pub(super) backups: usize,
     pub(super) check_ssl: bool,
     pub(super) check_port: Option<String>,
@@ -53,20 +55,8 @@ pub(super) fn read(line: &Line, before: &[String], pool: &mut Part, of: &mut OfS
         [(_, address)] => address.clone(),
         _ => Yaml::Map(entries),
     };
-    let mut all = match pool.body.get(&["backends"]) {
-        Some(Yaml::List(items)) => items.clone(),
-        _ => Vec::new(),
-    };
-    if all.contains(&item) {
-        notes.tell(
-            &notes.at(line.number),
-            super::super::notes::Standing::NotNeeded,
-            "the same server is there already",
-        );
-        return;
-    }
-    all.push(item);
-    pool.set(&["backends"], Yaml::List(all));
+    let at = notes.at(line.number);
+    pool.push("backends", item, &at, notes);
 }
 
 /// A name that must be looked up, with or without a port.
@@ -142,7 +132,7 @@ impl Backend<'_> {
     // long because: each arm is a word of the other balancer
     fn words(&mut self, words: &[&str], notes: &mut Notes) {
         let mut rest = words.iter().copied();
-        let mut is_tls = false;
+        let (mut is_tls, mut is_disabled, mut counts_header) = (false, false, false);
         while let Some(word) = rest.next() {
             let mut next = || rest.next().unwrap_or_default();
             match word {
@@ -166,7 +156,7 @@ impl Backend<'_> {
                     self.put("tier", "1".to_owned());
                 }
                 "disabled" => {
-                    self.put("weight", "0".to_owned());
+                    is_disabled = true;
                     notes.different(
                         &self.at,
                         "`disabled` is weight 0: `evenkeel weight POOL/BACKEND N` brings it in",
@@ -178,8 +168,35 @@ impl Backend<'_> {
                     self.fastest = self.fastest.or(ms);
                     notes.unknown(&self.at, word, word);
                 }
-                "port" => self.of.check_port = Some(next().to_owned()),
+                "port" => {
+                    let port = next().to_owned();
+                    if self.of.check_port.as_ref().is_some_and(|known| *known != port) {
+                        notes.lost(
+                            &self.at,
+                            format!("`port {port}` of the check: one port is asked of the whole pool"),
+                        );
+                    } else {
+                        self.of.check_port = Some(port);
+                    }
+                }
                 "check-ssl" => self.of.check_ssl = true,
+                "send-proxy" | "send-proxy-v2" | "send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn"
+                    if !counts_header =>
+                {
+                    counts_header = true;
+                    self.of.with_header += 1;
+                    if word == "send-proxy" {
+                        self.of_pool(&["send_proxy"], "v1".to_owned(), word, notes);
+                    } else {
+                        if word != "send-proxy-v2" {
+                            notes.different(
+                                &self.at,
+                                format!("`{word}` is `send_proxy: v2`, without what TLS told"),
+                            );
+                        }
+                        self.of_pool(&["send_proxy"], "v2".to_owned(), word, notes);
+                    }
+                }
                 "send-proxy" => self.of_pool(&["send_proxy"], "v1".to_owned(), word, notes),
                 "send-proxy-v2" | "send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn" => {
                     if word != "send-proxy-v2" {
@@ -259,8 +276,13 @@ impl Backend<'_> {
                     let value = next().to_owned();
                     self.others(word, &value, notes);
                 }
+                "enabled" => is_disabled = false,
                 _ => notes.unknown(&self.at, word, &format!("server … {word}")),
             }
+        }
+        if is_disabled {
+            // Whatever weight stands behind it.
+            self.put("weight", "0".to_owned());
         }
     }
 
@@ -302,7 +324,18 @@ impl Backend<'_> {
             "usesrc" if matches!(value, "client" | "clientip") => {
                 self.of_pool(&["connect_from"], "client".to_owned(), word, notes);
             }
-            "source" => {}
+            "source" => {
+                let (host, ports) = host_and_port(value);
+                if host.parse::<std::net::IpAddr>().is_ok_and(|ip| !ip.is_unspecified()) {
+                    notes.different(&self.at, format!("`source {value}`: ports are the system's choice"));
+                    self.of_pool(&["connect_from"], host, word, notes);
+                } else if ports.is_some() {
+                    notes.lost(
+                        &self.at,
+                        format!("`source {value}`: `connect_from` of the pool is an address"),
+                    );
+                }
+            }
             _ => notes.unknown(&self.at, word, &format!("server … {word} {value}")),
         }
     }

@@ -78,12 +78,19 @@ fn main(directive: &Directive, plan: &mut Plan, notes: &mut Notes) {
 
 fn stream(all: &[Directive], plan: &mut Plan, notes: &mut Notes) {
     for directive in all.iter().filter(|one| one.name() == "upstream") {
-        upstream::read(directive, all, plan, notes);
+        let name = format!("upstream {}", directive.word(1).unwrap_or_default());
+        if plan.has_room(&name, &directive.at(), notes) {
+            upstream::read(directive, plan, notes);
+        }
     }
+    let inherited = all.iter().filter(|one| server::is_known(one.name()) || one.name() == "map");
+    let inherited: Vec<&Directive> = inherited.take(INHERITED_MAX).collect();
     let mut number = 0;
     for directive in all.iter().filter(|one| one.name() == "server") {
         number += 1;
-        server::read(directive, all, number, plan, notes);
+        if plan.has_room(&format!("server {number}"), &directive.at(), notes) {
+            server::read(directive, &inherited, number, plan, notes);
+        }
     }
     for directive in all {
         match directive.name() {
@@ -173,5 +180,7 @@ fn with_includes(
     whole
 }
 
+/// Directives that each server has of `stream`.
+const INHERITED_MAX: usize = 1_000;
 const DEPTH_MAX: usize = 10;
 const FILES_MAX: usize = 1_000;

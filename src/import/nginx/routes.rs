@@ -10,12 +10,12 @@ use super::words::Directive;
 /// What the map of a variable says, as routes of the listener; false: there is no such map, or it asks for something else.
 pub(super) fn read(
     variable: &str,
-    outer: &[Directive],
+    outer: &[&Directive],
     listener: &mut Part,
     plan: &mut Plan,
     notes: &mut Notes,
 ) -> bool {
-    let is_it = |one: &&Directive| {
+    let is_it = |one: &&&Directive| {
         one.name() == "map"
             && one.word(1) == Some("$ssl_preread_server_name")
             && one.word(2).is_some_and(|name| {

@@ -1,5 +1,6 @@
 //! `server` of nginx: a listener, and a pool of its own where `proxy_pass` names an address.
 
+use super::super::first_match::{Rules, everybody};
 use super::super::notes::{Notes, Standing};
 use super::super::plan::{Part, Plan};
 use super::super::units::{self, milliseconds, network};
@@ -15,7 +16,7 @@ pub(super) fn is_known(name: &str) -> bool {
 /// Reads one into the plan; `outer`: what stands in `stream`.
 pub(super) fn read(
     server: &Directive,
-    outer: &[Directive],
+    outer: &[&Directive],
     number: usize,
     plan: &mut Plan,
     notes: &mut Notes,
@@ -23,6 +24,7 @@ pub(super) fn read(
     let own: Vec<&Directive> = server.block.iter().flatten().collect();
     let inherited = outer
         .iter()
+        .copied()
         .filter(|one| is_known(one.name()) && !own.iter().any(|mine| of_one_kind(mine.name(), one.name())));
     let all: Vec<&Directive> = inherited.chain(own.iter().copied()).collect();
     let pass = all.iter().rev().find(|one| one.name() == "proxy_pass");
@@ -34,6 +36,7 @@ pub(super) fn read(
     if is_udp {
         listener.word(&["protocol"], "udp");
     }
+    access(&all, &mut listener, notes);
     for one in &all {
         line(one, is_udp, &mut listener, notes);
     }
@@ -45,7 +48,12 @@ pub(super) fn read(
             );
         }
         None => notes.lost(&server.at(), "a `server` without `proxy_pass`"),
-        Some(_) if target.contains('$') && routes::read(target, outer, &mut listener, plan, notes) => {}
+        Some(_) if target.contains('$') && routes::read(target, outer, &mut listener, plan, notes) => {
+            let names = listener.pools();
+            for pool in plan.pools.iter_mut().filter(|pool| names.contains(&pool.name)) {
+                settle(&all, pool, server, notes);
+            }
+        }
         Some(pass) if target.contains('$') => {
             notes.lost(
                 &pass.at(),
@@ -70,9 +78,7 @@ pub(super) fn read(
                 plan.pools.len() - 1
             });
             listener.word(&["pool"], name.as_str());
-            for one in &all {
-                of_pool(one, &mut plan.pools[place], notes);
-            }
+            settle(&all, &mut plan.pools[place], server, notes);
         }
     }
     notes.leave();
@@ -90,7 +96,7 @@ fn binds(all: &[&Directive], listener: &mut Part, notes: &mut Notes) -> bool {
     let listens: Vec<_> = all.iter().filter(|one| one.name() == "listen").collect();
     let is_udp = listens.first().is_some_and(|one| one.words.iter().any(|word| word == "udp"));
     let mut list = Vec::new();
-    for one in listens {
+    for one in listens.into_iter().take(BINDS_MAX) {
         let at = one.at();
         let text = one.word(1).unwrap_or_default();
         if one.words.iter().any(|word| word == "udp") != is_udp {
@@ -102,7 +108,8 @@ fn binds(all: &[&Directive], listener: &mut Part, notes: &mut Notes) -> bool {
             Err(_) => units::host_and_port(text),
         };
         let bind = match (&*host, port) {
-            ("" | "*" | "::", Some(port)) => Some(port),
+            ("::", Some(port)) if one.words.iter().any(|word| word == "ipv6only=off") => Some(port),
+            ("" | "*", Some(port)) => Some(format!("0.0.0.0:{port}")),
             (host, Some(port)) if host.parse::<std::net::IpAddr>().is_ok() => {
                 Some(units::joined(host, Some(&port)))
             }
@@ -169,7 +176,14 @@ fn line(one: &Directive, is_udp: bool, listener: &mut Part, notes: &mut Notes) {
             Ok(_) => listener.word(&["udp", &one.name()["proxy_".len()..]], count),
             Err(_) => {}
         },
-        (list @ ("allow" | "deny"), who) => access(list, who, &at, listener, notes),
+        ("allow" | "deny", _) => {}
+        ("set_real_ip_from", _) if !listener.has(&["accept_proxy"]) => {
+            notes.tell(
+                &at,
+                Standing::NotNeeded,
+                format!("`{whole}`: no `listen` of this server has `proxy_protocol`"),
+            );
+        }
         ("set_real_ip_from", who) => match network(who) {
             Some(network) => {
                 let known = listener.body.get(&["accept_proxy"]).cloned();
@@ -240,29 +254,46 @@ fn line(one: &Directive, is_udp: bool, listener: &mut Part, notes: &mut Notes) {
 }
 
 /// The first that fits decides there, the longest here.
-fn access(list: &str, who: &str, at: &super::super::notes::At, listener: &mut Part, notes: &mut Notes) {
-    if who == "all" {
-        match list {
-            // Whoever is in neither list is refused where `allow` has somebody.
-            "deny" if listener.has(&["allow"]) => {}
-            "deny" => listener.set(&["deny"], Yaml::List(["0.0.0.0/0", "::/0"].map(Yaml::word).into())),
-            _ if listener.has(&["allow"]) => {
-                notes.lost(at, "`allow all` behind other `allow`s lets in only those of the list here");
+fn access(all: &[&Directive], listener: &mut Part, notes: &mut Notes) {
+    let mut rules = Rules::default();
+    for one in all.iter().filter(|one| matches!(one.name(), "allow" | "deny")) {
+        let (allows, who) = (one.name() == "allow", one.word(1).unwrap_or_default());
+        match network(who).filter(|_| who != "all") {
+            _ if who == "all" => rules.all(allows),
+            Some(network) => rules.add(allows, &[network], false),
+            None => {
+                notes.lost(&one.at(), format!("`{} {who}`: a client is known by its network", one.name()))
             }
-            _ => {}
         }
-        return;
     }
-    let Some(network) = network(who) else {
-        notes.lost(at, format!("`{list} {who}`: a client is known by its network"));
-        return;
-    };
-    let mut all = match listener.body.get(&[list]) {
-        Some(Yaml::List(items)) => items.clone(),
-        _ => Vec::new(),
-    };
-    all.push(Yaml::Word(network));
-    listener.set(&[list], Yaml::List(all));
+    let (allow, deny) = rules.lists().unwrap_or_else(|| {
+        let at = all.iter().find(|one| matches!(one.name(), "allow" | "deny")).map(|one| one.at());
+        if let Some(at) = at {
+            notes.lost(&at, "nobody is let in: so many rules of both kinds are not worked out; write `allow` and `deny` by hand");
+        }
+        (Vec::new(), everybody())
+    });
+    for (key, list) in [("allow", allow), ("deny", deny)] {
+        if !list.is_empty() {
+            listener.set(&[key], Yaml::List(list.into_iter().map(Yaml::Word).collect()));
+        }
+    }
+}
+
+/// What a server says of its pool, which other servers may use, too.
+fn settle(all: &[&Directive], pool: &mut Part, server: &Directive, notes: &mut Notes) {
+    let wants_header = all.iter().any(|one| one.name() == "proxy_protocol" && one.word(1) == Some("on"));
+    if pool.users > 0 && pool.has(&["send_proxy"]) != wants_header {
+        let text = format!(
+            "`proxy_protocol` of some servers that use `{}`: here all sessions of a pool have the header or none; make two pools",
+            pool.name
+        );
+        notes.lost(&server.at(), text);
+    }
+    pool.users += 1;
+    for one in all {
+        of_pool(one, pool, notes);
+    }
 }
 
 /// What stands at a server there, and in a pool here.
@@ -308,6 +339,8 @@ fn of_pool(one: &Directive, pool: &mut Part, notes: &mut Notes) {
     }
 }
 
+/// Of a listener.
+const BINDS_MAX: usize = 1_024;
 const KNOWN: [&str; 47] = [
     "listen",
     "proxy_pass",

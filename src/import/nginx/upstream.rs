@@ -7,7 +7,7 @@ use super::super::yaml::Yaml;
 use super::words::Directive;
 
 /// Reads one into the plan.
-pub(super) fn read(directive: &Directive, _all: &[Directive], plan: &mut Plan, notes: &mut Notes) {
+pub(super) fn read(directive: &Directive, plan: &mut Plan, notes: &mut Notes) {
     let name = directive.word(1).unwrap_or_default();
     let mut pool = Part::new(&units::name(name), format!("upstream {name}, line {}", directive.line));
     notes.enter(&pool.of);
@@ -22,6 +22,10 @@ pub(super) fn read(directive: &Directive, _all: &[Directive], plan: &mut Plan, n
 
 /// nginx without its paid part asks nobody: real traffic tells, as `passive` does here.
 fn not_checked(pool: &mut Part) {
+    pool.word(&["health", "check"], "off");
+    if pool.body.get(&["passive"]) == Some(&Yaml::word("off")) {
+        return;
+    }
     if !pool.has(&["passive", "failures"]) {
         pool.word(&["passive", "failures"], "1");
     }
@@ -81,7 +85,13 @@ fn server(one: &Directive, pool: &mut Part, notes: &mut Notes) {
         return;
     };
     let mut entries = vec![("address".to_owned(), Yaml::word(&*address))];
-    let mut put = |key: &str, value: &str| entries.push((key.to_owned(), Yaml::word(value)));
+    let mut put = |key: &str, value: &str| {
+        let is_down = key == "weight" && entries.contains(&("weight".to_owned(), Yaml::word("0")));
+        if !is_down {
+            entries.retain(|(known, _)| known != key);
+            entries.push((key.to_owned(), Yaml::word(value)));
+        }
+    };
     for word in one.words.iter().skip(2) {
         match word.split_once('=').unwrap_or((word, "")) {
             ("weight", weight) => {
@@ -99,7 +109,19 @@ fn server(one: &Directive, pool: &mut Part, notes: &mut Notes) {
                 put("weight", "0");
                 notes.different(&at, "`down` is weight 0: `evenkeel weight POOL/BACKEND N` brings it in");
             }
+            ("max_fails", "0") if pool.has(&["passive", "failures"]) => {
+                notes.different(
+                    &at,
+                    "`max_fails=0` is one for the whole pool here (`passive`): the first word is taken",
+                );
+            }
             ("max_fails", "0") => pool.word(&["passive"], "off"),
+            ("max_fails", _) if pool.body.get(&["passive"]) == Some(&Yaml::word("off")) => {
+                notes.different(
+                    &at,
+                    format!("`{word}` is one for the whole pool here (`passive`): the first word is taken"),
+                );
+            }
             ("max_fails", count) if count.parse::<u32>().is_ok() => {
                 of_pool(pool, "failures", count, word, &at, notes);
             }
@@ -123,16 +145,13 @@ fn server(one: &Directive, pool: &mut Part, notes: &mut Notes) {
         [(_, address)] => address.clone(),
         _ => Yaml::Map(entries),
     };
-    if let Some(Yaml::List(items)) = pool.body.get(&["backends"]).cloned() {
-        let mut items = items;
-        let is_there = |known: &Yaml| known.get(&["address"]).unwrap_or(known) == &Yaml::word(&*address);
-        if items.iter().any(is_there) {
-            notes.different(&at, format!("`server {text}` is there already: its first line is taken"));
-            return;
-        }
-        items.push(item);
-        pool.set(&["backends"], Yaml::List(items));
+    let own = Yaml::word(&*address);
+    let is_there = |known: &Yaml| *known.get(&["address"]).unwrap_or(known) == own;
+    if matches!(pool.body.get(&["backends"]), Some(Yaml::List(items)) if items.iter().any(is_there)) {
+        notes.different(&at, format!("`server {text}` is there already: its first line is taken"));
+        return;
     }
+    pool.push("backends", item, &at, notes);
 }
 
 /// One for the whole pool.

@@ -102,7 +102,13 @@ impl Predecessor {
         let Beginning { document, refused } = beginning;
         document.warn();
         let Some(Taken { served, inherited, giver }) = self.take(&document).await? else {
-            return Server::start(&document.settings, &with).await.map_err(|error| error.to_string());
+            let server = Server::start(&document.settings, &with).await.map_err(|error| error.to_string())?;
+            for over in &document.over {
+                tracing::info!(target: "evenkeel", "a change at run time ends: {over}");
+            }
+            // What ended, or does not go together with the file, is not to come back.
+            server.keep_changes().await;
+            return Ok(server);
         };
         with.file.text = Arc::clone(&served.text);
         with.file.names = Arc::clone(&served.files);
