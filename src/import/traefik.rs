@@ -191,7 +191,7 @@ fn listener(
             }
             ("rule", Some(rule)) => of_rule(rule, &at, &mut rules, notes),
             ("middlewares", _) => {
-                middlewares(value, section.get("middlewares"), &at, (&mut listener, &mut rules), notes)
+                middlewares(value, section.get("middlewares"), &at, (&mut listener, &mut rules), notes);
             }
             ("tls", _) => notes.lost(
                 &at,

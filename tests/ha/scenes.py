@@ -141,11 +141,11 @@ def vrrp_loser(net, check):
     one.sh("systemctl stop --no-block keepalived")
     until("the address has left", lambda: not one.has(SHARED), every=0.005)
     began = time.monotonic()
-    until("no session is left there", lambda: sessions(one) == 0, deadline=20)
+    until("no session is left there", lambda: sessions(one) == 0 and connections(one) == 0, deadline=20)
     took = round((time.monotonic() - began) * 1000)
     clients.seen()
-    check.at_most("the loser has no session of the address any more after", took, 1000)
-    check.same("nor later", 0, sessions(one))
+    check.at_most("the loser has no session of the address, and no connection to a backend, any more after", took, 1000)
+    check.same("nor later", (0, 0), (sessions(one), connections(one)))
     check.row("VRRP: after the address has left", "-", f"the loser has given all their places back after {s(took)}", "-")
 
 
@@ -153,6 +153,11 @@ def sessions(machine):
     """Sessions that came to the shared address, as the machine knows them."""
     rows = json.loads(machine.sh(f"evenkeel sessions --local {SHARED} --json"))
     return len(rows["sessions"])
+
+
+def connections(machine):
+    """Connections of sessions to backends, as the kernel of the machine knows them."""
+    return int(machine.sh("ss -Htn state established '( dport = :5432 )' | wc -l"))
 
 
 def vrrp_maintenance(net, check):

@@ -262,7 +262,7 @@ fn access(all: &[&Directive], listener: &mut Part, notes: &mut Notes) {
             _ if who == "all" => rules.all(allows),
             Some(network) => rules.add(allows, &[network], false),
             None => {
-                notes.lost(&one.at(), format!("`{} {who}`: a client is known by its network", one.name()))
+                notes.lost(&one.at(), format!("`{} {who}`: a client is known by its network", one.name()));
             }
         }
     }
