@@ -226,7 +226,7 @@ impl Plan {
 }
 
 /// Backends of a pool, networks of a list.
-const ITEMS_MAX: usize = 10_000;
+pub(super) const ITEMS_MAX: usize = 10_000;
 /// Some are left out yet.
 const PARTS_MAX: usize = 2_000;
 

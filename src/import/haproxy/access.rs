@@ -11,7 +11,7 @@ use super::words::Line;
 /// Reads the rules of a proxy into the listener.
 pub(super) fn read(section: &Section, listener: &mut Part, notes: &mut Notes) {
     let (mut rules, mut files, mut asked) = (Rules::default(), Vec::new(), 0);
-    let mut is_any_lost = false;
+    let (mut is_any_lost, mut named) = (false, 0);
     for line in &section.lines {
         let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
         let (allows, condition) = match &*words {
@@ -22,7 +22,12 @@ pub(super) fn read(section: &Section, listener: &mut Part, notes: &mut Notes) {
         };
         asked += 1;
         let at = notes.at(line.number);
-        match read_one(section, condition).filter(|_| asked <= RULES_MAX) {
+        let whom =
+            if asked > RULES_MAX || named > NETWORKS_MAX { None } else { read_one(section, condition) };
+        if let Some(Whom::Networks(networks, _)) = &whom {
+            named += networks.len();
+        }
+        match whom {
             Some(Whom::All) => rules.all(allows),
             Some(Whom::Tls) if allows => {
                 notes.different(
@@ -79,6 +84,8 @@ fn set(listener: &mut Part, key: &str, list: Vec<String>) {
 
 /// Of one section; more are told as lost.
 pub(super) const RULES_MAX: usize = 1_000;
+/// That all rules of a section name together.
+const NETWORKS_MAX: usize = 20_000;
 
 /// Whom a condition means.
 enum Whom {
@@ -165,6 +172,9 @@ fn named(section: &Section, name: &str) -> Option<Vec<Yaml>> {
     for line in section.lines.iter().filter(is_of) {
         let words: Vec<&str> = line.words.iter().skip(2).map(String::as_str).collect();
         all.extend(source(&words)?);
+        if all.len() > NETWORKS_MAX {
+            return None;
+        }
     }
     (!all.is_empty()).then_some(all)
 }

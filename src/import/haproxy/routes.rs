@@ -111,6 +111,9 @@ fn named(section: &Section, name: &str) -> Option<Vec<(String, Yaml)>> {
     for line in section.lines.iter().filter(is_of) {
         let words: Vec<&str> = line.words.iter().skip(2).map(String::as_str).collect();
         all.extend(test(&words)?);
+        if all.len() > ROUTES_MAX {
+            return None;
+        }
         found = true;
     }
     found.then_some(all)

@@ -27,6 +27,10 @@ pub(super) fn read(
     for one in map.block.iter().flatten() {
         let at = one.at();
         let (name, target) = (one.name(), one.word(1).unwrap_or_default());
+        if routes.len() >= ROUTES_MAX {
+            notes.lost(&at, format!("a `map` of more than {ROUTES_MAX} names: the rest is left out"));
+            break;
+        }
         match name {
             "hostnames" | "volatile" => {}
             "include" => notes.lost(&at, "`include` in a `map` is not read"),
@@ -52,6 +56,9 @@ pub(super) fn read(
     }
     listener.has(&["routes"]) || listener.has(&["pool"])
 }
+
+/// Of a listener.
+const ROUTES_MAX: usize = 1_000;
 
 fn names(name: &str) -> Option<Vec<String>> {
     if let Some(bare) = name.strip_prefix("*.") {

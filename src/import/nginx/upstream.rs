@@ -1,7 +1,7 @@
 //! `upstream` of nginx: a pool.
 
 use super::super::notes::Notes;
-use super::super::plan::{Part, Plan};
+use super::super::plan::{ITEMS_MAX, Part, Plan};
 use super::super::units::{self, host_and_port, joined, milliseconds};
 use super::super::yaml::Yaml;
 use super::words::Directive;
@@ -145,6 +145,10 @@ fn server(one: &Directive, pool: &mut Part, notes: &mut Notes) {
         [(_, address)] => address.clone(),
         _ => Yaml::Map(entries),
     };
+    if matches!(pool.body.get(&["backends"]), Some(Yaml::List(items)) if items.len() >= ITEMS_MAX) {
+        notes.lost(&at, format!("more than {ITEMS_MAX} of `backends`"));
+        return;
+    }
     let own = Yaml::word(&*address);
     let is_there = |known: &Yaml| *known.get(&["address"]).unwrap_or(known) == own;
     if matches!(pool.body.get(&["backends"]), Some(Yaml::List(items)) if items.iter().any(is_there)) {
