@@ -13,6 +13,7 @@ fn imported(whose: Whose, text: &str) -> Imported {
 
 /// Each is as long as a file may be, and asks for much.
 #[test]
+// long because: each case is a line
 fn eight_mebibytes_are_answered_in_bounded_time() {
     let filled = |line: &dyn Fn(usize) -> String| {
         let mut text = String::new();

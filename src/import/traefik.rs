@@ -126,6 +126,7 @@ fn balanced(load_balancer: &Plain, backends: &mut Vec<Yaml>, pool: &mut Part, no
     }
 }
 
+// long because: each arm is a word of the other balancer
 fn listener(
     protocol: &str,
     name: &str,

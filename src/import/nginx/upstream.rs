@@ -72,6 +72,7 @@ fn line(one: &Directive, pool: &mut Part, notes: &mut Notes) {
     }
 }
 
+// long because: each arm is a word of the other balancer
 fn server(one: &Directive, pool: &mut Part, notes: &mut Notes) {
     let at = one.at();
     let Some(text) = one.word(1) else { return };
