@@ -52,7 +52,7 @@ pub struct Sources {
     pub refuses: Box<Refuses>,
     /// Where a client goes at the listener of this name; `None`: there is none.
     pub route: Box<RouteOf>,
-    /// Who wants nobody sent to this machine.
+    /// What commands changed beside the file.
     pub run_time: Box<dyn Fn() -> Arc<[RunTimeChange]> + Send + Sync>,
     /// Who wants nobody sent to this machine.
     pub withdrawn: Box<dyn Fn() -> Option<Withdrawn> + Send + Sync>,
